@@ -1,0 +1,65 @@
+"""Content codings: an answer that is gzipped although `identity` was asked for is decoded here and sent on as identity.
+
+Promises: the pieces of all feeds are, together, exactly what a whole decompression gives, however the input is cut; no single step makes
+more than `limit` bytes, whatever a small input may swell to; what the input allows to be known is given out in the feed that brings it.
+Only gzip (RFC 1952) is here: any other coding is relayed as it came, not understood.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+# 16 above zlib's largest window: a gzip header and trailer are expected (zlib manual, `inflateInit2`).
+_GZIP_WINDOW = 31
+
+
+class EncodingError(ValueError):
+    """The bytes are not what their coding promises. Its text says why; it is no bug of ours."""
+
+
+class Gunzip:
+    """Decodes one gzip body as it comes: one or several members (RFC 1952, 2.2), with zero padding between or behind them."""
+
+    __slots__ = ("_member", "_pending", "finished", "limit")
+
+    def __init__(self, limit: int = 1 << 20) -> None:
+        self.limit = limit
+        """Bytes of one piece at most."""
+        self._member = zlib.decompressobj(wbits=_GZIP_WINDOW)
+        self._pending = b""
+        self.finished = False
+        """The input so far ends with a whole member, its check sum right: the body may end here."""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The decoded bytes, in pieces of at most `limit`, made one by one as they are asked for. The caller takes them all; what it does
+        not take comes first in the next feed. Raises `EncodingError` where the input is not gzip; then nothing more may be fed."""
+        self._pending += data
+        return self._drain()
+
+    def _drain(self) -> Iterator[bytes]:
+        try:
+            while self._pending or not self.finished:
+                if self._member.eof and not self._next_member():
+                    return
+                before = self._pending
+                self._pending = b""
+                piece = self._member.decompress(before, self.limit)
+                # `unconsumed_tail` is input that waits for room, `unused_data` is what follows the member's end.
+                self._pending = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+                self.finished = self._member.eof
+                if piece:
+                    yield piece
+                elif not self.finished and not self._pending:
+                    return
+        except zlib.error as error:
+            raise EncodingError(f"not gzip: {error}") from None
+
+    def _next_member(self) -> bool:
+        """Is there another member behind the one that has ended? Begins it."""
+        self._pending = self._pending.lstrip(b"\0")
+        if not self._pending:
+            return False
+        self._member = zlib.decompressobj(wbits=_GZIP_WINDOW)
+        self.finished = False
+        return True

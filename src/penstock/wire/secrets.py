@@ -1,0 +1,56 @@
+"""What must never be shown: secrets masked in text, and fingerprints in their place.
+
+Pure. Masking errs towards too much: a word that looks like a key is masked, a sentence around it stays readable. Every pattern is
+linear in the text's length (no nested repetition), because the text comes from outsiders.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+
+MASK = "***"
+
+_KEYISH = r"(?:api|access|secret|private|auth|session|client|subscription|x-goog-api|x-api)?[-_ ]?(?:key|token|secret|password|passwd|credentials?|authorization)"
+
+# Order matters: what names itself by its form first, then what only its surroundings betray.
+_RULES: tuple[tuple[re.Pattern[str], str], ...] = (
+    # A URL's user and password.
+    (re.compile(r"(?<=://)[^\s/@:]{1,256}:[^\s/@]{1,512}(?=@)"), MASK),
+    # JSON Web Tokens: base64url of `{"`; the parts behind the first may be missing where a text was cut.
+    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,4}"), f"eyJ{MASK}"),
+    # Keys that begin with their maker's name. OpenAI's own errors show keys with asterisks in the middle.
+    (re.compile(r"\b(sk-ant-|sk-proj-|sk-or-|sk-svcacct-|sk-|rk-|pk-)[A-Za-z0-9_*.-]{5,}"), rf"\1{MASK}"),
+    (re.compile(r"\b(gsk_|xai-|hf_|r8_|pplx-|fw_|nvapi-|csk-|tgp_v1_|ghp_|gho_|ghs_|github_pat_|glpat-|ya29\.|1//)[A-Za-z0-9_*./-]{8,}"), rf"\1{MASK}"),
+    (re.compile(r"\bAIza[A-Za-z0-9_*-]{8,}"), f"AIza{MASK}"),
+    (re.compile(r"\bA(KIA|SIA)[A-Z0-9]{12,}"), rf"A\1{MASK}"),
+    # `Authorization` values of any scheme that carries a secret.
+    (re.compile(r"\b(Bearer|Basic|Token)(\s+)(?=[^\s\"',;]*[0-9_=.*-])[^\s\"',;]{6,}", re.IGNORECASE), rf"\1\2{MASK}"),
+    # Query values: `?key=`, `&access_token=`, `&sig=`.
+    (re.compile(r"([?&;](?:api[-_]?)?(?:key|access_token|token|sig|signature|secret|password|code)=)[^&\s\"'#]+", re.IGNORECASE), rf"\1{MASK}"),
+    # `api_key: value`, `"token" = "value"`, `secret=value`: whatever the value looks like, a word of prose excepted.
+    (
+        re.compile(rf"({_KEYISH}[\"']?\s{{0,4}}[:=]\s{{0,4}}[\"'`]?)(?!{re.escape(MASK)})(?=[^\s\"'`,;]*[0-9_*=+/-]|[A-Za-z]{{24,}})[^\s\"'`,;&]{{6,}}", re.IGNORECASE),
+        rf"\1{MASK}",
+    ),
+    # A long token behind a key-ish word: `Incorrect API key provided: 5f2a...`, `token 'abc...' is not valid`.
+    (
+        re.compile(rf"({_KEYISH}s?\b[^\n]{{0,40}}?[\s\"'`:=(])(?=[A-Za-z+/_-]{{0,64}}[0-9*])([A-Za-z0-9*+/_=-]{{16,}})(?![A-Za-z0-9*+/_=-])", re.IGNORECASE),
+        rf"\1{MASK}",
+    ),
+)
+
+
+def mask_secrets(text: str) -> str:
+    """`text` with everything that looks like a secret replaced by `***`; the maker's prefix (`sk-ant-`, `AIza`) stays.
+
+    Idempotent on its own output. Linear in the length of `text`.
+    """
+    for pattern, replacement in _RULES:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def fingerprint(secret: bytes) -> str:
+    """The first 12 hex digits of the SHA-256: tells keys apart and leads back to none (keys are long and random)."""
+    return sha256(secret).hexdigest()[:12]
