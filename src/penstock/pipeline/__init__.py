@@ -1,0 +1,9 @@
+"""What happens to the bytes of one answer between its provider and its client.
+
+In: the body of an upstream answer, in chunks (transfer decoding done), with the time of each. Out: the bytes for the client, and an
+observer that knows what was said. Each mode is a composition (`compose`): own bytes of a stream, of a JSON array, of a body, or of
+something that cannot be understood.
+
+Laws: 1 to 5 for what the client receives, 8 (transparent), 10 (cut short is never complete). Not here: sockets, timers, HTTP, the ledger.
+Time is an argument, in seconds of one monotonic clock.
+"""

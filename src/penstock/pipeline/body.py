@@ -1,0 +1,101 @@
+"""Whole bodies in the client's own protocol: own bytes, read on the way; and bytes that nobody here can read."""
+
+from __future__ import annotations
+
+from penstock.pipeline.contract import Pipeline, upstream_error
+from penstock.protocols.contract import Observer
+from penstock.vocabulary.errors import Fault
+from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
+from penstock.wire.budget import Budget
+
+
+class BodyRelay(Pipeline):
+    """Every chunk leaves as it comes. A copy of a JSON body is kept until its end, within `limit` and the shared budget, and read once."""
+
+    __slots__ = ("_budget", "_delimited", "_held", "_keep", "_limit", "_parts", "_status")
+
+    def __init__(self, observer: Observer, status: int, limit: int, budget: Budget, now: float, *, json: bool, delimited: bool) -> None:
+        super().__init__(observer, now)
+        self._status = status
+        self._limit = limit
+        self._budget = budget
+        self._parts: list[bytes] = []
+        self._held = 0
+        self._keep = json or status >= 400
+        self._delimited = delimited
+        """The framing says where the body ends; a body that ends with its connection proves nothing by that."""
+
+    def feed(self, data: bytes, now: float) -> bytes:
+        gap = now - self.last_at
+        if gap > self.largest_gap:
+            self.largest_gap = gap
+        self.last_at = now
+        if self.first_content_at is None:
+            self.first_content_at = now
+        if self._keep:
+            n = len(data)
+            if self._held + n > self._limit or not self._budget.take(n):
+                self.close()
+                self._keep = False
+            else:
+                self._held += n
+                self._parts.append(data)
+        self.bytes_out += len(data)
+        return data
+
+    def conclude(self, clean: bool, cause: str) -> Outcome:
+        observer = self.observer
+        body = b"".join(self._parts)
+        read = self._keep and (clean or self._status >= 400)
+        if self._status >= 400:
+            observer.observe_error(self._status, body)
+            return Outcome(Ending.UPSTREAM_ERROR, f"the provider answered {self._status}", EndedBy.UPSTREAM)
+        if not clean:
+            return Outcome(Ending.UPSTREAM_LOST, cause, EndedBy.UPSTREAM)
+        if read and body:
+            observer.observe_body(body)
+            if observer.error is not None:
+                return upstream_error(observer, "in its answer")
+            if observer.malformed:
+                if not self._delimited:
+                    return Outcome(Ending.TRUNCATED, "the connection ended inside the body", EndedBy.UPSTREAM)
+                return Outcome(Ending.UNVERIFIED, "the body is not what the protocol promises", EndedBy.UPSTREAM)
+        return Outcome(Ending.COMPLETE, "the whole body", EndedBy.UPSTREAM)
+
+    def end(self, fault: Fault | None, request_id: str) -> bytes:
+        self.close()
+        return b""
+
+    def close(self) -> None:
+        self._parts.clear()
+        if self._held:
+            self._budget.give(self._held)
+            self._held = 0
+
+
+class OpaqueRelay(Pipeline):
+    """Bytes in a coding that we do not know: passed on as they are, nothing claimed, nothing put in."""
+
+    __slots__ = ("_coding", "_status")
+
+    def __init__(self, observer: Observer, status: int, coding: str, now: float) -> None:
+        super().__init__(observer, now)
+        self._status = status
+        self._coding = coding
+
+    def feed(self, data: bytes, now: float) -> bytes:
+        gap = now - self.last_at
+        if gap > self.largest_gap:
+            self.largest_gap = gap
+        self.last_at = now
+        if self.first_content_at is None:
+            self.first_content_at = now
+        self.bytes_out += len(data)
+        return data
+
+    def conclude(self, clean: bool, cause: str) -> Outcome:
+        if self._status >= 400:
+            self.observer.observe_error(self._status, b"")
+            return Outcome(Ending.UPSTREAM_ERROR, f"the provider answered {self._status}", EndedBy.UPSTREAM)
+        how = "" if clean else f"; {cause}"
+        return Outcome(Ending.UNVERIFIED, f"the answer came in the coding {self._coding!r}, which was passed on unread{how}", EndedBy.UPSTREAM)

@@ -1,0 +1,94 @@
+"""The one interface of every mode. `feed` is the hot path of the product."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from penstock.protocols.contract import Observer
+from penstock.vocabulary.errors import Fault
+from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
+
+
+class State(Enum):
+    RUNNING = auto()
+    ENDED = auto()
+    """The terminal event was given out; whatever follows changes nothing."""
+    CUT = auto()
+    """A policy ended the answer; the upstream is to be cancelled."""
+    BROKEN = auto()
+    """The bytes are not in the coding that they were said to be; the upstream is to be cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A question of a policy that needs I/O; its answer comes back through `verdict`."""
+
+    id: int
+    guard: str
+    text: str
+
+
+class Pipeline(ABC):
+    """One answer on its way. Never raises for any bytes."""
+
+    __slots__ = ("bytes_out", "events", "first_content_at", "largest_gap", "last_at", "observer", "state")
+
+    def __init__(self, observer: Observer, now: float) -> None:
+        self.observer = observer
+        self.state = State.RUNNING
+        self.events = 0
+        """Upstream frames with data so far."""
+        self.bytes_out = 0
+        """Body bytes given out."""
+        self.first_content_at: float | None = None
+        self.last_at = now
+        self.largest_gap = 0.0
+        """Seconds: the longest silence between two upstream chunks since the head."""
+
+    @abstractmethod
+    def feed(self, data: bytes, now: float) -> bytes:
+        """The bytes that may leave now; `data` itself where it ends on a frame boundary and nothing was held or rewritten."""
+
+    @abstractmethod
+    def conclude(self, clean: bool, cause: str) -> Outcome:
+        """What the end of the upstream's answer means. `clean`: its framing says that it was whole; `cause` says how it was lost otherwise."""
+
+    def end(self, fault: Fault | None, request_id: str) -> bytes:
+        """The last bytes for the client: what is still held, or the protocol's own words for `fault`. To be called once."""
+        del fault, request_id
+        return b""
+
+    def may_speak(self) -> bool:
+        """May an error of ours still be told in band? Not behind a terminal event, nor where the bytes were not understood."""
+        return False
+
+    def deadline(self) -> float | None:
+        """When `tick` wants to be called; `None`: never."""
+        return None
+
+    def tick(self, now: float) -> bytes:
+        """The bytes that the time itself sets free."""
+        del now
+        return b""
+
+    def wants(self) -> list[Check]:
+        """Questions to be answered outside. Looked at only when a policy set its flag."""
+        return []
+
+    def verdict(self, check_id: int, passed: bool, now: float) -> bytes:
+        """The answer to a question; returns the bytes that it sets free."""
+        del check_id, passed, now
+        return b""
+
+    def close(self) -> None:
+        """Give back whatever was held. May be called more than once."""
+        return
+
+
+def upstream_error(observer: Observer, where: str) -> Outcome:
+    """The outcome of an answer in which the provider told an error."""
+    error = observer.error
+    kind = error.type or error.code or (str(error.status) if error.status else "") if error else ""
+    return Outcome(Ending.UPSTREAM_ERROR, f"the provider told an error {where}{f' ({kind})' if kind else ''}", EndedBy.UPSTREAM)

@@ -1,0 +1,60 @@
+"""Answers that come gzipped although identity was asked for: decoded first, because nothing can be put into foreign gzip.
+
+An unclean or missing end of the gzip body is an unclean end of the answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from penstock.pipeline.body import BodyRelay
+from penstock.pipeline.contract import Pipeline, State
+from penstock.pipeline.stream import StreamRelay
+from penstock.vocabulary.outcome import Outcome
+from penstock.wire.encoding import EncodingError, Gunzip
+
+BURST = 64 * 1024 * 1024
+"""Bytes that one chunk may decode to."""
+
+
+class _Decoded(Pipeline):
+    """Mixed in before a relay: feeds it what the gzip holds."""
+
+    __slots__ = ()
+    gunzip: Gunzip
+
+    def feed(self, data: bytes, now: float) -> bytes:
+        if self.state is State.BROKEN:
+            return b""
+        out: list[bytes] = []
+        made = 0
+        try:
+            for piece in self.gunzip.feed(data):
+                made += len(piece)
+                if made > BURST:
+                    raise EncodingError("it grows beyond all measure")
+                out.append(super().feed(piece, now))
+        except EncodingError:
+            self.state = State.BROKEN
+        return b"".join(out)
+
+    def conclude(self, clean: bool, cause: str) -> Outcome:
+        if clean and not self.gunzip.finished and not self.observer.terminal:
+            return super().conclude(False, "the gzipped body ended before its end")
+        return super().conclude(clean, cause)
+
+
+class DecodedStream(_Decoded, StreamRelay):
+    __slots__ = ("gunzip",)
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.gunzip = Gunzip()
+
+
+class DecodedBody(_Decoded, BodyRelay):
+    __slots__ = ("gunzip",)
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.gunzip = Gunzip()

@@ -1,0 +1,104 @@
+"""A stream in the client's own protocol: scan, observe, the upstream's own bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from penstock.pipeline.contract import Pipeline, State, upstream_error
+from penstock.protocols.contract import CONTENT, TERMINAL, USAGE_ONLY, Observer
+from penstock.vocabulary.errors import Fault
+from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
+from penstock.wire.array import ArraySplitter
+from penstock.wire.sse import Scanner
+
+Speak = Callable[[Fault, str, Observer], bytes]
+"""How an error is told in band."""
+
+
+class StreamRelay(Pipeline):
+    """Frames leave whole, in the feed that completes them. With `take_usage`, frames that carry nothing but usage are taken out again,
+    because the client had not asked for them; otherwise every byte of a complete stream leaves, in order."""
+
+    __slots__ = ("_feed", "_observe", "_scanner", "_speak", "_take_usage", "failures")
+
+    def __init__(self, scanner: Scanner | ArraySplitter, observer: Observer, speak: Speak, now: float, *, take_usage: bool = False) -> None:
+        super().__init__(observer, now)
+        self._scanner = scanner
+        self._feed = scanner.feed
+        self._observe = observer.observe
+        self._speak = speak
+        self._take_usage = take_usage
+        self.failures = 0
+        """Frames at which the observer raised: our bug, and never the client's loss."""
+
+    def feed(self, data: bytes, now: float) -> bytes:
+        gap = now - self.last_at
+        if gap > self.largest_gap:
+            self.largest_gap = gap
+        self.last_at = now
+        scanner = self._scanner
+        frames = self._feed(data)
+        taken: list[int] | None = None
+        for frame in frames:
+            payload = frame[1]
+            if payload is None:
+                continue
+            self.events += 1
+            try:
+                mark = self._observe(frame[0], payload, now)
+            except Exception:  # Law 5: whatever the observer does, the bytes go on. Counted, and told at the end.
+                self.failures += 1
+                continue
+            if mark & CONTENT and self.first_content_at is None:
+                self.first_content_at = now
+            if mark > CONTENT:
+                if mark & TERMINAL:
+                    self.state = State.ENDED
+                if mark & USAGE_ONLY and self._take_usage:
+                    if taken is None:
+                        taken = []
+                    taken.append(id(frame))
+        if taken is not None:
+            out = b"".join([f[2] for f in frames if id(f) not in taken])
+        elif scanner.whole:
+            out = data
+        else:
+            out = b"".join([f[2] for f in frames])
+        self.bytes_out += len(out)
+        return out
+
+    def may_speak(self) -> bool:
+        return self.state is State.RUNNING and not self._scanner.overflowed and self.observer.error is None
+
+    def conclude(self, clean: bool, cause: str) -> Outcome:
+        observer = self.observer
+        if self._scanner.overflowed:
+            return Outcome(Ending.UNVERIFIED, "a frame was larger than what may be held; it was passed on without being understood", EndedBy.UPSTREAM)
+        if observer.error is not None:
+            return upstream_error(observer, "in the stream")
+        if observer.terminal:
+            return Outcome(Ending.COMPLETE, "terminal event" if observer.stop_reason else "terminal event, without a stop reason", EndedBy.UPSTREAM)
+        if not clean:
+            return Outcome(Ending.UPSTREAM_LOST, cause, EndedBy.UPSTREAM)
+        held = self._scanner.held
+        if held:
+            return Outcome(Ending.TRUNCATED, f"the body ended inside a frame ({held} bytes of it had come)", EndedBy.UPSTREAM)
+        if observer.closable():
+            return Outcome(Ending.COMPLETE, "finish reason, then a clean end", EndedBy.UPSTREAM)
+        if not self.events:
+            return Outcome(Ending.TRUNCATED, "the body ended before its first event", EndedBy.UPSTREAM)
+        return Outcome(Ending.TRUNCATED, "the body ended without the terminal event", EndedBy.UPSTREAM)
+
+    def end(self, fault: Fault | None, request_id: str) -> bytes:
+        out = b""
+        if fault is not None and self.may_speak():
+            out = self._speak(fault, request_id, self.observer)
+        elif self.state is not State.CUT and self._scanner.held:
+            # Nothing is to be said (a terminal event was given out, or nothing is claimed): the rest goes as it came.
+            out = self._scanner.tail()
+        self.bytes_out += len(out)
+        self._scanner.close()
+        return out
+
+    def close(self) -> None:
+        self._scanner.close()

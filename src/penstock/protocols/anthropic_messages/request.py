@@ -1,0 +1,62 @@
+"""What routing must know of a request, and renaming its model in the raw bytes.
+
+Sources: Anthropic's reference of `POST /v1/messages` and `POST /v1/messages/count_tokens`: both need `model`, a string; `stream` is a
+boolean of the former. Every other endpoint of the family (models, batches, files) names no model of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, cast
+
+import msgspec
+
+from penstock.protocols.anthropic_messages.shapes import BROKEN
+from penstock.protocols.contract import BadRequest, Peek
+from penstock.vocabulary.ids import Operation
+from penstock.wire.json import replace_field
+
+WITH_MODEL: Final = frozenset({Operation.MESSAGES, Operation.COUNT_TOKENS})
+
+
+class _Fields(msgspec.Struct, gc=False, frozen=True):
+    model: Any = None
+    stream: Any = None
+
+
+_decode = msgspec.json.Decoder(_Fields).decode
+
+
+def peek(operation: Operation, path: str, query: str, body: bytes) -> Peek:
+    """Model and stream flag. Only JSON `true` asks for a stream: `"true"` or `1` is passed on, and the provider judges it."""
+    if operation not in WITH_MODEL:
+        return Peek(model=None, stream=False)
+    fields = _read(body)
+    if fields.model is None:
+        raise BadRequest("model: a model is required.")
+    if not isinstance(fields.model, str) or not fields.model:
+        raise BadRequest("model: must be a string that is not empty.")
+    return Peek(model=fields.model, stream=operation is Operation.MESSAGES and fields.stream is True)
+
+
+def rename(operation: Operation, path: str, body: bytes, model: str) -> tuple[str, bytes]:
+    """`body` with its model's name changed and no other byte; where the operation has no model, everything as it came."""
+    if operation not in WITH_MODEL:
+        return path, body
+    return path, replace_field(body, "model", msgspec.json.encode(model))
+
+
+def _read(body: bytes) -> _Fields:
+    try:
+        return _decode(body)
+    except BROKEN:
+        pass
+    try:
+        # What msgspec refuses although it is JSON (lone surrogates in escapes), the provider may take.
+        found: object = json.loads(str(body, "utf-8"))
+    except BROKEN:
+        raise BadRequest("The request body is not valid JSON.") from None
+    if not isinstance(found, dict):
+        raise BadRequest("The request body must be a JSON object.")
+    fields = cast("dict[str, Any]", found)
+    return _Fields(fields.get("model"), fields.get("stream"))

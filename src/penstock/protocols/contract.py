@@ -1,0 +1,168 @@
+"""What every protocol offers: the same five files, gathered in one `ProtocolSpec`.
+
+The conformance suite (`tests/conformance`) holds every registered protocol to what is written here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from penstock.vocabulary.errors import Fault, UpstreamError
+from penstock.vocabulary.events import Event
+from penstock.vocabulary.ids import Operation, ProtocolId
+from penstock.vocabulary.usage import EMPTY_USAGE, Provenance, Usage
+
+# What one frame was, as bits of the integer that `Observer.observe` returns. Plain integers: they are tested per frame on the hot path.
+CONTENT = 1
+"""Content progress: text, reasoning, refusal, tool arguments, media."""
+TERMINAL = 2
+"""The protocol's terminal event, of success or of failure; `Observer.error` tells which. Nothing belongs behind it."""
+ERROR = 4
+"""An error event in band."""
+USAGE_ONLY = 8
+"""Nothing but usage, sent because usage was asked for (Chat: `choices` empty and `usage` not null, and nothing else of substance)."""
+TOOL = 16
+"""A tool call began, went on or ended; `Observer.tools` has changed."""
+MALFORMED = 32
+"""The data did not have the shape that the protocol promises; the frame was not understood (it is forwarded all the same)."""
+
+
+class BadRequest(ValueError):
+    """A request body that is not what the protocol needs for routing. Its text is a sentence for the client."""
+
+
+class BodyError(ValueError):
+    """A body or stream from which the other form cannot be made. Its text says why, for the ledger; it is no bug of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """What routing and observing must know of a request; everything else stays unread."""
+
+    model: str | None
+    """`None` where the operation has none."""
+    stream: bool
+    """True only where the client asked in a way that the protocol defines (JSON `true`; Gemini: the method's name)."""
+    usage_asked: bool = True
+    """False where the answer will carry no usage unless `ProtocolSpec.ask_usage` is applied (Chat and Completions streams)."""
+
+
+class ToolCall:
+    """One tool call that is open: its arguments began and have not ended."""
+
+    __slots__ = ("arguments_at", "kind", "name")
+
+    def __init__(self, name: str | None, kind: str, now: float) -> None:
+        self.name = name
+        self.kind = kind
+        """`function`, `custom`, `mcp`, `shell`, `code_interpreter`, `server` (run by the provider)."""
+        self.arguments_at = now
+        """Seconds on the caller's monotonic clock: when its arguments last went on. Pings and other calls do not move it."""
+
+
+class Observer(ABC):
+    """Reads a stream's events (or one whole body) and knows at each moment what was said so far.
+
+    Promises: `observe` and `observe_body` never raise for any bytes (law 5), do not keep the bytes they were given, and use memory
+    that does not grow with the length of the stream. Unknown events and unknown fields are ignored and never fatal.
+    """
+
+    __slots__ = ("calls", "choices", "error", "final_usage", "malformed", "model", "response_id", "sink", "stop_reason", "terminal", "tools", "unknown", "usage")
+
+    def __init__(self) -> None:
+        self.response_id: str | None = None
+        self.model: str | None = None
+        self.stop_reason: str | None = None
+        """The provider's own word, e.g. `end_turn`; of the first choice."""
+        self.usage: Usage = EMPTY_USAGE
+        self.final_usage = False
+        """The provider has given the figures that count (its last word on usage came, or the terminal event passed after some)."""
+        self.error: UpstreamError | None = None
+        """The error that the provider told in band (or as the error body of a status)."""
+        self.terminal = False
+        """The terminal event was seen (TERMINAL was returned)."""
+        self.tools: dict[str | int, ToolCall] = {}
+        """Open calls by the protocol's own key (item id, block index, or choice and index)."""
+        self.calls = 0
+        """Tool calls begun so far."""
+        self.choices = 0
+        """Alternative answers begun so far, where the protocol tells them apart."""
+        self.malformed = 0
+        self.unknown = 0
+        """Events whose type we do not know."""
+        self.sink: list[Event] | None = None
+        """Where neutral events go, in order; `None` (the default): none are built."""
+
+    @abstractmethod
+    def observe(self, name: bytes, data: bytes, now: float) -> int:
+        """Read one frame: its event name (empty where it has none) and its data. Returns the bits above.
+
+        `now` is in seconds on the caller's monotonic clock.
+        """
+
+    @abstractmethod
+    def observe_body(self, body: bytes) -> None:
+        """Read one whole JSON body of an answer below 400: ids, model, stop reason, usage. A body that is not understood sets nothing
+        but `malformed`."""
+
+    def observe_error(self, status: int, body: bytes) -> None:
+        """Read the body of an answer with a status of 400 or above into `error`; a body that is not understood gives its status alone."""
+        self.error = UpstreamError(status=status)
+
+    def closable(self) -> bool:
+        """Would a clean end of the body now be a complete answer? Where there is a terminal event: only after it."""
+        return self.terminal
+
+    def provenance(self) -> Provenance:
+        if self.usage == EMPTY_USAGE:
+            return Provenance.NONE
+        return Provenance.REPORTED if self.final_usage else Provenance.PARTIAL
+
+
+class Assembler(ABC):
+    """Folds a stream into the body that the same request would have had without streaming."""
+
+    @abstractmethod
+    def feed(self, name: bytes, data: bytes) -> None:
+        """Add one frame. Raises `BodyError` where the frame contradicts those before it."""
+
+    @abstractmethod
+    def body(self) -> bytes:
+        """The whole body, as UTF-8 JSON. Raises `BodyError` where the stream was not complete. Unknown fields and blocks are kept."""
+
+
+class Renderer(ABC):
+    """Turns neutral events into one protocol's stream. Stateful: one per answer. Chunk for chunk, in order, nothing left out."""
+
+    @abstractmethod
+    def render(self, event: Event) -> bytes:
+        """The frames that `event` becomes, empty where this dialect has no word for it. After `Ended` nothing may follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolSpec:
+    """One protocol, as the registry lists it. All functions are pure and never block."""
+
+    id: ProtocolId
+    peek: Callable[[Operation, str, str, bytes], Peek]
+    """`peek(operation, path, query, body)`: raises `BadRequest` (not JSON, no object, no model where one is needed)."""
+    rename: Callable[[Operation, str, bytes, str], tuple[str, bytes]]
+    """`rename(operation, path, body, model)`: path and body with the model's name changed and no other byte."""
+    ask_usage: Callable[[bytes], bytes] | None
+    """A body that asks for usage in the stream, no other byte changed; `None` where the protocol always tells it."""
+    observer: Callable[[Operation], Observer]
+    assembler: Callable[[Operation], Assembler]
+    unfold: Callable[[Operation, bytes], Iterable[bytes]]
+    """`unfold(operation, body)`: the frames of a stream that `assembler` folds back into `body`. Raises `BodyError`."""
+    renderer: Callable[[Operation], Renderer]
+    error_body: Callable[[Fault, str], bytes]
+    """`error_body(fault, request_id)`: the JSON body of an error before the first byte."""
+    error_frame: Callable[[Fault, str, Observer], bytes]
+    """`error_frame(fault, request_id, observer)`: the frames that end a stream badly after its first byte, in SSE form, with what
+    must precede them (Responses: `response.created` where none was seen)."""
+    array_asked: Callable[[str], bool] | None = None
+    """`array_asked(query)`: would a stream come as a JSON array instead of server-sent events? `None`: this protocol has no such form."""
+    error_element: Callable[[Fault, str], bytes] | None = None
+    """`error_element(fault, request_id)`: an error as an element of that array."""

@@ -1,0 +1,86 @@
+"""What a request says before it is passed on: the model and the way of answering stand in its path.
+
+Source: ai.google.dev/api (REST): `POST /v1beta/{model=models/*}:streamGenerateContent` and its like; `tunedModels/*` and `dynamic/*` in the
+place of `models/*`; Vertex AI puts a project in front (`/v1/projects/.../publishers/google/models/{model}:...`) and has `endpoints/*`.
+The answer to `streamGenerateContent` is a JSON array, or server-sent events where `alt=sse` is asked for (Google's system parameter `$alt`).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from urllib.parse import parse_qsl, quote, unquote
+
+import msgspec
+
+from penstock.protocols.contract import BadRequest, Peek
+from penstock.vocabulary.ids import Operation
+
+STREAM_METHOD = "streamGenerateContent"
+
+_COLLECTIONS = ("models", "tunedModels", "dynamic", "endpoints")
+# The last collection in the path: a project of the name `models` stands in front of it. Some clients write the colon as %3A.
+_PATH = re.compile(rf"^(|.*/)({'|'.join(_COLLECTIONS)})/(.+)((?::|%3[Aa])([A-Za-z]+))$", re.DOTALL)
+_NEEDS_MODEL = frozenset({Operation.GENERATE, Operation.COUNT_TOKENS, Operation.EMBEDDINGS})
+
+
+class _Object(msgspec.Struct):
+    """Any JSON object: its fields are skipped unread, so that media of megabytes cost next to nothing."""
+
+
+_check = msgspec.json.Decoder(_Object).decode
+
+
+class Target(NamedTuple):
+    """A path, taken apart; put together again it is the same, byte for byte."""
+
+    front: str
+    collection: str
+    name: str
+    """Percent-encoded, as it came."""
+    back: str
+    """The colon and the method."""
+    method: str
+
+
+def target(path: str) -> Target | None:
+    """The model and the method that `path` names; `None` where it names none."""
+    found = _PATH.match(path)
+    return None if found is None else Target(*found.groups())
+
+
+def is_sse(query: str) -> bool:
+    """Does the query ask for server-sent events in the place of a JSON array?"""
+    return any(key in ("alt", "$alt") and value.lower() == "sse" for key, value in parse_qsl(query.removeprefix("?"), keep_blank_values=True))
+
+
+def peek(operation: Operation, path: str, query: str, body: bytes) -> Peek:
+    """The model: its bare name for `models/*`, the whole resource name for the other collections (`tunedModels/x`), percent-decoded."""
+    del query
+    aim = target(path)
+    if operation in _NEEDS_MODEL:
+        if aim is None:
+            raise BadRequest("The path names no model: it should end like /v1beta/models/MODEL:generateContent.")
+        try:
+            _check(body)
+        except RecursionError:
+            raise BadRequest("The request body is nested too deeply.") from None
+        except ValueError as error:
+            raise BadRequest(f"The request body is not a JSON object: {error}." if body else "The request body is empty.") from None
+    if aim is None:
+        return Peek(model=None, stream=False)
+    name = unquote(aim.name)
+    return Peek(model=name if aim.collection == "models" else f"{aim.collection}/{name}", stream=aim.method == STREAM_METHOD)
+
+
+def rename(operation: Operation, path: str, body: bytes, model: str) -> tuple[str, bytes]:
+    """The path with another model, the body as it was. `model` may say its collection (`tunedModels/x`); it is percent-encoded, a slash
+    in it too, so that no name reaches beyond its place in the path."""
+    del operation
+    aim = target(path)
+    if aim is None:
+        return path, body
+    collection, _, name = model.partition("/")
+    if not name or collection not in _COLLECTIONS:
+        collection, name = "models", model
+    return f"{aim.front}{collection}/{quote(name, safe='@')}{aim.back}", body

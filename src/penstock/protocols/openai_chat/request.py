@@ -1,0 +1,92 @@
+"""What must be known of a request, and the two fields of it that we may touch: `model` and `stream_options.include_usage`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+import msgspec
+from msgspec import Struct
+
+from penstock.protocols.contract import BadRequest, Peek
+from penstock.vocabulary.ids import Operation
+from penstock.wire.json import find_fields, insert_field, replace_field, set_field, splice
+
+_NEEDS_MODEL = frozenset({Operation.CHAT, Operation.COMPLETIONS, Operation.EMBEDDINGS, Operation.AUDIO})
+"""For the others OpenAI has a default (moderations, images) or no such field."""
+_USAGE_ON_DEMAND = frozenset({Operation.CHAT, Operation.COMPLETIONS})
+_ASKED = b'{"include_usage":true}'
+
+
+
+class _Head(Struct, gc=False):
+    model: Any = None
+    stream: Any = None
+    stream_options: Any = None
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
+
+
+def peek(operation: Operation, path: str, query: str, body: bytes) -> Peek:
+    """What the body states. `"stream": "true"` is no stream: the provider judges it. Raises `BadRequest` with a sentence for the client."""
+    needed = operation in _NEEDS_MODEL
+    if not needed and not body.strip():
+        return Peek(None, stream=False)
+    head = _read_head(body)
+    model = head.model if isinstance(head.model, str) and head.model else None
+    if model is None and needed:
+        if head.model is None:
+            raise BadRequest("The request names no model: the field 'model' is missing.")
+        raise BadRequest("The field 'model' must be a non-empty string.")
+    stream = head.stream is True
+    stated: Any = head.stream_options
+    options = cast("dict[str, Any]", stated) if isinstance(stated, dict) else {}
+    asked = not stream or operation not in _USAGE_ON_DEMAND or options.get("include_usage") is True
+    return Peek(model, stream, asked)
+
+
+def _read_head(body: bytes) -> _Head:
+    try:
+        return _decode_head(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        pass
+    # The strict decoder refuses half a surrogate pair ("\\ud83d"), which is grammatical JSON and comes from clients that cut an emoji in two.
+    try:
+        value = json.loads(body)
+    except RecursionError as error:
+        raise BadRequest("The request body is nested too deeply.") from error
+    except ValueError as error:
+        raise BadRequest("The request body is not valid JSON.") from error
+    if not isinstance(value, dict):
+        raise BadRequest("The request body must be a JSON object.")
+    fields = cast("dict[str, Any]", value)
+    return _Head(fields.get("model"), fields.get("stream"), fields.get("stream_options"))
+
+
+def rename(operation: Operation, path: str, body: bytes, model: str) -> tuple[str, bytes]:
+    """`body` with another value of `model` and no other byte changed. Raises `ValueError` where it has none."""
+    return path, replace_field(body, "model", msgspec.json.encode(model))
+
+
+def ask_usage(body: bytes) -> bytes:
+    """`body` with `stream_options.include_usage` true and no other byte changed.
+
+    A `stream_options` that is neither an object nor null, and an `include_usage` that is no boolean, stay as they are: the provider judges them.
+    Raises `ValueError` where `body` is no object.
+    """
+    options = find_fields(body, ("stream_options",))
+    if not options:
+        return insert_field(body, "stream_options", _ASKED)
+    return splice(body, [(field.start, field.end, _asking(body[field.start : field.end])) for field in options])
+
+
+def _asking(options: bytes) -> bytes:
+    if options == b"null":
+        return _ASKED
+    if not options.startswith(b"{"):
+        return options
+    stated = find_fields(options, ("include_usage",))
+    if all(options[field.start : field.end] in (b"false", b"null", b"true") for field in stated):
+        return set_field(options, "include_usage", b"true")
+    return options

@@ -1,0 +1,74 @@
+"""What routing must know of a request, and the change of its model's name.
+
+Source: OpenAI, "Create a model response": `model` may be left out where `prompt` names a stored template, which has its own; `stream` is a
+boolean. `GET /v1/responses/{id}` streams with `?stream=true`. `POST /v1/responses/input_tokens` needs no model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from penstock.protocols.contract import BadRequest, Peek
+from penstock.protocols.openai_responses.frames import UNDECODABLE
+from penstock.vocabulary.ids import Operation
+from penstock.wire.json import replace_field
+
+
+class _Request(msgspec.Struct, gc=False):
+    model: Any = None
+    stream: Any = None
+    prompt: msgspec.Raw = msgspec.Raw()
+
+
+_decode = msgspec.json.Decoder(_Request).decode
+
+
+def peek(operation: Operation, path: str, query: str, body: bytes) -> Peek:
+    """Model and stream flag of a request; raises `BadRequest` where a response is to be made and the body cannot say by which model."""
+    if operation is Operation.RESPONSE_ITEM:
+        return _peek_item(query, body)
+    try:
+        request = _decode(body)
+    except msgspec.ValidationError:
+        raise BadRequest("The request body must be a JSON object.") from None
+    except UNDECODABLE as error:
+        raise BadRequest(f"The request body is not valid JSON: {_why(error)}.") from None
+    model = request.model
+    if model is None and (operation is not Operation.RESPONSES or bytes(request.prompt)[:1] == b"{"):
+        return Peek(None, request.stream is True)
+    if model is None:
+        raise BadRequest("The request body has no 'model'. Name one, or a stored 'prompt' that has its own.")
+    if not isinstance(model, str) or not model:
+        raise BadRequest("'model' must be a string that is not empty.")
+    return Peek(model, request.stream is True)
+
+
+def rename(operation: Operation, path: str, body: bytes, model: str) -> tuple[str, bytes]:
+    """Path and body with the model renamed and no other byte changed; as they are where the body names no model."""
+    if peek(operation, path, "", body).model is None:
+        return path, body
+    return path, replace_field(body, "model", msgspec.json.encode(model))
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, msgspec.DecodeError):
+        return str(error).removeprefix("JSON is malformed: ")
+    return "it is nested too deeply" if isinstance(error, RecursionError) else "it is not UTF-8"
+
+
+def _peek_item(query: str, body: bytes) -> Peek:
+    """A response that exists already: no model is needed, and the query tells whether it is streamed. A body is the provider's business."""
+    model: object = None
+    stream = ("stream", "true") in parse_qsl(query)
+    if body:
+        try:
+            request = _decode(body)
+        except UNDECODABLE:
+            pass
+        else:
+            model = request.model
+            stream = stream or request.stream is True
+    return Peek(model if isinstance(model, str) and model else None, stream)
