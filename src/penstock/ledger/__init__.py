@@ -1,0 +1,15 @@
+"""The account: one row per exchange, written once, whatever the ending.
+
+In: an `Entry` that the exchange fills and settles, on the event loop's thread. Out: rows in SQLite (in the data directory) or PostgreSQL
+(by URL), and the sums that `query` reads from them, with a gateway running or without.
+
+- `entry`: the row as the hot path sees it (pure). `writer`: `Ledger`, the queue and the one thread that writes. `lifekeeping` is `upkeep`'s:
+  leases, crashed rows and retention, on the same thread. `spill`: where rows wait when the database does not take them.
+- `store`: one database, behind five verbs. `engine`: how it is opened. `schema`, `migrations`: what stands in it. `rows`: one row as a tuple.
+- `lease`, `retention`: what each does in one transaction. `query`: reading.
+
+Laws: 9 (once: opened = settled under any interleaving of end, cut, cancel, drain, crash). No row is ever dropped: database, else spill
+file, else memory, and then new exchanges are refused (`LedgerFull`). No caller of `open` or `settle` ever waits for a disk.
+
+Not here: what an ending means (`exchange`), money (`pricing`), tables for people (`cli`). Nothing here awaits but `Ledger.provider_of`.
+"""

@@ -1,0 +1,183 @@
+"""One exchange's row, as the hot path fills it. Pure: no clock, no lock, no database.
+
+An entry belongs to one thread, the event loop's, from `Entry()` to `settle`. Everything else is set before `settle` is called; the
+ledger's thread may read it at any time and copes with what it finds, because a row is overwritten whole until it is settled.
+Attributes are plain values; members of the shared `StrEnum`s are welcome where a `str` is asked for.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import Protocol
+
+from penstock.vocabulary.errors import UpstreamError
+from penstock.vocabulary.outcome import Outcome
+from penstock.vocabulary.usage import Provenance, Usage
+from penstock.wire.secrets import mask_secrets
+
+COLUMNS: tuple[str, ...] = (
+    "id", "instance", "started_at", "settled_at", "outcome", "cause", "ended_by", "status", "upstream_status", "provider",
+    "client_protocol", "upstream_protocol", "operation", "method", "path", "streamed", "response_id", "requested_model", "model",
+    "stop_reason", "usage_source", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_5m_tokens",
+    "cache_write_1h_tokens", "reasoning_tokens", "audio_input_tokens", "audio_output_tokens", "tool_use_tokens", "tool_requests",
+    "ttft_ms", "duration_ms", "largest_gap_ms", "events", "bytes_in", "bytes_out", "retries", "upstream_request_id", "user_agent",
+    "key_fingerprint", "error_type", "error_code", "error_message", "malformed", "late_settles",
+)  # fmt: skip
+"""Every column, in the order of the table and of every row tuple. What each means: `docs/ledger.md`."""
+
+WORD = 256
+"""Characters that an outsider's word (a model's name, an id) may take in a row."""
+LINE = 1024
+"""Characters of a path or a user agent."""
+SENTENCE = 500
+"""Characters of an error message or a cause."""
+_READ = 4096
+"""How much of an error message is read at all."""
+
+
+class Book(Protocol):
+    """Whom a settled entry tells. Called on the entry's own thread; must not block and must not raise."""
+
+    def note_settled(self, entry: Entry) -> None: ...
+    def note_late(self, entry: Entry) -> None: ...
+
+
+class Entry:
+    """A row in the making. `None` is unknown: counts that were never taken (`events`, `bytes_out`) stay `None`, not 0.
+
+    `id` is the exchange's id. `started_at` is in seconds since the epoch (UTC).
+    """
+
+    __slots__ = (*COLUMNS, "book", "queued")
+
+    def __init__(self, id: str, started_at: float) -> None:
+        self.id: str = id
+        self.instance: str | None = None
+        self.started_at: float = started_at
+        self.settled_at: float | None = None
+        self.outcome: str | None = None
+        self.cause: str | None = None
+        self.ended_by: str | None = None
+        self.status: int | None = None
+        self.upstream_status: int | None = None
+        self.provider: str | None = None
+        self.client_protocol: str | None = None
+        self.upstream_protocol: str | None = None
+        self.operation: str | None = None
+        self.method: str | None = None
+        self.path: str | None = None
+        self.streamed: bool | None = None
+        self.response_id: str | None = None
+        self.requested_model: str | None = None
+        self.model: str | None = None
+        self.stop_reason: str | None = None
+        self.usage_source: str | None = None
+        self.input_tokens: int | None = None
+        self.output_tokens: int | None = None
+        self.cache_read_tokens: int | None = None
+        self.cache_write_tokens: int | None = None
+        self.cache_write_5m_tokens: int | None = None
+        self.cache_write_1h_tokens: int | None = None
+        self.reasoning_tokens: int | None = None
+        self.audio_input_tokens: int | None = None
+        self.audio_output_tokens: int | None = None
+        self.tool_use_tokens: int | None = None
+        self.tool_requests: int | None = None
+        self.ttft_ms: float | None = None
+        self.duration_ms: float | None = None
+        self.largest_gap_ms: float | None = None
+        self.events: int | None = None
+        self.bytes_in: int | None = None
+        self.bytes_out: int | None = None
+        self.retries: int | None = None
+        self.upstream_request_id: str | None = None
+        self.user_agent: str | None = None
+        self.key_fingerprint: str | None = None
+        self.error_type: str | None = None
+        self.error_code: str | None = None
+        self.error_message: str | None = None
+        self.malformed: int | None = None
+        self.late_settles: int = 0
+        self.book: Book | None = None
+        self.queued: bool = False
+
+    def settle(self, outcome: Outcome, settled_at: float) -> bool:
+        """End the exchange. The first call wins and returns True; each later one is counted and changes nothing else.
+
+        `settled_at` is in seconds since the epoch. Never blocks, never raises. Also works on an entry that was never opened with a
+        ledger (it is settled, and nothing is written).
+        """
+        book = self.book
+        if self.outcome is not None:
+            self.late_settles += 1
+            if book is not None:
+                book.note_late(self)
+            return False
+        if self.error_message is not None or len(outcome.cause) > SENTENCE:
+            self._clip_rare(outcome)
+        else:
+            self.cause = outcome.cause
+        self._clip_answer()
+        self.settled_at = settled_at
+        self.ended_by = outcome.ended_by.value
+        # Last: a row is read as settled from the moment its outcome is there.
+        self.outcome = outcome.ending.value
+        if book is not None:
+            book.note_settled(self)
+        return True
+
+    def account(self, usage: Usage, provenance: Provenance) -> None:
+        """Take over what the answer used, and where the figures come from."""
+        self.usage_source = provenance.value
+        self.input_tokens = usage.input
+        self.output_tokens = usage.output
+        self.cache_read_tokens = usage.cache_read
+        self.cache_write_tokens = usage.cache_write
+        self.cache_write_5m_tokens = usage.cache_write_5m
+        self.cache_write_1h_tokens = usage.cache_write_1h
+        self.reasoning_tokens = usage.reasoning
+        self.audio_input_tokens = usage.audio_input
+        self.audio_output_tokens = usage.audio_output
+        self.tool_use_tokens = usage.tool_use
+        self.tool_requests = usage.tool_requests
+
+    def blame(self, error: UpstreamError) -> None:
+        """Keep the provider's error: type, code, and a short message, secrets masked in all three."""
+        self.error_type = None if error.type is None else _shorten(error.type, WORD)
+        self.error_code = None if error.code is None else _shorten(error.code, WORD)
+        self.error_message = None if error.message is None else _shorten(error.message, SENTENCE)
+
+    def clip_request(self) -> None:
+        """Bound what the client's request wrote into the row (law 4). Called once, when the entry is opened."""
+        if self.path is not None and len(self.path) > LINE:
+            self.path = self.path[:LINE]
+        if self.user_agent is not None and len(self.user_agent) > LINE:
+            self.user_agent = self.user_agent[:LINE]
+        if self.requested_model is not None and len(self.requested_model) > WORD:
+            self.requested_model = self.requested_model[:WORD]
+
+    def _clip_answer(self) -> None:
+        # Written out, not looped: this runs once per exchange on the event loop.
+        if self.response_id is not None and len(self.response_id) > WORD:
+            self.response_id = self.response_id[:WORD]
+        if self.model is not None and len(self.model) > WORD:
+            self.model = self.model[:WORD]
+        if self.stop_reason is not None and len(self.stop_reason) > WORD:
+            self.stop_reason = self.stop_reason[:WORD]
+        if self.upstream_request_id is not None and len(self.upstream_request_id) > WORD:
+            self.upstream_request_id = self.upstream_request_id[:WORD]
+
+    def _clip_rare(self, outcome: Outcome) -> None:
+        self.cause = outcome.cause[:SENTENCE]
+        if self.error_message is not None:
+            # Once more, for those who set the attribute themselves; masking what is masked changes nothing.
+            self.error_message = _shorten(self.error_message, SENTENCE)
+
+
+row_of = attrgetter(*COLUMNS)
+"""The row tuple of an entry, in the order of `COLUMNS`. One C call: no settle can come in between."""
+
+
+def _shorten(text: str, limit: int) -> str:
+    # Masked before it is cut, so that no half of a secret is left at the cut.
+    return mask_secrets(text[:_READ])[:limit]

@@ -1,0 +1,66 @@
+"""Old rows become daily sums, in the same transaction, so that what `query.usage` adds up never changes.
+
+Days are UTC days, and only whole days are retired: the cut lies at midnight. A row that is still open stays, however old.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from penstock.ledger.schema import DIMENSIONS, OPEN, SUMS, daily, exchanges, utc_day
+from penstock.vocabulary.ids import GENERATING
+from penstock.vocabulary.outcome import Ending
+from penstock.vocabulary.usage import Provenance
+
+DAY_S = 86400
+_LOCK = 0x70656E73746F6301
+"""PostgreSQL's advisory lock for retiring: two processes must not sum the same rows."""
+
+GENERATES = exchanges.c.operation.in_(sorted(operation.value for operation in GENERATING))
+UNREPORTED = sa.case(
+    (
+        sa.and_(
+            GENERATES,
+            sa.func.coalesce(exchanges.c.usage_source, "") != Provenance.REPORTED.value,
+            sa.func.coalesce(exchanges.c.outcome, "") != Ending.REFUSED.value,
+            sa.func.coalesce(exchanges.c.upstream_status, 0) < 400,
+        ),
+        1,
+    ),
+    else_=0,
+)
+"""1 for an exchange that may have used tokens and whose provider did not give the final figures: sums lack them."""
+
+
+def cutoff(now: float, days: int) -> float:
+    """The midnight before which rows are retired, in seconds since the epoch."""
+    return (now // DAY_S - days) * DAY_S
+
+
+def retire(connection: sa.Connection, before: float, limit: int) -> int:
+    """Sum and delete up to `limit` settled rows begun before that time; returns how many. 0 when none is left, or when another process is at it."""
+    if connection.dialect.name == "postgresql" and not connection.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(_LOCK))):
+        return 0
+    chosen = sa.select(exchanges.c.id).where(exchanges.c.started_at < before, ~OPEN).order_by(exchanges.c.started_at).limit(limit)
+    # Named one by one and locked: what is summed is what is deleted, whoever writes meanwhile.
+    ids = list(connection.execute(chosen.with_for_update()).scalars())
+    if not ids:
+        return 0
+    those = exchanges.c.id.in_(ids)
+    day = utc_day(exchanges.c.started_at)
+    dimensions = [sa.func.coalesce(exchanges.c[name], "") for name in DIMENSIONS]
+    summed = sa.select(
+        day, *dimensions, sa.func.count(), sa.func.sum(UNREPORTED), *(sa.cast(sa.func.sum(exchanges.c[name]), sa.BigInteger) for name in SUMS)
+    ).where(those).group_by(day, *dimensions)  # fmt: skip
+    insert = postgresql.insert(daily) if connection.dialect.name == "postgresql" else sqlite.insert(daily)
+    insert = insert.from_select([column.name for column in daily.columns], summed)
+    new = insert.excluded
+    sums: dict[str, Any] = {name: daily.c[name] + new[name] for name in ("exchanges", "unreported")}
+    # Unknown and unknown stay unknown; unknown and a number give the number.
+    sums |= {name: sa.func.coalesce(daily.c[name] + new[name], daily.c[name], new[name]) for name in SUMS}
+    connection.execute(insert.on_conflict_do_update(index_elements=["day", *DIMENSIONS], set_=sums))
+    connection.execute(sa.delete(exchanges).where(those))
+    return len(ids)

@@ -1,0 +1,76 @@
+"""One row as a tuple: made clean for any database, and written as one line of the spill file. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import isfinite
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from penstock.ledger.entry import COLUMNS, LINE
+from penstock.ledger.schema import TOKENS, TOKENS_LIMIT, exchanges
+
+Row = tuple[Any, ...]
+"""Values in the order of `COLUMNS`."""
+
+_WHOLE = 2**63 - 1
+_LIMITS = dict.fromkeys(TOKENS, TOKENS_LIMIT) | {"status": 2**31 - 1, "upstream_status": 2**31 - 1}
+_PLAN: tuple[tuple[type, int], ...] = tuple(
+    (bool, 0) if isinstance(column.type, sa.Boolean)
+    else (int, _LIMITS.get(column.name, _WHOLE)) if isinstance(column.type, sa.Integer)
+    else (float, 0) if isinstance(column.type, sa.Double)
+    else (str, LINE)
+    for column in exchanges.columns
+)  # fmt: skip
+_LATE = COLUMNS.index("late_settles")
+_STARTED = COLUMNS.index("started_at")
+
+
+def clean(row: Row) -> Row:
+    """`row` as every database takes it: what a provider or client made unstorable becomes unknown (`None`), text loses only what cannot be stored.
+
+    Needed seldom (a count of 10^30, half of a surrogate pair, a NUL, NaN), so the hot path does not look: the database refuses, and
+    then the batch is cleaned.
+    """
+    values = [_clean(value, kind, limit) for value, (kind, limit) in zip(row, _PLAN, strict=True)]
+    values[_LATE] = values[_LATE] or 0
+    values[_STARTED] = values[_STARTED] or 0.0
+    return tuple(values)
+
+
+def _clean(value: Any, kind: type, limit: int) -> Any:
+    if value is None:
+        return None
+    if kind is str:
+        return str(value).encode("utf-8", "replace").decode().replace("\0", "")[:limit]
+    if kind is bool:
+        return bool(value)
+    if not isinstance(value, (int, float)) or not isfinite(value):
+        return None
+    if kind is float:
+        return float(value)
+    return int(value) if 0 <= value <= limit else None
+
+
+def spell(rows: Iterable[Row]) -> bytes:
+    """The rows as JSON lines: an object by column name, unknown columns left out, each ended by LF."""
+    lines = [msgspec.json.encode({name: value for name, value in zip(COLUMNS, clean(row), strict=True) if value is not None}) for row in rows]
+    return b"".join(line + b"\n" for line in lines)
+
+
+def read(line: bytes) -> Row | None:
+    """The row of one line; `None` where it is torn or is no row. Columns that are not known here are left out, missing ones are unknown."""
+    try:
+        values = msgspec.json.decode(line, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if not (isinstance(values.get("id"), str) and isinstance(values.get("instance"), str) and isinstance(values.get("started_at"), (int, float))):
+        return None
+    return clean(tuple(values.get(name) for name in COLUMNS))
+
+
+def late(rows: Sequence[Row]) -> list[tuple[int, str]]:
+    """`(late_settles, id)` of the rows that were settled more than once."""
+    return [(row[_LATE], row[0]) for row in rows if row[_LATE]]

@@ -1,0 +1,31 @@
+"""Providers: what is particular to whom we ask. One file per kind, one line in `KINDS`.
+
+Enters: a provider's settings; a client's path, query and headers. Leaves: the origin to dial, the request target, the headers that go
+upstream, the headers of the answer that go down.
+
+Laws: nothing ever yields `/v1/v1`. Names, values, order and spelling of what passes are the client's own. Where a key is
+configured, the client's key never passes, and a login always does. No key, of either side, stands in a `repr` or in an error.
+
+Not here: sockets, framing (`content-length`, `transfer-encoding` and `host` are the caller's), which provider is asked (`routing`),
+what a body means (`protocols`).
+"""
+
+from penstock.providers.anthropic import AnthropicProvider
+from penstock.providers.contract import Auth, BadUrl, Header, Kind, Origin, Provider, ProviderSettings
+from penstock.providers.credentials import credential, is_login, redact_query
+from penstock.providers.gemini import GeminiProvider
+from penstock.providers.headers import response_headers, upstream_request_id
+from penstock.providers.openai import OpenAIProvider
+
+KINDS: dict[Kind, type[Provider]] = {"openai": OpenAIProvider, "anthropic": AnthropicProvider, "gemini": GeminiProvider}
+
+
+def build(settings: ProviderSettings) -> Provider:
+    """The provider that `settings` describe. Raises `BadUrl` where its base URL is none."""
+    return KINDS[settings.kind](settings)
+
+
+__all__ = [
+    "KINDS", "Auth", "BadUrl", "Header", "Kind", "Origin", "Provider", "ProviderSettings", "build", "credential", "is_login", "redact_query",
+    "response_headers", "upstream_request_id",
+]

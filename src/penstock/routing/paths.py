@@ -1,0 +1,205 @@
+"""From method and path to an endpoint.
+
+In this order: the fixed paths; paths with an id; Gemini's; `/api/oauth/...`; `/{provider}` and what is below it. Methods are not
+guessed: a known path with another method is 405, anything else 404, and the sentence says how to reach a provider all the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from urllib.parse import unquote
+
+from penstock.routing.endpoints import (
+    FIXED,
+    GEMINI_METHODS,
+    GEMINI_RESOURCES,
+    GEMINI_VERSIONS,
+    ITEMS,
+    PROTOCOL_PATHS,
+    SHARED,
+    Allowed,
+    Body,
+    Endpoint,
+    Face,
+    Refusal,
+)
+from penstock.vocabulary.errors import Fault, FaultKind
+from penstock.vocabulary.ids import Operation, ProtocolId
+
+_SUSPECT = re.compile(r"[\\%;]|/\.|[^!-~]")
+_BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+_ANY = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+_COLON = re.compile(r"%3a", re.IGNORECASE)
+
+
+def resolve(method: str, path: str, has_anthropic_version: bool, providers: Mapping[str, Face]) -> Endpoint | Refusal | Allowed:
+    """What `method path` asks for. `path` is the raw path of the request target, without its query.
+
+    `providers` in the order of the file. `HEAD` is served where `GET` is; the caller sends it upstream as HEAD.
+    """
+    if _SUSPECT.search(path) and not is_plain(path):
+        return _refuse(400, f"the path {_shown(path)} holds '.' or '..' segments or characters that no path may have", path, has_anthropic_version)
+    if path == "*" and method == "OPTIONS":
+        return Allowed(_ANY)
+    methods = FIXED.get(path) or _item(path) or _gemini(path)
+    if methods is not None:
+        return _pick(methods, method, path, has_anthropic_version)
+    if path.startswith("/api/oauth/"):
+        return _oauth(method, path, providers)
+    name, slash, rest = path[1:].partition("/")
+    provider = providers.get(name)
+    if provider is None:
+        return _unknown(path, has_anthropic_version, providers)
+    if not rest:
+        return _main(method, provider)
+    return _below(method, slash + rest, has_anthropic_version, provider)
+
+
+def is_plain(path: str) -> bool:
+    """Does every segment stay where it is, however often a server decodes it, and whatever it takes for a separator?
+
+    A provider's base path is a border: `/team-a/v1` must not become `/team-b` by `..`, `%2e%2e`, `..%2f`, `..\\` or `..;x`.
+    """
+    if any(not "!" <= char <= "~" for char in path):
+        return False
+    decoded = path
+    for _ in range(3):
+        if any(segment.partition(";")[0] in (".", "..") for segment in re.split(r"[/\\]", decoded)):
+            return False
+        if any(char < " " or char == "\x7f" for char in decoded):
+            return False
+        further = unquote(decoded)
+        if further == decoded:
+            return True
+        decoded = further
+    return False
+
+
+def _pick(methods: Mapping[str, Endpoint], method: str, path: str, has_anthropic_version: bool) -> Endpoint | Refusal | Allowed:
+    endpoint = methods.get("GET" if method == "HEAD" else method)
+    if endpoint is not None:
+        if has_anthropic_version and endpoint.operation in SHARED and endpoint.protocol is ProtocolId.OPENAI_CHAT:
+            return replace(endpoint, protocol=ProtocolId.ANTHROPIC_MESSAGES)
+        return endpoint
+    allow = tuple(sorted({*methods, "OPTIONS"} | ({"HEAD"} if "GET" in methods else set())))
+    if method == "OPTIONS":
+        return Allowed(allow)
+    protocol = next(iter(methods.values())).protocol
+    if has_anthropic_version and protocol is ProtocolId.OPENAI_CHAT:
+        protocol = ProtocolId.ANTHROPIC_MESSAGES
+    return Refusal(
+        Fault(FaultKind.METHOD_NOT_ALLOWED, 405, f"{_shown(method)} is not a method of {_shown(path)}; it takes {', '.join(allow)}"), protocol, allow)
+
+
+def _item(path: str) -> dict[str, Endpoint] | None:
+    bare = path[3:] if path.startswith("/v1/") else path
+    for prefix, protocol, operation, methods in ITEMS:
+        if bare.startswith(prefix) and len(bare) > len(prefix):
+            rest = bare[len(prefix):]
+            if operation is Operation.MODELS and _method_of(rest) in GEMINI_METHODS:
+                return None
+            response_id = unquote(rest.partition("/")[0]) if operation is Operation.RESPONSE_ITEM else None
+            return {method: Endpoint(protocol, operation, path, body, response_id=response_id) for method, body in methods.items()}
+    return None
+
+
+def _gemini(path: str) -> dict[str, Endpoint] | None:
+    """`/v1beta/...` and `/v1alpha/...` wholly; `/v1/...` and no version only where a custom method of a model stands at the end."""
+    version, _, rest = path[1:].partition("/")
+    upload = version in ("upload", "download")
+    if upload:
+        version, _, rest = rest.partition("/")
+    own = version in GEMINI_VERSIONS
+    if not own and version != "v1":
+        rest = path[1:]
+    resource, slash, item = rest.partition("/")
+    if resource in ("models", "tunedModels") and slash and not upload:
+        known = GEMINI_METHODS.get(_method_of(item))
+        if known is not None:
+            return {"POST": Endpoint(ProtocolId.GEMINI, known[0], path, known[1])}
+    if not own:
+        return None
+    resource = _COLON.sub(":", resource).partition(":")[0]
+    if resource not in GEMINI_RESOURCES:
+        return None
+    if resource == "models" and not upload and ":" not in _COLON.sub(":", item) and item.count("/") == 0:
+        return {"GET": Endpoint(ProtocolId.GEMINI, Operation.MODELS, path, "none")}
+    bodies: dict[str, Body] = {"GET": "none", "POST": "stream", "PATCH": "stream", "PUT": "stream", "DELETE": "none"}
+    return {method: Endpoint(ProtocolId.GEMINI, GEMINI_RESOURCES[resource], path, body) for method, body in bodies.items()}
+
+
+def _method_of(item: str) -> str:
+    return _COLON.sub(":", item).rpartition(":")[2]
+
+
+def _oauth(method: str, path: str, providers: Mapping[str, Face]) -> Endpoint | Refusal | Allowed:
+    """Anthropic's login endpoints, which Claude Code asks for at its base URL."""
+    for provider in providers.values():
+        if provider.kind == "anthropic":
+            if method == "OPTIONS":
+                return Allowed(_ANY)
+            return Endpoint(ProtocolId.ANTHROPIC_MESSAGES, Operation.OTHER, path, _body(method), provider=provider.name, verbatim=True)
+    return Refusal(
+        Fault(FaultKind.NOT_FOUND, 404, "/api/oauth/ belongs to Anthropic, and no anthropic provider is configured"), ProtocolId.ANTHROPIC_MESSAGES)
+
+
+def _main(method: str, provider: Face) -> Endpoint | Refusal | Allowed:
+    """A provider's name and nothing after it: its main endpoint."""
+    protocol, operation = provider.main_protocol, provider.main_operation
+    if protocol is ProtocolId.OPENAI_CHAT and protocol not in provider.protocols and ProtocolId.OPENAI_RESPONSES in provider.protocols:
+        protocol, operation = ProtocolId.OPENAI_RESPONSES, Operation.RESPONSES
+    path = PROTOCOL_PATHS[protocol]
+    if "{model}" in path:
+        return Refusal(
+            Fault(FaultKind.NOT_FOUND, 404, f"/{provider.name} alone names no model; use /{provider.name}{path}"), protocol)
+    if method == "POST":
+        return Endpoint(protocol, operation, path, "peek", provider=provider.name)
+    if method == "OPTIONS":
+        return Allowed(("OPTIONS", "POST"))
+    return Refusal(
+        Fault(FaultKind.METHOD_NOT_ALLOWED, 405, f"{_shown(method)} is not a method of /{provider.name}; it takes POST, for {path}"),
+        protocol, ("OPTIONS", "POST"))
+
+
+def _below(method: str, rest: str, has_anthropic_version: bool, provider: Face) -> Endpoint | Allowed:
+    """Anything goes to the provider as it is; what it is, is recognised so that it is observed and accounted."""
+    if method == "OPTIONS":
+        return Allowed(_ANY)
+    methods = FIXED.get(rest) or _item(rest) or _gemini(rest)
+    found = _pick(methods, method, rest, has_anthropic_version) if methods is not None else None
+    if not isinstance(found, Endpoint) or found.protocol not in provider.protocols:
+        found = Endpoint(provider.main_protocol, Operation.OTHER, rest, _body(method))
+    return replace(found, path=rest, provider=provider.name, verbatim=True)
+
+
+def _body(method: str) -> Body:
+    return "none" if method in _BODILESS else "stream"
+
+
+def _unknown(path: str, has_anthropic_version: bool, providers: Mapping[str, Face]) -> Refusal:
+    example = next(iter(providers), None)
+    hint = f" Anything below /{example}/ goes to the provider {example!r} as it is." if example is not None else ""
+    return _refuse(404, f"there is nothing at {_shown(path)}.{hint}", path, has_anthropic_version)
+
+
+def _refuse(status: int, message: str, path: str, has_anthropic_version: bool) -> Refusal:
+    kind = FaultKind.NOT_FOUND if status == 404 else FaultKind.BAD_REQUEST
+    return Refusal(Fault(kind, status, message), _nearest(path, has_anthropic_version))
+
+
+def _nearest(path: str, has_anthropic_version: bool) -> ProtocolId:
+    """The protocol whose client most likely wrote this path."""
+    segments = path.strip("/").split("/")
+    if has_anthropic_version or "messages" in segments[:3] or segments[0] in ("api", "anthropic"):
+        return ProtocolId.ANTHROPIC_MESSAGES
+    if any(version in segments[:2] for version in GEMINI_VERSIONS) or _method_of(path) in GEMINI_METHODS:
+        return ProtocolId.GEMINI
+    return ProtocolId.OPENAI_RESPONSES if "responses" in segments[:3] else ProtocolId.OPENAI_CHAT
+
+
+def _shown(text: str) -> str:
+    """A client's own text in a sentence: printable and short."""
+    short = text if len(text) <= 100 else text[:100] + "..."
+    return "".join(char if "!" <= char <= "~" else "?" for char in short)

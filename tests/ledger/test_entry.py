@@ -1,0 +1,84 @@
+"""The row in the making: settled once, bounded, with secrets masked."""
+
+from __future__ import annotations
+
+import pytest
+
+from penstock.ledger.entry import COLUMNS, LINE, SENTENCE, WORD, Entry, row_of
+from penstock.vocabulary.errors import UpstreamError
+from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
+from penstock.vocabulary.usage import Provenance, Usage
+from tests.support.ledgers import COMPLETE, GONE, make_entry
+
+
+class Book:
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note_settled(self, entry: Entry) -> None:
+        # The row must be whole at this moment: the writer may read it at once.
+        assert entry.outcome is not None
+        assert entry.settled_at is not None
+        self.told.append("settled")
+
+    def note_late(self, entry: Entry) -> None:
+        self.told.append("late")
+
+
+def test_the_first_settle_wins_and_later_ones_are_counted() -> None:
+    entry, book = make_entry("a"), Book()
+    entry.book = book
+    assert entry.settle(COMPLETE, 10.0) is True
+    before = row_of(entry)
+    assert entry.settle(GONE, 11.0) is False
+    assert entry.settle(COMPLETE, 12.0) is False
+    after = row_of(entry)
+    assert after[:-1] == before[:-1]
+    assert (entry.late_settles, book.told) == (2, ["settled", "late", "late"])
+    assert (entry.outcome, entry.ended_by, entry.cause, entry.settled_at) == ("COMPLETE", "upstream", COMPLETE.cause, 10.0)
+
+
+def test_it_settles_without_a_book() -> None:
+    assert make_entry("a").settle(GONE, 1.0) is True
+
+
+def test_what_is_not_known_is_none_and_not_zero() -> None:
+    row = dict(zip(COLUMNS, row_of(Entry("a", 1.0)), strict=True))
+    assert row.pop("id") == "a"
+    assert row.pop("started_at") == 1.0
+    assert row.pop("late_settles") == 0
+    assert set(row.values()) == {None}
+
+
+def test_usage_is_taken_over_whole() -> None:
+    entry = Entry("a", 1.0)
+    names = ("input", "output", "cache_read", "cache_write", "cache_write_5m", "cache_write_1h", "reasoning", "audio_input", "audio_output", "tool_use")
+    entry.account(Usage(**{name: at for at, name in enumerate(names, 1)}, tool_requests=11), Provenance.PARTIAL)
+    assert [getattr(entry, f"{name}_tokens") for name in names] == list(range(1, 11))
+    assert (entry.tool_requests, entry.usage_source) == (11, "partial")
+
+
+def test_an_upstream_error_is_short_and_masked() -> None:
+    entry = Entry("a", 1.0)
+    entry.blame(UpstreamError(message="Incorrect API key provided: sk-proj-abcdefgh12345678. " + "x" * 9000, type="auth_error", code="sk-abcdefgh1234"))
+    assert entry.error_message is not None
+    assert entry.error_message.startswith("Incorrect API key provided: sk-proj-***")
+    assert len(entry.error_message) <= SENTENCE
+    assert (entry.error_type, entry.error_code) == ("auth_error", "sk-***")
+
+
+def test_a_message_that_was_set_by_hand_is_masked_when_settled() -> None:
+    entry = make_entry("a", error_message="bad key AIzaSyA1234567890abcdefghijk")
+    entry.settle(COMPLETE, 1.0)
+    assert entry.error_message == "bad key AIza***"
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"), [("path", LINE), ("user_agent", LINE), ("requested_model", WORD), ("model", WORD), ("stop_reason", WORD), ("response_id", WORD), ("upstream_request_id", WORD)]
+)  # fmt: skip
+def test_outsiders_cannot_make_a_row_large(name: str, limit: int) -> None:
+    entry = make_entry("a", **{name: "x" * 1_000_000})
+    entry.clip_request()
+    entry.settle(Outcome(Ending.CUT, "y" * 1_000_000, EndedBy.GATEWAY), 1.0)
+    assert len(getattr(entry, name)) == limit
+    assert len(entry.cause or "") == SENTENCE

@@ -1,0 +1,100 @@
+"""The schema's history: its end is what `schema` says, it is made once, and costs nothing when there is nothing to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from penstock.ledger import engine as engines
+from penstock.ledger import migrations, query
+from penstock.ledger.entry import COLUMNS
+from penstock.ledger.errors import LedgerError
+from penstock.ledger.schema import HEAD, TOKENS_CHECK, exchanges, metadata
+from penstock.ledger.settings import LedgerSettings
+from penstock.ledger.store import Store
+
+
+def _engine(settings: LedgerSettings) -> sa.Engine:
+    url, path, _ = engines.locate(settings)
+    if path is not None:
+        return engines.sqlite_engine(path, lock_wait_s=1.0)
+    assert url is not None
+    return engines.postgresql_engine(url)
+
+
+def test_head_is_what_the_tables_say(any_settings: LedgerSettings) -> None:
+    Store.open(any_settings).close()
+    engine = _engine(any_settings)
+    with engine.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), metadata)  # pyright: ignore[reportUnknownVariableType]
+    engine.dispose()
+    assert differences == []
+
+
+def test_the_check_is_the_same_in_both(settings: LedgerSettings) -> None:
+    """Alembic does not compare checks."""
+    Store.open(settings).close()
+    with _engine(settings).connect() as connection:
+        text = str(connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name = 'exchanges'").scalar())
+    assert TOKENS_CHECK in text
+
+
+def test_the_constant_is_the_newest_revision() -> None:
+    scripts = ScriptDirectory(str(Path(migrations.__file__).parent))
+    assert scripts.get_heads() == [HEAD]
+
+
+def test_the_row_and_the_table_have_the_same_columns() -> None:
+    assert tuple(column.name for column in exchanges.columns) == COLUMNS
+
+
+def test_a_ledger_of_a_newer_version_is_named_and_left_alone(any_settings: LedgerSettings) -> None:
+    Store.open(any_settings).close()
+    engine = _engine(any_settings)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(LedgerError, match=r"was written by a newer Penstock \(schema 9999"):
+        Store.open(any_settings)
+    with pytest.raises(LedgerError, match="schema 9999"):
+        query.connect(any_settings)
+    with engine.connect() as connection:
+        assert migrations.revision(connection) == "9999"
+    engine.dispose()
+
+
+def test_alembic_is_not_even_imported_when_there_is_nothing_to_do(settings: LedgerSettings) -> None:
+    Store.open(settings).close()
+    script = (
+        "import sys; from pathlib import Path; from penstock.ledger.settings import LedgerSettings; from penstock.ledger.store import Store\n"
+        f"Store.open(LedgerSettings(Path({str(settings.data_dir)!r}))).close(); print('alembic' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+def test_two_processes_may_make_the_same_ledger_at_once(any_settings: LedgerSettings) -> None:
+    script = (
+        "import sys; from pathlib import Path; from penstock.ledger.settings import LedgerSettings; from penstock.ledger.store import Store\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        f"Store.open(LedgerSettings(Path({str(any_settings.data_dir)!r}), {any_settings.url!r})).close(); print('done')"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    for process in started:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in started:
+        out, err = process.communicate(timeout=30)
+        assert (process.returncode, out) == (0, "done\n"), err
+    test_head_is_what_the_tables_say(any_settings)

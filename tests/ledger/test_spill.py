@@ -1,0 +1,132 @@
+"""Where rows wait: in order, across restarts, past torn lines, and taken over only from the dead."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from penstock.ledger.rows import Row
+from penstock.ledger.spill import Spill
+from tests.support.ledgers import COMPLETE, make_row
+
+
+def _all(spill: Spill, limit: int = 2) -> list[Row]:
+    rows: list[Row] = []
+    while batch := spill.peek(limit):
+        rows += batch
+        spill.done()
+    return rows
+
+
+def _rows(*ids: str) -> list[Row]:
+    return [make_row(id, outcome=COMPLETE, input_tokens=7, streamed=True, ttft_ms=1.5) for id in ids]
+
+
+def test_rows_come_back_as_they_were_and_in_order(tmp_path: Path) -> None:
+    spill = Spill(tmp_path, "i1")
+    rows = _rows("a", "b", "c", "d", "e")
+    spill.append(rows[:2])
+    spill.append(rows[2:])
+    [path] = tmp_path.iterdir()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert spill.pending
+    assert _all(spill) == rows
+    assert not spill.pending
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_stay_until_they_are_done(tmp_path: Path) -> None:
+    spill = Spill(tmp_path, "i1")
+    spill.append(_rows("a", "b", "c"))
+    assert [row[0] for row in spill.peek(2)] == ["a", "b"]
+    assert [row[0] for row in spill.peek(2)] == ["a", "b"]
+    spill.done()
+    spill.append(_rows("d"))
+    assert [row[0] for row in _all(spill)] == ["c", "d"]
+
+
+def test_a_restart_adopts_what_the_dead_left(tmp_path: Path) -> None:
+    first = Spill(tmp_path, "i1")
+    first.append(_rows("a"))
+    second = Spill(tmp_path, "i2")
+    second.append(_rows("b"))
+    assert second.adopt(frozenset()) == 0, "its owner lives and holds the lock"
+    first.close()
+    assert second.adopt({"i1"}) == 0, "its lease still holds"
+    assert second.adopt(frozenset()) == 1
+    assert [row[0] for row in _all(second)] == ["a", "b"], "older rows first"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_one_of_two_adopts(tmp_path: Path) -> None:
+    first = Spill(tmp_path, "i1")
+    first.append(_rows("a"))
+    first.close()
+    second, third = Spill(tmp_path, "i2"), Spill(tmp_path, "i3")
+    assert (second.adopt(frozenset()), third.adopt(frozenset())) == (1, 0)
+
+
+@pytest.mark.parametrize("cut", [1, 5, 40])
+def test_a_torn_last_line_is_counted_and_skipped(tmp_path: Path, cut: int) -> None:
+    first = Spill(tmp_path, "i1")
+    first.append(_rows("a", "b"))
+    first.close()
+    [path] = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-cut])
+    second = Spill(tmp_path, "i2")
+    second.adopt(frozenset())
+    ids = [row[0] for row in _all(second)]
+    # Without its line end alone the last line is whole, and is read.
+    assert (ids, second.torn) == ((["a", "b"], 0) if cut == 1 else (["a"], 1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_with_other_damage_is_kept_for_people(tmp_path: Path) -> None:
+    first = Spill(tmp_path, "i1")
+    first.append(_rows("a", "b", "c"))
+    first.close()
+    [path] = tmp_path.iterdir()
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + b"\xff garbage\n" + b'{"id": 5}\n' + lines[2])
+    second = Spill(tmp_path, "i2")
+    second.adopt(frozenset())
+    assert [row[0] for row in _all(second)] == ["a", "c"]
+    assert second.torn == 2
+    [left] = tmp_path.iterdir()
+    assert left.name.endswith(".jsonl.damaged")
+    assert Spill(tmp_path, "i3").adopt(frozenset()) == 0
+
+
+def test_columns_of_another_version_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "spill-old-1.jsonl").write_text('{"id":"a","instance":"i0","started_at":5,"outcome":"COMPLETE","a_new_column":[1]}\n')
+    spill = Spill(tmp_path, "i1")
+    spill.adopt(frozenset())
+    [row] = _all(spill)
+    assert row[:5] == ("a", "i0", 5.0, None, "COMPLETE")
+
+
+@pytest.mark.parametrize("truncates", [True, False])
+def test_a_write_that_fails_halfway_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, truncates: bool) -> None:
+    spill = Spill(tmp_path, "i1")
+    spill.append(_rows("a"))
+    whole = os.write
+
+    def half(descriptor: int, data: memoryview) -> int:
+        whole(descriptor, data[: len(data) // 2])
+        raise OSError(28, "No space left on device")
+
+    def refuse(descriptor: int, length: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", half)
+        if not truncates:
+            patch.setattr(os, "ftruncate", refuse)
+        with pytest.raises(OSError, match="No space left"):
+            spill.append(_rows("b"))
+    spill.append(_rows("c"))
+    assert [row[0] for row in _all(spill)] == ["a", "c"]
+    assert spill.torn == (0 if truncates else 1)
