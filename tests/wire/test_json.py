@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6) | st.sampled_from(["model", '"', "\\", "}"]), inner, max_size=4),
     max_leaves=12,
 )
-OBJECTS: st.SearchStrategy[dict[str, Any]] = st.dictionaries(st.text(max_size=6) | st.sampled_from(["model", "a\\", "mode\u00e9"]), VALUES, max_size=6)
+OBJECTS: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
+    st.text(max_size=6) | st.sampled_from(["model", "a\\", "mode\u00e9"]), VALUES, max_size=6
+)
 LAYOUTS = st.sampled_from([{"separators": (",", ":")}, {"indent": 1}, {"indent": "\t", "ensure_ascii": False}, {"separators": (" ,\r\n", " : ")}])
 
 
@@ -53,17 +56,13 @@ def test_inserting_puts_the_field_behind_the_brace(fields: dict[str, Any], value
 @given(st.binary() | st.text().map(str.encode) | st.text(alphabet='{}[]",:\\ a1').map(str.encode))
 def test_no_bytes_make_it_raise_anything_but_value_error(body: bytes) -> None:
     for edit in (replace_field, insert_field, set_field):
-        try:
+        with suppress(ValueError):
             edit(body, "a", b"1")
-        except ValueError:
-            pass
 
 
 def test_all_occurrences_of_a_duplicated_key_are_replaced_and_those_inside_are_not() -> None:
     body = b'{"model": "a" , "x":{"model":"in"},"y":["model",{"model":1}], "mod\\u0065l":{"model":"z"} ,"model":null}'
-    assert replace_field(body, "model", b'"N"') == (
-        b'{"model": "N" , "x":{"model":"in"},"y":["model",{"model":1}], "mod\\u0065l":"N" ,"model":"N"}'
-    )
+    assert replace_field(body, "model", b'"N"') == (b'{"model": "N" , "x":{"model":"in"},"y":["model",{"model":1}], "mod\\u0065l":"N" ,"model":"N"}')
 
 
 @pytest.mark.parametrize(
@@ -84,7 +83,9 @@ def test_values_end_where_they_end(body: bytes, value: bytes) -> None:
     assert body[field.start : field.end] == value
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b'"model"', b"null", b"{", b'{"model"', b'{"model":', b'{"model":"a', b'{"a":1 "model":2}', b'{"a":[}', b"{]"])
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b'"model"', b"null", b"{", b'{"model"', b'{"model":', b'{"model":"a', b'{"a":1 "model":2}', b'{"a":[}', b"{]"]
+)
 def test_what_is_no_object_raises_value_error(body: bytes) -> None:
     with pytest.raises(ValueError):
         replace_field(body, "model", b"1")

@@ -103,14 +103,13 @@ class ArraySplitter:
                 self._give(data[start:end] if start or end < size else data, frames)
                 start = at = end
                 self._place = _Place.CLOSED if self._single else _Place.BETWEEN
-            elif place is _Place.BETWEEN:
-                at = self._match_end(_GAP, data, at)
+            elif place is _Place.BETWEEN or place is _Place.START:
+                at = self._match_end(_GAP if place is _Place.BETWEEN else _START, data, at)
                 if at < size:
-                    at = self._leave_gap(data[at], start, at)
-            elif place is _Place.START:
-                at = self._match_end(_START, data, at)
-                if at < size:
-                    at = self._open(data[at], start, at)
+                    self._lead = self.held + at - start
+                    if self._lead > self.limit:
+                        self.overflowed = True
+                    at = self._leave_gap(data[at], at) if place is _Place.BETWEEN else self._open(data[at], at)
             else:
                 self._pass(data[start:] if start else data, frames)
                 return frames
@@ -137,18 +136,18 @@ class ArraySplitter:
         found = pattern.match(data, at)
         return at if found is None else found.end()
 
-    def _open(self, byte: int, start: int, at: int) -> int:
+    def _open(self, byte: int, at: int) -> int:
         """The first byte of the body that is not white space; returns the index to go on from."""
         if byte == ord("["):
             self._place = _Place.BETWEEN
             return at + 1
         if byte == ord("{"):
             self._single = True
-            return self._begin(start, at)
+            return self._begin(at)
         self._place = _Place.LOST
         return at
 
-    def _leave_gap(self, byte: int, start: int, at: int) -> int:
+    def _leave_gap(self, byte: int, at: int) -> int:
         """The first byte behind the delimiters; returns the index to go on from."""
         if byte == ord("]"):
             self._place = _Place.CLOSED
@@ -157,13 +156,11 @@ class ArraySplitter:
             self._place = _Place.LOST
             return at
         if byte in _OPENING or byte == _QUOTE:
-            return self._begin(start, at)
-        self._lead = self.held + at - start
+            return self._begin(at)
         self._place = _Place.SCALAR
         return at
 
-    def _begin(self, start: int, at: int) -> int:
-        self._lead = self.held + at - start
+    def _begin(self, at: int) -> int:
         self._depth = 0
         self._place = _Place.ELEMENT
         return at

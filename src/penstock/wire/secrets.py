@@ -11,7 +11,7 @@ from hashlib import sha256
 
 MASK = "***"
 
-_KEYISH = r"(?:api|access|secret|private|auth|session|client|subscription|x-goog-api|x-api)?[-_ ]?(?:key|token|secret|password|passwd|credentials?|authorization)"
+_KEYISH = r"(?:key|token|secret|password|passwd|credentials?|authorization)"
 
 # Order matters: what names itself by its form first, then what only its surroundings betray.
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -20,8 +20,9 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     # JSON Web Tokens: base64url of `{"`; the parts behind the first may be missing where a text was cut.
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,4}"), f"eyJ{MASK}"),
     # Keys that begin with their maker's name. OpenAI's own errors show keys with asterisks in the middle.
-    (re.compile(r"\b(sk-ant-|sk-proj-|sk-or-|sk-svcacct-|sk-|rk-|pk-)[A-Za-z0-9_*.-]{5,}"), rf"\1{MASK}"),
-    (re.compile(r"\b(gsk_|xai-|hf_|r8_|pplx-|fw_|nvapi-|csk-|tgp_v1_|ghp_|gho_|ghs_|github_pat_|glpat-|ya29\.|1//)[A-Za-z0-9_*./-]{8,}"), rf"\1{MASK}"),
+    # (`?+` keeps what it took: `sk-ant-***` is not read as `sk-` and a key.)
+    (re.compile(r"\b(sk-(?:ant-|proj-|or-|svcacct-)?+|rk-|pk-)[A-Za-z0-9_*-]{5,}"), rf"\1{MASK}"),
+    (re.compile(r"\b(gsk_|xai-|hf_|r8_|pplx-|fw_|nvapi-|csk-|tgp_v1_|gh[pos]_|github_pat_|glpat-|ya29\.|1//)[A-Za-z0-9_*./-]{8,}"), rf"\1{MASK}"),
     (re.compile(r"\bAIza[A-Za-z0-9_*-]{8,}"), f"AIza{MASK}"),
     (re.compile(r"\bA(KIA|SIA)[A-Z0-9]{12,}"), rf"A\1{MASK}"),
     # `Authorization` values of any scheme that carries a secret.
@@ -30,12 +31,20 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"([?&;](?:api[-_]?)?(?:key|access_token|token|sig|signature|secret|password|code)=)[^&\s\"'#]+", re.IGNORECASE), rf"\1{MASK}"),
     # `api_key: value`, `"token" = "value"`, `secret=value`: whatever the value looks like, a word of prose excepted.
     (
-        re.compile(rf"({_KEYISH}[\"']?\s{{0,4}}[:=]\s{{0,4}}[\"'`]?)(?!{re.escape(MASK)})(?=[^\s\"'`,;]*[0-9_*=+/-]|[A-Za-z]{{24,}})[^\s\"'`,;&]{{6,}}", re.IGNORECASE),
+        re.compile(
+            rf"({_KEYISH}[\"']?\s{{0,4}}[:=]\s{{0,4}}[\"'`]?)(?!{re.escape(MASK)})"
+            r"(?=[^\s\"'`,;]{0,512}[0-9_*=+/-]|[A-Za-z]{24})[^\s\"'`,;&]{6,}",
+            re.IGNORECASE,
+        ),
         rf"\1{MASK}",
     ),
-    # A long token behind a key-ish word: `Incorrect API key provided: 5f2a...`, `token 'abc...' is not valid`.
+    # A long token, or a UUID, behind a key-ish word: `API key provided: 5f2a...`, `token 'abc...' is not valid`. Names of models have hyphens.
     (
-        re.compile(rf"({_KEYISH}s?\b[^\n]{{0,40}}?[\s\"'`:=(])(?=[A-Za-z+/_-]{{0,64}}[0-9*])([A-Za-z0-9*+/_=-]{{16,}})(?![A-Za-z0-9*+/_=-])", re.IGNORECASE),
+        re.compile(
+            rf"({_KEYISH}\b[^\n]{{0,40}}?[\s\"'`:=(])"
+            r"(?:(?=[A-Za-z+/_]{0,64}[0-9*])[A-Za-z0-9*+/_=]{16,}(?![A-Za-z0-9*+/_=-])|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})",
+            re.IGNORECASE,
+        ),
         rf"\1{MASK}",
     ),
 )

@@ -460,7 +460,7 @@ def test_mutated_recordings_do_not_make_it_raise(name: str, data: st.DataObject)
 
 
 def test_deep_nesting_does_not_make_it_raise() -> None:
-    for depth in (100, 400, 900, 950, 980, 990, 995, 1000, 3000):
+    for depth in (100, 400, 3000, *range(900, 1001)):
         deep = b"[" * depth + b"]" * depth
         hold(b"", b'{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","input":' + deep + b"}}")
         hold(b"", b'{"type":"content_block_start","index":{},"content_block":{"type":"tool_use","input":' + deep + b"}}")

@@ -33,35 +33,79 @@ def message(*deltas: Any) -> Any:
 def test_a_text_answer() -> None:
     usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
     body = assemble(
-        {**one({"role": "assistant", "content": "", "refusal": None}, logprobs=None, finish_reason=None), "usage": None, "obfuscation": "x", "system_fingerprint": "fp"},
+        {
+            **one({"role": "assistant", "content": "", "refusal": None}, logprobs=None, finish_reason=None),
+            "usage": None,
+            "obfuscation": "x",
+            "system_fingerprint": "fp",
+        },
         {**one({"content": "Hel"}, logprobs=None, finish_reason=None), "usage": None},
         one({"content": "lo"}, logprobs=None, finish_reason=None),
         one({}, logprobs=None, finish_reason="stop", stop_reason=None),
         {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [], "usage": usage, "service_tier": "default"},
         {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [], "usage": None, "moderation": {"input": {}}},
     )
-    choice = {"index": 0, "message": {"role": "assistant", "content": "Hello", "refusal": None}, "logprobs": None, "finish_reason": "stop", "stop_reason": None}
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": "Hello", "refusal": None},
+        "logprobs": None,
+        "finish_reason": "stop",
+        "stop_reason": None,
+    }
     assert body == {
-        "id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage,
-        "system_fingerprint": "fp", "service_tier": "default", "moderation": {"input": {}},
+        "id": "c",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [choice],
+        "usage": usage,
+        "system_fingerprint": "fp",
+        "service_tier": "default",
+        "moderation": {"input": {}},
     }
 
 
 def test_completions() -> None:
-    first = {"id": "c", "object": "text_completion", "choices": [{"index": 0, "text": "a", "logprobs": {"tokens": ["a"], "text_offset": [0]}, "finish_reason": None}]}
-    last = {"id": "c", "object": "text_completion", "choices": [{"index": 0, "text": "b", "logprobs": {"tokens": ["b"], "text_offset": [1]}, "finish_reason": "length"}]}
+    first = {
+        "id": "c",
+        "object": "text_completion",
+        "choices": [{"index": 0, "text": "a", "logprobs": {"tokens": ["a"], "text_offset": [0]}, "finish_reason": None}],
+    }
+    last = {
+        "id": "c",
+        "object": "text_completion",
+        "choices": [{"index": 0, "text": "b", "logprobs": {"tokens": ["b"], "text_offset": [1]}, "finish_reason": "length"}],
+    }
     choice = {"index": 0, "text": "ab", "logprobs": {"tokens": ["a", "b"], "text_offset": [0, 1]}, "finish_reason": "length"}
     assert assemble(first, last, operation=Operation.COMPLETIONS) == {"id": "c", "object": "text_completion", "choices": [choice]}
 
 
 def test_what_grows_and_what_the_last_chunk_says() -> None:
     assert message(
-        {"role": "assistant", "reasoning": "a", "reasoning_content": "b", "refusal": "c", "channel": "analysis", "audio": {"id": "x", "data": "d", "transcript": "e"}},
-        {"role": "assistant", "reasoning": "A", "reasoning_content": "B", "refusal": "C", "channel": "final", "audio": {"data": "D", "transcript": "E", "expires_at": 5}},
+        {
+            "role": "assistant",
+            "reasoning": "a",
+            "reasoning_content": "b",
+            "refusal": "c",
+            "channel": "analysis",
+            "audio": {"id": "x", "data": "d", "transcript": "e"},
+        },
+        {
+            "role": "assistant",
+            "reasoning": "A",
+            "reasoning_content": "B",
+            "refusal": "C",
+            "channel": "final",
+            "audio": {"data": "D", "transcript": "E", "expires_at": 5},
+        },
         {"annotations": [{"type": "url_citation", "n": 1}]},
         {"annotations": [{"type": "url_citation", "n": 2}]},
     ) == {
-        "role": "assistant", "reasoning": "aA", "reasoning_content": "bB", "refusal": "cC", "channel": "final",
+        "role": "assistant",
+        "reasoning": "aA",
+        "reasoning_content": "bB",
+        "refusal": "cC",
+        "channel": "final",
         "audio": {"id": "x", "data": "dD", "transcript": "eE", "expires_at": 5},
         "annotations": [{"type": "url_citation", "n": 1}, {"type": "url_citation", "n": 2}],
     }
@@ -71,7 +115,12 @@ def test_tool_calls() -> None:
     first = {"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": ""}, "extra": {"x": 1}}
     assert message(
         {"role": "assistant", "content": None, "tool_calls": [first]},
-        {"tool_calls": [{"index": 1, "id": "b", "type": "custom", "custom": {"name": "g", "input": "ls"}}, {"index": 0, "function": {"arguments": '{"a"'}}]},
+        {
+            "tool_calls": [
+                {"index": 1, "id": "b", "type": "custom", "custom": {"name": "g", "input": "ls"}},
+                {"index": 0, "function": {"arguments": '{"a"'}},
+            ]
+        },
         {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": ":1}"}}, {"index": 1, "custom": {"input": " -l"}}]},
     )["tool_calls"] == [
         {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}, "extra": {"x": 1}},
@@ -88,7 +137,9 @@ def test_calls_without_an_index_or_all_with_index_0() -> None:
 
 
 def test_the_legacy_function_call() -> None:
-    assert message({"function_call": {"name": "f", "arguments": ""}}, {"function_call": {"arguments": "{}"}}) == {"function_call": {"name": "f", "arguments": "{}"}}
+    assert message({"function_call": {"name": "f", "arguments": ""}}, {"function_call": {"arguments": "{}"}}) == {
+        "function_call": {"name": "f", "arguments": "{}"}
+    }
 
 
 def test_reasoning_details_are_merged_by_index_and_type() -> None:
@@ -104,8 +155,11 @@ def test_content_as_a_list_joins_neighbours() -> None:
     def thought(text: str) -> list[Any]:
         return [{"type": "thinking", "thinking": [{"type": "text", "text": text}]}]
 
-    assert message({"role": "assistant", "content": ""}, {"content": thought("a")}, {"content": thought("b")}, {"content": "c"}, {"content": "d"})["content"] == [
-        {"type": "thinking", "thinking": [{"type": "text", "text": "ab"}]}, {"type": "text", "text": "cd"},
+    assert message({"role": "assistant", "content": ""}, {"content": thought("a")}, {"content": thought("b")}, {"content": "c"}, {"content": "d"})[
+        "content"
+    ] == [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "ab"}]},
+        {"type": "text", "text": "cd"},
     ]
 
 
@@ -115,12 +169,18 @@ def test_choices_stand_in_the_order_of_their_index() -> None:
 
 
 def test_empty_names_replace_nothing() -> None:
-    body = assemble({"id": "", "model": "", "object": "", "choices": [], "prompt_filter_results": [1]}, one({"content": "a"}), {"id": "", "model": "", "choices": []})
+    body = assemble(
+        {"id": "", "model": "", "object": "", "choices": [], "prompt_filter_results": [1]},
+        one({"content": "a"}),
+        {"id": "", "model": "", "choices": []},
+    )
     assert (body["id"], body["model"], body["object"], body["prompt_filter_results"]) == ("c", "m", "chat.completion", [1])
 
 
 def test_groqs_usage_moves_to_its_place() -> None:
-    body = assemble({**one({"content": "a"}), "x_groq": {"id": "r"}}, {**one({}, finish_reason="stop"), "x_groq": {"id": "r", "usage": {"prompt_tokens": 1}}})
+    body = assemble(
+        {**one({"content": "a"}), "x_groq": {"id": "r"}}, {**one({}, finish_reason="stop"), "x_groq": {"id": "r", "usage": {"prompt_tokens": 1}}}
+    )
     assert (body["usage"], body["x_groq"]) == ({"prompt_tokens": 1}, {"id": "r"})
 
 
@@ -129,18 +189,18 @@ def test_halves_of_a_surrogate_pair_become_whole() -> None:
     assert assemble(raw.replace(b'"X"', b'"\\ud83d"'), raw.replace(b'"X"', b'"\\ude00"'))["choices"][0]["message"]["content"] == "\U0001f600"
 
 
-@pytest.mark.parametrize(
-    "chunks",
-    [
-        [],
-        [one({"content": "a"}), {"error": {"message": "m"}}],
-        [one({"content": "a"}), b"nope"],
-        [one({"content": "a"}), b"[1]"],
-        [{"choices": [1]}],
-        [{"choices": [{"index": "x", "delta": {}}]}],
-        [one({"tool_calls": [1]})],
-    ],
-)
+NO_ANSWERS: list[list[Any]] = [
+    [],
+    [one({"content": "a"}), {"error": {"message": "m"}}],
+    [one({"content": "a"}), b"nope"],
+    [one({"content": "a"}), b"[1]"],
+    [{"choices": [1]}],
+    [{"choices": [{"index": "x", "delta": {}}]}],
+    [one({"tool_calls": [1]})],
+]
+
+
+@pytest.mark.parametrize("chunks", NO_ANSWERS)
 def test_what_is_no_answer_makes_no_body(chunks: list[Any]) -> None:
     with pytest.raises(BodyError):
         assemble(*chunks)

@@ -26,8 +26,15 @@ def see(observer: Observer, *events: dict[str, Any]) -> list[int]:
             Operation.AUDIO,
             {"type": "transcript.text.delta", "delta": "a"},
             {
-                "type": "transcript.text.done", "text": "ab",
-                "usage": {"type": "tokens", "input_tokens": 14, "input_token_details": {"text_tokens": 10, "audio_tokens": 4}, "output_tokens": 31, "total_tokens": 45},
+                "type": "transcript.text.done",
+                "text": "ab",
+                "usage": {
+                    "type": "tokens",
+                    "input_tokens": 14,
+                    "input_token_details": {"text_tokens": 10, "audio_tokens": 4},
+                    "output_tokens": 31,
+                    "total_tokens": 45,
+                },
             },
             Usage(input=14, output=31, audio_input=4),
         ),
@@ -41,12 +48,23 @@ def see(observer: Observer, *events: dict[str, Any]) -> list[int]:
             Operation.IMAGES,
             {"type": "image_generation.partial_image", "b64_json": "AAAA", "partial_image_index": 0},
             {
-                "type": "image_generation.completed", "b64_json": "AAAA",
-                "usage": {"input_tokens": 50, "output_tokens": 50, "total_tokens": 100, "input_tokens_details": {"text_tokens": 10, "image_tokens": 40}},
+                "type": "image_generation.completed",
+                "b64_json": "AAAA",
+                "usage": {
+                    "input_tokens": 50,
+                    "output_tokens": 50,
+                    "total_tokens": 100,
+                    "input_tokens_details": {"text_tokens": 10, "image_tokens": 40},
+                },
             },
             Usage(input=50, output=50),
         ),
-        (Operation.IMAGES, {"type": "image_edit.partial_image"}, {"type": "image_edit.completed", "usage": {"input_tokens": 1, "output_tokens": 2}}, Usage(input=1, output=2)),
+        (
+            Operation.IMAGES,
+            {"type": "image_edit.partial_image"},
+            {"type": "image_edit.completed", "usage": {"input_tokens": 1, "output_tokens": 2}},
+            Usage(input=1, output=2),
+        ),
     ],
 )
 def test_streams(operation: Operation, piece: dict[str, Any], last: dict[str, Any], usage: Usage) -> None:
@@ -78,7 +96,14 @@ def test_text_that_spells_a_terminal_word_is_text() -> None:
     assert not observer.terminal
 
 
-@pytest.mark.parametrize("event", [{"type": "error", "error": {"message": "m", "code": "c"}}, {"error": {"message": "m", "code": "c"}}, {"type": "error", "message": "m", "code": "c"}])
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "error", "error": {"message": "m", "code": "c"}},
+        {"error": {"message": "m", "code": "c"}},
+        {"type": "error", "message": "m", "code": "c"},
+    ],
+)
 def test_errors_in_band(event: dict[str, Any]) -> None:
     observer = SPEC.observer(Operation.IMAGES)
     observer.sink = []
@@ -99,7 +124,11 @@ def test_bytes_that_are_no_json() -> None:
     [
         (Operation.EMBEDDINGS, {"object": "list", "data": [], "model": "e", "usage": {"prompt_tokens": 8, "total_tokens": 8}}, Usage(input=8)),
         (Operation.MODERATIONS, {"id": "modr-1", "model": "e", "results": []}, EMPTY_USAGE),
-        (Operation.AUDIO, {"text": "a", "usage": {"type": "tokens", "input_tokens": 1, "output_tokens": 2, "input_token_details": {"audio_tokens": 1}}}, Usage(1, 2, audio_input=1)),
+        (
+            Operation.AUDIO,
+            {"text": "a", "usage": {"type": "tokens", "input_tokens": 1, "output_tokens": 2, "input_token_details": {"audio_tokens": 1}}},
+            Usage(1, 2, audio_input=1),
+        ),
         (Operation.IMAGES, {"created": 1, "data": [{"b64_json": "A"}], "usage": {"input_tokens": 1, "output_tokens": 2}}, Usage(1, 2)),
         (Operation.MODELS, {"object": "list", "data": []}, EMPTY_USAGE),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from openai.types import Completion
@@ -11,14 +11,39 @@ from openai.types.chat import ChatCompletionChunk
 
 from penstock.protocols.openai_chat import SPEC
 from penstock.vocabulary.errors import Fault, FaultKind, UpstreamError
-from penstock.vocabulary.events import Ended, Event, Failed, ReasoningDelta, Started, Stopped, StopReason, TextDelta, ToolDelta, ToolEnded, ToolStarted, UsageSeen
+from penstock.vocabulary.events import (
+    Ended,
+    Event,
+    Failed,
+    ReasoningDelta,
+    Started,
+    Stopped,
+    StopReason,
+    TextDelta,
+    ToolDelta,
+    ToolEnded,
+    ToolStarted,
+    UsageSeen,
+)
 from penstock.vocabulary.ids import Operation
 from penstock.vocabulary.usage import Usage
 
 ANSWER: list[Event] = [
-    Started("r", "m", 7), ReasoningDelta("hm", 0), TextDelta("a", 1), TextDelta("b", 1), ToolStarted(2, "call_1", "f"), ToolDelta(2, '{"x":'), ToolDelta(2, "1}"), ToolEnded(2),
-    ToolStarted(3, "call_2", "g"), ToolDelta(3, "{}"), ToolEnded(3), Stopped(StopReason.TOOL_CALLS, "tool_calls"), UsageSeen(Usage(input=5, output=2)),
-    UsageSeen(Usage(input=5, output=3, cache_read=1, cache_write=0, reasoning=2)), Ended(),
+    Started("r", "m", 7),
+    ReasoningDelta("hm", 0),
+    TextDelta("a", 1),
+    TextDelta("b", 1),
+    ToolStarted(2, "call_1", "f"),
+    ToolDelta(2, '{"x":'),
+    ToolDelta(2, "1}"),
+    ToolEnded(2),
+    ToolStarted(3, "call_2", "g"),
+    ToolDelta(3, "{}"),
+    ToolEnded(3),
+    Stopped(StopReason.TOOL_CALLS, "tool_calls"),
+    UsageSeen(Usage(input=5, output=2)),
+    UsageSeen(Usage(input=5, output=3, cache_read=1, cache_write=0, reasoning=2)),
+    Ended(),
 ]
 
 
@@ -48,8 +73,11 @@ def test_chunks_are_what_openai_defines() -> None:
     assert [chunk.choices[0].finish_reason for chunk in read if chunk.choices and chunk.choices[0].finish_reason] == ["tool_calls"]
     assert chunks[-1]["choices"] == []
     assert chunks[-1]["usage"] == {
-        "prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8,
-        "prompt_tokens_details": {"cached_tokens": 1, "cache_write_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 2},
+        "prompt_tokens": 5,
+        "completion_tokens": 3,
+        "total_tokens": 8,
+        "prompt_tokens_details": {"cached_tokens": 1, "cache_write_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 2},
     }
     indexes = [chunk.choices[0].delta.tool_calls[0].index for chunk in read if chunk.choices and chunk.choices[0].delta.tool_calls]
     assert indexes == [0, 0, 0, 1, 1]
@@ -65,7 +93,9 @@ def test_completions() -> None:
     *chunks, done = render([Stopped(StopReason.LENGTH) if isinstance(event, Stopped) else event for event in ANSWER], Operation.COMPLETIONS)
     assert done == b"[DONE]"
     for chunk in chunks:
-        Completion.model_validate({**chunk, "choices": [{**choice, "finish_reason": choice["finish_reason"] or "stop"} for choice in chunk["choices"]]})
+        Completion.model_validate(
+            {**chunk, "choices": [{**choice, "finish_reason": choice["finish_reason"] or "stop"} for choice in chunk["choices"]]}
+        )
     assert [choice for chunk in chunks for choice in chunk["choices"]] == [
         {"index": 0, "text": "a", "logprobs": None, "finish_reason": None},
         {"index": 0, "text": "b", "logprobs": None, "finish_reason": None},
@@ -76,19 +106,34 @@ def test_completions() -> None:
 
 def test_several_choices_have_their_own_roles_calls_and_ends() -> None:
     stop = Stopped(StopReason.STOP, choice=1)
-    chunks = render([Started("r", "m"), TextDelta("a", 0, 0), TextDelta("b", 0, 1), ToolStarted(1, "x", "f", 1), Stopped(StopReason.LENGTH), stop, stop, Ended()])
+    chunks = render(
+        [Started("r", "m"), TextDelta("a", 0, 0), TextDelta("b", 0, 1), ToolStarted(1, "x", "f", 1), Stopped(StopReason.LENGTH), stop, stop, Ended()]
+    )
     choices = [(choice["index"], choice["delta"], choice["finish_reason"]) for chunk in chunks[:-1] for choice in chunk["choices"]]
     role = {"role": "assistant", "content": ""}
     call = {"index": 0, "id": "x", "type": "function", "function": {"name": "f", "arguments": ""}}
-    assert choices == [(0, role, None), (0, {"content": "a"}, None), (1, role, None), (1, {"content": "b"}, None), (1, {"tool_calls": [call]}, None), (0, {}, "length"), (1, {}, "stop")]
+    assert choices == [
+        (0, role, None),
+        (0, {"content": "a"}, None),
+        (1, role, None),
+        (1, {"content": "b"}, None),
+        (1, {"tool_calls": [call]}, None),
+        (0, {}, "length"),
+        (1, {}, "stop"),
+    ]
 
 
 @pytest.mark.parametrize(
     ("reason", "raw", "word"),
     [
-        (StopReason.STOP, "end_turn", "stop"), (StopReason.LENGTH, "max_tokens", "length"), (StopReason.TOOL_CALLS, "tool_use", "tool_calls"),
-        (StopReason.CONTENT_FILTER, "SAFETY", "content_filter"), (StopReason.STOP_SEQUENCE, "stop_sequence", "stop"), (StopReason.PAUSE, "pause_turn", "stop"),
-        (StopReason.OTHER, "MALFORMED_FUNCTION_CALL", "MALFORMED_FUNCTION_CALL"), (StopReason.OTHER, None, "stop"),
+        (StopReason.STOP, "end_turn", "stop"),
+        (StopReason.LENGTH, "max_tokens", "length"),
+        (StopReason.TOOL_CALLS, "tool_use", "tool_calls"),
+        (StopReason.CONTENT_FILTER, "SAFETY", "content_filter"),
+        (StopReason.STOP_SEQUENCE, "stop_sequence", "stop"),
+        (StopReason.PAUSE, "pause_turn", "stop"),
+        (StopReason.OTHER, "MALFORMED_FUNCTION_CALL", "MALFORMED_FUNCTION_CALL"),
+        (StopReason.OTHER, None, "stop"),
     ],
 )
 def test_stop_reasons(reason: StopReason, raw: str | None, word: str) -> None:
@@ -139,6 +184,6 @@ def test_an_error_frame_is_read_as_an_error_and_ends_nothing_cleanly() -> None:
     assert frame.startswith(b"data: {")
     assert frame.endswith(b"}\n\n")
     assert frame.count(b"\n") == 2
-    observer.observe(b"", cast("bytes", frame[6:-2]), 1.0)
+    observer.observe(b"", frame[6:-2], 1.0)
     assert observer.error == UpstreamError("line\nbreak", "server_error")
     assert not observer.closable()

@@ -1,4 +1,4 @@
-"""Law 6, `assemble(unfold(body)) = body`, for generated bodies with unknown fields and for every recorded answer; and what the pseudo stream looks like."""
+"""Law 6, `assemble(unfold(body)) = body`, for generated bodies with unknown fields and for every recorded answer; the shape of the pseudo stream."""
 
 from __future__ import annotations
 
@@ -27,14 +27,25 @@ TEXT = st.text(max_size=200) | st.text(alphabet="ab \n", max_size=200)
 
 
 def unknown(*known: str) -> st.SearchStrategy[dict[str, Any]]:
-    names = st.sampled_from(["x_groq", "moderation", "annotations", "audio", "token_ids", "logprobs", "data", "channel", "usage2", "reasoning_details"])
+    names = st.sampled_from(
+        ["x_groq", "moderation", "annotations", "audio", "token_ids", "logprobs", "data", "channel", "usage2", "reasoning_details"]
+    )
     return st.dictionaries((st.text(min_size=1, max_size=5) | names).filter(lambda name: name not in known), VALUES, max_size=3)
 
 
 @st.composite
 def calls(draw: st.DrawFn) -> dict[str, Any]:
-    function = {"name": draw(st.text(max_size=4)), "arguments": draw(TEXT | st.dictionaries(st.text(), st.none())), **draw(unknown("name", "arguments"))}
-    return {"id": draw(st.text(max_size=4)), "type": "function", draw(st.sampled_from(["function", "custom"])): function, **draw(unknown("id", "index", "function", "custom"))}
+    function = {
+        "name": draw(st.text(max_size=4)),
+        "arguments": draw(TEXT | st.dictionaries(st.text(), st.none())),
+        **draw(unknown("name", "arguments")),
+    }
+    return {
+        "id": draw(st.text(max_size=4)),
+        "type": "function",
+        draw(st.sampled_from(["function", "custom"])): function,
+        **draw(unknown("id", "index", "function", "custom")),
+    }
 
 
 @st.composite
@@ -126,8 +137,13 @@ def test_the_order_of_the_pseudo_stream() -> None:
     call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     message = {"role": "assistant", "content": "Hello", "reasoning_content": "hm", "tool_calls": [call], "extra": 1}
     body = {
-        "id": "c", "object": "chat.completion", "created": 1, "model": "m", "tier": "x",
-        "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls", "logprobs": None}], "usage": {"prompt_tokens": 1, "completion_tokens": 2},
+        "id": "c",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "tier": "x",
+        "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls", "logprobs": None}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 2},
     }
     frames = data_of(SPEC.unfold(Operation.CHAT, json.dumps(body).encode()))
     assert frames.pop() == b"[DONE]"
@@ -157,7 +173,21 @@ def test_texts_are_cut_into_few_pieces_and_nothing_is_lost(text: str) -> None:
     assert all(pieces)
 
 
-@pytest.mark.parametrize("body", [b"", b"x", b"[]", b"{}", b'{"choices":null}', b'{"choices":[1]}', b'{"error":{"message":"m"},"choices":[]}', b'{"choices":[{"index":"x"}]}', b'{"choices":[{"index":0},{"index":0}]}', b'{"choices":[{"message":{"tool_calls":[1]}}]}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"x",
+        b"[]",
+        b"{}",
+        b'{"choices":null}',
+        b'{"choices":[1]}',
+        b'{"error":{"message":"m"},"choices":[]}',
+        b'{"choices":[{"index":"x"}]}',
+        b'{"choices":[{"index":0},{"index":0}]}',
+        b'{"choices":[{"message":{"tool_calls":[1]}}]}',
+    ],
+)
 def test_what_is_no_answer_makes_no_stream(body: bytes) -> None:
     with pytest.raises(BodyError):
         SPEC.unfold(Operation.CHAT, body)  # at once, not at the first frame

@@ -53,7 +53,7 @@ def _read_head(body: bytes) -> _Head:
         pass
     # The strict decoder refuses half a surrogate pair ("\\ud83d"), which is grammatical JSON and comes from clients that cut an emoji in two.
     try:
-        value = json.loads(body)
+        value = json.loads(body.decode())
     except RecursionError as error:
         raise BadRequest("The request body is nested too deeply.") from error
     except ValueError as error:

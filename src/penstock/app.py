@@ -1,0 +1,186 @@
+"""The one composition root: builds every room from its settings, starts, drains, stops. It decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import monotonic
+
+from penstock.config.settings import AUTO_TOKEN, Config
+from penstock.exchange.gateway import Demo, Gateway, Settings
+from penstock.exchange.intake import Front
+from penstock.exchange.models import Catalog
+from penstock.ledger.writer import Ledger
+from penstock.ledger.settings import LedgerSettings
+from penstock.pipeline.compose import Limits
+from penstock.protocols import REGISTRY
+from penstock.providers import Provider, build
+from penstock.routing import Face, Router
+from penstock.server.listener import Listener
+from penstock.server.settings import Settings as ServerSettings
+from penstock.telemetry.log import Handler, Log
+from penstock.upstream.client import Client
+from penstock.upstream.local import ask_demo
+from penstock.upstream.settings import Settings as UpstreamSettings
+from penstock.wire.budget import Budget
+
+DRAIN = 120.0
+"""Seconds for which running answers may go on after the first signal."""
+log = logging.getLogger("penstock")
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What `serve` found and where it listens, for the banner."""
+
+    data_port: int
+    admin_port: int | None
+    notes: tuple[str, ...]
+
+
+class App:
+    """One gateway. `start`, then `run` until a signal; `stop` ends it in good order."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.instance = secrets.token_hex(6)
+        config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._token = keep_token(config.data_dir / "token") if config.token == AUTO_TOKEN else config.token
+        self.log = Log(sys.stderr)
+        self.ledger = Ledger.start(
+            LedgerSettings(config.data_dir, config.ledger_url, config.retention_days, config.ledger_queue), self.instance)
+        self.client = Client(UpstreamSettings(connect=config.connect_timeout, ca_file=str(config.ca_file) if config.ca_file else None))
+        self._stopping = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
+        providers = {p.name: build(replace(p, ask_usage=False) if config.transparent else p) for p in config.providers}
+        self.gateway = self._gateway(providers)
+        server = ServerSettings(
+            config.listen.host, config.listen.port, str(config.socket) if config.socket else None, draining=lambda: self.gateway.draining)
+        self.listener = Listener(Front(self.gateway), server)
+
+    def _gateway(self, providers: Mapping[str, Provider]) -> Gateway:
+        config = self.config
+        demo = Demo()
+        faces: dict[str, Face] = {**providers, demo.name: demo}
+        limits = config.limits
+        return Gateway(
+            settings=Settings(
+                listen_host=None if config.socket else config.listen.host,
+                hosts=config.hosts,
+                token=self._token,
+                limits=Limits(frame=limits.max_frame, body=limits.max_frame),
+                body_bytes=limits.body,
+            ),
+            instance=self.instance,
+            specs=REGISTRY,
+            providers=providers,
+            faces=faces,
+            router=Router(config.routes, list(providers.values()), demo),
+            client=self.client,
+            ask_demo=ask_demo,
+            ledger=self.ledger,
+            catalog=Catalog(self.client, list(providers.values()), [r.model.text for r in config.routes if not set("*?[") & set(r.model.text)], monotonic),
+            held=Budget(limits.held_total),
+            peeked=Budget(limits.peeked_total),
+            spawn=self._spawn,
+            on_settled=self.log.note,
+        )
+
+    def _spawn(self, work: Awaitable[None], name: str) -> None:
+        if self._tasks is None:
+            raise RuntimeError("the gateway does not run")
+        self._tasks.create_task(_guarded(work), name=name)
+
+    async def start(self) -> Started:
+        """Listen. Raises `OSError` where an address cannot be had."""
+        handler = Handler(self.log)
+        logging.getLogger().addHandler(handler)
+        self.log.start()
+        await self.listener.start()
+        return Started(self.listener.port, None, tuple(self.ledger.notes))
+
+    async def run(self) -> None:
+        """Serve until `stop` is called; then drain."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            await self._stopping.wait()
+            await self._drain()
+
+    def stop(self) -> None:
+        """Once: stop accepting and let answers finish. Twice: end them now."""
+        if self._stopping.is_set():
+            self.gateway.shut_down()
+        self.gateway.draining = True
+        self._stopping.set()
+
+    async def _drain(self) -> None:
+        self.listener.stop()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + DRAIN
+        while self.gateway.live and loop.time() < until:
+            await asyncio.sleep(0.02)
+        self.gateway.shut_down()
+        await asyncio.sleep(0)  # what was said last leaves
+        self.listener.close()
+        self.client.close()
+
+    def close(self) -> int:
+        """Flush and close what outlives the loop; returns how many rows could not be written (they are in the spill file)."""
+        left = self.ledger.close()
+        self.log.close()
+        return left
+
+
+def keep_token(path: Path) -> str:
+    """The secret at `path`, made at the first need; only its owner can read it, from the moment it exists."""
+    try:
+        token = path.read_text().strip()
+    except FileNotFoundError:
+        token = ""
+    if not token:
+        token = secrets.token_urlsafe(32)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(token + "\n")
+    return token
+
+
+async def _guarded(work: Awaitable[None]) -> None:
+    """A task's failure is told, and takes nothing else with it."""
+    try:
+        await work
+    except Exception:
+        log.exception("a task failed")
+
+
+async def _serve(config: Config, on_ready: Callable[[Started], None]) -> int:
+    app = App(config)
+    try:
+        started = await app.start()
+        loop = asyncio.get_running_loop()
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sig, app.stop)
+        on_ready(started)
+        gc.collect()
+        gc.freeze()
+        await app.run()
+    finally:
+        app.close()
+    return 0
+
+
+def serve(config: Config, on_ready: Callable[[Started], None]) -> int:
+    """Serve until a signal; the process's exit code. Raises `OSError` (an address in use) and `LedgerError`."""
+    if sys.platform == "win32":
+        return asyncio.run(_serve(config, on_ready))
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(config, on_ready))

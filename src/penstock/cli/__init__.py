@@ -1,0 +1,63 @@
+"""The command line: arguments -> a configuration -> the room that does the work.
+
+Enters: `sys.argv`, the environment. Leaves: tables and sentences on standard output, errors on standard error, an exit code:
+0 done, 1 it failed (an address in use, a ledger that cannot be read), 2 the configuration or the command line is wrong.
+
+One file a command: `serve`, `check`, `usage`, `exchanges`, `replay`. `setup` is what they share (configuration, ledger, errors), `times`
+reads moments, `tables` prints rows, `ports` finds out who holds a port.
+
+Laws: `penstock` alone serves. `--json` prints one object a line, named as the ledger's columns, and nothing else. Every error of a
+configuration is printed. Nothing heavy (SQLAlchemy, Rich, the gateway) is imported before a command needs it: `penstock --help` is quick.
+
+Not here: any decision about streams, rows or settings.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from penstock.cli.check import check
+from penstock.cli.exchanges import exchanges
+from penstock.cli.replay import replay
+from penstock.cli.serve import serve
+from penstock.cli.usage import usage
+
+app = typer.Typer(
+    name="penstock",
+    help="A gateway that carries streamed LLM answers unchanged and accounts for each of them.",
+    epilog="`penstock` alone is `penstock serve`.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in (serve, check, usage, exchanges, replay):
+    app.command()(_command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from penstock import __version__
+
+        typer.echo(f"penstock {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")] = False) -> None:
+    """What stands before a command."""
+
+
+def complete(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the command that is meant where none is named: `penstock` and `penstock --listen ...` serve."""
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
+        return ["serve", *arguments]
+    return list(arguments)
+
+
+def main() -> None:
+    """The `penstock` command."""
+    app(args=complete(sys.argv[1:]))

@@ -1,0 +1,110 @@
+"""`penstock exchanges`: single rows of the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.setup import ConfigOption, DataDirOption, JsonOption, fail, load_config, reading_ledger, split_list
+from penstock.cli.tables import OUTCOME_STYLES, open_console, print_json, show_ms, show_number, show_time
+from penstock.cli.times import SinceOption, UntilOption, moment
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def exchanges(
+    last: Annotated[int, typer.Option("--last", "-n", metavar="N", min=1, help="How many, the newest first.")] = 20,
+    outcome: Annotated[list[str] | None, typer.Option(metavar="NAME", help="With this outcome: TRUNCATED, ... (repeat, or commas).")] = None,
+    provider: Annotated[str | None, typer.Option(metavar="NAME", help="Of this provider.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Of this model, as asked for or as it was.")] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    id: Annotated[str | None, typer.Option("--id", metavar="ID", help="The one whose id (x-penstock-id) begins so, in full.")] = None,
+    open_only: Annotated[bool, typer.Option("--open", help="Those that have not ended.")] = False,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """The last exchanges: how each ended and what it used."""
+    from penstock.vocabulary.outcome import Ending
+
+    outcomes = [name.upper() for name in split_list(outcome)]
+    unknown = [name for name in outcomes if name not in set(Ending)]
+    if unknown:
+        fail(f"there is no outcome {', '.join(unknown)}; there are {', '.join(Ending)}", 2)
+    settings = load_config(config, {"data_dir": data_dir})
+
+    from penstock.ledger import query
+
+    with reading_ledger(settings) as engine:
+        rows = query.exchanges(
+            engine, last, outcome=outcomes or None, provider=provider, model=model, since=moment(since), until=moment(until, end=True),
+            id_prefix=id, open_only=open_only,
+        )  # fmt: skip
+    if json:
+        print_json(rows)
+    elif not rows:
+        typer.echo("none" if id is None else f"no exchange has an id that begins with {id}")
+    elif id is not None and len(rows) == 1:
+        open_console().print(spread(rows[0]))
+    else:
+        open_console().print(tabulate(rows))
+
+
+def tabulate(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """One line an exchange."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for heading in ("began (UTC)", "id", "outcome"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("provider", "model", "operation", "stop"):
+        table.add_column(heading)
+    for heading in ("input", "output", "ttft", "took"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("cause")
+    for row in rows:
+        outcome = row["outcome"]
+        table.add_row(
+            show_time(row["started_at"]),
+            row["id"],
+            Text(outcome, style=OUTCOME_STYLES.get(outcome, "red")) if outcome else Text("open", style="cyan"),
+            str(row["provider"] or "-"),
+            str(row["model"] or row["requested_model"] or "-"),
+            str(row["operation"] or "-"),
+            str(row["stop_reason"] or "-"),
+            show_number(row["input_tokens"]),
+            show_number(row["output_tokens"]),
+            show_ms(row["ttft_ms"]),
+            show_ms(row["duration_ms"]),
+            Text(row["cause"] or "" if outcome != "COMPLETE" else ""),
+        )
+    return table
+
+
+def spread(row: Mapping[str, Any]) -> Table:
+    """One exchange in full: a line for every column that has a value."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in row.items():
+        if value is None:
+            continue
+        if name in ("started_at", "settled_at"):
+            shown = f"{show_time(value)} UTC"
+        elif name.endswith("_ms"):
+            shown = show_ms(value)
+        elif name == "outcome":
+            table.add_row(name, Text(str(value), style=OUTCOME_STYLES.get(str(value), "red")))
+            continue
+        else:
+            shown = show_number(value) if not isinstance(value, bool) else ("yes" if value else "no")
+        table.add_row(name, Text(shown))
+    return table

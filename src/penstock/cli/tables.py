@@ -1,0 +1,55 @@
+"""Rows for people and for programs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+OUTCOME_STYLES = {"COMPLETE": "green", "CLIENT_GONE": "yellow", "SHUTDOWN": "yellow", "UNVERIFIED": "yellow", "REFUSED": "magenta"}
+"""Every other outcome is red; an exchange that is still open has none."""
+
+
+def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
+    """One object a line, in UTF-8 whatever the locale."""
+    import msgspec
+
+    out = sys.stdout.buffer
+    for row in rows:
+        out.write(msgspec.json.encode(row) + b"\n")
+    out.flush()
+
+
+def open_console() -> Console:
+    """Where tables go. Into a pipe or a file they get the width that they need and no colour."""
+    from rich.console import Console
+
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=500)
+
+
+def show_number(value: object) -> str:
+    """Thousands apart; unknown is a dash, and not 0."""
+    return f"{value:,}" if isinstance(value, int) else "-" if value is None else str(value)
+
+
+def show_ms(value: object) -> str:
+    """Milliseconds in three digits or so: `0.4 ms`, `850 ms`, `12.3 s`."""
+    if not isinstance(value, int | float):
+        return "-"
+    if value < 10:
+        return f"{value:.1f} ms"
+    return f"{value:.0f} ms" if value < 10_000 else f"{value / 1000:.1f} s"
+
+
+def show_time(seconds: object) -> str:
+    """UTC, to the second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S") if isinstance(seconds, int | float) else "-"
+
+
+def known(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Those of the columns in which any row has something to show."""
+    return [name for name in names if any(row.get(name) for row in rows)]

@@ -1,0 +1,18 @@
+"""Configuration: file, environment and command line -> one frozen `Config`, or every error at once.
+
+Enters: the path of a file (or none), the environment, what the command line says. Leaves: `Config`, whose values other rooms get as
+settings of their own; or `ConfigErrors`, each with its file, line, key and what to write instead.
+
+Laws: command line beats environment beats file. The working directory is never searched: a cloned repository could send keys
+elsewhere. No secret stands in an error, a note or a `repr`. A file that is wrong is refused whole.
+
+Not here: what the settings do. No room below `app` imports this one.
+"""
+
+from penstock.config.errors import ConfigError, ConfigErrors
+from penstock.config.load import find, load
+from penstock.config.rules import exposure
+from penstock.config.schema import schema
+from penstock.config.settings import AUTO_TOKEN, Address, Config, Limits
+
+__all__ = ["AUTO_TOKEN", "Address", "Config", "ConfigError", "ConfigErrors", "Limits", "exposure", "find", "load", "schema"]

@@ -1,0 +1,69 @@
+"""What environment and command line say over the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+
+from penstock.config.document import Listing, Scalar
+from penstock.config.errors import Place, Problems
+from penstock.config.model import TOP, Field, Group
+from penstock.config.walk import Given, read_field
+
+CONFIG_VARIABLE = "PENSTOCK_CONFIG"
+
+
+def fields() -> Iterator[tuple[str, Field]]:
+    """Every field of the top, as `key` or `group.key`."""
+    for entry in TOP:
+        if isinstance(entry, Group):
+            for below in entry.fields:
+                yield f"{entry.name}.{below.name}", below
+        else:
+            yield entry.name, entry
+
+
+def from_environment(environ: Mapping[str, str], problems: Problems) -> tuple[dict[str, Given], list[str]]:
+    """What `PENSTOCK_...` variables set, and notes on those that look misspelt.
+
+    A variable that is set but empty counts as not set. Unknown ones are no errors: Kubernetes sets `PENSTOCK_PORT` and the like by
+    itself for a service of this name.
+    """
+    given: dict[str, Given] = {}
+    known = {field.variable: (name, field) for name, field in fields() if field.variable is not None}
+    for variable, (name, field) in known.items():
+        text = environ.get(variable, "")
+        if text.strip():
+            value = _read(field, text, Place("environment", None, variable), problems)
+            if value is not None:
+                given[name] = value
+    notes: list[str] = []
+    for variable in sorted(environ):
+        if variable.startswith("PENSTOCK_") and variable not in known and variable != CONFIG_VARIABLE:
+            close = get_close_matches(variable, known, n=1, cutoff=0.85)
+            if close:
+                notes.append(f"the variable {variable} is not known and does nothing; did you mean {close[0]}?")
+    return given, notes
+
+
+def from_command_line(overrides: Mapping[str, object], problems: Problems) -> dict[str, Given]:
+    """What the command line set, by `key` or `group.key`; `None` is not set. Raises KeyError for a key that there is not: our bug."""
+    known = dict(fields())
+    given: dict[str, Given] = {}
+    for name, value in overrides.items():
+        field = known[name]
+        if value is None or value == ():
+            continue
+        option = "--" + name.replace(".", "-").replace("_", "-")
+        texts = [str(item) for item in value] if isinstance(value, list | tuple) else str(value)  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]
+        read = _read(field, texts, Place("command line", None, option), problems)
+        if read is not None:
+            given[name] = read
+    return given
+
+
+def _read(field: Field, text: str | list[str], place: Place, problems: Problems) -> Given | None:
+    if field.many:
+        parts = text if isinstance(text, list) else [part.strip() for part in text.split(",") if part.strip()]
+        return read_field(field, Listing(tuple(Scalar(part, "str") for part in parts)), place, problems)
+    return read_field(field, Scalar(text if isinstance(text, str) else ",".join(text), "str"), place, problems)

@@ -1,0 +1,192 @@
+"""Find the file, read it, lay environment and command line over it, and hold the whole against the rules."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar, cast
+
+from penstock.config import env, providers
+from penstock.config.document import Node, Section, parse
+from penstock.config.errors import Place, Problems
+from penstock.config.model import TOP
+from penstock.config.rules import exposure, own_listener, same_place
+from penstock.config.settings import Address, Config, Limits
+from penstock.config.walk import Given, read_fields
+from penstock.providers import ProviderSettings
+from penstock.routing import Route
+
+T = TypeVar("T")
+
+
+def find(path: Path | None, environ: Mapping[str, str]) -> tuple[Path | None, str]:
+    """Which file is read, and who named it: `path`, `PENSTOCK_CONFIG`, or `penstock/penstock.yaml` in the user's configuration
+    directory if it is there. `None`: no file. Never one of the working directory."""
+    if path is not None:
+        return path, "--config"
+    if environ.get(env.CONFIG_VARIABLE, "").strip():
+        return _expand(Path(environ[env.CONFIG_VARIABLE].strip()), environ, Path.cwd()), env.CONFIG_VARIABLE
+    default = _base(environ, "XDG_CONFIG_HOME", ".config") / "penstock" / "penstock.yaml"
+    return (default, "") if default.is_file() else (None, "")
+
+
+def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Mapping[str, object] | None = None) -> Config:
+    """The configuration. Raises `ConfigErrors` with everything that is wrong with it.
+
+    `overrides`: what the command line says, by key (`listen`, `ledger.url`); `None` where it says nothing. Relative paths are relative
+    to the file in a file, and to the working directory elsewhere.
+    """
+    problems = Problems()
+    file, named_by = find(path, environ)
+    section, notes = Section(()), list[str]()
+    if file is not None:
+        file = _expand(file, environ, Path.cwd())
+        section = _read_file(file, named_by, environ, problems)
+    top = Place(str(file) if file is not None else "no file", None, "")
+
+    given = read_fields(section, TOP, top, problems, others=("providers", "routes"))
+    from_env, misspelt = env.from_environment(environ, problems)
+    notes += misspelt
+    given |= from_env | env.from_command_line(overrides or {}, problems)
+
+    def absolute(written: Path, place: Place) -> Path:
+        in_file = file is not None and place.file == str(file)
+        return _expand(written, environ, file.parent if in_file and file is not None else Path.cwd())
+
+    def path_of(name: str) -> Path | None:
+        written = _get(given, name, Path)
+        return absolute(written, given[name].place) if written is not None else None
+
+    defaults = Config(data_dir=_base(environ, "XDG_DATA_HOME", ".local/share") / "penstock", providers=())
+    listen, admin, socket = _get(given, "listen", Address) or defaults.listen, _get(given, "admin", Address) or defaults.admin, path_of("socket")
+    token = _get(given, "token", str)
+
+    def is_own(base_url: str) -> str | None:
+        return own_listener(base_url, listen, admin, socket)
+
+    nodes = {key.text: (node, top.below(key.text, key.line)) for key, node in section.items}
+    found, provider_notes = _providers(nodes, environ, is_own, lambda written: absolute(written, top), problems)
+    notes += provider_notes
+    routes = _routes(nodes, found, problems)
+
+    if socket is None and same_place(listen, admin):
+        problems.add(_place(given, "admin", "listen", top), f"listen and admin both want {listen}; give admin another port")
+    danger = exposure(listen, socket, found, token)
+    if danger is not None:
+        problems.add(_place(given, "listen", "listen", top), danger)
+    problems.raise_any()
+
+    transparent = _get(given, "transparent", bool) or False
+    drops = cast("tuple[str, ...]", _get(given, "drop_headers", tuple) or ())
+    limits = defaults.limits
+    return replace(
+        defaults,
+        file=file,
+        listen=listen,
+        admin=admin,
+        socket=socket,
+        token=token,
+        data_dir=path_of("data_dir") or defaults.data_dir,
+        hosts=cast("tuple[str, ...]", _get(given, "hosts", tuple) or ()),
+        providers=tuple(
+            replace(settings, ask_usage=settings.ask_usage and not transparent, drop_headers=settings.drop_headers + drops) for settings in found),
+        routes=routes,
+        limits=Limits(
+            max_frame=_get(given, "limits.max_frame", int) or limits.max_frame,
+            held_total=_get(given, "limits.held_total", int) or limits.held_total,
+            peeked_total=_get(given, "limits.peeked_total", int) or limits.peeked_total,
+            body=_get(given, "limits.body", int) or limits.body,
+        ),
+        retention_days=cast("int | None", given["retention"].value) if "retention" in given else defaults.retention_days,
+        ledger_url=_get(given, "ledger.url", str),
+        ledger_queue=_get(given, "ledger.queue", int) or defaults.ledger_queue,
+        connect_timeout=_get(given, "upstream.connect", float) or defaults.connect_timeout,
+        ca_file=path_of("upstream.ca_file"),
+        transparent=transparent,
+        drop_response_headers=frozenset(cast("tuple[str, ...]", _get(given, "drop_response_headers", tuple) or ())),
+        notes=tuple(notes) + (_readable_by_others(file, section) if file is not None else ()),
+    )
+
+
+def _read_file(file: Path, named_by: str, environ: Mapping[str, str], problems: Problems) -> Section:
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        why = f", which {named_by} names," if named_by else ""
+        problems.add(Place(str(file), None, ""), f"this file{why} cannot be read: {error.strerror or type(error).__name__}")
+        return Section(())
+    except UnicodeDecodeError as error:
+        problems.add(Place(str(file), error.object.count(b"\n", 0, error.start) + 1, ""), "this is not UTF-8; save the file as UTF-8")
+        return Section(())
+    return parse(text, environ, str(file), problems)
+
+
+def _providers(
+    nodes: Mapping[str, tuple[Node, Place]], environ: Mapping[str, str], is_own: Callable[[str], str | None], absolute: Callable[[Path], Path],
+    problems: Problems,
+) -> tuple[tuple[ProviderSettings, ...], list[str]]:
+    """The file's providers if it has that key, else those that always exist."""
+    if "providers" not in nodes:
+        return providers.from_environment(environ, is_own, problems)
+    node, place = nodes["providers"]
+    read = providers.read_providers(node, place, absolute, problems)
+    for settings, here in read.values():
+        own = is_own(settings.base_url)
+        if own is not None:
+            problems.add(here.below("base_url"), f"points at this gateway itself ({own}); write the provider's own address")
+    return tuple(settings for settings, _ in read.values()), []
+
+
+def _routes(nodes: Mapping[str, tuple[Node, Place]], found: tuple[ProviderSettings, ...], problems: Problems) -> tuple[Route, ...]:
+    if "routes" not in nodes:
+        return ()
+    # A provider that is there but wrong is one error, not one more in each of its routes.
+    known = [settings.name for settings in found]
+    if "providers" in nodes and isinstance(nodes["providers"][0], Section):
+        known = [key.text for key, _ in nodes["providers"][0].items]
+    return providers.read_routes(*nodes["routes"], known, problems)
+
+
+def _readable_by_others(file: Path, section: Section) -> tuple[str, ...]:
+    """A note if the file holds keys in plain text that every user of this machine can read."""
+    try:
+        open_to_all = bool(file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
+    except OSError:
+        return ()
+    if open_to_all and _holds_key(section):
+        return (f"{file} holds keys and other users can read it; chmod 600 {file}, or take them from variables (\"${{NAME}}\") or api_key_file",)
+    return ()
+
+
+def _holds_key(node: Node) -> bool:
+    if not isinstance(node, Section):
+        return False
+    return any((key.text in ("api_key", "token") and getattr(below, "raw", None) is None) or _holds_key(below) for key, below in node.items)
+
+
+def _place(given: Mapping[str, Given], name: str, path: str, top: Place) -> Place:
+    return given[name].place if name in given else Place(top.file, None, path)
+
+
+def _get(given: Mapping[str, Given], name: str, kind: type[T]) -> T | None:
+    found = given.get(name)
+    return found.value if found is not None and isinstance(found.value, kind) else None
+
+
+def _base(environ: Mapping[str, str], variable: str, default: str) -> Path:
+    """A directory of the XDG base directory specification; a relative one is to be ignored, says it."""
+    stated = Path(environ.get(variable, ""))
+    return stated if stated.is_absolute() else _home(environ) / default
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    return Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+
+
+def _expand(written: Path, environ: Mapping[str, str], base: Path) -> Path:
+    text = str(written)
+    if text == "~" or text.startswith("~/"):
+        return _home(environ) / text[2:]
+    return base / written

@@ -1,0 +1,195 @@
+"""The `providers` and `routes` of a file, and the providers that exist without one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar, cast
+
+from penstock.config.document import Listing, Node, Scalar, Section
+from penstock.config.errors import Place, Problems, Unfit
+from penstock.config.model import PROTOCOLS, PROVIDER, ROUTE
+from penstock.config.values import read_base_url, read_header_name, read_header_value, read_secret
+from penstock.config.walk import Given, read_fields, section_of, suggest
+from penstock.providers import KINDS, Auth, Kind, ProviderSettings
+from penstock.providers.credentials import CREDENTIAL_HEADERS
+from penstock.routing import RESERVED_NAMES, Glob, Route
+from penstock.routing.routes import DEMO
+from penstock.vocabulary.ids import ProtocolId
+from penstock.wire.secrets import mask_secrets
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_KIND_OF: Mapping[str, tuple[Kind, ProtocolId | None]] = {
+    "openai": ("openai", None), "anthropic": ("anthropic", None), "gemini": ("gemini", None), "anthropic_messages": ("anthropic", None),
+    "openai_chat": ("openai", ProtocolId.OPENAI_CHAT), "openai_responses": ("openai", ProtocolId.OPENAI_RESPONSES),
+}
+_FRAMING = frozenset({"host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "accept-encoding", "expect"})
+_EXAMPLE = "{protocol: openai, base_url: https://api.example.com/v1}"
+
+# The variables that each maker's own client reads: (name and kind, keys in order of preference, base URL).
+_ENVIRONMENT: tuple[tuple[Kind, tuple[str, ...], str], ...] = (
+    ("openai", ("OPENAI_API_KEY",), "OPENAI_BASE_URL"),
+    ("anthropic", ("ANTHROPIC_API_KEY",), "ANTHROPIC_BASE_URL"),
+    ("gemini", ("GEMINI_API_KEY", "GOOGLE_API_KEY"), "GOOGLE_GEMINI_BASE_URL"),
+)
+
+T = TypeVar("T")
+
+
+def read_providers(node: Node, place: Place, absolute: Callable[[Path], Path], problems: Problems) -> dict[str, tuple[ProviderSettings, Place]]:
+    """The file's providers by name, in its order. One that is wrong is left out, and noted."""
+    section = section_of(node, place, problems, f"{{openai: {_EXAMPLE}}}")
+    found: dict[str, tuple[ProviderSettings, Place]] = {}
+    if section is None:
+        return found
+    if not section.items:
+        problems.add(place, "holds no provider; add one, or leave providers out for OpenAI, Anthropic and Gemini")
+    for key, below in section.items:
+        here = place.below(mask_secrets(key.text), key.line)
+        if key.text == DEMO:
+            problems.add(here, "demo is the built-in provider; choose another name")
+        elif key.text in RESERVED_NAMES:
+            problems.add(here, f"/{key.text} is a path of the gateway's own, so no provider can have this name; choose another one")
+        elif not _NAME.match(key.text):
+            problems.add(here, "a provider's name is part of its path: letters, digits, '.', '_' and '-', at most 64")
+        else:
+            fields = section_of(below, here, problems, _EXAMPLE)
+            settings = _read_provider(key.text, fields, here, absolute, problems) if fields is not None else None
+            if settings is not None:
+                found[key.text] = settings, here
+    return found
+
+
+def read_routes(node: Node, place: Place, known: list[str], problems: Problems) -> tuple[Route, ...]:
+    """The file's routes. `known`: every name that a provider has or was meant to have."""
+    if not isinstance(node, Listing):
+        if not (isinstance(node, Scalar) and node.tag == "null"):
+            problems.add(place, "must be a list, like [{model: \"claude-*\", provider: anthropic}]")
+        return ()
+    routes: list[Route] = []
+    for index, item in enumerate(node.items):
+        here = place.below(f"[{index}]", item.line)
+        section = section_of(item, here, problems, "{model: \"claude-*\", provider: anthropic}")
+        if section is None:
+            continue
+        given = read_fields(section, ROUTE, here, problems)
+        named = {key.text for key, _ in section.items}
+        for name, example in (("model", "\"gpt-*\""), ("provider", known[0] if known else "openai")):
+            if name not in named:
+                problems.add(here, f"has no {name}; add one, like {name}: {example}")
+        provider = _value(given, "provider", str)
+        if provider is not None and provider not in known and provider != DEMO:
+            problems.add(given["provider"].place, f"there is no provider {given['provider'].shown}; {suggest(provider, known)}")
+        model = _value(given, "model", Glob)
+        if provider is not None and model is not None:
+            routes.append(Route(model, provider, _value(given, "rename", str)))
+    return tuple(routes)
+
+
+def from_environment(
+    environ: Mapping[str, str], is_own: Callable[[str], str | None], problems: Problems
+) -> tuple[tuple[ProviderSettings, ...], list[str]]:
+    """OpenAI, Anthropic and Gemini, with the keys and base URLs that the environment has, and notes for people.
+
+    `is_own(base_url)` names our own listener that a URL points at. People export these variables so that their clients find us; such
+    a one cannot also say where the provider is, so it is passed over.
+    """
+    found: list[ProviderSettings] = []
+    notes: list[str] = []
+    for kind, keys, url_variable in _ENVIRONMENT:
+        base_url = environ.get(url_variable, "").strip() or KINDS[kind].default_base_url
+        if url_variable in environ and (own := is_own(base_url)) is not None:
+            base_url = KINDS[kind].default_base_url
+            notes.append(f"{url_variable} points at this gateway itself ({own}), which is right for its clients; here {base_url} is asked instead")
+        try:
+            read_base_url(Scalar(base_url, "str"))
+        except Unfit as error:
+            problems.add(Place("environment", None, url_variable), str(error))
+            continue
+        found.append(ProviderSettings(name=kind, kind=kind, base_url=base_url, api_key=_environment_key(environ, keys, problems)))
+    return tuple(found), notes
+
+
+def _environment_key(environ: Mapping[str, str], variables: tuple[str, ...], problems: Problems) -> str | None:
+    for variable in variables:
+        if environ.get(variable, "").strip():
+            try:
+                return read_secret(Scalar(environ[variable], "str"))
+            except Unfit as error:
+                problems.add(Place("environment", None, variable), str(error))
+    return None
+
+
+def _read_provider(name: str, section: Section, place: Place, absolute: Callable[[Path], Path], problems: Problems) -> ProviderSettings | None:
+    given = read_fields(section, PROVIDER, place, problems, others=("headers",))
+    stated = {key.text for key, _ in section.items}
+    before = len(problems.found)
+    protocol = _value(given, "protocol", str)
+    if "protocol" not in stated:
+        if name in KINDS:
+            protocol = name
+        else:
+            problems.add(place, f"has no protocol; add one of {', '.join(PROTOCOLS)}")
+    auth = _value(given, "auth", str)
+    if "api_key" in stated and "api_key_file" in stated:
+        problems.add(place, "has both api_key and api_key_file; keep one")
+    key = _value(given, "api_key", str) or _key_from_file(given, absolute, problems)
+    if auth is not None and not stated & {"api_key", "api_key_file"}:
+        problems.add(given["auth"].place, "says how a key is sent, but there is none; add api_key, or leave auth out")
+    headers = next((_headers(node, place.below("headers", key.line), problems) for key, node in section.items if key.text == "headers"), ())
+    if protocol is None or len(problems.found) > before:
+        return None
+    kind, restricted = _KIND_OF[protocol]
+    return ProviderSettings(
+        name=name,
+        kind=kind,
+        base_url=_value(given, "base_url", str) or KINDS[kind].default_base_url,
+        api_key=key,
+        auth=cast("Auth | None", auth),
+        ask_usage=_value(given, "ask_usage", bool) is not False,
+        protocols=frozenset({restricted}) if restricted is not None else None,
+        headers=headers,
+        drop_headers=cast("tuple[str, ...]", _value(given, "drop_headers", tuple) or ()),
+    )
+
+
+def _key_from_file(given: Mapping[str, Given], absolute: Callable[[Path], Path], problems: Problems) -> str | None:
+    path = _value(given, "api_key_file", Path)
+    if path is None:
+        return None
+    place = given["api_key_file"].place
+    try:
+        return read_secret(Scalar(absolute(path).read_text(encoding="utf-8"), "str"))
+    except OSError as error:
+        problems.add(place, f"cannot be read: {error.strerror or type(error).__name__}; write the path of a file that holds the key and nothing else")
+    except UnicodeDecodeError:
+        problems.add(place, "names a file that holds no text; it must hold the key and nothing else")
+    except Unfit as error:
+        problems.add(place, f"the key in this file {error}")
+    return None
+
+
+def _headers(node: Node, place: Place, problems: Problems) -> tuple[tuple[str, str], ...]:
+    section = section_of(node, place, problems, "{OpenAI-Organization: org-123}")
+    headers: list[tuple[str, str]] = []
+    for key, value in section.items if section is not None else ():
+        here = place.below(mask_secrets(key.text), key.line)
+        if not isinstance(value, Scalar):
+            problems.add(here, "must be one value")
+            continue
+        try:
+            low = read_header_name(Scalar(key.text, "str"))
+            if low.encode() in CREDENTIAL_HEADERS:
+                raise Unfit("carries a credential; put it into api_key, and how it is sent into auth")
+            if low in _FRAMING:
+                raise Unfit("is the gateway's own to set; leave it out")
+            headers.append((key.text, read_header_value(value)))
+        except Unfit as error:
+            problems.add(here, str(error))
+    return tuple(headers)
+
+
+def _value(given: Mapping[str, Given], name: str, kind: type[T]) -> T | None:
+    found = given.get(name)
+    return found.value if found is not None and isinstance(found.value, kind) else None

@@ -1,0 +1,66 @@
+"""Rules that hold between settings: a provider that is ourselves, a key that strangers could spend, two listeners on one port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from penstock.admission.hosts import is_loopback
+from penstock.config.settings import Address
+from penstock.providers import BadUrl, Origin, ProviderSettings
+from penstock.providers.urls import parse_base
+
+_EVERYBODY = frozenset({"0.0.0.0", "::"})
+
+
+def own_listener(base_url: str, listen: Address, admin: Address, socket: Path | None) -> str | None:
+    """Which listener of ours `base_url` points at, as an address; `None`: none, as far as names tell.
+
+    A gateway that asks itself would do so until its sockets run out.
+    """
+    try:
+        origin = parse_base(base_url).origin
+    except BadUrl:
+        return None
+    if origin.socket_path is not None:
+        return str(socket) if socket is not None and Path(origin.socket_path) == socket else None
+    listeners = [admin] if socket is not None else [listen, admin]
+    return next((str(address) for address in listeners if address.port and _is_at(origin, address)), None)
+
+
+def exposure(listen: Address, socket: Path | None, providers: Iterable[ProviderSettings], token: str | None) -> str | None:
+    """Why these settings may not be served, in words that say what to do; `None`: they may.
+
+    Whoever reaches the listener spends the keys behind it.
+    """
+    if socket is not None or listen.loopback or token is not None:
+        return None
+    keyed = [repr(provider.name) for provider in providers if provider.api_key is not None]
+    if not keyed:
+        return None
+    whose = f"provider {keyed[0]} has a key" if len(keyed) == 1 else f"providers {', '.join(keyed)} have keys"
+    return (
+        f"others can reach {listen}, {whose}, and no token is set: whoever connects would spend it. Set a token (token: auto, "
+        f"PENSTOCK_TOKEN or --token auto), or listen on 127.0.0.1:{listen.port}, or configure no key and let each client send its own"
+    )
+
+
+def same_place(listen: Address, admin: Address) -> bool:
+    """Would the two listeners want the same port of the same address?"""
+    if listen.port != admin.port or listen.port == 0:
+        return False
+    return _meet(listen.host, admin.host)
+
+
+def _is_at(origin: Origin, address: Address) -> bool:
+    return origin.port == address.port and _meet(origin.host, address.host)
+
+
+def _meet(one: str, other: str) -> bool:
+    """Do two hosts name one listener? Names are not looked up; `localhost` is every loopback address, `0.0.0.0` every address."""
+    if one == other:
+        return True
+    if {one, other} & _EVERYBODY:
+        return all(host in _EVERYBODY or is_loopback(host) for host in (one, other))
+    named = [host for host in (one, other) if not host[:1].isdigit() and ":" not in host]
+    return bool(named) and is_loopback(one) and is_loopback(other)

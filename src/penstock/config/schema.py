@@ -1,0 +1,51 @@
+"""The JSON Schema of the file, for editors. `python -m penstock.config` prints it; it is published as `docs/penstock.schema.json`.
+
+It is made of the model and cannot say everything: whether variables are set and providers exist, `penstock check` tells.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from penstock.config.model import HEADERS_MEAN, PROVIDER, ROUTE, TOP, Field, Group
+
+
+def schema() -> dict[str, object]:
+    provider = _object(PROVIDER, "One provider.")
+    properties = provider["properties"]
+    if isinstance(properties, dict):
+        properties["headers"] = {"type": "object", "additionalProperties": {"type": ["string", "number"]}, "description": HEADERS_MEAN}
+    provider["type"] = ["object", "null"]
+    top = _object(TOP, "Penstock's configuration.")
+    top_properties = top["properties"]
+    if isinstance(top_properties, dict):
+        top_properties["providers"] = {
+            "type": "object", "minProperties": 1, "additionalProperties": provider,
+            "description": "Whom to ask, by name, which is also the path below which everything goes there. Left out: OpenAI, Anthropic and Gemini.",
+        }
+        top_properties["routes"] = {
+            "type": "array", "items": {**_object(ROUTE, "One route."), "required": ["model", "provider"]},
+            "description": "Which provider takes which model; the first match wins.",
+        }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "penstock.yaml", **top}
+
+
+def text() -> str:
+    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _object(entries: Iterable[Field | Group], means: str) -> dict[str, object]:
+    properties: dict[str, object] = {}
+    for entry in entries:
+        properties[entry.name] = _object(entry.fields, entry.means) if isinstance(entry, Group) else _property(entry)
+    return {"type": "object", "description": means, "additionalProperties": False, "properties": properties}
+
+
+def _property(entry: Field) -> dict[str, object]:
+    described: dict[str, object] = {"description": entry.means}
+    if entry.default is not None:
+        described["default"] = entry.default
+    if entry.many:
+        return {"type": "array", "items": dict(entry.fragment), **described}
+    return {**entry.fragment, **described}

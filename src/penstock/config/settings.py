@@ -1,0 +1,84 @@
+"""What a configuration comes to: frozen, complete, every default filled in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from penstock.admission.hosts import is_loopback
+from penstock.providers import ProviderSettings
+from penstock.routing.routes import Route
+
+AUTO_TOKEN = "auto"
+"""As `token`: make one at the first start and keep it in the data directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    host: str
+    """A name or an address, without brackets."""
+    port: int
+    """0: any free one."""
+
+    @property
+    def loopback(self) -> bool:
+        return is_loopback(self.host)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """In bytes."""
+
+    max_frame: int = 64 << 20
+    """One frame that is held until it is whole; a longer one is passed on in pieces, not understood."""
+    held_total: int = 256 << 20
+    """All incomplete frames of all streams."""
+    peeked_total: int = 256 << 20
+    """All request bodies that are read for their model; beyond it the answer is 503."""
+    body: int = 64 << 20
+    """One such body; beyond it the answer is 413."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Paths are absolute. `repr` shows no secret."""
+
+    data_dir: Path
+    providers: tuple[ProviderSettings, ...]
+    """In the file's order; never empty. The built-in `demo` is not among them."""
+    file: Path | None = None
+    """Where it was read from; `None`: no file."""
+    listen: Address = Address("127.0.0.1", 4270)
+    admin: Address = Address("127.0.0.1", 4271)
+    socket: Path | None = None
+    """A unix socket for the data plane, instead of `listen`."""
+    token: str | None = field(default=None, repr=False)
+    """What clients of the data plane must send; `AUTO_TOKEN`: to be made."""
+    hosts: tuple[str, ...] = ()
+    """Names, besides loopback's, that a Host header may have."""
+    routes: tuple[Route, ...] = ()
+    limits: Limits = Limits()
+    retention_days: int | None = 90
+    """`None`: every row is kept."""
+    ledger_url: str | None = field(default=None, repr=False)
+    """`None`: SQLite in the data directory."""
+    ledger_queue: int = 10_000
+    """Entries that may wait in memory."""
+    connect_timeout: float = 10.0
+    """Seconds for name, connection and TLS of an upstream connection together."""
+    ca_file: Path | None = None
+    """Further certificate authorities for upstream connections (PEM)."""
+    transparent: bool = False
+    """Requests and answers pass with no byte added or taken out; every provider's `ask_usage` is off then."""
+    drop_response_headers: frozenset[str] = frozenset()
+    """Further names, in lower case, that stay in the house on the way down. (Those on the way up are in each provider's settings.)"""
+    notes: tuple[str, ...] = ()
+    """What a person should know although it is no error, one sentence each."""
+
+    @property
+    def local(self) -> bool:
+        """Only this machine reaches the data plane."""
+        return self.socket is not None or self.listen.loopback

@@ -1,0 +1,77 @@
+"""What a listener and an exchange are to each other. `server` implements `Reply`; `Exchange` implements `Handler`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(slots=True)
+class ClientRequest:
+    """The head of one request. `path` and `query` as they came (percent-encoding untouched), split at the first `?`."""
+
+    method: str
+    path: str
+    query: str
+    headers: Headers
+    content_length: int | None
+    chunked: bool
+    local: bool
+    """It came in on a loopback address or a unix socket."""
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first header of that name (given in lower case)."""
+        for key, value in self.headers:
+            if len(key) == len(name) and key.lower() == name:
+                return value
+        return None
+
+
+class Reply(Protocol):
+    """The client's side of one exchange. After `end` or `abort` no call may follow; none of them raises, however the client is."""
+
+    def head(self, status: int, headers: Headers, length: int | None) -> None:
+        """Send the head. `length`: of the body in bytes; `None`: chunks (to an HTTP/1.0 client: until the connection closes)."""
+        ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def end(self) -> None:
+        """The answer is whole. The connection goes on to the next request where it can."""
+        ...
+
+    def abort(self) -> None:
+        """The answer is not whole, and the framing must show it: close without the last chunk."""
+        ...
+
+    def pause_upload(self) -> None:
+        """Stop reading the request's body."""
+        ...
+
+    def resume_upload(self) -> None: ...
+
+
+class Handler(Protocol):
+    """What the listener tells of a request after its head."""
+
+    def client_body(self, data: bytes) -> None: ...
+
+    def client_end(self) -> None:
+        """The request's body is whole. Comes for every request, with or without a body."""
+        ...
+
+    def client_gone(self) -> None: ...
+
+    def client_paused(self) -> None:
+        """The client reads more slowly than it is written to."""
+        ...
+
+    def client_resumed(self) -> None: ...
+
+
+class Front(Protocol):
+    """Whoever takes requests."""
+
+    def open(self, request: ClientRequest, reply: Reply) -> Handler: ...

@@ -1,0 +1,272 @@
+"""A request on its way in: who may enter, what the path is, the body where it is read, who takes it. Ends in `Exchange.ask`,
+`refuse` or `answer`.
+
+A refusal waits for a small body to be whole, so that the connection can go on to the next request.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from penstock.admission import check, host_allowed
+from penstock.exchange import faults
+from penstock.exchange.compose_request import edit_body, upstream_request
+from penstock.exchange.contract import ClientRequest, Headers, Reply
+from penstock.exchange.drive import Exchange
+from penstock.exchange.gateway import Demo, Gateway
+from penstock.exchange.machine import Phase
+from penstock.protocols.contract import BadRequest
+from penstock.routing import Allowed, Choice, Endpoint, Hints, Mismatch, Refusal, resolve
+from penstock.vocabulary.errors import Fault, FaultKind
+from penstock.vocabulary.ids import Operation
+
+_SMALL = 64 * 1024
+"""Bytes of a body that a refusal waits for."""
+_LISTS = frozenset({"/v1/models", "/models", "/v1beta/models", "/v1alpha/models"})
+_PROVIDER_HEADER = b"x-penstock-provider"
+
+
+class Intake:
+    """Implements `contract.Handler`."""
+
+    __slots__ = ("_gateway", "_headers", "_late", "_parts", "_size", "_taken", "exchange")
+
+    def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
+        self._gateway = gateway
+        self.exchange = Exchange(gateway, request, reply)
+        self._headers: Headers = request.headers
+        self._parts: list[bytes] | None = None  # of a body that is read whole
+        self._size = 0
+        self._taken = 0  # of the shared budget
+        self._late: tuple[Fault, str, Headers] | None = None  # a refusal that waits for the body
+
+    # -- the head --------------------------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Look at the head; called once, before anything else."""
+        gateway, exchange = self._gateway, self.exchange
+        request = exchange.request
+        assert request is not None
+        settings = gateway.settings
+        host = request.header(b"host")
+        if not host_allowed((host or b"").decode("latin-1"), settings.listen_host, settings.hosts):
+            self._refuse(Fault(FaultKind.FORBIDDEN, 403, "This gateway does not answer to that Host."), "the Host header names somebody else")
+            return
+        endpoint = resolve(request.method, request.path, request.header(b"anthropic-version") is not None, gateway.faces)
+        if isinstance(endpoint, Refusal):
+            exchange.spec = gateway.specs[endpoint.protocol]
+            allow: Headers = [(b"allow", ", ".join(endpoint.allow).encode())] if endpoint.allow else []
+            exchange.entry.client_protocol = endpoint.protocol.value
+            self._refuse(endpoint.fault, endpoint.fault.message, allow)
+            return
+        if isinstance(endpoint, Allowed):
+            exchange.answer(204, [(b"allow", ", ".join(endpoint.allow).encode())], b"", "OPTIONS")
+            return
+        exchange.endpoint = endpoint
+        exchange.spec = gateway.specs[endpoint.protocol]
+        exchange.entry.client_protocol = endpoint.protocol.value
+        exchange.entry.operation = endpoint.operation.value
+        verdict = check(request.headers, request.query, settings.token)
+        if not verdict.allowed:
+            self._refuse(Fault(FaultKind.UNAUTHENTICATED, 401, verdict.message), "no token, or a wrong one", [(b"www-authenticate", b"Bearer")])
+            return
+        self._headers, exchange.query = verdict.headers, verdict.query
+        if gateway.draining:
+            self._refuse(faults.DRAINING, "the gateway is shutting down", [(b"retry-after", b"1")])
+            return
+        if endpoint.body == "peek" or endpoint.operation is Operation.RESPONSE_ITEM:
+            limit = settings.body_bytes
+            if request.content_length is not None and request.content_length > limit:
+                self._refuse(faults.too_large(limit), "the request body is over the limit")
+                return
+            self._parts = []
+        elif request.chunked or request.content_length:
+            exchange.uploading = True
+            self._route(endpoint, None)
+
+    # -- the body --------------------------------------------------------------------------------------------------------------------
+
+    def client_body(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange.uploading:
+            exchange.entry.bytes_in = (exchange.entry.bytes_in or 0) + len(data)
+            exchange.upload(data)
+            return
+        parts = self._parts
+        if parts is None or exchange.machine.phase is not Phase.OPENED:
+            return
+        self._size += len(data)
+        limit = self._gateway.settings.body_bytes
+        if self._size > limit:
+            self._drop()
+            exchange.refuse(faults.too_large(limit), "the request body is over the limit")
+        elif not self._gateway.peeked.take(len(data)):
+            self._drop()
+            exchange.refuse(faults.BODIES_FULL, "as many request bodies are held as may be", [(b"retry-after", b"1")])
+        else:
+            self._taken += len(data)
+            parts.append(data)
+
+    def client_end(self) -> None:
+        exchange = self.exchange
+        if self._late is not None:
+            fault, cause, headers = self._late
+            self._late = None
+            exchange.refuse(fault, cause, headers)
+            return
+        if exchange.uploading:
+            exchange.upload_end()
+            return
+        if exchange.machine.phase is not Phase.OPENED or exchange.endpoint is None:
+            return
+        parts, self._parts = self._parts, None
+        body = None
+        if parts is not None:
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            exchange.entry.bytes_in = len(body)
+        self._route(exchange.endpoint, body)
+
+    def client_gone(self) -> None:
+        self._drop()
+        if self.exchange.machine.phase is Phase.OPENED:
+            self.exchange.open_row()
+        self.exchange.client_gone()
+
+    def client_paused(self) -> None:
+        self.exchange.client_paused()
+
+    def client_resumed(self) -> None:
+        self.exchange.client_resumed()
+
+    # -- the decision ----------------------------------------------------------------------------------------------------------------
+
+    def _route(self, endpoint: Endpoint, body: bytes | None) -> None:
+        """`body`: whole, or `None` where there is none or it is sent as it comes."""
+        exchange, gateway = self.exchange, self._gateway
+        request = exchange.request
+        assert request is not None
+        if endpoint.provider is None and endpoint.operation is Operation.MODELS and endpoint.path in _LISTS:
+            gateway.spawn(self._list(endpoint), "penstock-models")
+            return
+        if body is not None and endpoint.operation is not Operation.RESPONSE_ITEM:
+            try:
+                exchange.peek = exchange.spec.peek(endpoint.operation, endpoint.path, exchange.query, body)
+            except BadRequest as error:
+                if not endpoint.verbatim:
+                    self._drop()
+                    exchange.refuse(Fault(FaultKind.BAD_REQUEST, 400, str(error)), str(error))
+                    return
+        if endpoint.response_id is not None and endpoint.provider is None:
+            known = gateway.ledger.find_response(endpoint.response_id)
+            if known is None:
+                gateway.spawn(self._look_up(endpoint, body), "penstock-response-id")
+                return
+            self._choose(endpoint, body, known)
+            return
+        self._choose(endpoint, body, None)
+
+    async def _look_up(self, endpoint: Endpoint, body: bytes | None) -> None:
+        assert endpoint.response_id is not None
+        known = await self._gateway.ledger.provider_of(endpoint.response_id)
+        if self.exchange.machine.phase is Phase.OPENED:
+            self._choose(endpoint, body, known)
+
+    async def _list(self, endpoint: Endpoint) -> None:
+        exchange = self.exchange
+        body = await self._gateway.catalog.listing(endpoint.protocol, self._headers, exchange.query)
+        exchange.answer(200, [], body, "the merged list of models")
+
+    def _choose(self, endpoint: Endpoint, body: bytes | None, known: str | None) -> None:
+        exchange, gateway = self.exchange, self._gateway
+        request = exchange.request
+        assert request is not None
+        peek = exchange.peek
+        model = peek.model
+        entry = exchange.entry
+        entry.requested_model = model
+        if endpoint.provider is not None:
+            provider = gateway.providers[endpoint.provider]
+        else:
+            if model is None and endpoint.operation is Operation.MODELS:
+                model = endpoint.path.rpartition("/models/")[2] or None
+            named = request.header(_PROVIDER_HEADER)
+            chosen = gateway.router.choose(endpoint.protocol, endpoint.operation, model, Hints(known, named.decode("latin-1") if named else None))
+            if not isinstance(chosen, Choice):
+                self._drop()
+                kind, status = (FaultKind.BAD_REQUEST, 400) if isinstance(chosen, Mismatch) else (FaultKind.NOT_FOUND, 404)
+                exchange.refuse(Fault(kind, status, chosen.message), chosen.message)
+                return
+            provider = chosen.provider
+            model = chosen.model_upstream if peek.model is not None else None
+        exchange.provider = provider
+        entry.provider = provider.name
+        entry.upstream_protocol = endpoint.protocol.value
+        if not isinstance(provider, Demo):
+            ask_usage = provider.settings.ask_usage and provider.name not in gateway.no_usage_field
+            path, changed, exchange.take_usage = edit_body(exchange.spec, endpoint, peek, model, endpoint.path, body or b"", ask_usage=ask_usage)
+            whole = None if exchange.uploading else changed
+            exchange.sent = upstream_request(provider, endpoint, request, self._headers, path, exchange.query, whole)
+            if exchange.take_usage:
+                headers, spec, query = self._headers, exchange.spec, exchange.query
+
+                def again() -> tuple[bytes, bytes, bytes]:
+                    path, plain, _ = edit_body(spec, endpoint, peek, model, endpoint.path, body or b"", ask_usage=False)
+                    return upstream_request(provider, endpoint, request, headers, path, query, plain)
+
+                exchange.again = again
+        else:
+            exchange.take_usage = peek.stream and not peek.usage_asked
+        exchange.taken, self._taken = self._taken, 0  # given back when the provider answers
+        self._headers = []
+        if not exchange.open_row():
+            exchange.refuse(faults.FULL, "the ledger is full", [(b"retry-after", b"1")])
+            return
+        exchange.ask(monotonic())
+
+    # -- refusals --------------------------------------------------------------------------------------------------------------------
+
+    def _refuse(self, fault: Fault, cause: str, headers: Headers | None = None) -> None:
+        request = self.exchange.request
+        assert request is not None
+        if not request.chunked and (request.content_length or 0) <= _SMALL:
+            self._late = (fault, cause, headers or [])
+        else:
+            self.exchange.refuse(fault, cause, headers)
+
+    def _drop(self) -> None:
+        """Give the body's share of the budget back."""
+        self._parts = None
+        if self._taken:
+            self._gateway.peeked.give(self._taken)
+            self._taken = 0
+
+
+class HealthCheck:
+    """`/health` on the data plane: no row, no token, nothing to do with what follows."""
+
+    def client_body(self, data: bytes) -> None: ...
+    def client_end(self) -> None: ...
+    def client_gone(self) -> None: ...
+    def client_paused(self) -> None: ...
+    def client_resumed(self) -> None: ...
+
+
+_HEALTH = HealthCheck()
+
+
+class Front:
+    """Implements `contract.Front`."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def open(self, request: ClientRequest, reply: Reply) -> Intake | HealthCheck:
+        if request.path == "/health" and request.method in ("GET", "HEAD"):
+            body = b'{"status":"draining"}' if self._gateway.draining else b'{"status":"ok"}'
+            reply.head(503 if self._gateway.draining else 200, [(b"content-type", b"application/json"), (b"cache-control", b"no-store")], len(body))
+            reply.write(body)
+            reply.end()
+            return _HEALTH
+        intake = Intake(self._gateway, request, reply)
+        intake.begin()
+        return intake

@@ -1,0 +1,294 @@
+"""The merged list of models, from a memory that is refreshed behind it.
+
+Who is asked, and with what:
+- a provider with a configured key: with that key, for everybody;
+- the first provider that speaks the protocol of the client's path, where it has no key: with the client's own credential (that is where
+  the client's requests go, so it is who the credential is for), and what it lists is shown to that credential alone;
+- any other provider without a key: without a credential, where its URL is plain `http` or a socket (a server of one's own, which mostly
+  wants none), else not at all. One vendor's credential is never shown to another.
+
+The first list waits for the first answers, `Timing.limit` at most, and once one has come only `Timing.grace` more. Afterwards what is known
+is answered at once; a list older than `Timing.fresh` is fetched again meanwhile, and the last good one stays until a better one comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final, Protocol
+
+from penstock import __version__
+from penstock.exchange.contract import Headers
+from penstock.exchange.models_shape import SHAPES, BadListing, Model, house_models, merge, parse
+from penstock.providers import Kind, Origin, Provider, credential
+from penstock.providers.credentials import ACCOUNT_HEADER, CREDENTIAL_HEADERS, strip_query
+from penstock.routing.routes import DEMO
+from penstock.upstream.contract import Ask, Loss, LossKind, Receiver, ResponseHead
+from penstock.vocabulary.ids import ProtocolId
+from penstock.wire.encoding import EncodingError, Gunzip
+
+BODY_LIMIT: Final = 8 << 20
+"""Bytes of one provider's list."""
+LENT_LISTS: Final = 256
+LENT_BYTES: Final = 64 << 20
+"""Lists fetched with clients' own credentials that are kept, and the bytes of all of them; the one unused for longest goes first."""
+
+# The largest page; more than a thousand models are shown by nobody who pages.
+_PAGES: dict[Kind, tuple[str, str]] = {
+    "openai": ("/v1/models", ""), "anthropic": ("/v1/models", "limit=1000"), "gemini": ("/v1beta/models", "pageSize=1000"),
+}  # fmt: skip
+# Beside the credential itself: whose account, and what a login needs to be taken (`anthropic-beta: oauth-...`).
+_LENT_HEADERS = CREDENTIAL_HEADERS | {
+    ACCOUNT_HEADER, b"openai-organization", b"openai-project", b"anthropic-version", b"anthropic-beta", b"x-goog-user-project",
+}  # fmt: skip
+
+Request = tuple[bytes, bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """In seconds."""
+
+    limit: float = 2.0
+    """For one provider's answer."""
+    grace: float = 0.25
+    """What a first list waits for the others, once one has come."""
+    fresh: float = 60.0
+    retry: float = 5.0
+    """After a failure."""
+
+
+class Asker(Protocol):
+    """What is needed of `upstream.client.Client`."""
+
+    def ask(self, origin: Origin, request: Request, receiver: Receiver, *, head_only: bool, uploading: bool, fresh: bool) -> Ask: ...
+
+
+class FetchError(Exception):
+    """A provider's list could not be had. Its text is one clause for people, without addresses and secrets."""
+
+
+class _Source:
+    """What one provider lists to one credential."""
+
+    __slots__ = ("began", "good_at", "models", "note", "provider", "size", "task", "tried_at")
+
+    def __init__(self, provider: Provider) -> None:
+        self.provider = provider
+        self.models: tuple[Model, ...] = ()
+        self.size = 0
+        self.note = ""
+        """Why the last try failed; empty where it did not."""
+        self.tried_at: float | None = None
+        """When the last try ended, by the catalog's clock; `None`: none has."""
+        self.good_at: float | None = None
+        """When the first good list came, by the loop's clock, as `began`."""
+        self.began = 0.0
+        self.task: asyncio.Task[None] | None = None
+
+
+class Catalog:
+    """Implements `gateway.Lister`. On one loop; `clock` gives seconds that never run backwards."""
+
+    def __init__(
+        self, client: Asker, providers: Sequence[Provider], aliases: Sequence[str], clock: Callable[[], float], timing: Timing = Timing()
+    ) -> None:
+        self._client = client
+        self._providers = tuple(providers)
+        self._house = house_models([*aliases, DEMO])
+        self._clock = clock
+        self._timing = timing
+        self._own: dict[str, _Source] = {}
+        self._lent: OrderedDict[str, _Source] = OrderedDict()
+        self._lent_bytes = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def listing(self, protocol: ProtocolId, client_headers: Headers, query: str) -> bytes:
+        """The models of all providers as one JSON body, in the shape of the client's protocol. Never raises for what providers do."""
+        sources = self._look_up(protocol, client_headers, query)
+        await self._wait(sources)
+        return merge(SHAPES[protocol], [*(source.models for source in sources), self._house])
+
+    def notes(self) -> dict[str, str]:
+        """Why the lists of providers asked with the house's own keys could not be had, by provider; those that were are left out."""
+        return {name: source.note for name, source in self._own.items() if source.note}
+
+    async def close(self) -> None:
+        """End what is under way. Lists are answered from memory afterwards."""
+        self._closed = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- whom to ask -----------------------------------------------------------------------------------------------------------------
+
+    def _look_up(self, protocol: ProtocolId, client_headers: Headers, query: str) -> list[_Source]:
+        """The sources of one list, in the file's order, those that are due being fetched."""
+        sources: list[_Source] = []
+        main = next((provider for provider in self._providers if protocol in provider.protocols), None)
+        for provider in self._providers:
+            if provider is main and not provider.has_key and credential(client_headers, query) is not None:
+                headers = [pair for pair in client_headers if pair[0].lower() in _LENT_HEADERS]
+                others = set(strip_query(query).split("&"))
+                lent = "&".join(part for part in query.split("&") if part not in others)
+                source = self._borrow(provider, headers, lent)
+            elif provider.has_key or provider.origin.scheme == "http":
+                headers, lent = [], ""
+                source = self._own.setdefault(provider.name, _Source(provider))
+            else:
+                continue
+            self._freshen(source, headers, lent)
+            sources.append(source)
+        return sources
+
+    def _borrow(self, provider: Provider, headers: Headers, query: str) -> _Source:
+        """The source of one client's credential. Whoever may not see its list has another key."""
+        said = sha256(repr((provider.name, sorted((name.lower(), value) for name, value in headers), query)).encode()).hexdigest()
+        source = self._lent.get(said)
+        if source is None:
+            source = self._lent[said] = _Source(provider)
+            self._trim()
+        else:
+            self._lent.move_to_end(said)
+        return source
+
+    def _trim(self) -> None:
+        self._lent_bytes = sum(source.size for source in self._lent.values())
+        while len(self._lent) > LENT_LISTS or (self._lent_bytes > LENT_BYTES and len(self._lent) > 1):
+            _, gone = self._lent.popitem(last=False)
+            self._lent_bytes -= gone.size
+
+    # -- waiting ---------------------------------------------------------------------------------------------------------------------
+
+    async def _wait(self, sources: Sequence[_Source]) -> None:
+        """Until every source has answered once or may not be waited for any longer."""
+        loop = asyncio.get_running_loop()
+        while pending := [(source, source.task) for source in sources if source.tried_at is None and source.task is not None]:
+            good = min((source.good_at for source in sources if source.good_at is not None), default=None)
+            until = max(self._deadline(source, good) for source, _ in pending)
+            if until <= loop.time():
+                return
+            await asyncio.wait([task for _, task in pending], timeout=until - loop.time(), return_when=asyncio.FIRST_COMPLETED)
+
+    def _deadline(self, source: _Source, good: float | None) -> float:
+        latest = source.began + self._timing.limit
+        # A list that was there before this source was asked gives it the grace from its own beginning.
+        return latest if good is None else min(latest, max(good, source.began) + self._timing.grace)
+
+    # -- fetching --------------------------------------------------------------------------------------------------------------------
+
+    def _freshen(self, source: _Source, headers: Headers, query: str) -> None:
+        if source.task is not None or self._closed:
+            return
+        age = self._timing.retry if source.note else self._timing.fresh
+        if source.tried_at is not None and self._clock() - source.tried_at < age:
+            return
+        source.began = asyncio.get_running_loop().time()
+        request = _request(source.provider, headers, query)
+        task = asyncio.get_running_loop().create_task(self._refresh(source, request), name=f"penstock-models-{source.provider.name}")
+        source.task = task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _refresh(self, source: _Source, request: Request) -> None:
+        provider = source.provider
+        try:
+            async with asyncio.timeout(self._timing.limit):
+                body = await self._fetch(provider, request)
+            source.models = parse(provider.kind, provider.name, body)
+        except TimeoutError:
+            source.note = f"no list within {self._timing.limit:g} s"
+        except (FetchError, BadListing) as error:
+            source.note = str(error)
+        else:
+            source.note = ""
+            source.size = len(body)
+            if source.good_at is None:
+                source.good_at = asyncio.get_running_loop().time()
+            self._trim()
+        finally:
+            source.tried_at = self._clock()
+            source.task = None
+
+    async def _fetch(self, provider: Provider, request: Request) -> bytes:
+        """The body of a good answer. Raises `FetchError`."""
+        fresh = False
+        while True:
+            taker = _Taker()
+            ask = self._client.ask(provider.origin, request, taker, head_only=False, uploading=False, fresh=fresh)
+            try:
+                return await taker.body
+            except _Stale:
+                if fresh:
+                    raise FetchError("the provider closed the connection") from None
+                fresh = True
+            finally:
+                ask.cancel()
+
+
+class _Stale(Exception):
+    """A kept connection was gone: worth one more try."""
+
+
+class _Taker:
+    """Collects one answer. Implements `upstream.contract.Receiver`."""
+
+    __slots__ = ("_gzip", "_parts", "_size", "body")
+
+    def __init__(self) -> None:
+        self.body: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._gzip: Gunzip | None = None
+
+    def answer_began(self, head: ResponseHead, now: float) -> None:
+        if head.status != 200:
+            self._fail(FetchError(f"the provider answered {head.status}"))
+        elif head.content_encoding in (b"gzip", b"x-gzip"):
+            self._gzip = Gunzip()
+        elif head.content_encoding not in (b"", b"identity"):
+            self._fail(FetchError("the list came in a coding that was not asked for"))
+
+    def answer_body(self, data: bytes, now: float) -> None:
+        if self.body.done():
+            return
+        try:
+            for piece in (data,) if self._gzip is None else self._gzip.feed(data):
+                self._size += len(piece)
+                if self._size > BODY_LIMIT:
+                    self._fail(FetchError(f"the list is over {BODY_LIMIT >> 20} MiB"))
+                    return
+                self._parts.append(piece)
+        except EncodingError as error:
+            self._fail(FetchError(f"the list is {error}"))
+
+    def answer_ended(self, now: float) -> None:
+        if not self.body.done():
+            self.body.set_result(b"".join(self._parts))
+
+    def answer_lost(self, loss: Loss, now: float) -> None:
+        self._fail(_Stale() if loss.kind is LossKind.STALE else FetchError(loss.cause))
+
+    def upload_paused(self) -> None: ...
+
+    def upload_resumed(self) -> None: ...
+
+    def _fail(self, error: Exception) -> None:
+        self._parts.clear()
+        if not self.body.done():
+            self.body.set_exception(error)
+
+
+def _request(provider: Provider, headers: Headers, query: str) -> Request:
+    """The request for a provider's list. `headers` and `query`: what of the client's goes with it."""
+    path, page = _PAGES[provider.kind]
+    sent, lent = provider.headers(headers, query)
+    lines = [b"Host: %b\r\n" % provider.host_header.encode("latin-1")]
+    lines += [b"%b: %b\r\n" % pair for pair in sent]
+    lines.append(b"Accept: application/json\r\nAccept-Encoding: identity\r\nUser-Agent: penstock/%b\r\n\r\n" % __version__.encode())
+    return b"GET", provider.target(path, "&".join(part for part in (page, lent) if part)).encode("ascii"), b"".join(lines)

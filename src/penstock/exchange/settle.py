@@ -1,0 +1,54 @@
+"""The row of one exchange: what was asked at its start, what was seen at its end."""
+
+from __future__ import annotations
+
+from time import time
+
+from penstock.exchange.contract import ClientRequest
+from penstock.ledger.entry import Entry
+from penstock.pipeline.contract import Pipeline
+from penstock.providers import credential
+from penstock.vocabulary.outcome import Outcome
+from penstock.vocabulary.usage import Provenance
+from penstock.wire.secrets import fingerprint
+
+
+def open_entry(entry_id: str, instance: str, request: ClientRequest) -> Entry:
+    """A row with what the request's head says."""
+    entry = Entry(entry_id, time())
+    entry.instance = instance
+    entry.method = request.method
+    entry.path = request.path
+    agent = request.header(b"user-agent")
+    if agent is not None:
+        entry.user_agent = agent.decode("latin-1")
+    secret = credential(request.headers, request.query)
+    if secret is not None:
+        entry.key_fingerprint = fingerprint(secret)
+    return entry
+
+
+def read(entry: Entry, pipeline: Pipeline, started: float, now: float) -> None:
+    """Take over what the pipeline and its observer know; `started` and `now` on the monotonic clock."""
+    observer = pipeline.observer
+    entry.response_id = observer.response_id
+    entry.model = observer.model
+    entry.stop_reason = observer.stop_reason
+    entry.account(observer.usage, observer.provenance())
+    if observer.error is not None:
+        entry.blame(observer.error)
+    if pipeline.first_content_at is not None:
+        entry.ttft_ms = (pipeline.first_content_at - started) * 1e3
+    entry.largest_gap_ms = pipeline.largest_gap * 1e3
+    entry.events = pipeline.events
+    entry.bytes_out = pipeline.bytes_out
+    entry.malformed = observer.malformed
+
+
+def close_entry(entry: Entry, outcome: Outcome, started: float, now: float) -> bool:
+    """Settle; True the first time."""
+    if entry.outcome is None:
+        entry.duration_ms = (now - started) * 1e3
+        if entry.usage_source is None:
+            entry.usage_source = Provenance.NONE.value
+    return entry.settle(outcome, time())

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from penstock.config import Address, exposure
+from penstock.config.rules import own_listener, same_place
+from penstock.providers import ProviderSettings
+
+KEYED = ProviderSettings(name="openai", kind="openai", base_url="https://h", api_key="hunter2")
+OPEN = ProviderSettings(name="anthropic", kind="anthropic", base_url="https://h")
+
+
+@pytest.mark.parametrize(("url", "listen", "own"), [
+    ("http://127.0.0.1:4270/v1", "127.0.0.1", True), ("http://localhost:4270", "127.0.0.1", True), ("http://[::1]:4270", "localhost", True),
+    ("http://127.0.0.1:4270", "0.0.0.0", True), ("http://0.0.0.0:4270", "127.0.0.1", True), ("http://127.0.0.1:4270", "::", True),
+    ("http://gw.example:4270", "gw.example", True), ("http://127.0.0.1:4271", "127.0.0.1", True), ("http://127.0.0.1:4272", "127.0.0.1", False),
+    ("http://127.0.0.2:4270", "127.0.0.1", False), ("http://gw.example:4270", "127.0.0.1", False), ("https://api.openai.com", "0.0.0.0", False),
+    ("unix:/run/p.sock", "127.0.0.1", False), ("not a url", "127.0.0.1", False),
+])
+def test_own_listener(url: str, listen: str, own: bool) -> None:
+    assert (own_listener(url, Address(listen, 4270), Address("127.0.0.1", 4271), None) is not None) is own
+
+
+def test_own_socket() -> None:
+    listen, admin, socket = Address("127.0.0.1", 4270), Address("127.0.0.1", 4271), Path("/run/p.sock")
+    assert own_listener("unix:/run/p.sock", listen, admin, socket) == "/run/p.sock"
+    assert own_listener("unix:/run/q.sock", listen, admin, socket) is None
+    assert own_listener("http://127.0.0.1:4270", listen, admin, socket) is None
+
+
+def test_a_free_port_is_nobody_s() -> None:
+    assert own_listener("http://127.0.0.1:80", Address("127.0.0.1", 0), Address("127.0.0.1", 0), None) is None
+    assert not same_place(Address("127.0.0.1", 0), Address("127.0.0.1", 0))
+    assert same_place(Address("0.0.0.0", 1), Address("127.0.0.1", 1))
+    assert not same_place(Address("127.0.0.1", 1), Address("127.0.0.2", 1))
+
+
+def test_exposure() -> None:
+    everybody, here = Address("0.0.0.0", 4270), Address("127.0.0.1", 4270)
+    words = exposure(everybody, None, [OPEN, KEYED], None)
+    assert words is not None
+    for part in ("0.0.0.0:4270", "'openai'", "--token auto", "127.0.0.1:4270"):
+        assert part in words
+    assert "hunter2" not in words
+    assert exposure(everybody, None, [OPEN], None) is None
+    assert exposure(everybody, None, [KEYED], "t") is None
+    assert exposure(everybody, Path("/s"), [KEYED], None) is None
+    assert exposure(here, None, [KEYED], None) is None

@@ -1,0 +1,72 @@
+"""The recorded streams, what a correct reader finds in them, and how a client asks for each."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from penstock.lab.recordings import Recording, load_recordings
+
+ROOT = Path(__file__).parent.parent / "corpus"
+COLUMNS = {
+    "input": "input_tokens", "output": "output_tokens", "cache_read": "cache_read_tokens", "cache_write": "cache_write_tokens",
+    "cache_write_5m": "cache_write_5m_tokens", "cache_write_1h": "cache_write_1h_tokens", "reasoning": "reasoning_tokens",
+    "audio_input": "audio_input_tokens", "audio_output": "audio_output_tokens", "tool_use": "tool_use_tokens", "tool_requests": "tool_requests",
+}  # fmt: skip
+"""Columns of the ledger by the words of `vocabulary.usage`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    recording: Recording
+    expected: dict[str, Any]
+    """The entry of the protocol's `index.yaml`."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.recording.protocol}/{self.recording.name}"
+
+    @property
+    def body(self) -> bytes:
+        return self.recording.body
+
+    def request(self) -> tuple[str, dict[str, Any]]:
+        """Path and JSON body with which a client asks the gateway for this very recording, as a stream."""
+        name = f"replay/{self.name}"
+        match str(self.recording.protocol):
+            case "openai_chat":
+                return "/v1/chat/completions", {"model": name, "stream": True, "stream_options": {"include_usage": True}, "messages": []}
+            case "openai_responses":
+                return "/v1/responses", {"model": name, "stream": True, "input": "x"}
+            case "anthropic_messages":
+                return "/v1/messages", {"model": name, "stream": True, "max_tokens": 9, "messages": []}
+            case _:
+                return f"/v1beta/models/{name.replace('/', '%2F')}:streamGenerateContent?alt=sse", {"contents": []}
+
+
+@cache
+def cases() -> tuple[Case, ...]:
+    """Every recording, with its expectation."""
+    found: list[Case] = []
+    expected = {p.parent.name: {e["name"]: e for e in yaml.safe_load(p.read_text())} for p in ROOT.glob("*/index.yaml")}
+    for recording in load_recordings(ROOT).recordings:
+        found.append(Case(recording, expected[str(recording.protocol)][recording.name]))
+    return tuple(found)
+
+
+@cache
+def distinct() -> tuple[Case, ...]:
+    """One of each kind: recordings that differ in nothing but ids are left out, and very long ones."""
+    seen: set[Any] = set()
+    out: list[Case] = []
+    for case in cases():
+        shape = (case.recording.protocol, json.dumps(case.expected.get("usage"), sort_keys=True), len(case.body) // 100)
+        if shape not in seen and len(case.body) < 40_000:
+            seen.add(shape)
+            out.append(case)
+    return tuple(out)

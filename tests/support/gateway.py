@@ -1,0 +1,89 @@
+"""A whole gateway on real sockets, on the test's own loop, with its ledger in a temporary directory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import uvloop
+import yaml
+
+from penstock.app import App
+from penstock.config.load import load
+from penstock.ledger import query
+from penstock.ledger.settings import LedgerSettings
+
+T = TypeVar("T")
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a test's coroutine on the loop that the product uses."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+class Running:
+    """A gateway that runs."""
+
+    def __init__(self, app: App, port: int) -> None:
+        self.app = app
+        self.port = port
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def quiet(self, seconds: float = 5.0) -> None:
+        """Wait until no exchange is running."""
+        async with asyncio.timeout(seconds):
+            while self.app.gateway.live:  # noqa: ASYNC110  # nobody tells; the wait is bounded
+                await asyncio.sleep(0.005)
+
+    async def rows(self, *, settled: bool = True) -> list[dict[str, Any]]:
+        """All rows, oldest first, as `penstock exchanges` shows them; waits for running exchanges unless told otherwise."""
+        if settled:
+            await self.quiet()
+        return await asyncio.to_thread(self._rows)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        self.app.ledger.flush()
+        engine = query.connect(LedgerSettings(self.app.config.data_dir))
+        try:
+            return query.exchanges(engine, last=1_000_000)[::-1]
+        finally:
+            engine.dispose()
+
+
+def write_config(directory: Path, providers: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> Path:
+    path = directory / "penstock.yaml"
+    path.write_text(
+        yaml.safe_dump({"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "data_dir": str(directory / "data"), "providers": dict(providers), **(more or {})}, sort_keys=False)
+    )
+    return path
+
+
+def providers_at(port: int) -> dict[str, Any]:
+    """The three kinds, all at one port of loopback, with keys."""
+    base = f"http://127.0.0.1:{port}"
+    return {
+        "openai": {"protocol": "openai", "base_url": base, "api_key": "sk-test-openai"},
+        "anthropic": {"protocol": "anthropic", "base_url": base, "api_key": "sk-ant-api-test"},
+        "gemini": {"protocol": "gemini", "base_url": base, "api_key": "AIza-test"},
+    }
+
+
+@asynccontextmanager
+async def gateway(directory: Path, providers: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> AsyncIterator[Running]:
+    app = App(load(write_config(directory, providers, more), environ={"HOME": str(directory)}))
+    started = await app.start()
+    running = asyncio.create_task(app.run(), name="gateway")
+    try:
+        yield Running(app, started.data_port)
+    finally:
+        app.stop()
+        app.stop()
+        await running
+        app.close()
