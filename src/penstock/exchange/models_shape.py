@@ -1,8 +1,8 @@
 """Lists of models in the three shapes that clients know, and from each into the others. Pure.
 
 Shapes: OpenAI `{"object":"list","data":[{"id","object":"model","created","owned_by"}]}` (platform.openai.com/docs/api-reference/models);
-Anthropic `{"data":[{"type":"model","id","display_name","created_at"}],"has_more","first_id","last_id"}`, where an unknown release is told
-as the epoch (docs.anthropic.com/en/api/models-list); Gemini `{"models":[{"name":"models/...","displayName",...}]}`
+Anthropic `{"data":[{"type":"model","id","display_name","created_at","lifecycle"}],"has_more","first_id","last_id"}`, where an unknown
+release is told as the epoch (docs.anthropic.com/en/api/models-list); Gemini `{"models":[{"name":"models/...","displayName",...}]}`
 (ai.google.dev/api/models).
 
 An entry in the client's own shape is passed on byte for byte, whatever else stands in it. A converted one says only what is known.
@@ -60,7 +60,9 @@ class Model:
             case "openai":
                 return {"id": self.id, "object": "model", "created": self.created or 0, "owned_by": self.owner}
             case "anthropic":
-                return {"type": "model", "id": self.id, "display_name": self.title or self.id, "created_at": _rfc3339(self.created)}
+                named = {"id": self.id, "display_name": self.title or self.id}
+                # What is listed can be called: that is all that `active` (which the official client requires) says here.
+                return {"type": "model", **named, "created_at": _rfc3339(self.created), "lifecycle": "active"}
             case "gemini":
                 entry: dict[str, object] = {"name": _PREFIX + self.id, "displayName": self.title or self.id}
                 if self.owner == HOUSE:

@@ -26,6 +26,8 @@ from __future__ import annotations
 import re
 from enum import Enum, auto
 
+import msgspec
+
 from penstock.wire.budget import Budget
 from penstock.wire.sse import Frame
 
@@ -41,6 +43,13 @@ _SCALAR_END = re.compile(rb"[ \t\r\n,\[\]{}]")
 _QUOTE = ord('"')
 _OPENING = frozenset(b"[{")
 _CLOSING = frozenset(b"]}")
+
+
+class _Anything(msgspec.Struct):
+    """A JSON object, its fields skipped unread."""
+
+
+_is_object = msgspec.json.Decoder(_Anything).decode
 
 
 class _Place(Enum):
@@ -168,6 +177,15 @@ class ArraySplitter:
     def _scan(self, data: bytes, at: int) -> int:
         """Where the element ends that is being read at `at`, or -1 where it does not end in `data`."""
         size = len(data)
+        if not self._depth and not self._in_string and data[at] == ord("{"):
+            # The ordinary case: one chunk is one element. What a JSON reader takes for a whole object is one by the rules here too.
+            end = data.rfind(b"}", at) + 1
+            try:
+                _is_object(data[at:end])
+            except (ValueError, RecursionError):
+                pass
+            else:
+                return end
         while at < size:
             if self._in_string:
                 if self._escaped:

@@ -12,7 +12,7 @@ from google import genai
 from google.genai import errors, types
 
 from penstock.protocols.contract import BodyError
-from penstock.protocols.gemini import SPEC, error_element
+from penstock.protocols.gemini import SPEC
 from penstock.protocols.gemini.observe import GeminiObserver
 from penstock.protocols.gemini.render import GeminiRenderer, error_body, error_frame, usage_metadata
 from penstock.vocabulary.errors import Fault, FaultKind, UpstreamError
@@ -216,9 +216,11 @@ def test_our_observer_reads_our_errors() -> None:
 
 
 def test_the_array_form() -> None:
-    element = b'[{"candidates": []}'
-    assert [list(e) for e in json.loads(element + error_element(FAULT, "i"))] == [["candidates"], ["error"]]
-    assert [list(e) for e in json.loads(error_element(FAULT, "i", first=True))] == [["error"]]
+    assert SPEC.error_element is not None
+    element = SPEC.error_element(FAULT, "i")
+    assert [list(e) for e in json.loads(b'[{"candidates": []},' + element + b"]")] == [["candidates"], ["error"]]
+    assert SPEC.array_asked is not None
+    assert (SPEC.array_asked("alt=sse"), SPEC.array_asked("key=x"), SPEC.array_asked("")) == (False, True, True)
 
 
 def test_the_spec_gives_a_fresh_renderer_each_time() -> None:

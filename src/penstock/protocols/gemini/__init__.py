@@ -32,6 +32,8 @@ SPEC = ProtocolSpec(
     renderer=lambda operation: GeminiRenderer(),
     error_body=error_body,
     error_frame=error_frame,
+    array_asked=lambda query: not is_sse(query),
+    error_element=error_element,
 )
 
 __all__ = ["SPEC", "error_element", "is_sse"]

@@ -150,9 +150,9 @@ def error_frame(fault: Fault, request_id: str, observer: Observer) -> bytes:
     return frame(_error(fault, request_id))
 
 
-def error_element(fault: Fault, request_id: str, *, first: bool = False) -> bytes:
-    """The same for the array form: the element and the closing bracket. `first`: no element has left yet, so the array is opened too."""
-    return (b"[" if first else b",\r\n") + dump(_error(fault, request_id)) + b"\r\n]"
+def error_element(fault: Fault, request_id: str) -> bytes:
+    """The same as an element of the array form; comma and brackets are the caller's, who knows what has left."""
+    return error_body(fault, request_id)
 
 
 def _error(fault: Fault, request_id: str) -> dict[str, Any]:

@@ -1,0 +1,58 @@
+# Penstock's own commands. `make` alone lists them.
+# Nothing is needed beforehand but Python 3.11 or newer with its venv module; another interpreter: make test PYTHON=python3.13
+
+PYTHON ?= python3
+# Two workers: the tests are mostly processor time, and more workers than processors make the tests with real timers unsteady.
+WORKERS ?= 2
+# Words for pytest, e.g. make test ARGS="tests/wire -x"
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Real sockets with real timers: these have the machine to themselves.
+ALONE := $(wildcard tests/edge)
+
+.PHONY: help setup serve test check bench clean
+
+help:
+	@echo 'make serve   run the gateway on 127.0.0.1:4270'
+	@echo 'make test    run the tests (PostgreSQL and nginx are started for them where they can be had)'
+	@echo 'make check   ruff, pyright, the import contracts'
+	@echo 'make bench   what a relayed chunk costs, beside nginx (two processors and some minutes)'
+	@echo 'make clean   remove what these commands made'
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Penstock needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+		rm -rf $(VENV); echo 'No virtual environment could be made. On Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check --editable '.[postgresql,dev]'
+	@touch $@
+
+serve: $(READY)
+	$(BIN)/penstock serve
+
+test: $(READY)
+ifneq ($(ARGS),)
+	scripts/services.sh $(BIN)/python -m pytest $(ARGS)
+else
+	scripts/services.sh $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ALONE:%=--ignore=%)
+ifneq ($(ALONE),)
+	scripts/services.sh $(BIN)/python -m pytest $(ALONE)
+endif
+endif
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	bench/run
+
+clean:
+	rm -rf $(VENV) dist bench/.build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
