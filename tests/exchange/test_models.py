@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from penstock.exchange import models as module
+from penstock.exchange import models_fetch
 from penstock.exchange.models import Catalog, Timing
 from penstock.lab.scripted import Do, ScriptedServer, whole
 from penstock.providers import Kind, Origin, Provider, ProviderSettings, build
@@ -345,7 +346,7 @@ def test_an_old_list_is_answered_at_once_and_refreshed_behind() -> None:
 
 @pytest.mark.parametrize("how", ["status", "lost", "html", "too large", "coding", "bad gzip", "garbled"])
 def test_the_last_good_list_stays_and_a_failed_one_is_tried_again_soon(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BODY_LIMIT", 1 << 20)
+    monkeypatch.setattr(models_fetch, "BODY_LIMIT", 1 << 20)
 
     def fail(asked: Asked) -> None:
         match how:

@@ -18,7 +18,8 @@ from penstock.providers import Kind
 KINDS: list[Kind] = ["openai", "anthropic", "gemini"]
 OPENAI = b'{"object":"list","data":[{"id":"gpt-4o","object":"model","created":1715367049,"owned_by":"system", "extra" : [1.50]}]}'
 ANTHROPIC = (
-    b'{"data":[{"type":"model","id":"claude-sonnet-4-5","display_name":"Claude Sonnet 4.5","created_at":"2025-09-29T00:00:00Z","lifecycle":"active"}],'
+    b'{"data":[{"type":"model","id":"claude-sonnet-4-5","display_name":"Claude Sonnet 4.5","created_at":"2025-09-29T00:00:00Z",'
+    b'"lifecycle":"active"}],'
     b'"has_more":false,"first_id":"claude-sonnet-4-5","last_id":"claude-sonnet-4-5"}'
 )
 GEMINI = b'{"models":[{"name":"models/gemini-2.5-pro","displayName":"Gemini 2.5 Pro","supportedGenerationMethods":["generateContent"]}]}'
@@ -93,7 +94,7 @@ def test_anthropic_names_the_ends() -> None:
     assert (whole["first_id"], whole["last_id"], whole["has_more"]) == ("a", "c", False)
 
 
-@pytest.mark.parametrize("body", [b'[{"id":"m"}]', b'{"data":[{"id":"m"},{"id":""}]}', b'{"data":[{"id":"m"},{"id":7},3,null,"x",{},{"id":"models/"}]}'])
+@pytest.mark.parametrize("body", [b'[{"id":"m"}]', b'{"data":[{"id":"m"},{"id":""}]}', b'{"data":[{"id":"m"},{"id":7},3,null,{},{"id":"models/"}]}'])
 def test_odd_lists_are_read_as_far_as_they_go(body: bytes) -> None:
     assert [model.id for model in parse("openai", "p", body)] == ["m"]
 

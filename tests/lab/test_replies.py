@@ -87,10 +87,11 @@ def test_models_are_listed_in_the_shape_that_the_client_reads() -> None:
 
 
 def test_without_stream_every_recording_is_one_body_or_its_providers_error() -> None:
+    paths = {Operation.CHAT: "/v1/chat/completions", Operation.RESPONSES: "/v1/responses", Operation.MESSAGES: "/v1/messages"}
     errors: dict[str, int] = {}
     for recording in RECORDINGS:
-        path = {Operation.CHAT: "/v1/chat/completions", Operation.RESPONSES: "/v1/responses", Operation.MESSAGES: "/v1/messages"}.get(recording.operation)
-        reply = ask(path or f"/v1beta/models/replay/{recording.name}:generateContent", {"model": f"replay/{recording.protocol}/{recording.name}"})
+        path = paths.get(recording.operation, f"/v1beta/models/replay/{recording.name}:generateContent")
+        reply = ask(path, {"model": f"replay/{recording.protocol}/{recording.name}"})
         assert not reply.streamed
         body = told(reply)
         if reply.status == 200:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -36,8 +37,8 @@ def postgres_url() -> Iterator[str]:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> LedgerSettings:
-    """SQLite, with times that suit tests."""
-    return LedgerSettings(tmp_path / "data", linger_s=0.005, retry_s=0.02, lock_wait_s=0.02, lease_s=0.4, renew_s=0.1)
+    """SQLite, with times that suit tests. Rows in tests are years old: they are only retired where a test asks for it."""
+    return LedgerSettings(tmp_path / "data", linger_s=0.005, retry_s=0.02, lock_wait_s=0.02, lease_s=0.4, renew_s=0.1, retention_days=None)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -46,4 +47,4 @@ def any_settings(request: pytest.FixtureRequest, settings: LedgerSettings) -> Le
     if request.param == "sqlite":
         return settings
     url = str(request.getfixturevalue("postgres_url"))
-    return LedgerSettings(settings.data_dir, url, linger_s=0.005, retry_s=0.02, lease_s=0.4, renew_s=0.1)
+    return replace(settings, url=url)

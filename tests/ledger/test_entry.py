@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from tests.support.ledgers import COMPLETE, GONE, make_entry
 
 from penstock.ledger.entry import COLUMNS, LINE, SENTENCE, WORD, Entry, row_of
 from penstock.vocabulary.errors import UpstreamError
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 from penstock.vocabulary.usage import Provenance, Usage
-from tests.support.ledgers import COMPLETE, GONE, make_entry
 
 
 class Book:
@@ -52,7 +52,9 @@ def test_what_is_not_known_is_none_and_not_zero() -> None:
 
 def test_usage_is_taken_over_whole() -> None:
     entry = Entry("a", 1.0)
-    names = ("input", "output", "cache_read", "cache_write", "cache_write_5m", "cache_write_1h", "reasoning", "audio_input", "audio_output", "tool_use")
+    names = (
+        "input", "output", "cache_read", "cache_write", "cache_write_5m", "cache_write_1h", "reasoning", "audio_input", "audio_output", "tool_use",
+    )  # fmt: skip
     entry.account(Usage(**{name: at for at, name in enumerate(names, 1)}, tool_requests=11), Provenance.PARTIAL)
     assert [getattr(entry, f"{name}_tokens") for name in names] == list(range(1, 11))
     assert (entry.tool_requests, entry.usage_source) == (11, "partial")
@@ -60,7 +62,8 @@ def test_usage_is_taken_over_whole() -> None:
 
 def test_an_upstream_error_is_short_and_masked() -> None:
     entry = Entry("a", 1.0)
-    entry.blame(UpstreamError(message="Incorrect API key provided: sk-proj-abcdefgh12345678. " + "x" * 9000, type="auth_error", code="sk-abcdefgh1234"))
+    message = "Incorrect API key provided: sk-proj-abcdefgh12345678. " + "x" * 9000
+    entry.blame(UpstreamError(message=message, type="auth_error", code="sk-abcdefgh1234"))
     assert entry.error_message is not None
     assert entry.error_message.startswith("Incorrect API key provided: sk-proj-***")
     assert len(entry.error_message) <= SENTENCE
@@ -73,11 +76,15 @@ def test_a_message_that_was_set_by_hand_is_masked_when_settled() -> None:
     assert entry.error_message == "bad key AIza***"
 
 
-@pytest.mark.parametrize(
-    ("name", "limit"), [("path", LINE), ("user_agent", LINE), ("requested_model", WORD), ("model", WORD), ("stop_reason", WORD), ("response_id", WORD), ("upstream_request_id", WORD)]
-)  # fmt: skip
+LIMITS = {
+    "path": LINE, "user_agent": LINE, "requested_model": WORD, "model": WORD, "stop_reason": WORD, "response_id": WORD, "upstream_request_id": WORD,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "limit"), LIMITS.items())
 def test_outsiders_cannot_make_a_row_large(name: str, limit: int) -> None:
-    entry = make_entry("a", **{name: "x" * 1_000_000})
+    entry = make_entry("a")
+    setattr(entry, name, "x" * 1_000_000)
     entry.clip_request()
     entry.settle(Outcome(Ending.CUT, "y" * 1_000_000, EndedBy.GATEWAY), 1.0)
     assert len(getattr(entry, name)) == limit

@@ -84,9 +84,8 @@ def test_two_processes_may_make_the_same_ledger_at_once(any_settings: LedgerSett
         "print('ready', flush=True); sys.stdin.readline()\n"
         f"Store.open(LedgerSettings(Path({str(any_settings.data_dir)!r}), {any_settings.url!r})).close(); print('done')"
     )
-    started = [
-        subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)
-    ]
+    pipe = subprocess.PIPE
+    started = [subprocess.Popen([sys.executable, "-c", script], stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(3)]
     for process in started:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

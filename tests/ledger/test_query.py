@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+from tests.support.ledgers import COMPLETE, GONE, MIDNIGHT, make_row
 
 from penstock.ledger import query
 from penstock.ledger.entry import COLUMNS
@@ -16,7 +18,6 @@ from penstock.ledger.retention import DAY_S
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.store import Store
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
-from tests.support.ledgers import COMPLETE, GONE, MIDNIGHT, make_row
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def reader(any_settings: LedgerSettings) -> Iterator[sa.Engine]:
     store.write([
         make_row("a1", started_at=MIDNIGHT, model="gpt-4o-2024", input_tokens=10, output_tokens=5, bytes_out=100, outcome=COMPLETE),
         make_row("a2", started_at=MIDNIGHT + 1, model="gpt-4o-2024", input_tokens=1, usage_source="partial", bytes_out=50, outcome=GONE),
-        make_row("b1", started_at=MIDNIGHT + 2, provider="anthropic", operation="count_tokens", input_tokens=999, usage_source="reported", outcome=COMPLETE),
+        make_row("b1", started_at=MIDNIGHT + 2, provider="anthropic", operation="count_tokens", input_tokens=999, outcome=COMPLETE),
         make_row("b2", started_at=MIDNIGHT + DAY_S, provider="anthropic", operation="messages", requested_model="claude"),
         make_row("c%", started_at=MIDNIGHT + DAY_S + 1, outcome=Outcome(Ending.REFUSED, "no route", EndedBy.GATEWAY)),
     ])
@@ -112,7 +113,9 @@ def test_rows_are_keyed_as_the_columns_are(reader: sa.Engine) -> None:
         ({"streamed": True, "status": 200}, None, None),
     ],
 )
-def test_a_cut_stream_without_a_stop_reason_reads_incomplete(settings: LedgerSettings, values: dict[str, Any], outcome: Outcome | None, shown: str | None) -> None:
+def test_a_cut_stream_without_a_stop_reason_reads_incomplete(
+    settings: LedgerSettings, values: dict[str, Any], outcome: Outcome | None, shown: str | None
+) -> None:
     store = Store.open(settings)
     store.write([make_row("a", outcome=outcome, **values)])
     row = query.exchange(query.connect(settings), "a")
@@ -122,7 +125,7 @@ def test_a_cut_stream_without_a_stop_reason_reads_incomplete(settings: LedgerSet
 
 
 def test_a_reader_changes_nothing(any_settings: LedgerSettings, reader: sa.Engine) -> None:
-    with pytest.raises(sa.exc.DBAPIError, match=r"read-?only"), reader.begin() as connection:
+    with pytest.raises(DBAPIError, match=r"read-?only"), reader.begin() as connection:
         connection.exec_driver_sql("DELETE FROM exchanges")
 
 

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings as profile, strategies as st
+from hypothesis import given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
+from tests.support.ledgers import COMPLETE, GONE, MIDNIGHT, make_row, put_empty_ledger
 
 from penstock.ledger import query
 from penstock.ledger.retention import DAY_S, cutoff
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.store import Store
-from tests.support.ledgers import COMPLETE, GONE, MIDNIGHT, make_row
 
 words = st.sampled_from([None, "", "a", "b"])
 counts = st.one_of(st.none(), st.integers(0, 10**12))
@@ -38,11 +40,14 @@ rows = st.lists(
 
 
 def _fill(store: Store, values: list[dict[str, Any]]) -> None:
-    store.write([make_row(f"{at}", outcome=each["settled"], **{name: value for name, value in each.items() if name != "settled"}) for at, each in enumerate(values)])
+    store.write([
+        make_row(f"{at}", outcome=each["settled"], **{name: value for name, value in each.items() if name != "settled"})
+        for at, each in enumerate(values)
+    ])
 
 
 def _sums(engine: sa.Engine) -> list[list[dict[str, Any]]]:
-    by = [(), *((name,) for name in query.GROUPS), query.GROUPS]
+    by: list[tuple[query.Group, ...]] = [(), *((name,) for name in query.GROUPS), query.GROUPS]
     found = [query.usage(engine, group_by) for group_by in by]
     found.append(query.usage(engine, ("day", "model"), since=MIDNIGHT + DAY_S, until=MIDNIGHT + 3 * DAY_S))
     found.append(query.usage(engine, ("outcome",), provider="a", operation="chat"))
@@ -54,6 +59,7 @@ def _sums(engine: sa.Engine) -> list[list[dict[str, Any]]]:
 def test_no_sum_changes_when_rows_are_retired(values: list[dict[str, Any]], days: int, limit: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
         settings = LedgerSettings(Path(directory))
+        put_empty_ledger(settings)
         store = Store.open(settings)
         engine = query.connect(settings)
         _fill(store, values)
@@ -79,10 +85,14 @@ def store(any_settings: LedgerSettings) -> Iterator[Store]:
 
 
 def test_it_holds_in_each_database(any_settings: LedgerSettings, store: Store) -> None:
-    kinds = [{"model": "a", "settled": COMPLETE}, {"model": None, "settled": COMPLETE}, {"model": "a", "operation": "count_tokens", "settled": GONE}, {"settled": None}]
-    _fill(store, [
-        {**kinds[at % 4], "started_at": MIDNIGHT + at * 10_000.25, "input_tokens": at, "output_tokens": None if at % 3 else 10**12} for at in range(40)
-    ])  # fmt: skip
+    kinds: list[dict[str, Any]] = [
+        {"model": "a", "settled": COMPLETE},
+        {"model": None, "settled": COMPLETE},
+        {"model": "a", "operation": "count_tokens", "settled": GONE},
+        {"settled": None},
+    ]
+    numbers = [{"started_at": MIDNIGHT + at * 10_000.25, "input_tokens": at, "output_tokens": None if at % 3 else 10**12} for at in range(40)]
+    _fill(store, [kinds[at % 4] | each for at, each in enumerate(numbers)])
     engine = query.connect(any_settings)
     before = _sums(engine)
     while store.retire(MIDNIGHT + 3 * DAY_S, 5):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from tests.support.ledgers import COMPLETE, GONE, MIDNIGHT, make_row
 
 from penstock.ledger import engine as engines
 from penstock.ledger import query
@@ -20,7 +21,6 @@ from penstock.ledger.lease import Instance
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.store import Store
 from penstock.vocabulary.ids import Operation, ProtocolId
-from tests.support.ledgers import COMPLETE, GONE, MIDNIGHT, make_row
 
 OTHER = Instance("i2", 0.0, "host", 2, "0")
 
@@ -54,7 +54,7 @@ def test_members_of_enums_and_truth_are_stored_as_plain_values(store: Store, rea
     assert [row[name] for name in ("operation", "client_protocol", "upstream_protocol", "streamed")] == ["chat", "gemini", "a-new-one", True]
 
 
-WRITES: dict[str, Any] = {
+WRITES: dict[str, Callable[[Store], object]] = {
     "open": lambda store: store.write([make_row("a")]),
     "settled": lambda store: store.write([make_row("a", outcome=COMPLETE, input_tokens=5)]),
     "settled again": lambda store: store.write([make_row("a", outcome=COMPLETE, input_tokens=5)]),
@@ -111,7 +111,8 @@ def test_no_value_makes_a_row_unwritable(store: Store, reader: sa.Engine) -> Non
     assert a is not None
     assert b is not None
     assert good["input_tokens"] == 1
-    assert [a[name] for name in ("input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens", "user_agent", "model")] == [None, None, 2, None, "a?b", "xy"]
+    assert [a[name] for name in ("input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens")] == [None, None, 2, None]
+    assert (a["user_agent"], a["model"]) == ("a?b", "xy")
     assert [b[name] for name in ("ttft_ms", "duration_ms", "status")] == [None, None, None]
     assert len(b["error_message"]) == 1024
 
@@ -177,7 +178,10 @@ def test_where_wal_cannot_be_it_uses_a_rollback_journal_and_says_so(settings: Le
 
 
 def test_a_shared_file_system_gets_no_wal_although_it_seems_to_work(settings: LedgerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "_file_system", lambda directory: "lustre")  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    def lustre(directory: Path) -> str:
+        return "lustre"
+
+    monkeypatch.setattr(engines, "_file_system", lustre)
     store = Store.open(settings)
     assert _journal(settings) == "delete"
     assert "lustre" in store.notes[0]

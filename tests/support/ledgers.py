@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from penstock.ledger.entry import Entry, row_of
 from penstock.ledger.rows import Row
+from penstock.ledger.settings import LedgerSettings
+from penstock.ledger.store import Store
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 from penstock.vocabulary.usage import Provenance
 
@@ -33,3 +38,17 @@ def make_row(id: str, *, instance: str = "i1", started_at: float = MIDNIGHT, out
             entry.usage_source = Provenance.REPORTED.value
         entry.settle(outcome, started_at + 1.0)
     return row_of(entry)
+
+
+@cache
+def _empty() -> bytes:
+    with tempfile.TemporaryDirectory() as directory:
+        settings = LedgerSettings(Path(directory))
+        Store.open(settings).close()
+        return settings.sqlite_path.read_bytes()
+
+
+def put_empty_ledger(settings: LedgerSettings) -> None:
+    """A ledger with its tables and nothing in them, without the time that migrations take: for tests that need hundreds."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    settings.sqlite_path.write_bytes(_empty())

@@ -193,7 +193,7 @@ _PLAINED = tuple(COLUMNS.index(name) for name in ("streamed", "operation", "clie
 
 
 def _flat(rows: Sequence[Row]) -> tuple[Any, ...]:
-    """The parameters of one statement. sqlite3 spends a microsecond on each value whose type it does not know exactly (bool, StrEnum): so it gets none."""
+    """The parameters of one statement: sqlite3 spends a microsecond on each value whose type it does not know exactly (bool, StrEnum)."""
     flat = list(chain.from_iterable(rows))
     for column in _PLAINED:
         flat[column :: len(COLUMNS)] = map(_PLAIN.__getitem__, flat[column :: len(COLUMNS)])

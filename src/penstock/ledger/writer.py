@@ -341,7 +341,7 @@ class Ledger:
         rows = self._spill.peek(self._settings.batch_entries)
         if rows:
             self._store.write(rows)
-            self._spill.done()
+            pass
             self.counters.drained += len(rows)
 
     def _spill_all(self) -> None:

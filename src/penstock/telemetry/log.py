@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import deque
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol, TextIO
 
 from penstock.vocabulary.outcome import Ending
@@ -39,23 +40,27 @@ class Settled(Protocol):
 
 def line(entry: Settled) -> str:
     """`entry` for people: time, id, outcome, who and what, figures, and the cause where it is not an ordinary end."""
-    at = datetime.fromtimestamp(entry.settled_at or entry.started_at, UTC)
-    words = [f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z", entry.id, str(entry.outcome), str(entry.status or "-")]
-    words.append(f"{entry.method} {_plain(entry.path)}")
+    at = entry.settled_at or entry.started_at
+    out = f"{_second(int(at))}.{int(at * 1000) % 1000:03d}Z {entry.id} {entry.outcome} {entry.status or '-'} {entry.method} {_plain(entry.path)}"
     if entry.provider:
-        words.append(f"provider={entry.provider}")
+        out += f" provider={entry.provider}"
     model = entry.model or entry.requested_model
     if model:
-        words.append(f"model={_plain(model)}")
+        out += f" model={_plain(model)}"
     if entry.input_tokens is not None or entry.output_tokens is not None:
-        words.append(f"tokens={_count(entry.input_tokens)}/{_count(entry.output_tokens)}")
+        out += f" tokens={_count(entry.input_tokens)}/{_count(entry.output_tokens)}"
     if entry.ttft_ms is not None:
-        words.append(f"ttft={entry.ttft_ms:.0f}ms")
+        out += f" ttft={entry.ttft_ms:.0f}ms"
     if entry.duration_ms is not None:
-        words.append(f"took={entry.duration_ms:.0f}ms")
-    if entry.outcome != Ending.COMPLETE and entry.cause:
-        words.append(f"by={entry.ended_by} cause={_plain(entry.cause)!r}")
-    return " ".join(words)
+        out += f" took={entry.duration_ms:.0f}ms"
+    if entry.cause and entry.outcome != Ending.COMPLETE:
+        out += f" by={entry.ended_by} cause={_plain(entry.cause)!r}"
+    return out
+
+
+@lru_cache(maxsize=4)
+def _second(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _count(n: int | None) -> str:
@@ -64,7 +69,11 @@ def _count(n: int | None) -> str:
 
 def _plain(text: str | None) -> str:
     """Without control characters: an outsider must not be able to write lines of its own."""
-    return "".join(c if c.isprintable() else "?" for c in text or "")[:300]
+    if not text:
+        return ""
+    if len(text) <= 300 and text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "?" for c in text[:300])
 
 
 class Log:

@@ -106,6 +106,26 @@ def test_calls_are_counted_once_each(frames: list[bytes], calls: int) -> None:
     assert (observer.calls, observer.tools, observer.malformed) == (calls, {}, 0)
 
 
+def test_a_call_whose_arguments_closed_too_early_is_open_again() -> None:
+    observer = new()
+    see(observer, call(0, "{}", "a", "f"))
+    assert observer.tools == {}
+    see(observer, call(0, '{"a":1'))
+    assert [tool.name for tool in observer.tools.values()] == ["f"]
+    see(observer, call(0, "}"))
+    assert (observer.tools, observer.calls) == ({}, 1)
+
+
+@pytest.mark.parametrize("arguments", ['{"a":"\\""}', '{"a":"\\\\"}', '{"}":"{\\\\\\""}', '{"a":[{"b":"]}"},{}]}', '{"\\"":1}'])
+def test_the_end_of_arguments_is_found_in_single_characters(arguments: str) -> None:
+    json.loads(arguments)
+    observer = new()
+    see(observer, call(0, "", "a", "f"))
+    for number, character in enumerate(arguments, start=1):
+        see(observer, call(0, character))
+        assert bool(observer.tools) == (number < len(arguments))
+
+
 def test_custom_tools_are_not_json_and_end_with_the_choice() -> None:
     observer = new()
     see(observer, chunk({"tool_calls": [{"index": 0, "id": "a", "type": "custom", "custom": {"name": "sh", "input": ""}}]}))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.protocols.contract import CONTENT, ERROR, MALFORMED, TERMINAL, USAGE_ONLY, Observer
+from penstock.protocols.contract import CONTENT, ERROR, MALFORMED, TERMINAL, TOOL, USAGE_ONLY, Observer
 from penstock.protocols.openai_chat import SPEC
 from penstock.vocabulary.errors import UpstreamError
 from penstock.vocabulary.events import (
@@ -118,6 +118,22 @@ def test_no_content(delta: dict[str, Any]) -> None:
     assert see(new(), chunk({"content": "x"}), chunk(delta)) == 0
 
 
+def test_content_hides_nothing_that_stands_beside_it() -> None:
+    observer = new()
+    see(observer, chunk({"content": "a"}))
+    assert see(observer, chunk({"content": "a", "tool_calls": [{"index": 0, "id": "x", "function": {"name": "f"}}]})) == CONTENT | TOOL
+    assert see(observer, chunk({"content": "a", "function_call": {"name": "g"}})) == CONTENT | TOOL
+    assert observer.calls == 2
+    two = [{"index": index, "delta": {"content": "a"}} for index in (0, 1)]
+    assert see(observer, json.dumps({"choices": two}).encode()) == CONTENT
+    assert observer.choices == 2
+    assert see(observer, chunk({"content": "a"}, finish="stop")) == CONTENT | TOOL
+    assert observer.stop_reason == "stop"
+    failed = json.dumps({"choices": [{"index": 0, "delta": {"content": "a"}, "error": {"message": "m"}}]}).encode()
+    assert see(observer, failed) == CONTENT | ERROR
+    assert observer.error == UpstreamError("m")
+
+
 def test_completions_text_is_content() -> None:
     observer = SPEC.observer(Operation.COMPLETIONS)
     data = b'{"id":"cmpl-1","object":"text_completion","choices":[{"text":"a","index":0,"logprobs":null,"finish_reason":null}],"model":"m"}'
@@ -167,6 +183,14 @@ def test_usage_is_not_final_while_a_choice_goes_on() -> None:
     assert not observer.final_usage
     see(observer, chunk(index=1, finish="stop", usage=usage(5, 9)))
     assert observer.final_usage
+
+
+def test_usage_is_final_no_more_when_another_choice_begins() -> None:
+    observer = new()
+    see(observer, chunk({"content": "a"}), chunk(finish="stop", usage=usage()))
+    assert observer.final_usage
+    see(observer, chunk({"content": "b"}, index=1))
+    assert not observer.final_usage
 
 
 def test_usage_before_the_finish_reason_is_final_with_the_terminal_event_only() -> None:

@@ -22,6 +22,8 @@ from penstock.protocols.openai_chat.chunk import CallDelta, Function, count, enc
 
 MAX_CALLS = 256
 """So many calls of one choice are told apart when they come up again; memory does not grow with the stream."""
+LEGACY_INDEX = 1 << 32
+"""The index that `function_call`, which has none, is given."""
 
 _STRING_REST = re.compile(r'[^"\\]*+(?:\\.[^"\\]*+)*+("|\\\Z|\Z)', re.DOTALL)
 _TOKEN = re.compile(r'[\[{]|[\]}]|"[^"\\]*+(?:\\.[^"\\]*+)*+("|\\\Z|\Z)', re.DOTALL)
@@ -122,7 +124,7 @@ class Answer:
             index = max(self.begun, default=-1) + 1
         return None, index
 
-    def begin(self, index: int, delta: CallDelta, function: Function, now: float, legacy: bool = False) -> tuple[OpenCall, bool]:
+    def begin(self, index: int, delta: CallDelta, function: Function, now: float) -> tuple[OpenCall, bool]:
         """The call of `index` is the running one now; the second value is True where it is a new one."""
         call_id, known = word(delta.id), self.begun.get(index)
         if known is not None and (call_id == known.call_id if call_id is not None else not function.name):
@@ -130,7 +132,7 @@ class Answer:
             self.call = known
             return known, False
         tool = ToolCall(word(function.name), "function" if delta.custom is None else "custom", now)
-        key = f"{self.index}.{'function_call' if legacy else index}"
+        key = f"{self.index}.{index}"
         self.call = OpenCall(key, index, call_id, tool, self.new_part("tool"))
         if index in self.begun or len(self.begun) < MAX_CALLS:
             self.begun[index] = self.call

@@ -23,7 +23,7 @@ from typing import Any, cast
 
 from penstock.protocols.contract import CONTENT, ERROR, MALFORMED, TERMINAL, TOOL, USAGE_ONLY, Observer
 from penstock.protocols.openai_chat.body import is_bookkeeping, observe_body, observe_error
-from penstock.protocols.openai_chat.calls import Answer, arguments_of
+from penstock.protocols.openai_chat.calls import LEGACY_INDEX, Answer, arguments_of
 from penstock.protocols.openai_chat.chunk import (
     UNREADABLE,
     CallDelta,
@@ -188,18 +188,18 @@ class ChatObserver(Observer):
                 self._read_call(call, answer, now)
             bits |= CONTENT | TOOL
         if delta.function_call is not None:
-            self._read_call(CallDelta(index=0, function=delta.function_call), answer, now, legacy=True)
+            self._read_call(CallDelta(index=LEGACY_INDEX, function=delta.function_call), answer, now)
             bits |= CONTENT | TOOL
         return bits
 
-    def _read_call(self, delta: CallDelta, answer: Answer, now: float, legacy: bool = False) -> None:
+    def _read_call(self, delta: CallDelta, answer: Answer, now: float) -> None:
         function = delta.function or delta.custom or _NO_FUNCTION
         call, index = answer.call, delta.index
         if call is None or delta.id is not None or function.name is not None or index != call.index:
             call, index = answer.find(delta, function)
         if call is None:
             self._end_call(answer)
-            call, new = answer.begin(index, delta, function, now, legacy)
+            call, new = answer.begin(index, delta, function, now)
             self.tools[call.key] = call.tool
             if new:
                 self.calls += 1

@@ -1,0 +1,134 @@
+"""The admin plane's socket, and uvicorn on it in the loop that is running."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+from collections.abc import Generator
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+
+log = logging.getLogger("penstock.admin")
+
+BACKLOG: Final = 128
+MOST: Final = 200
+"""Connections and requests at once; beyond it uvicorn answers 503."""
+STOP: Final = 2
+"""Seconds that running answers have when it stops."""
+
+
+class _Server(uvicorn.Server):
+    """A guest in the gateway's loop: signals are the gateway's, and it says when it is up."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+
+class AdminListener:
+    """`start` listens, `stop` ends what runs and closes. A failure of the admin plane later on is logged and leaves the data plane alone."""
+
+    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+        self._app = app
+        self._host = host
+        self.port = port
+        """The port in use; after `start`, the real one where 0 was asked for."""
+        self._server: _Server | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    async def start(self) -> int:
+        """Listen; returns the port. Raises `OSError`, with host and port as its `filename`, where the address cannot be had."""
+        sockets = await _bind(self._host, self.port)
+        server = self._server = _Server(uvicorn.Config(
+            self._app, loop="none", http="httptools", ws="none", lifespan="off", interface="asgi3", log_config=None, log_level="warning",
+            access_log=False, proxy_headers=False, server_header=False, backlog=BACKLOG, limit_concurrency=MOST, timeout_graceful_shutdown=STOP,
+        ))  # fmt: skip
+        task = self._task = asyncio.create_task(server.serve(sockets), name="penstock-admin")
+        up = asyncio.create_task(server.up.wait(), name="penstock-admin-up")
+        try:
+            await asyncio.wait([task, up], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            up.cancel()
+        if task.done():
+            for sock in sockets:
+                sock.close()
+            task.result()
+            raise OSError(errno.EIO, "the admin plane ended as it began", _name(self._host, self.port))
+        task.add_done_callback(self._ended)
+        self.port = sockets[0].getsockname()[1]
+        return self.port
+
+    async def stop(self) -> None:
+        """Accept no more, let running answers end (`STOP` seconds at most), close. Harmless where it does not run."""
+        self._stopping = True
+        server, task = self._server, self._task
+        self._server = self._task = None
+        if server is None or task is None:
+            return
+        server.should_exit = True
+        # Twice its own limit: it is waited for, and not for ever.
+        _, late = await asyncio.wait([task], timeout=2 * STOP + 1)
+        if late:
+            server.force_exit = True
+            task.cancel()
+            await asyncio.wait([task], timeout=1)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("the admin plane ended: %s", error, exc_info=error)
+        elif not self._stopping:
+            log.error("the admin plane ended by itself")
+
+
+async def _bind(host: str, port: int) -> list[socket.socket]:
+    """Sockets on every address of `host` (for port 0 on the first: the others would have other ports). Raises `OSError`."""
+    name = _name(host, port)
+    try:
+        infos = await asyncio.get_running_loop().getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or "no such host", name) from error
+    sockets: list[socket.socket] = []
+    for family, kind, protocol, _, address in dict.fromkeys(infos[:1] if port == 0 else infos):
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError:
+            continue  # a family that this kernel lacks
+        try:
+            if os.name == "posix":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(address)
+            # Here, because a port may be taken by one who has bound it and not yet listened: then only this fails.
+            sock.listen(BACKLOG)
+        except OSError as error:
+            sock.close()
+            if error.errno == errno.EADDRNOTAVAIL and len(infos) > 1:
+                continue  # `localhost` names ::1 also where there is no IPv6
+            for other in sockets:
+                other.close()
+            raise OSError(error.errno, error.strerror, name) from error
+        sock.setblocking(False)
+        sockets.append(sock)
+    if not sockets:
+        raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL), name)
+    return sockets
+
+
+def _name(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
