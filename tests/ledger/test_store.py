@@ -83,12 +83,13 @@ def _outcomes(store: Store) -> list[tuple[Any, ...]]:
 
 
 def test_the_same_guards_hold_in_each_database(store: Store, reader: sa.Engine) -> None:
-    store.write([make_row("a"), make_row("b"), make_row("c", outcome=GONE)])
-    assert store.settle_crashed("i2", MIDNIGHT) == 2
+    store.write([make_row("a"), make_row("b"), make_row("c", outcome=GONE), make_row("d")])
+    assert store.settle_crashed("i2", MIDNIGHT) == 3
     # The owner's word replaces CRASHED, another's does not; an ending stays; a stale opening changes nothing.
-    store.write([make_row("a", outcome=COMPLETE), make_row("b", instance="i9", outcome=COMPLETE), make_row("c", outcome=COMPLETE), make_row("c")])
+    store.write([make_row("a", outcome=COMPLETE), make_row("b", instance="i9", outcome=COMPLETE), make_row("c", outcome=COMPLETE)])
+    store.write([make_row("c"), make_row("d")])
     found = {row["id"]: (row["outcome"], row["usage_source"]) for row in query.exchanges(reader)}
-    assert found == {"a": ("COMPLETE", None), "b": ("CRASHED", "none"), "c": ("CLIENT_GONE", None)}
+    assert found == {"a": ("COMPLETE", None), "b": ("CRASHED", "none"), "c": ("CLIENT_GONE", None), "d": ("CRASHED", "none")}
 
 
 def test_late_settles_are_counted_in_a_row_that_is_settled(store: Store, reader: sa.Engine) -> None:

@@ -11,14 +11,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from penstock.admin.token import is_token
 from penstock.admission import host_allowed
 
-_SAFE: tuple[tuple[bytes, bytes], ...] = (
+# On every answer.
+SAFE: tuple[tuple[bytes, bytes], ...] = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
-_OURS = frozenset(name for name, _ in _SAFE)
+_OURS = frozenset(name for name, _ in SAFE)
 
 
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -46,7 +47,7 @@ class HostGuard:
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
                 said = [pair for pair in message.get("headers", ()) if pair[0].lower() not in _OURS]
-                message = {**message, "headers": [*said, *_SAFE]}
+                message = {**message, "headers": [*said, *SAFE]}
             await send(message)
 
         named = [value for name, value in scope["headers"] if name == b"host"]

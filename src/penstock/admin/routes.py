@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from penstock.admin.deps import Deps
-from penstock.admin.guard import answer, refusal
+from penstock.admin.guard import SAFE, answer, refusal
 from penstock.admin.params import Asked, BadParameter, parse_exchanges, parse_usage
 from penstock.admin.queries import Busy, Queries
 from penstock.ledger.errors import LedgerError
@@ -101,5 +101,5 @@ async def refuse_http(request: Request, error: Exception) -> Response:
 
 
 async def refuse_bug(request: Request, error: Exception) -> Response:
-    """Our own mistake; uvicorn logs it."""
-    return refusal(500, "internal", "The admin plane failed; the log says why.")
+    """Our own mistake; uvicorn logs it. Starlette answers it outside of all middleware, so the headers are put on here."""
+    return refusal(500, "internal", "The admin plane failed; the log says why.", {name.decode(): value.decode() for name, value in SAFE})

@@ -43,20 +43,22 @@ def read_token(data_dir: Path) -> str | None:
     """The token of this data directory; `None` where none was made yet. Raises `TokenError`."""
     path = data_dir / FILE
     try:
-        # Not through a link: what it points to would be somebody else's choice.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0))
+        # Not through a link: what it points to would be somebody else's choice. Not waiting: a pipe in its place would hold us up.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise TokenError(f"the admin token {path} cannot be read: {error.strerror or error}") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise TokenError(f"the admin token {path} is no file")
         if os.name == "posix" and status.st_mode & 0o077:
             with suppress(OSError):  # somebody else's file: its owner has to do it
                 os.fchmod(descriptor, 0o600)
-        text = file.read(1024).decode("ascii", "replace").strip()
+        text = os.read(descriptor, 1024).decode("ascii", "replace").strip()
+    finally:
+        os.close(descriptor)
     if not _SHAPE.match(text):
         raise TokenError(f"the admin token {path} is damaged; remove the file, and the next start of the gateway makes a new one")
     return text

@@ -115,7 +115,7 @@ class Exchange:
         fault = faults.lost(loss, self._provider_name)
         if phase is Phase.STREAMING and self.pipeline is not None:
             self.outcome = self.pipeline.conclude(False, loss.cause)
-            if self.outcome.ending in (Ending.UPSTREAM_ERROR, Ending.COMPLETE) and self.head is not None and self.head.status < 400:
+            if self.outcome.ending in (Ending.UPSTREAM_ERROR, Ending.COMPLETE) and self.entry.streamed:
                 # The provider said all that it had to say, and then the line broke.
                 self._do(self.machine.handle(Input.ENDED), now)
                 return
@@ -270,7 +270,7 @@ class Exchange:
         headers.append((b"x-penstock-id", self.id.encode()))
         if reply is not None:
             reply.head(head.status, headers, None if mode.streamed or mode.decoded else head.content_length)
-        self.head = ResponseHead(head.status, [])  # the rest has been used
+        self.head = None  # used up; a stream must not carry it along
         self._let_go()
 
     def _let_go(self) -> None:

@@ -23,7 +23,11 @@ from penstock.vocabulary.ids import Operation
 _SMALL = 64 * 1024
 """Bytes of a body that a refusal waits for."""
 _LISTS = frozenset({"/v1/models", "/models", "/v1beta/models", "/v1alpha/models"})
+NO_HINTS = Hints()
 _PROVIDER_HEADER = b"x-penstock-provider"
+
+str_of = str.__str__
+"""The plain text of a `StrEnum` member; `.value` is a Python call."""
 
 
 class Intake:
@@ -64,13 +68,14 @@ class Intake:
             return
         exchange.endpoint = endpoint
         exchange.spec = gateway.specs[endpoint.protocol]
-        exchange.entry.client_protocol = endpoint.protocol.value
-        exchange.entry.operation = endpoint.operation.value
-        verdict = check(request.headers, request.query, settings.token)
-        if not verdict.allowed:
-            self._refuse(Fault(FaultKind.UNAUTHENTICATED, 401, verdict.message), "no token, or a wrong one", [(b"www-authenticate", b"Bearer")])
-            return
-        self._headers, exchange.query = verdict.headers, verdict.query
+        exchange.entry.client_protocol = str_of(endpoint.protocol)
+        exchange.entry.operation = str_of(endpoint.operation)
+        if settings.token is not None:
+            verdict = check(request.headers, request.query, settings.token)
+            if not verdict.allowed:
+                self._refuse(Fault(FaultKind.UNAUTHENTICATED, 401, verdict.message), "no token, or a wrong one", [(b"www-authenticate", b"Bearer")])
+                return
+            self._headers, exchange.query = verdict.headers, verdict.query
         if gateway.draining:
             self._refuse(faults.DRAINING, "the gateway is shutting down", [(b"retry-after", b"1")])
             return
@@ -189,8 +194,11 @@ class Intake:
         else:
             if model is None and endpoint.operation is Operation.MODELS:
                 model = endpoint.path.rpartition("/models/")[2] or None
-            named = request.header(_PROVIDER_HEADER)
-            chosen = gateway.router.choose(endpoint.protocol, endpoint.operation, model, Hints(known, named.decode("latin-1") if named else None))
+            hints = NO_HINTS
+            if model is None:
+                named = request.header(_PROVIDER_HEADER)
+                hints = Hints(known, named.decode("latin-1") if named else None)
+            chosen = gateway.router.choose(endpoint.protocol, endpoint.operation, model, hints)
             if not isinstance(chosen, Choice):
                 self._drop()
                 kind, status = (FaultKind.BAD_REQUEST, 400) if isinstance(chosen, Mismatch) else (FaultKind.NOT_FOUND, 404)
@@ -200,7 +208,7 @@ class Intake:
             model = chosen.model_upstream if peek.model is not None else None
         exchange.provider = provider
         entry.provider = provider.name
-        entry.upstream_protocol = endpoint.protocol.value
+        entry.upstream_protocol = entry.client_protocol
         if not isinstance(provider, Demo):
             ask_usage = provider.settings.ask_usage and provider.name not in gateway.no_usage_field
             path, changed, exchange.take_usage = edit_body(exchange.spec, endpoint, peek, model, endpoint.path, body or b"", ask_usage=ask_usage)

@@ -18,10 +18,10 @@ cross each other on the way (a client leaves while the last bytes come).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum, auto
+from enum import IntEnum, auto
 
 
-class Phase(Enum):
+class Phase(IntEnum):
     OPENED = auto()
     DIALING = auto()
     HEAD_HELD = auto()
@@ -29,7 +29,7 @@ class Phase(Enum):
     SETTLED = auto()
 
 
-class Input(Enum):
+class Input(IntEnum):
     REFUSED = auto()
     """We answer with an error of our own."""
     ANSWERED = auto()
@@ -51,7 +51,7 @@ class Input(Enum):
     SHUTDOWN = auto()
 
 
-class Command(Enum):
+class Command(IntEnum):
     ASK = auto()
     ASK_FRESH = auto()
     """On a new connection."""

@@ -23,7 +23,7 @@ def open_entry(entry_id: str, instance: str, request: ClientRequest) -> Entry:
     if agent is not None:
         entry.user_agent = agent.decode("latin-1")
     secret = credential(request.headers, request.query)
-    if secret is not None:
+    if secret:
         entry.key_fingerprint = fingerprint(secret)
     return entry
 

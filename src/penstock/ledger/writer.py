@@ -341,7 +341,7 @@ class Ledger:
         rows = self._spill.peek(self._settings.batch_entries)
         if rows:
             self._store.write(rows)
-            pass
+            self._spill.done()
             self.counters.drained += len(rows)
 
     def _spill_all(self) -> None:

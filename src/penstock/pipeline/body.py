@@ -8,6 +8,8 @@ from penstock.vocabulary.errors import Fault
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 from penstock.wire.budget import Budget
 
+_WHOLE = Outcome(Ending.COMPLETE, "the whole body", EndedBy.UPSTREAM)
+
 
 class BodyRelay(Pipeline):
     """Every chunk leaves as it comes. A copy of a JSON body is kept until its end, within `limit` and the shared budget, and read once."""
@@ -45,7 +47,7 @@ class BodyRelay(Pipeline):
 
     def conclude(self, clean: bool, cause: str) -> Outcome:
         observer = self.observer
-        body = b"".join(self._parts)
+        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         read = self._keep and (clean or self._status >= 400)
         if self._status >= 400:
             observer.observe_error(self._status, body)
@@ -60,7 +62,7 @@ class BodyRelay(Pipeline):
                 if not self._delimited:
                     return Outcome(Ending.TRUNCATED, "the connection ended inside the body", EndedBy.UPSTREAM)
                 return Outcome(Ending.UNVERIFIED, "the body is not what the protocol promises", EndedBy.UPSTREAM)
-        return Outcome(Ending.COMPLETE, "the whole body", EndedBy.UPSTREAM)
+        return _WHOLE
 
     def end(self, fault: Fault | None, request_id: str) -> bytes:
         self.close()

@@ -26,7 +26,7 @@ class Limits:
     """The largest JSON body of which a copy is kept to be read."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """What a head says of the body behind it. `content_type` and `coding` in lower case, empty where absent."""
 
@@ -39,7 +39,7 @@ class Answer:
     """A stream that was asked for as a JSON array (Gemini without `alt=sse`)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Mode:
     pipeline: Pipeline
     streamed: bool

@@ -19,11 +19,12 @@ class StreamRelay(Pipeline):
     """Frames leave whole, in the feed that completes them. With `take_usage`, frames that carry nothing but usage are taken out again,
     because the client had not asked for them; otherwise every byte of a complete stream leaves, in order."""
 
-    __slots__ = ("_feed", "_observe", "_scanner", "_speak", "_take_usage", "failures")
+    __slots__ = ("_array", "_feed", "_observe", "_scanner", "_speak", "_take_usage", "failures")
 
     def __init__(self, scanner: Scanner | ArraySplitter, observer: Observer, speak: Speak, now: float, *, take_usage: bool = False) -> None:
         super().__init__(observer, now)
         self._scanner = scanner
+        self._array = scanner if isinstance(scanner, ArraySplitter) else None
         self._feed = scanner.feed
         self._observe = observer.observe
         self._speak = speak
@@ -68,19 +69,29 @@ class StreamRelay(Pipeline):
         return out
 
     def may_speak(self) -> bool:
-        return self.state is State.RUNNING and not self._scanner.overflowed and self.observer.error is None
+        if self.state is not State.RUNNING or self._scanner.overflowed or self.observer.error is not None:
+            return False
+        array = self._array
+        return array is None or (array.understood and not array.closed)
 
     def conclude(self, clean: bool, cause: str) -> Outcome:
         observer = self.observer
         if self._scanner.overflowed:
             return Outcome(Ending.UNVERIFIED, "a frame was larger than what may be held; it was passed on without being understood", EndedBy.UPSTREAM)
+        array = self._array
+        if array is not None and not array.understood:
+            return Outcome(Ending.UNVERIFIED, "the body is not the JSON array that was asked for; it was passed on without being understood", EndedBy.UPSTREAM)
         if observer.error is not None:
             return upstream_error(observer, "in the stream")
         if observer.terminal:
             return Outcome(Ending.COMPLETE, "terminal event" if observer.stop_reason else "terminal event, without a stop reason", EndedBy.UPSTREAM)
+        if array is not None and array.closed and observer.closable():
+            return Outcome(Ending.COMPLETE, "finish reason, then the end of the array", EndedBy.UPSTREAM)
         if not clean:
             return Outcome(Ending.UPSTREAM_LOST, cause, EndedBy.UPSTREAM)
         held = self._scanner.held
+        if array is not None and not array.closed:
+            return Outcome(Ending.TRUNCATED, "the body ended before the end of its array", EndedBy.UPSTREAM)
         if held:
             return Outcome(Ending.TRUNCATED, f"the body ended inside a frame ({held} bytes of it had come)", EndedBy.UPSTREAM)
         if observer.closable():

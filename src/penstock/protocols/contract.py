@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import msgspec
+
 from penstock.vocabulary.errors import Fault, UpstreamError
 from penstock.vocabulary.events import Event
 from penstock.vocabulary.ids import Operation, ProtocolId
@@ -37,8 +39,7 @@ class BodyError(ValueError):
     """A body or stream from which the other form cannot be made. Its text says why, for the ledger; it is no bug of ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Peek:
+class Peek(msgspec.Struct, frozen=True, gc=False):
     """What routing and observing must know of a request; everything else stays unread."""
 
     model: str | None
@@ -89,11 +90,11 @@ class Observer(ABC):
         """Tool calls begun so far."""
         self.choices = 0
         """Alternative answers begun so far, where the protocol tells them apart."""
-        self.malformed = 0
-        self.unknown = 0
+        self.malformed: int = 0
+        self.unknown: int = 0
         """Events whose type we do not know."""
         self.sink: list[Event] | None = None
-        """Where neutral events go, in order; `None` (the default): none are built."""
+        """Where neutral events go, in order; `None` (the default): none are built. Behind `Failed` no `Ended` comes."""
 
     @abstractmethod
     def observe(self, name: bytes, data: bytes, now: float) -> int:
@@ -138,7 +139,8 @@ class Renderer(ABC):
 
     @abstractmethod
     def render(self, event: Event) -> bytes:
-        """The frames that `event` becomes, empty where this dialect has no word for it. After `Ended` nothing may follow."""
+        """The frames that `event` becomes, empty where this dialect has no word for it. After `Ended` nothing may follow. Raises
+        `BodyError` where the events cannot be said in it (tool arguments that are no JSON object, in Gemini)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class FaultKind(StrEnum):
@@ -28,8 +29,7 @@ class FaultKind(StrEnum):
     CUT = "cut"
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(msgspec.Struct, frozen=True, gc=False):
     """An error to be told to a client, before any protocol has shaped it.
 
     `message` is a sentence for people: no internal address, no stack, no secret. `type`, `code` and `param` are set only where a
@@ -45,8 +45,7 @@ class Fault:
     param: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamError:
+class UpstreamError(msgspec.Struct, frozen=True, gc=False):
     """What a provider said of its failure. Every field as it came; `None` where it said nothing.
 
     `status` is the HTTP status, or a numeric status or code stated in band (Gemini's `code`, Groq's `status_code`).

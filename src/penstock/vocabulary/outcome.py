@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class Ending(StrEnum):
@@ -34,8 +35,7 @@ class EndedBy(StrEnum):
     GATEWAY = "gateway"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """One ending with its cause in words (English, one clause, no secrets, no bodies)."""
 
     ending: Ending

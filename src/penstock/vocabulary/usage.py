@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class Provenance(StrEnum):
@@ -19,8 +20,7 @@ class Provenance(StrEnum):
     """Nothing was said."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens (and calls, for `tool_requests`), each as the provider states it; `None` is unknown, 0 is a stated zero.
 
     Nothing is normalised here, because a sum that we computed could not be held against a bill. The conventions differ:

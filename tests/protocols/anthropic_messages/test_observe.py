@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import asdict
 
 from penstock.protocols.anthropic_messages import SPEC
 from penstock.protocols.contract import CONTENT, ERROR, MALFORMED, TERMINAL, TOOL, Observer

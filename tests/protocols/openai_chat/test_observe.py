@@ -234,6 +234,8 @@ def test_details_and_spellings() -> None:
 def test_groq_states_usage_in_its_envelope() -> None:
     observer = new()
     see(observer, chunk({"role": "assistant"}, x_groq={"id": "req_1"}), chunk({"content": "a"}))
+    assert see(observer, chunk({"content": "b"}, x_groq={"usage": usage(7, 1)})) == CONTENT
+    assert observer.usage == Usage(input=7, output=1)
     bits = see(observer, chunk(finish="stop", x_groq={"id": "req_1", "usage": usage(7, 8, queue_time=0.1)}))
     assert (bits, observer.usage, observer.final_usage) == (0, Usage(input=7, output=8), True)
 

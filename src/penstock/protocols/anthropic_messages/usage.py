@@ -12,7 +12,7 @@ level, because that is what the body states as its totals; the bill of a request
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from penstock.protocols.anthropic_messages.shapes import UsageShape, count
 from penstock.vocabulary.usage import Usage

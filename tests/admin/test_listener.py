@@ -1,0 +1,128 @@
+"""The admin plane's socket."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+
+import httpx
+import pytest
+import uvloop
+from starlette.types import Receive, Scope, Send
+
+from penstock.admin import AdminListener
+
+
+async def hello(scope: Scope, receive: Receive, send: Send) -> None:
+    assert scope["type"] == "http"  # no lifespan comes
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+def run(test: Callable[[], Awaitable[None]], loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(20):
+            await test()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(bounded())
+
+
+async def get(port: int, host: str = "127.0.0.1") -> str:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return (await client.get(f"http://{host}:{port}/")).text
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_it_listens_on_a_free_port_and_is_gone_after_stop(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def test() -> None:
+        listener = AdminListener(hello, "127.0.0.1", 0)
+        port = await listener.start()
+        assert port == listener.port > 0
+        assert await get(port) == "hello"
+        await listener.stop()
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+        await listener.stop()
+        again = AdminListener(hello, "127.0.0.1", port)
+        assert await again.start() == port
+        await again.stop()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(test, loop)
+
+
+def test_signals_stay_the_gateways() -> None:
+    async def test() -> None:
+        before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+        listener = AdminListener(hello, "127.0.0.1", 0)
+        await listener.start()
+        assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+        await listener.stop()
+
+    run(test)
+
+
+@pytest.mark.parametrize("listening", [True, False])
+def test_a_port_in_use_is_an_os_error_that_names_it(listening: bool) -> None:
+    async def test() -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            if listening:
+                taken.listen()
+            port = taken.getsockname()[1]
+            with pytest.raises(OSError) as told:
+                await AdminListener(hello, "127.0.0.1", port).start()
+            assert told.value.errno == errno.EADDRINUSE
+            assert told.value.filename == f"127.0.0.1:{port}"
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(test)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_an_address_that_is_not_ours_is_an_os_error_too(host: str) -> None:
+    async def test() -> None:
+        with pytest.raises(OSError) as told:
+            await AdminListener(hello, host, 0).start()
+        assert told.value.filename == f"{host}:0"
+
+    run(test)
+
+
+def test_localhost_is_every_address_of_it() -> None:
+    async def test() -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        listener = AdminListener(hello, "localhost", port)
+        assert await listener.start() == port
+        assert await get(port) == "hello"
+        await listener.stop()
+
+    run(test)
+
+
+def test_stop_lets_a_running_answer_end() -> None:
+    async def test() -> None:
+        begun, go = asyncio.Event(), asyncio.Event()
+
+        async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+            begun.set()
+            await go.wait()
+            await hello(scope, receive, send)
+
+        listener = AdminListener(slow, "127.0.0.1", 0)
+        answer = asyncio.create_task(get(await listener.start()))
+        await begun.wait()
+        stopping = asyncio.create_task(listener.stop())
+        await asyncio.sleep(0.15)
+        assert not stopping.done()
+        go.set()
+        assert await answer == "hello"
+        await stopping
+
+    run(test)
