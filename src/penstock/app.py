@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import secrets
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from time import monotonic
 
+from penstock import __version__
+from penstock.admin import AdminListener, Deps, load_token, make_app
 from penstock.config.settings import AUTO_TOKEN, Config
 from penstock.exchange.gateway import Demo, Gateway, Settings
 from penstock.exchange.intake import Front
 from penstock.exchange.models import Catalog
-from penstock.ledger.writer import Ledger
+from penstock.ledger import query
 from penstock.ledger.settings import LedgerSettings
+from penstock.ledger.writer import Ledger
 from penstock.pipeline.compose import Limits
 from penstock.protocols import REGISTRY
 from penstock.providers import Provider, build
@@ -50,21 +52,26 @@ class App:
     """One gateway. `start`, then `run` until a signal; `stop` ends it in good order."""
 
     def __init__(self, config: Config) -> None:
+        """Raises `LedgerError` and `TokenError`, each with a sentence for the operator."""
         self.config = config
         self.instance = secrets.token_hex(6)
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._token = keep_token(config.data_dir / "token") if config.token == AUTO_TOKEN else config.token
+        self._token = load_token(config.data_dir, "token") if config.token == AUTO_TOKEN else config.token
         self.log = Log(sys.stderr)
-        self.ledger = Ledger.start(
-            LedgerSettings(config.data_dir, config.ledger_url, config.retention_days, config.ledger_queue), self.instance)
+        self._ledger_settings = LedgerSettings(config.data_dir, config.ledger_url, config.retention_days, config.ledger_queue)
+        self.ledger = Ledger.start(self._ledger_settings, self.instance)
         self.client = Client(UpstreamSettings(connect=config.connect_timeout, ca_file=str(config.ca_file) if config.ca_file else None))
         self._stopping = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
+        self._reader = query.connect(self._ledger_settings)
         providers = {p.name: build(replace(p, ask_usage=False) if config.transparent else p) for p in config.providers}
+        aliases = [r.model.text for r in config.routes if not set("*?[") & set(r.model.text)]
+        self.catalog = Catalog(self.client, list(providers.values()), aliases, monotonic)
         self.gateway = self._gateway(providers)
         server = ServerSettings(
             config.listen.host, config.listen.port, str(config.socket) if config.socket else None, draining=lambda: self.gateway.draining)
         self.listener = Listener(Front(self.gateway), server)
+        self.admin = AdminListener(make_app(self._admin_deps()), config.admin.host, config.admin.port)
 
     def _gateway(self, providers: Mapping[str, Provider]) -> Gateway:
         config = self.config
@@ -87,11 +94,25 @@ class App:
             client=self.client,
             ask_demo=ask_demo,
             ledger=self.ledger,
-            catalog=Catalog(self.client, list(providers.values()), [r.model.text for r in config.routes if not set("*?[") & set(r.model.text)], monotonic),
+            catalog=self.catalog,
             held=Budget(limits.held_total),
             peeked=Budget(limits.peeked_total),
             spawn=self._spawn,
             on_settled=self.log.note,
+        )
+
+    def _admin_deps(self) -> Deps:
+        return Deps(
+            version=__version__,
+            instance=self.instance,
+            token=load_token(self.config.data_dir),
+            exchanges=partial(query.exchanges, self._reader),
+            exchange=partial(query.exchange, self._reader),
+            usage=partial(query.usage, self._reader),
+            draining=lambda: self.gateway.draining,
+            ledger_failing=lambda: self.ledger.failing,
+            listen_host=self.config.admin.host,
+            hosts=self.config.hosts,
         )
 
     def _spawn(self, work: Awaitable[None], name: str) -> None:
@@ -105,7 +126,8 @@ class App:
         logging.getLogger().addHandler(handler)
         self.log.start()
         await self.listener.start()
-        return Started(self.listener.port, None, tuple(self.ledger.notes))
+        admin_port = await self.admin.start()
+        return Started(self.listener.port, admin_port, tuple(self.ledger.notes))
 
     async def run(self) -> None:
         """Serve until `stop` is called; then drain."""
@@ -125,31 +147,21 @@ class App:
         self.listener.stop()
         loop = asyncio.get_running_loop()
         until = loop.time() + DRAIN
-        while self.gateway.live and loop.time() < until:
+        while self.gateway.live and loop.time() < until:  # noqa: ASYNC110  # nobody would tell; this is the end of the process
             await asyncio.sleep(0.02)
         self.gateway.shut_down()
         await asyncio.sleep(0)  # what was said last leaves
         self.listener.close()
+        await self.catalog.close()
         self.client.close()
+        await self.admin.stop()
 
     def close(self) -> int:
         """Flush and close what outlives the loop; returns how many rows could not be written (they are in the spill file)."""
+        self._reader.dispose()
         left = self.ledger.close()
         self.log.close()
         return left
-
-
-def keep_token(path: Path) -> str:
-    """The secret at `path`, made at the first need; only its owner can read it, from the moment it exists."""
-    try:
-        token = path.read_text().strip()
-    except FileNotFoundError:
-        token = ""
-    if not token:
-        token = secrets.token_urlsafe(32)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(token + "\n")
-    return token
 
 
 async def _guarded(work: Awaitable[None]) -> None:

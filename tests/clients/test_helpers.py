@@ -86,10 +86,10 @@ def test_messages(tmp_path: Path, name: str, beta: bool, mode: Mode) -> None:
             assert final.id == wanted.expected["response_id"]
             assert final.stop_reason == wanted.expected["stop_reason"]
             assert final.usage.output_tokens == wanted.expected["usage"]["output"]
-            asked = here.last_asked()
-            # Query and header of the beta calls reach the provider as they are.
-            assert asked.target == ("/v1/messages?beta=true" if beta else "/v1/messages")
-            assert asked.header("anthropic-beta") == ("tools-of-tomorrow" if beta else None)
+            straight, relayed = here.upstream.log
+            assert relayed.target == straight.target
+            assert relayed.header("anthropic-beta") == straight.header("anthropic-beta") == ("tools-of-tomorrow" if beta else None)
+            assert relayed.body == straight.body
             check_row(await here.last_row(), wanted, "messages", streamed=True)
 
     run(main())

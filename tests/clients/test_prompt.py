@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -118,8 +119,6 @@ def test_a_body_that_is_no_stream_passes_as_it_is_made(tmp_path: Path, mode: Mod
                         for piece in answer.iter_bytes():
                             heard.append(piece)
                             paced.seen()
-
-                import asyncio
 
                 await asyncio.to_thread(listen)
             else:

@@ -19,40 +19,40 @@ class TokenError(Exception):
     """The token cannot be had. Its text is a sentence for the person who runs Penstock; it never holds the token."""
 
 
-def load_token(data_dir: Path) -> str:
-    """The token of this data directory, made where there is none yet. Of processes that start at once, all get the same one.
+def load_token(data_dir: Path, file: str = FILE) -> str:
+    """The token in `file` of this data directory, made where there is none yet. Of processes that start at once, all get the same one.
 
     Raises `TokenError`. A file that others may read is taken from them.
     """
-    found = read_token(data_dir)
+    found = read_token(data_dir, file)
     if found is not None:
         return found
-    path = data_dir / FILE
+    path = data_dir / file
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_once(path, secrets.token_urlsafe(32))
     except OSError as error:
-        raise TokenError(f"the admin token {path} cannot be written: {error.strerror or error}") from error
-    found = read_token(data_dir)
+        raise TokenError(f"the token {path} cannot be written: {error.strerror or error}") from error
+    found = read_token(data_dir, file)
     if found is None:
-        raise TokenError(f"the admin token {path} vanished while it was made")
+        raise TokenError(f"the token {path} vanished while it was made")
     return found
 
 
-def read_token(data_dir: Path) -> str | None:
-    """The token of this data directory; `None` where none was made yet. Raises `TokenError`."""
-    path = data_dir / FILE
+def read_token(data_dir: Path, file: str = FILE) -> str | None:
+    """The token in `file` of this data directory; `None` where none was made yet. Raises `TokenError`."""
+    path = data_dir / file
     try:
         # Not through a link: what it points to would be somebody else's choice. Not waiting: a pipe in its place would hold us up.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise TokenError(f"the admin token {path} cannot be read: {error.strerror or error}") from error
+        raise TokenError(f"the token {path} cannot be read: {error.strerror or error}") from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise TokenError(f"the admin token {path} is no file")
+            raise TokenError(f"the token {path} is no file")
         if os.name == "posix" and status.st_mode & 0o077:
             with suppress(OSError):  # somebody else's file: its owner has to do it
                 os.fchmod(descriptor, 0o600)
@@ -60,7 +60,7 @@ def read_token(data_dir: Path) -> str | None:
     finally:
         os.close(descriptor)
     if not _SHAPE.match(text):
-        raise TokenError(f"the admin token {path} is damaged; remove the file, and the next start of the gateway makes a new one")
+        raise TokenError(f"the token {path} is damaged; remove the file, and the next start of the gateway makes a new one")
     return text
 
 

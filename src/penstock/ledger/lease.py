@@ -74,7 +74,7 @@ def settle_crashed(connection: sa.Connection, own: str, now: float) -> int:
     alive = sa.select(instances.c.id).where(instances.c.lease_until >= now)
     result = connection.execute(
         sa.update(exchanges)
-        .where(OPEN, exchanges.c.instance != own)
+        .where(OPEN, exchanges.c.instance != own, exchanges.c.instance.not_in(alive))
         .values(
             outcome=Ending.CRASHED.value,
             cause=CAUSE,

@@ -128,6 +128,11 @@ class Ledger:
         return len(self._queue) + len(self._retry)
 
     @property
+    def failing(self) -> bool:
+        """Rows do not reach the database now; they go to the spill file."""
+        return self._failing
+
+    @property
     def torn(self) -> int:
         """Lines of spill files that could not be read."""
         return self._spill.torn

@@ -1,0 +1,107 @@
+"""A request's head: what llhttp let through, and what we ask of it besides.
+
+Refused beyond llhttp's strict mode (RFC 9112): a missing or second `Host` (3.2), versions other than 1.0 and 1.1 (llhttp takes 0.9 and
+2.0), Transfer-Encoding on HTTP/1.0 and codings other than `chunked` alone (6.1), a fragment in the target (3.2.1), CONNECT.
+The absolute form is taken, and its authority replaces `Host` (3.2.2), so that whoever checks `Host` sees whom the client meant.
+"""
+
+from __future__ import annotations
+
+import httptools
+
+from penstock.exchange.contract import ClientRequest, Handler, Headers
+
+_LENGTHS = frozenset({4, 6, 7, 14, 17})
+"""Of the names that are looked at here; all others cost one test of their length."""
+_HOST_ASKED = "A request needs exactly one Host header."
+_CODING = "This transfer coding is not taken; use chunked alone, or Content-Length."
+_TARGET = "The request's target must begin with a slash, and have no fragment."
+
+
+class Bad(Exception):
+    """A request that is refused for its form."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+        self.why = why
+
+
+class Incoming:
+    """A request that is being read, that waits for the answers before it, or that is being answered."""
+
+    __slots__ = ("body", "bodiless", "chunked", "complete", "expects", "handler", "head_only", "keep_alive", "one_zero", "refusal", "request", "upgrade")
+
+    def __init__(self, request: ClientRequest, keep_alive: bool, one_zero: bool, expects: bool, upgrade: bool) -> None:
+        self.request = request
+        self.keep_alive = keep_alive
+        self.one_zero = one_zero
+        self.expects = expects
+        """It waits for `100 Continue` before it sends its body."""
+        self.upgrade = upgrade
+        """It offers another protocol."""
+        self.chunked = request.chunked
+        self.bodiless = not (request.chunked or request.content_length)
+        self.head_only = request.method == "HEAD"
+        self.body: bytearray | None = None
+        """What came of the body before its turn."""
+        self.complete = False
+        self.handler: Handler | None = None
+        self.refusal: bytes | None = None
+        """The whole answer, where it was refused while others were before it."""
+
+
+def read_head(parser: httptools.HttpRequestParser, url: bytes, headers: Headers, local: bool) -> Incoming:
+    """The request whose head is complete in `parser`. Raises `Bad`."""
+    version = parser.get_http_version()
+    one_zero = version == "1.0"
+    if not one_zero and version != "1.1":
+        raise Bad(505, "This gateway speaks HTTP/1.1.")
+    hosts = at = 0
+    length: int | None = None
+    chunked = expects = upgrade = False
+    for name, value in headers:
+        if len(name) in _LENGTHS:
+            name = name.lower()
+            if name == b"content-length":
+                length = int(value)  # llhttp has seen that these are digits, and that there is one
+            elif name == b"host":
+                hosts += 1
+                host = value.strip()
+                if len(host) != len(value):
+                    headers[at] = (name, host)
+            elif name == b"transfer-encoding":
+                if one_zero or value.strip().lower() != b"chunked":
+                    raise Bad(400, _CODING)
+                chunked = True
+            elif name == b"expect":
+                expects = not one_zero and value.strip().lower() == b"100-continue"
+            elif name == b"upgrade":
+                upgrade = True
+        at += 1
+    if hosts != 1 and not (one_zero and hosts == 0):
+        raise Bad(400, _HOST_ASKED)
+    method = parser.get_method().decode("ascii")
+    target = url.decode("latin-1")  # ASCII: llhttp lets nothing else through
+    if target[:1] != "/" or "#" in target:
+        target = _unusual(method, target, headers)
+    path, _, query = target.partition("?")
+    return Incoming(ClientRequest(method, path, query, headers, length, chunked, local), parser.should_keep_alive(), one_zero, expects, upgrade)
+
+
+def _unusual(method: str, target: str, headers: Headers) -> str:
+    """A target that is not in origin form: `*`, or the absolute form, which servers must accept. Raises `Bad`."""
+    if method == "CONNECT":
+        raise Bad(405, "This is no forward proxy.")
+    if target == "*" and method == "OPTIONS":
+        return target
+    scheme, found, rest = target.partition("://")
+    if "#" in target or not found or scheme.lower() not in ("http", "https"):
+        raise Bad(400, _TARGET)
+    end = min((i for i in (rest.find("/"), rest.find("?")) if i >= 0), default=len(rest))
+    authority, rest = rest[:end].rpartition("@")[2], rest[end:]
+    if not authority:
+        raise Bad(400, _TARGET)
+    headers[:] = [pair for pair in headers if pair[0].lower() != b"host"]
+    headers.append((b"host", authority.encode("latin-1")))
+    return rest if rest[:1] == "/" else "/" + rest
