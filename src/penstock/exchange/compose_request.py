@@ -8,7 +8,9 @@ from penstock.providers import Provider
 from penstock.routing import Endpoint
 
 
-def edit_body(spec: ProtocolSpec, endpoint: Endpoint, peek: Peek, model: str | None, path: str, body: bytes, *, ask_usage: bool) -> tuple[str, bytes, bool]:
+def edit_body(
+    spec: ProtocolSpec, endpoint: Endpoint, peek: Peek, model: str | None, path: str, body: bytes, *, ask_usage: bool
+) -> tuple[str, bytes, bool]:
     """Path and body as the provider gets them, and whether usage was asked for that the client had not asked for."""
     if model is not None and model != peek.model:
         path, body = spec.rename(endpoint.operation, path, body, model)

@@ -33,8 +33,11 @@ _GONE = Outcome(Ending.CLIENT_GONE, "the client closed its connection", EndedBy.
 class Exchange:
     """From routed request to settled row. Implements `upstream.contract.Receiver`; `intake` takes the request in before that."""
 
-    __slots__ = ("_ask", "_judged", "_judged_size", "_linger", "_opened", "_reply", "again", "chunked", "endpoint", "entry", "gateway", "head",
-                 "id", "machine", "outcome", "peek", "pipeline", "provider", "query", "request", "sent", "spec", "started", "take_usage", "taken", "uploading")
+    __slots__ = (
+        "_ask", "_judged", "_judged_size", "_linger", "_opened", "_reply", "again", "chunked", "endpoint", "entry", "gateway",
+        "head", "id", "machine", "outcome", "peek", "pipeline", "provider", "query", "request", "sent", "spec", "started",
+        "take_usage", "taken", "uploading",
+    )
 
     def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
         self.gateway = gateway

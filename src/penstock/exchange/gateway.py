@@ -26,7 +26,7 @@ class Settings:
     """Further names that the Host header may have."""
     token: str | None = field(default=None, repr=False)
     """What clients of the data plane must show."""
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     held_bytes: int = 256 * MIB
     """Of incomplete frames and copies of bodies, all streams together."""
     peeked_bytes: int = 256 * MIB

@@ -6,6 +6,8 @@ A refusal waits for a small body to be whole, so that the connection can go on t
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Awaitable
 from time import monotonic
 
 from penstock.admission import check, host_allowed
@@ -20,6 +22,7 @@ from penstock.routing import Allowed, Choice, Endpoint, Hints, Mismatch, Refusal
 from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.ids import Operation
 
+log = logging.getLogger(__name__)
 _SMALL = 64 * 1024
 """Bytes of a body that a refusal waits for."""
 _LISTS = frozenset({"/v1/models", "/models", "/v1beta/models", "/v1alpha/models"})
@@ -48,6 +51,12 @@ class Intake:
 
     def begin(self) -> None:
         """Look at the head; called once, before anything else."""
+        try:
+            self._begin()
+        except Exception as error:  # a mistake of ours ends this exchange, with a 500 and a row, and reaches nobody else
+            self._fail(error)
+
+    def _begin(self) -> None:
         gateway, exchange = self._gateway, self.exchange
         request = exchange.request
         assert request is not None
@@ -129,7 +138,10 @@ class Intake:
         if parts is not None:
             body = parts[0] if len(parts) == 1 else b"".join(parts)
             exchange.entry.bytes_in = len(body)
-        self._route(exchange.endpoint, body)
+        try:
+            self._route(exchange.endpoint, body)
+        except Exception as error:  # as in `begin`
+            self._fail(error)
 
     def client_gone(self) -> None:
         self._drop()
@@ -151,7 +163,7 @@ class Intake:
         request = exchange.request
         assert request is not None
         if endpoint.provider is None and endpoint.operation is Operation.MODELS and endpoint.path in _LISTS:
-            gateway.spawn(self._list(endpoint), "penstock-models")
+            gateway.spawn(self._looking(self._list(endpoint)), "penstock-models")
             return
         if body is not None and endpoint.operation is not Operation.RESPONSE_ITEM:
             try:
@@ -164,7 +176,7 @@ class Intake:
         if endpoint.response_id is not None and endpoint.provider is None:
             known = gateway.ledger.find_response(endpoint.response_id)
             if known is None:
-                gateway.spawn(self._look_up(endpoint, body), "penstock-response-id")
+                gateway.spawn(self._looking(self._look_up(endpoint, body)), "penstock-response-id")
                 return
             self._choose(endpoint, body, known)
             return
@@ -177,9 +189,19 @@ class Intake:
             self._choose(endpoint, body, known)
 
     async def _list(self, endpoint: Endpoint) -> None:
-        exchange = self.exchange
-        body = await self._gateway.catalog.listing(endpoint.protocol, self._headers, exchange.query)
-        exchange.answer(200, [], body, "the merged list of models")
+        body = await self._gateway.catalog.listing(endpoint.protocol, self._headers, self.exchange.query)
+        self.exchange.answer(200, [], body, "the merged list of models")
+
+    async def _looking(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Exception as error:  # as in `begin`
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        log.error("exchange %s: %s", self.exchange.id, type(error).__name__, exc_info=error)
+        self._drop()
+        self.exchange.refuse(faults.SELF, f"a mistake of the gateway ({type(error).__name__})")
 
     def _choose(self, endpoint: Endpoint, body: bytes | None, known: str | None) -> None:
         exchange, gateway = self.exchange, self._gateway

@@ -57,7 +57,8 @@ def read_head(parser: httptools.HttpRequestParser, url: bytes, headers: Headers,
     one_zero = version == "1.0"
     if not one_zero and version != "1.1":
         raise Bad(505, "This gateway speaks HTTP/1.1.")
-    hosts = at = 0
+    hosts = 0
+    padded: bytes | None = None
     length: int | None = None
     chunked = expects = upgrade = False
     for name, value in headers:
@@ -67,9 +68,8 @@ def read_head(parser: httptools.HttpRequestParser, url: bytes, headers: Headers,
                 length = int(value)  # llhttp has seen that these are digits, and that there is one
             elif name == b"host":
                 hosts += 1
-                host = value.strip()
-                if len(host) != len(value):
-                    headers[at] = (name, host)
+                if value[-1:] in (b" ", b"\t"):
+                    padded = value
             elif name == b"transfer-encoding":
                 if one_zero or value.strip().lower() != b"chunked":
                     raise Bad(400, _CODING)
@@ -78,9 +78,10 @@ def read_head(parser: httptools.HttpRequestParser, url: bytes, headers: Headers,
                 expects = not one_zero and value.strip().lower() == b"100-continue"
             elif name == b"upgrade":
                 upgrade = True
-        at += 1
     if hosts != 1 and not (one_zero and hosts == 0):
         raise Bad(400, _HOST_ASKED)
+    if padded is not None:  # llhttp leaves the blanks behind values where they are
+        headers[:] = [(name, value.strip()) if name.lower() == b"host" else (name, value) for name, value in headers]
     method = parser.get_method().decode("ascii")
     target = url.decode("latin-1")  # ASCII: llhttp lets nothing else through
     if target[:1] != "/" or "#" in target:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 from collections import deque
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Protocol, TextIO
 
 from penstock.vocabulary.outcome import Ending
@@ -132,4 +134,9 @@ class Handler(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._log.say(f"{record.levelname.lower()}: {record.name}: {record.getMessage()}")
+        text = f"{record.levelname.lower()}: {record.name}: {record.getMessage()}"
+        if record.exc_info and record.exc_info[2] is not None:
+            # Where it happened; not the exception's text, which may quote what a client sent.
+            frame = traceback.extract_tb(record.exc_info[2])[-1]
+            text += f" (at {Path(frame.filename).name}:{frame.lineno})"
+        self._log.say(text)

@@ -178,11 +178,18 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
     return [_dict(item) for item in cast("list[Any]", value) if isinstance(item, dict)] if isinstance(value, list) else []
 
 
+_MOST = 1 << 63
+
+
 def count(value: Any) -> int | None:
     """A count as it may be spelled: `5`, or `5.0`. Anything else, and what is below zero or beyond 64 bits, is unknown."""
+    if value is None:
+        return None
+    if type(value) is int:  # nearly always; a boolean is not of this type
+        return value if 0 <= value < _MOST else None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST:
         return value
     return None
 
