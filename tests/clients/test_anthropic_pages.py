@@ -44,7 +44,6 @@ CALLS: dict[str, tuple[Callable[[Any], Any], str, str]] = {
     "batch cancelled": (lambda c: c.messages.batches.cancel("msgbatch_1"), "one", "batches"),
     "batch deleted": (lambda c: c.messages.batches.delete("msgbatch_1"), "one", "batches"),
     "batches": (lambda c: c.messages.batches.list(limit=3), "many", "batches"),
-    "results": (lambda c: c.messages.batches.results("msgbatch_1"), "many", "batches"),
     "model": (lambda c: c.models.retrieve("claude-x"), "one", "models"),
     "files": (lambda c: c.beta.files.list(), "many", "files"),
     "file made": (lambda c: c.beta.files.upload(file=("a.txt", b"a\r\n")), "one", "files"),
@@ -62,17 +61,30 @@ def test_same_answers_one_row_each(tmp_path: Path, mode: Mode) -> None:
                 async def ask(sdk: Sdk, call: Callable[[Any], Any] = call, how: str = how) -> Any:
                     return await (sdk.one(call) if how == "one" else sdk.many(call))
 
-                before = len(here.upstream.log)
                 await here.both(anthropic_sdk, mode, ask)
-                asked = here.upstream.log[before:]
-                straight, relayed = asked[: len(asked) // 2], asked[len(asked) // 2 :]
-                assert [(a.method, a.target) for a in relayed] == [(a.method, a.target) for a in straight], name
-                assert [a.header("anthropic-beta") for a in relayed] == [a.header("anthropic-beta") for a in straight], name
+                straight, relayed = here.upstream.log[-2:]
+                assert (relayed.method, relayed.target) == (straight.method, straight.target), name
+                assert relayed.header("anthropic-beta") == straight.header("anthropic-beta"), name
                 row = await here.last_row()
                 assert (row["outcome"], row["operation"], row["provider"], row["client_protocol"]) == (
                     "COMPLETE", operation, "anthropic", "anthropic_messages"), (name, row["cause"])
                 # Counting is no spending: nothing here may ever be summed.
                 assert operation == "count_tokens" or row["usage_source"] == "none", name
+
+    run(main())
+
+
+@each_mode
+def test_results_of_a_batch(tmp_path: Path, mode: Mode) -> None:
+    """JSON Lines, which are no JSON document: all of them came, and that is complete."""
+
+    async def main() -> None:
+        async with site(tmp_path, pages(TABLE)) as here:
+            found = await here.both(anthropic_sdk, mode, lambda sdk: sdk.many(lambda c: c.messages.batches.results("msgbatch_1")))
+            assert [line.custom_id for line in found] == ["a", "b"]
+            rows = await here.running.rows()
+            assert [row["operation"] for row in rows] == ["batches", "batches"]
+            assert [(row["outcome"], row["cause"]) for row in rows] == [("COMPLETE", "the whole body")] * 2
 
     run(main())
 

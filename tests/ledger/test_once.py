@@ -29,6 +29,7 @@ from penstock.ledger.writer import Ledger
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 
 T = TypeVar("T")
+FAULTS = st.sampled_from(["well", "well", "before", "after"])
 ENDINGS = st.sampled_from([ending for ending in Ending if ending is not Ending.CRASHED])
 
 
@@ -119,7 +120,7 @@ class Once(RuleBasedStateMachine):
             try:
                 process.ledger.open(entry)
             except LedgerFull:
-                assert CLOCK.store != "well" or CLOCK.spill != "well" or process.ledger.queued >= self.settings.queue_entries
+                assert process.ledger.queued >= self.settings.queue_entries
                 return
             process.entries.append(entry)
             if ending is not None:
@@ -135,18 +136,15 @@ class Once(RuleBasedStateMachine):
             assert first == (entry.id not in self.outcomes)
             self.outcomes.setdefault(entry.id, ending.value)
 
-    @rule(which=st.integers(0, 1), seconds=st.sampled_from([0.04, 2.0]))
-    def turn(self, which: int, seconds: float) -> None:
+    @rule(which=st.integers(0, 1), seconds=st.sampled_from([0.04, 2.0]), store=FAULTS, spill=FAULTS)
+    def turn(self, which: int, seconds: float, store: str, spill: str) -> None:
         CLOCK.now += seconds
+        CLOCK.store, CLOCK.spill = store, spill
         process = self.processes[which]
         known = {entry.id: entry.outcome for entry in process.entries}
         if process.ledger.turn() or process.ledger.queued == 0:
             # In the database, or the spill file.
             self.safe |= known
-
-    @rule(store=st.sampled_from(["well", "before", "after"]), spill=st.sampled_from(["well", "before", "after"]))
-    def fail(self, store: str, spill: str) -> None:
-        CLOCK.store, CLOCK.spill = store, spill
 
     @rule(seconds=st.sampled_from([6.0, 20.0, 100.0]))
     def wait(self, seconds: float) -> None:
@@ -161,9 +159,10 @@ class Once(RuleBasedStateMachine):
         self.lost |= {entry.id for entry in process.entries}
         self.processes[which] = self._process()
 
-    @rule(which=st.integers(0, 1))
-    def stop(self, which: int) -> None:
+    @rule(which=st.integers(0, 1), store=FAULTS, spill=FAULTS)
+    def stop(self, which: int, store: str, spill: str) -> None:
         """A graceful stop, which settles everything first."""
+        CLOCK.store, CLOCK.spill = store, spill
         process = self.processes[which]
         for entry in process.entries:
             if entry.settle(Outcome(Ending.SHUTDOWN, "the gateway stops", EndedBy.GATEWAY), CLOCK.now):
@@ -220,5 +219,5 @@ class Once(RuleBasedStateMachine):
 
 
 TestOnce = Once.TestCase
-TestOnce.settings = profile(max_examples=80, stateful_step_count=30, deadline=None)
+TestOnce.settings = profile(max_examples=40, stateful_step_count=25, deadline=None)
 TestOnce = pytest.mark.timeout(300)(TestOnce)  # Shrinking a failure takes longer than finding it.

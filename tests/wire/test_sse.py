@@ -16,7 +16,10 @@ CORPUS = Path(__file__).parent.parent / "corpus"
 
 # Bytes that matter to the grammar, and a few that do not.
 SOUP = st.lists(
-    st.sampled_from([b"\r", b"\n", b"\r\n", b"data", b":", b" ", b"event", b"x", b"\xef\xbb\xbf", b"\xe2\x82\xac", b"\xff", b"data: 1", b"event: e", b": c", b"id: 1", b"\n\n"]),
+    st.sampled_from([
+        b"\r", b"\n", b"\r\n", b"data", b":", b" ", b"event", b"x", b"\xef\xbb\xbf", b"\xe2\x82\xac", b"\xff",
+        b"data: 1", b"event: e", b": c", b"id: 1", b"\n\n",
+    ]),
     max_size=30,
 ).map(b"".join)
 

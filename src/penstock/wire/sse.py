@@ -131,15 +131,14 @@ class Scanner:
             if found is not None and found.end() > len(seam):
                 at = self._close_frame(data, 0, found.end() - len(seam), frames)
         while at < size:
-            if data[at] == _LF or data[at] == _CR:
-                if not self._parts and not self._passing:
-                    # An empty line where a frame would begin.
-                    self._fresh = False
-                    end = at + 2 if data.startswith(b"\r\n", at) else at + 1
-                    frames.append((b"", None, data[at:end]))
-                    self._skip_lf = end == size and data[end - 1] == _CR
-                    at = end
-                    continue
+            if (data[at] == _LF or data[at] == _CR) and not self._parts and not self._passing:
+                # An empty line where a frame would begin.
+                self._fresh = False
+                end = at + 2 if data.startswith(b"\r\n", at) else at + 1
+                frames.append((b"", None, data[at:end]))
+                self._skip_lf = end == size and data[end - 1] == _CR
+                at = end
+                continue
             found = _END.search(data, at)
             if found is None:
                 self._hold(data[at:] if at else data, frames)
