@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.ledgers import COMPLETE, GONE, make_entry
 
 from penstock.ledger.entry import COLUMNS, LINE, SENTENCE, WORD, Entry, row_of
 from penstock.vocabulary.errors import UpstreamError
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 from penstock.vocabulary.usage import Provenance, Usage
+from tests.support.ledgers import COMPLETE, GONE, make_entry
 
 
 class Book:

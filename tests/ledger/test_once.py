@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import settings as profile
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from tests.support.ledgers import put_empty_ledger
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from penstock.ledger.entry import Entry
 from penstock.ledger.errors import LedgerFull, StoreError
@@ -27,6 +26,7 @@ from penstock.ledger.spill import Spill
 from penstock.ledger.store import Store
 from penstock.ledger.writer import Ledger
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
+from tests.support.ledgers import put_empty_ledger
 
 T = TypeVar("T")
 FAULTS = st.sampled_from(["well", "well", "before", "after"])
@@ -127,6 +127,19 @@ class Once(RuleBasedStateMachine):
                 assert entry.settle(Outcome(ending, "it ended", EndedBy.UPSTREAM), CLOCK.now)
                 self.outcomes[entry.id] = ending.value
 
+    @rule(which=st.integers(0, 1), ending=st.none() | ENDINGS, faults=st.lists(st.tuples(FAULTS, FAULTS), min_size=1, max_size=3))
+    def live(self, which: int, ending: Ending | None, faults: list[tuple[str, str]]) -> None:
+        """Exchanges that begin, are written as open, and go on, with the disk as it likes."""
+        self.open(which, 4, None)
+        self.turn(which, 2.0, "well", "well")
+        if ending is not None:
+            for entry in self.processes[which].entries[-3:]:
+                if entry.settle(Outcome(ending, "it ended", EndedBy.UPSTREAM), CLOCK.now):
+                    self.outcomes[entry.id] = ending.value
+        for store, spill in faults:
+            self.turn(which, 2.0, store, spill)
+
+    @precondition(lambda self: any(process.entries for process in self.processes))
     @rule(which=st.integers(0, 1), data=st.data(), ending=ENDINGS)
     def settle(self, which: int, data: st.DataObject, ending: Ending) -> None:
         process = self.processes[which]
@@ -150,6 +163,7 @@ class Once(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         CLOCK.now += seconds
 
+    @precondition(lambda self: any(process.entries for process in self.processes))
     @rule(which=st.integers(0, 1))
     def kill(self, which: int) -> None:
         """`kill -9`, and another process in its place."""
@@ -159,6 +173,7 @@ class Once(RuleBasedStateMachine):
         self.lost |= {entry.id for entry in process.entries}
         self.processes[which] = self._process()
 
+    @precondition(lambda self: any(process.entries for process in self.processes))
     @rule(which=st.integers(0, 1), store=FAULTS, spill=FAULTS)
     def stop(self, which: int, store: str, spill: str) -> None:
         """A graceful stop, which settles everything first."""

@@ -9,7 +9,6 @@ from typing import Any, cast
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
-from tests.support.ledgers import COMPLETE, GONE, MIDNIGHT, make_row
 
 from penstock.ledger import query
 from penstock.ledger.entry import COLUMNS
@@ -18,6 +17,7 @@ from penstock.ledger.retention import DAY_S
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.store import Store
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
+from tests.support.ledgers import COMPLETE, GONE, MIDNIGHT, make_row
 
 
 @pytest.fixture

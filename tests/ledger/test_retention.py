@@ -12,12 +12,12 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
-from tests.support.ledgers import COMPLETE, GONE, MIDNIGHT, make_row, put_empty_ledger
 
 from penstock.ledger import query
 from penstock.ledger.retention import DAY_S, cutoff
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.store import Store
+from tests.support.ledgers import COMPLETE, GONE, MIDNIGHT, make_row, put_empty_ledger
 
 words = st.sampled_from([None, "", "a", "b"])
 counts = st.one_of(st.none(), st.integers(0, 10**12))

@@ -7,10 +7,10 @@ import stat
 from pathlib import Path
 
 import pytest
-from tests.support.ledgers import COMPLETE, make_row
 
 from penstock.ledger.rows import Row
 from penstock.ledger.spill import Spill
+from tests.support.ledgers import COMPLETE, make_row
 
 
 def _all(spill: Spill, limit: int = 2) -> list[Row]:

@@ -11,16 +11,18 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from tests.support.ledgers import COMPLETE, GONE, MIDNIGHT, make_row
 
 from penstock.ledger import engine as engines
 from penstock.ledger import query
 from penstock.ledger.entry import COLUMNS
 from penstock.ledger.errors import LedgerError, StoreError
 from penstock.ledger.lease import Instance
+from penstock.ledger.rows import Row
+from penstock.ledger.schema import exchanges
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.store import Store
 from penstock.vocabulary.ids import Operation, ProtocolId
+from tests.support.ledgers import COMPLETE, GONE, MIDNIGHT, make_row
 
 OTHER = Instance("i2", 0.0, "host", 2, "0")
 
@@ -42,6 +44,23 @@ def reader(any_settings: LedgerSettings, store: Store) -> Iterator[sa.Engine]:
 @pytest.mark.parametrize("count", [1, 7, 8, 31, 32, 33, 75])
 def test_every_row_is_written_whatever_the_size_of_the_batch(store: Store, reader: sa.Engine, count: int) -> None:
     rows = [make_row(f"{at:03}", started_at=MIDNIGHT + at, input_tokens=at, streamed=bool(at % 2), outcome=COMPLETE) for at in range(count)]
+    store.write(rows)
+    found = query.exchanges(reader, 1000)
+    assert [tuple(row[name] for name in COLUMNS) for row in reversed(found)] == rows
+
+
+def test_a_batch_of_rows_of_every_shape_is_stored_as_it_is(store: Store, reader: sa.Engine) -> None:
+    def full(at: int) -> dict[str, Any]:
+        kept = ("id", "instance", "started_at", "settled_at", "outcome", "cause", "ended_by", "book", "queued")
+        kinds = {column.name: column.type.python_type for column in exchanges.columns}
+        return {name: kinds[name](at + place) for place, name in enumerate(COLUMNS) if name not in kept}
+
+    rows: list[Row] = []
+    for at in range(0, 120, 4):
+        rows.append(make_row(f"{at:03}", started_at=MIDNIGHT + at))
+        rows.append(make_row(f"{at + 1:03}", started_at=MIDNIGHT + at + 1, **full(at), outcome=COMPLETE))
+        rows.append(make_row(f"{at + 2:03}", started_at=MIDNIGHT + at + 2, outcome=GONE, input_tokens=at, error_code="x" if at % 8 else None))
+        rows.append(make_row(f"{at + 3:03}", started_at=MIDNIGHT + at + 3, streamed=True, tool_requests=at))
     store.write(rows)
     found = query.exchanges(reader, 1000)
     assert [tuple(row[name] for name in COLUMNS) for row in reversed(found)] == rows

@@ -12,7 +12,6 @@ from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
-from tests.support.ledgers import COMPLETE, GONE, MIDNIGHT, make_entry, make_row
 
 from penstock.ledger import query
 from penstock.ledger.entry import Entry
@@ -23,6 +22,7 @@ from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.spill import Spill
 from penstock.ledger.store import Store
 from penstock.ledger.writer import Ledger
+from tests.support.ledgers import COMPLETE, GONE, MIDNIGHT, make_entry, make_row
 
 ME = Instance("i1", 0.0, "host", 1, "0")
 

@@ -3,8 +3,8 @@
 In: an `Entry` that the exchange fills and settles, on the event loop's thread. Out: rows in SQLite (in the data directory) or PostgreSQL
 (by URL), and the sums that `query` reads from them, with a gateway running or without.
 
-- `entry`: the row as the hot path sees it (pure). `writer`: `Ledger`, the queue and the one thread that writes. `lifekeeping` is `upkeep`'s:
-  leases, crashed rows and retention, on the same thread. `spill`: where rows wait when the database does not take them.
+- `entry`: the row as the hot path sees it (pure). `writer`: `Ledger`, the queue and the one thread that writes. `upkeep`: leases, crashed
+  rows and retention, on the same thread. `spill`: where rows wait when the database does not take them.
 - `store`: one database, behind five verbs. `engine`: how it is opened. `schema`, `migrations`: what stands in it. `rows`: one row as a tuple.
 - `lease`, `retention`: what each does in one transaction. `query`: reading.
 
