@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -164,7 +164,7 @@ class Site:
 @asynccontextmanager
 async def site(
     directory: Path, upstream: LabServer, providers: Callable[[int], Mapping[str, Any]] = providers_at, more: Mapping[str, Any] | None = None
-) -> AsyncIterator[Site]:
+) -> AsyncGenerator[Site]:
     """`providers`: from the upstream's port to the file's `providers`."""
     port = await upstream.start("127.0.0.1", 0)
     try:
@@ -196,7 +196,7 @@ def check_row(row: Mapping[str, Any], wanted: Case, operation: str, *, streamed:
     if expected["outcome"] == "COMPLETE":
         assert row["status"] == row["upstream_status"] == 200
         assert (row["response_id"], row["model"], row["stop_reason"]) == (expected["response_id"], expected["model"], expected["stop_reason"])
-        usage = expected["usage"] or {}
+        usage: dict[str, Any] = expected["usage"] or {}
         assert {column: row[column] for column in COLUMNS.values()} == {column: usage.get(word) for word, column in COLUMNS.items()}
         assert row["usage_source"] == ("reported" if usage else "none")
 

@@ -47,13 +47,14 @@ _TERMINAL: dict[ProtocolId, Callable[[bytes], bool]] = {
 
 
 def complete_at(case: Case) -> int:
-    """Bytes up to the end of the frame with which the recording is complete (Gemini: with which a clean end would complete it)."""
+    """Bytes up to the end of the frame with which the recording is complete (Gemini: with which a clean end would complete it). Where lines end
+    with CRLF, the CR of the empty line is enough."""
     end = 0
     for frame in frames_of(case.body):
         end += len(frame)
         data = data_of(frame)[1]
         if data and _TERMINAL[case.recording.protocol](data):
-            return end
+            return end - 1 if frame.endswith(b"\r\n") else end
     raise AssertionError(f"{case.name} is not complete")
 
 

@@ -1,8 +1,10 @@
 """The data plane's rim towards clients: listeners and HTTP/1.1.
 
-In: connections. Out: `ClientRequest`s to a `Front` (the exchange), and whatever it replies, framed. llhttp parses, in its strict mode; what
-it lets through and we do not is in `connection`.
+In: connections. Out: `ClientRequest`s to a `Front` (the exchange), and whatever it replies, framed. `listener` accepts, `reader` makes
+requests of bytes (llhttp parses, in its strict mode), `heads` says which heads are taken beyond that, `connection` keeps turns and frames
+answers, `refusals` words what is refused for its form, `farewell` closes.
 
-Laws: 8 (what the exchange writes is what the client's framing carries), 5 (no bytes raise). Requests on one connection are answered in
-order. Not here: what a path means, upstream, ledger, admin (which is on its own listener).
+Laws: 8 (what the exchange writes is what the client's framing carries), 5 (no bytes raise), 4 (no bytes grow a buffer past its limit).
+Requests on one connection are answered in order, each once. Not here: what a request means, upstream, ledger, admin (which is on its
+own listener).
 """

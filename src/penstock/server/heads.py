@@ -30,7 +30,8 @@ class Bad(Exception):
 class Incoming:
     """A request that is being read, that waits for the answers before it, or that is being answered."""
 
-    __slots__ = ("body", "bodiless", "chunked", "complete", "expects", "handler", "head_only", "keep_alive", "one_zero", "refusal", "request", "upgrade")
+    __slots__ = ("bodiless", "body", "chunked", "complete", "expects", "handler", "head_only", "keep_alive", "one_zero", "refusal", "request",
+                 "upgrade")
 
     def __init__(self, request: ClientRequest, keep_alive: bool, one_zero: bool, expects: bool, upgrade: bool) -> None:
         self.request = request

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
+from penstock.admission import is_loopback
 from penstock.exchange.contract import Front
 from penstock.server.connection import Connection
 from penstock.server.settings import Settings
 
 BACKLOG = 4096
+NOTSENT_LOWAT = 16384
+"""Bytes that the kernel takes before it says that a client is slow; else it takes megabytes, and back-pressure is felt too late."""
 
 
 class Listener:
@@ -20,6 +26,8 @@ class Listener:
         self._front = front
         self._settings = settings
         self._server: asyncio.Server | None = None
+        self._own: tuple[int, int] | None = None  # device and inode of our unix socket
+        self._local = settings.socket_path is not None or is_loopback(settings.host)
         self.connections: set[Connection] = set()
         self.port = settings.port
         """The port in use; after `start`, the real one where 0 was asked for."""
@@ -29,14 +37,18 @@ class Listener:
         loop = asyncio.get_running_loop()
         path = self._settings.socket_path
         if path is not None:
-            sock = _bind_unix(Path(path))
+            sock, self._own = _bind_unix(Path(path))
             self._server = await loop.create_unix_server(self._make, sock=sock, backlog=BACKLOG)
             return
-        self._server = await loop.create_server(self._make, self._settings.host, self._settings.port, backlog=BACKLOG, reuse_address=True)
-        self.port = self._server.sockets[0].getsockname()[1]
+        server = await loop.create_server(
+            self._make, self._settings.host, self._settings.port, backlog=BACKLOG, reuse_address=True, start_serving=False)
+        _feel_slow_readers(server.sockets)
+        await server.start_serving()
+        self._server = server
+        self.port = server.sockets[0].getsockname()[1]
 
     def _make(self) -> Connection:
-        return Connection(self._front, self.connections, self._settings)
+        return Connection(self._front, self.connections, self._settings, local=self._local)
 
     @property
     def busy(self) -> int:
@@ -48,7 +60,7 @@ class Listener:
             self._server.close()
             self._server = None
             if self._settings.socket_path is not None:
-                Path(self._settings.socket_path).unlink(missing_ok=True)
+                _unlink(Path(self._settings.socket_path), self._own)
         for connection in list(self.connections):
             if not connection.busy:
                 connection.close()
@@ -59,23 +71,58 @@ class Listener:
             connection.close()
 
 
-def _bind_unix(path: Path) -> socket.socket:
-    """A socket at `path` that only its owner may use, from the moment it exists. A stale one is replaced, a live one is not."""
+def _feel_slow_readers(sockets: Sequence[socket.socket]) -> None:
+    """Accepted sockets inherit this from the listening one, so it costs nothing per connection."""
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None:
+        for sock in sockets:
+            sock.setsockopt(socket.IPPROTO_TCP, option, NOTSENT_LOWAT)
+
+
+def _bind_unix(path: Path) -> tuple[socket.socket, tuple[int, int]]:
+    """A socket at `path` that only its owner may use, from the moment it exists, with its device and inode. A stale one is replaced; a live
+    one, or anything that is no socket, is not."""
+    taken = OSError(errno.EADDRINUSE, "is in use by another process", str(path))
     if path.is_socket():
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(str(path)) == 0:
-                raise OSError(98, f"{path} is in use by another process")
-        path.unlink()
+        if _answers(path):
+            raise taken
+    elif os.path.lexists(path):
+        raise OSError(errno.EEXIST, "exists and is no socket", str(path))
     sock = socket.socket(socket.AF_UNIX)
+    # A private name first: between bind and chmod the socket would be open to all.
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        # A fresh private name first: between bind and chmod the socket would be open to all.
-        fresh = path.with_name(f".{path.name}.new")
         fresh.unlink(missing_ok=True)
         sock.bind(str(fresh))
         fresh.chmod(0o600)
+        found = fresh.stat()
         fresh.rename(path)
-    except BaseException:
+    except OSError as error:
         sock.close()
-        raise
+        fresh.unlink(missing_ok=True)
+        # bind() and a name that is too long tell neither path nor number.
+        raise OSError(error.errno or errno.ENAMETOOLONG, error.strerror or str(error), str(path)) from None
     sock.setblocking(False)
-    return sock
+    return sock, (found.st_dev, found.st_ino)
+
+
+def _answers(path: Path) -> bool:
+    """Does somebody listen there? Raises `OSError` where it cannot be known."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)  # a full backlog would block
+        found = probe.connect_ex(str(path))
+    if found in (errno.ECONNREFUSED, errno.ENOENT):
+        return False
+    if found in (0, errno.EAGAIN, errno.EINPROGRESS):
+        return True
+    raise OSError(found, os.strerror(found), str(path))
+
+
+def _unlink(path: Path, own: tuple[int, int] | None) -> None:
+    """Take our socket away, not one that has been put in its place."""
+    try:
+        found = path.stat()
+        if (found.st_dev, found.st_ino) == own:
+            path.unlink()
+    except OSError:
+        pass  # somebody else did

@@ -1,0 +1,58 @@
+"""Closing a connection so that its client sees the last answer, and no client keeps it open for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+
+LONGEST = 30.0
+"""Seconds for which a client may go on sending to a connection that was closed for it."""
+
+
+class Farewell:
+    """A connection that is to be closed. `heard` counts what its client still sends, which is dropped."""
+
+    __slots__ = ("_patience", "_transport", "_until", "heard")
+
+    def __init__(self, transport: asyncio.Transport, patience: float) -> None:
+        """`patience`: seconds for which the client may do nothing, neither read nor send."""
+        self._transport = transport
+        self._patience = patience
+        self._until = 0.0
+        self.heard = 0
+
+    def close(self) -> None:
+        """Close, after what was written has left."""
+        self._transport.close()
+        if self._transport.get_write_buffer_size():
+            self._watch()
+
+    def linger(self) -> None:
+        """Say that nothing more comes, and close when the client has: a close over its unread bytes would be a reset, and take away the
+        answer that it has not read (RFC 9112, 9.6)."""
+        self._transport.resume_reading()  # it may have been paused for the request's body
+        self._transport.write_eof()
+        self._watch()
+
+    def reset(self) -> None:
+        """RST: the only way to show that an answer without framing is not whole."""
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and sock.family != getattr(socket, "AF_UNIX", None):
+            # Linger of zero seconds: close() answers with RST and not with FIN (socket(7)).
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
+
+    def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._until = loop.time() + LONGEST
+        loop.call_later(self._patience, self._look, self.heard, self._transport.get_write_buffer_size())
+
+    def _look(self, heard: int, unsent: int) -> None:
+        loop, now = asyncio.get_running_loop(), self._transport.get_write_buffer_size()
+        reads = now != unsent
+        sends = self.heard != heard and loop.time() < self._until
+        if reads or (sends and not now):
+            loop.call_later(self._patience, self._look, self.heard, now)
+        else:
+            self._transport.abort()  # nothing happens where it is closed already

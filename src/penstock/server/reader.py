@@ -1,0 +1,218 @@
+"""From bytes to requests: what a connection does with llhttp.
+
+Trailers are not headers. An offered h2c upgrade is ignored (RFC 9113 dropped it): llhttp leaves the body of such a request unread, so
+it is shown the request's framing once more, and reads on. llhttp and httptools keep a header to themselves until the next one
+begins, and trailers and chunk extensions wholly, so what comes without their telling anything is counted here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import httptools
+
+from penstock.exchange.contract import Headers
+from penstock.server.heads import Bad, Incoming, read_head
+from penstock.server.settings import Settings
+
+_BROKEN = "The request is not valid HTTP/1.1"
+_LONG_HEAD = "The request's head is too large."
+
+
+class _Enough(Exception):
+    """Stops the parser: what follows is not read."""
+
+
+class Reader(ABC):
+    """`feed` bytes; requests, bodies and refusals come out through the abstract methods, in the order of the bytes.
+
+    `Incoming.handler` is told of the body directly, as long as there is one. No bytes make `feed` raise; it raises what the methods
+    raised.
+    """
+
+    __slots__ = ("_deaf", "_fed", "_headers", "_local", "_parser", "_pieces", "_quiet", "_reading", "_settings", "_upgrading", "_url")
+
+    def __init__(self, settings: Settings, local: bool) -> None:
+        self._settings = settings
+        self._local = local
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self._url = b""
+        self._headers: Headers | None = None  # of the head that is being read
+        self._fed = 0  # bytes since this message began, or more
+        self._quiet = 0  # bytes of whole reads in which the parser told nothing
+        self._reading: Incoming | None = None  # whose body comes
+        self._pieces: list[bytes] | None = None  # of a chunked body, from this read
+        self._upgrading: Incoming | None = None  # whose framing llhttp is to be shown again
+        self._deaf = False  # what comes is no request any more
+
+    # -- what comes out ----------------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _admit(self, incoming: Incoming) -> None:
+        """Its head is there; where it has no body, it is whole. May raise `Bad`."""
+
+    @abstractmethod
+    def _keep(self, incoming: Incoming, body: bytes) -> None:
+        """A part of the body of a request that nobody handles yet. May raise `Bad`."""
+
+    @abstractmethod
+    def _refuse(self, incoming: Incoming | None, path: str, head_only: bool, bad: Bad) -> None:
+        """A request is bad in its form; nothing follows. `incoming`, where its head was good; `path`, as far as it is known."""
+
+    # -- bytes -------------------------------------------------------------------------------------------------------------------------
+
+    def feed(self, data: bytes) -> None:
+        parser = self._parser
+        if self._deaf or parser is None:
+            return
+        if self._headers is None and self._reading is None:
+            self._fed = len(data)
+        else:
+            self._fed += len(data)
+            self._quiet += len(data)
+        offset = None
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            offset = upgrade.args[0]
+        except httptools.HttpParserError as error:
+            self._stumble(error)
+        if offset is not None:
+            # Not inside the handler above: httptools tells of an exception in a callback by `__context__`, which would be the handled one.
+            self._read_on(parser, data, offset)
+        if self._headers is not None or self._reading is not None:
+            self._stop_midway()
+
+    def _read_on(self, parser: httptools.HttpRequestParser, data: bytes, offset: int) -> None:
+        """The parser stopped behind the head of a request that offers an upgrade, at `offset` of `data`."""
+        rest = memoryview(data)
+        try:
+            while self._upgrading is not None:
+                request = self._upgrading.request
+                framing = b"transfer-encoding: chunked" if request.chunked else b"content-length: %d" % (request.content_length or 0)
+                rest = rest[offset:]
+                parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
+                try:
+                    parser.feed_data(rest)
+                except httptools.HttpParserUpgrade as another:
+                    offset = another.args[0]
+        except httptools.HttpParserError as error:
+            self._stumble(error)
+
+    def _stumble(self, error: httptools.HttpParserError) -> None:
+        if isinstance(error, httptools.HttpParserCallbackError):
+            cause = error.__context__
+            if isinstance(cause, Bad):
+                self._turn_away(cause)
+            elif not isinstance(cause, _Enough):
+                raise cause or error
+        elif not self._deaf:
+            self._turn_away(Bad(400, f"{_BROKEN}: {error}."))
+
+    def _turn_away(self, bad: Bad) -> None:
+        incoming = self._reading or self._upgrading
+        self._deaf = True
+        self._stop_reading()
+        if incoming is not None:
+            self._refuse(incoming, incoming.request.path, incoming.head_only, bad)
+        else:
+            head_only = self._parser is not None and bool(self._url) and self._parser.get_method() == b"HEAD"
+            self._refuse(None, self._url.partition(b"?")[0].decode("latin-1"), head_only, bad)
+
+    def _stop_reading(self) -> None:
+        self._reading = self._headers = self._pieces = self._upgrading = None
+
+    def _stop_midway(self) -> None:
+        """A read ended inside a request."""
+        limit = self._settings.head_bytes
+        headers, reading = self._headers, self._reading
+        try:
+            if headers is not None:
+                if self._quiet > limit or len(headers) > self._settings.head_fields or (self._fed > limit and self._is_long(headers)):
+                    raise Bad(431, _LONG_HEAD)
+            elif reading is not None and reading.chunked:
+                self._pass_pieces(reading)
+                if self._quiet > limit:
+                    raise Bad(400, "Too much came between two pieces of the request's body.")
+        except Bad as bad:
+            self._turn_away(bad)
+
+    def _is_long(self, headers: Headers) -> bool:
+        return len(self._url) + sum([len(name) + len(value) + 4 for name, value in headers]) > self._settings.head_bytes
+
+    # -- llhttp ------------------------------------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._deaf:
+            raise _Enough
+        self._url = b""
+        self._headers = []
+        self._quiet = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        headers = self._headers
+        if headers is not None:  # else a trailer
+            headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        headers, parser = self._headers, self._parser
+        if headers is None or parser is None:
+            raise _Enough
+        incoming, self._upgrading = self._upgrading, None
+        if incoming is None:
+            settings = self._settings
+            # The second is mostly known without counting.
+            if len(headers) > settings.head_fields or (self._fed > settings.head_bytes and self._is_long(headers)):
+                raise Bad(431, _LONG_HEAD)
+            incoming = read_head(parser, self._url, headers, self._local)
+            if incoming.upgrade and parser.should_upgrade():
+                self._upgrading = incoming
+                self._headers = None
+                return
+        self._headers = None
+        self._reading = incoming
+        if not incoming.bodiless:
+            self._admit(incoming)
+
+    def on_body(self, body: bytes) -> None:
+        incoming = self._reading
+        if incoming is None:
+            return
+        self._quiet = 0
+        if incoming.chunked:  # perhaps in a thousand pieces
+            if self._pieces is None:
+                self._pieces = []
+            self._pieces.append(body)
+        elif incoming.handler is not None:
+            incoming.handler.client_body(body)
+        else:
+            self._keep(incoming, body)
+
+    def on_message_complete(self) -> None:
+        incoming = self._reading
+        if incoming is None:
+            return  # llhttp's end of a request with an upgrade, or of one that was answered before it was whole
+        if incoming.chunked:
+            self._pass_pieces(incoming)
+            if self._reading is None:
+                return
+        self._reading = None
+        incoming.complete = True
+        if not incoming.keep_alive:
+            self._deaf = True
+        if incoming.bodiless:
+            self._admit(incoming)
+        elif incoming.handler is not None:
+            incoming.handler.client_end()
+
+    def _pass_pieces(self, incoming: Incoming) -> None:
+        pieces, self._pieces = self._pieces, None
+        if pieces:
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if incoming.handler is not None:
+                incoming.handler.client_body(body)
+            else:
+                self._keep(incoming, body)

@@ -1,0 +1,390 @@
+"""A gateway without sockets: its client, its ledger and its providers' answers are in the test's hands, and so is the time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from penstock.exchange.contract import ClientRequest, Headers
+from penstock.exchange.gateway import Demo, Gateway, Settings
+from penstock.exchange.intake import Front, Intake
+from penstock.ledger.entry import Entry
+from penstock.ledger.errors import LedgerFull
+from penstock.protocols import REGISTRY
+from penstock.providers import KINDS, Origin, Provider, ProviderSettings, build
+from penstock.routing import Face, Glob, Route, Router
+from penstock.upstream.client import Client
+from penstock.upstream.contract import Loss, LossKind, Receiver, ResponseHead
+from penstock.vocabulary.ids import ProtocolId
+from penstock.wire.budget import Budget
+
+SSE: Headers = [(b"content-type", b"text/event-stream"), (b"transfer-encoding", b"chunked")]
+CHUNK = b'data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+STOP = b'data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+USAGE = b'data: {"id":"c1","model":"m","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """A loop whose time passes only when it is told to."""
+
+    now = 1000.0
+
+    def time(self) -> float:
+        return self.now
+
+    def settle(self) -> None:
+        """Let everything run that can run now."""
+
+        async def nothing() -> None:
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+        self.run_until_complete(nothing())
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.settle()
+
+    def call(self, function: Callable[..., None], *args: Any) -> None:
+        """Call it as a callback of the loop."""
+
+        async def inside() -> None:
+            function(*args)
+
+        self.run_until_complete(inside())
+        self.settle()
+
+
+@dataclass
+class FakeReply:
+    """The client's side. It holds its user to `contract.Reply`: nothing after the end, one head, and that first."""
+
+    status: int | None = None
+    headers: Headers = field(default_factory=Headers)
+    length: int | None = None
+    body: bytes = b""
+    over: str | None = None
+    """`ended` or `aborted`."""
+    gone: bool = False
+    """The client went away: whatever is called now is for nobody."""
+    paused: bool = False
+
+    def head(self, status: int, headers: Headers, length: int | None) -> None:
+        assert self.over is None
+        assert self.status is None
+        self.status, self.headers, self.length = status, headers, length
+
+    def write(self, data: bytes) -> None:
+        assert self.over is None
+        assert self.status is not None
+        assert data
+        self.body += data
+
+    def end(self) -> None:
+        assert self.over is None
+        assert self.status is not None
+        assert self.length is None or self.length == len(self.body) or self.gone, "the framing was promised"
+        self.over = "ended"
+
+    def abort(self) -> None:
+        assert self.over is None
+        self.over = "aborted"
+
+    def pause_upload(self) -> None:
+        assert self.over is None
+        self.paused = True
+
+    def resume_upload(self) -> None:
+        assert self.over is None
+        self.paused = False
+
+    def header(self, name: bytes) -> bytes | None:
+        return next((value for key, value in self.headers if key.lower() == name), None)
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class FakeAsk:
+    """One request as the provider got it, and the provider's answer, told call by call. It holds both sides to `upstream.contract`."""
+
+    origin: Origin | None
+    method: bytes
+    target: bytes
+    rest: bytes
+    receiver: Receiver | None
+    run: Callable[..., None]
+    """Calls something as the loop would."""
+    head_only: bool = False
+    uploading: bool = False
+    fresh: bool = False
+    cancelled: bool = False
+    paused: bool = False
+    uploaded: bytes = b""
+    upload_ended: bool = False
+    began: bool = False
+
+    # As the exchange holds it.
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
+    def cancel(self) -> None:
+        self.cancelled, self.receiver = True, None
+
+    def upload(self, data: bytes) -> None:
+        assert self.uploading
+        assert not self.upload_ended
+        self.uploaded += data
+
+    def upload_end(self) -> None:
+        self.upload_ended = True
+
+    # As the provider answers.
+
+    @property
+    def live(self) -> bool:
+        return self.receiver is not None
+
+    @property
+    def to(self) -> Receiver:
+        assert self.receiver is not None
+        return self.receiver
+
+    def answer(self, status: int = 200, headers: Headers | None = None) -> FakeAsk:
+        assert not self.began
+        self.began = True
+        self.run(self.to.answer_began, ResponseHead(status, SSE if headers is None else headers), 0.0)
+        return self
+
+    def answer_json(self, body: Any, status: int = 200) -> None:
+        data = json.dumps(body).encode()
+        self.answer(status, [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(data))])
+        if self.live:
+            self.body(data)
+        if self.live:
+            self.end()
+
+    def body(self, *pieces: bytes) -> FakeAsk:
+        assert self.began
+        for piece in pieces:
+            if self.receiver is not None:
+                self.run(self.receiver.answer_body, piece, 0.0)
+        return self
+
+    def end(self) -> None:
+        assert self.began
+        receiver, self.receiver = self.to, None
+        self.run(receiver.answer_ended, 0.0)
+
+    def lose(self, kind: LossKind = LossKind.RESET, cause: str = "the provider reset the connection") -> None:
+        receiver, self.receiver = self.to, None
+        self.run(receiver.answer_lost, Loss(kind, cause), 0.0)
+
+    def header(self, name: str) -> str | None:
+        for line in self.rest.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n"):
+            key, _, value = line.partition(": ")
+            if key.lower() == name:
+                return value
+        return None
+
+    @property
+    def sent_body(self) -> bytes:
+        return self.rest.partition(b"\r\n\r\n")[2]
+
+
+@dataclass
+class FakeBook:
+    """The ledger: counts what is opened and settled, and is full when told so."""
+
+    opened: list[Entry] = field(default_factory=list[Entry])
+    settled: list[Entry] = field(default_factory=list[Entry])
+    refused: list[Entry] = field(default_factory=list[Entry])
+    late: int = 0
+    full: bool = False
+    known: dict[str, str] = field(default_factory=dict[str, str])
+    """Responses that are remembered."""
+    stored: dict[str, str] = field(default_factory=dict[str, str])
+    """Responses that the database knows."""
+
+    def open(self, entry: Entry) -> None:
+        if self.full:
+            self.refused.append(entry)
+            raise LedgerFull("full")
+        assert all(entry is not other for other in self.opened), "a row is opened once"
+        self.opened.append(entry)
+        entry.book = self
+
+    def note_settled(self, entry: Entry) -> None:
+        assert all(entry is not other for other in self.settled), "a row is settled once"
+        self.settled.append(entry)
+
+    def note_late(self, entry: Entry) -> None:
+        self.late += 1
+
+    def find_response(self, response_id: str) -> str | None:
+        return self.known.get(response_id)
+
+    async def provider_of(self, response_id: str) -> str | None:
+        await asyncio.sleep(0)
+        return self.stored.get(response_id)
+
+
+class FakeCatalog:
+    calls = 0
+    fails = False
+
+    async def listing(self, protocol: ProtocolId, client_headers: Headers, query: str) -> bytes:
+        await asyncio.sleep(0)
+        self.calls += 1
+        if self.fails:
+            raise RuntimeError("a bug")
+        return json.dumps({"protocol": protocol.value}).encode()
+
+
+def providers(**more: Any) -> dict[str, Provider]:
+    """One of each kind, with keys. `more` by kind: further settings."""
+    found: dict[str, Provider] = {}
+    for kind, cls in KINDS.items():
+        found[kind] = build(ProviderSettings(**{"name": kind, "kind": kind, "base_url": cls.default_base_url, "api_key": f"house-{kind}", **more.get(kind, {})}))
+    return found
+
+
+class House:
+    """A gateway, its fakes, and whoever asks it."""
+
+    def __init__(self, settings: Settings | None = None, *, routes: list[Route] | None = None, held: int = 1 << 20, peeked: int = 1 << 20, **more: Any) -> None:
+        self.loop = VirtualLoop()
+        self.asks: list[FakeAsk] = []
+        self.book = FakeBook()
+        self.catalog = FakeCatalog()
+        self.told: list[Entry] = []
+        """What `on_settled` was given."""
+        self.tasks: list[asyncio.Task[None]] = []
+        self.providers = providers(**more)
+        demo = Demo()
+        faces: dict[str, Face] = {**self.providers, "demo": demo}
+        self.gateway = Gateway(
+            settings=settings or Settings(), instance="i1", specs=REGISTRY, providers=self.providers, faces=faces,
+            router=Router(routes or [], list(self.providers.values()), demo), client=cast(Client, self), ask_demo=self._ask_demo, ledger=self.book, catalog=self.catalog,
+            held=Budget(held), peeked=Budget(peeked), spawn=self._spawn, on_settled=self.told.append,
+        )  # fmt: skip
+        self.front = Front(self.gateway)
+
+    def ask(self, origin: Origin, request: tuple[bytes, bytes, bytes], receiver: Receiver, *, head_only: bool, uploading: bool, fresh: bool) -> FakeAsk:
+        """What the real client offers exchanges."""
+        asked = FakeAsk(origin, *request, receiver, self.run, head_only=head_only, uploading=uploading, fresh=fresh)
+        self.asks.append(asked)
+        return asked
+
+    def _ask_demo(self, *args: Any) -> FakeAsk:
+        asked = FakeAsk(None, b"", b"", b"", args[-1], self.run)
+        self.asks.append(asked)
+        return asked
+
+    def _spawn(self, work: Awaitable[None], name: str) -> None:
+        async def run() -> None:
+            await work
+
+        self.tasks.append(self.loop.create_task(run(), name=name))
+
+    def open(self, method: str, path: str, headers: Headers | None = None, *, length: int | None = None, chunked: bool = False) -> Asker:
+        """A request's head comes in."""
+        path, _, query = path.partition("?")
+        named = [] if any(name == b"host" for name, _ in headers or ()) else [(b"host", b"127.0.0.1:4270")]
+        request = ClientRequest(method, path, query, [*named, *(headers or [])], length, chunked, local=True)
+        reply = FakeReply()
+        return Asker(self, reply, self._inside(lambda: self.front.open(request, reply)))
+
+    def _inside(self, function: Callable[[], Any]) -> Any:
+        async def inside() -> Any:
+            return function()
+
+        return self.loop.run_until_complete(inside())
+
+    def post(self, path: str, body: Any, headers: Headers | None = None) -> Asker:
+        """A whole request with a JSON body."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        client = self.open("POST", path, headers, length=len(data))
+        client.body(data)
+        client.end()
+        return client
+
+    def get(self, path: str, headers: Headers | None = None, method: str = "GET") -> Asker:
+        client = self.open(method, path, headers)
+        client.end()
+        return client
+
+    def chat(self, **more: Any) -> Asker:
+        return self.post("/v1/chat/completions", {"model": "m", "stream": True, "stream_options": {"include_usage": True}, "messages": [], **more})
+
+    @property
+    def last(self) -> FakeAsk:
+        return self.asks[-1]
+
+    def run(self, function: Callable[..., Any], *args: Any) -> None:
+        self.loop.call(function, *args)
+
+    def row(self) -> Entry:
+        """The one row that there is."""
+        assert len(self.book.opened) == 1
+        assert self.book.settled == self.book.opened
+        return self.book.settled[0]
+
+    def check_quiet(self) -> None:
+        """Nothing is under way, and nothing is owed."""
+        assert not self.gateway.live
+        assert self.gateway.held.used == 0
+        assert self.gateway.peeked.used == 0
+        assert len(self.book.opened) == len(self.book.settled)
+        assert not [ask for ask in self.asks if ask.live]
+
+    def close(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        self.loop.settle()
+        self.loop.close()
+
+
+@dataclass
+class Asker:
+    """One client with one request."""
+
+    house: House
+    reply: FakeReply
+    handler: Any
+
+    def body(self, *pieces: bytes) -> Asker:
+        for piece in pieces:
+            if self.reply.over is None:
+                self.house.run(self.handler.client_body, piece)
+        return self
+
+    def end(self) -> Asker:
+        if self.reply.over is None:
+            self.house.run(self.handler.client_end)
+        return self
+
+    def leave(self) -> Asker:
+        """The listener tells of it only while an answer is owed."""
+        if self.reply.over is None:
+            self.reply.gone = True
+            self.house.run(self.handler.client_gone)
+        return self
+
+    @property
+    def intake(self) -> Intake:
+        assert isinstance(self.handler, Intake)
+        return self.handler
+
+
+def routes(*lines: tuple[str, str] | tuple[str, str, str]) -> list[Route]:
+    return [Route(Glob(line[0]), line[1], line[2] if len(line) == 3 else None) for line in lines]

@@ -1,0 +1,182 @@
+"""`penstock serve` in a process of its own, which can be stopped, killed, paused, starved, and looked at from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import IO, Any
+
+from tests.support.gateway import write_config
+from tests.support.http import ask
+
+RUNNER = Path(__file__).with_name("serve_hurried.py")
+READY_S = 30.0
+ENDED_S = 30.0
+Row = dict[str, Any]
+
+
+class Process:
+    """One gateway. Make it with `start`; it is ready then."""
+
+    def __init__(self, popen: subprocess.Popen[bytes], data_dir: Path) -> None:
+        self.popen = popen
+        self.data_dir = data_dir
+        self.port = 0
+        self._out = _Heard(popen.stdout)
+        self._err = _Heard(popen.stderr)
+
+    @classmethod
+    async def start(
+        cls, directory: Path, providers: Mapping[str, Any], more: Mapping[str, Any] | None = None, hurry: Mapping[str, float] | None = None
+    ) -> Process:
+        """A gateway whose ledger is in `directory/data`, on free ports. `hurry`: fields of `LedgerSettings` to be replaced."""
+        config = write_config(directory, providers, more)
+        penstock = [sys.executable, "-P", str(RUNNER), json.dumps(hurry)] if hurry else [str(Path(sys.executable).with_name("penstock"))]
+        environ = {n: v for n, v in os.environ.items() if not n.startswith("PENSTOCK_") and not n.lower().endswith("_proxy")}
+        popen = subprocess.Popen(  # noqa: ASYNC220 - a fork takes no time here
+            [*penstock, "serve", "--config", str(config)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**environ, "HOME": str(directory)},
+        )  # fmt: skip
+        process = cls(popen, directory / "data")
+        try:
+            process.port = int((await process._said(process._out, r"clients +http://\S+:(\d+)"))[1])
+            assert (await ask(process.port, "GET", "/health")).status == 200
+        except BaseException:
+            await process.end()
+            raise
+        return process
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    @property
+    def stderr(self) -> str:
+        """What it has said so far."""
+        return self._err.text
+
+    async def said(self, pattern: str) -> re.Match[str]:
+        """Wait until its standard error has the words."""
+        return await self._said(self._err, pattern)
+
+    async def _said(self, heard: _Heard, pattern: str) -> re.Match[str]:
+        until = asyncio.get_running_loop().time() + READY_S
+        while (found := re.search(pattern, heard.text)) is None:
+            assert self.popen.poll() is None, f"it ended with {self.popen.returncode}: {self.stderr}"
+            assert asyncio.get_running_loop().time() < until, f"{pattern!r} was not said: {self.stderr}"
+            await asyncio.sleep(0.01)
+        return found
+
+    def signal(self, number: signal.Signals) -> None:
+        self.popen.send_signal(number)
+
+    async def ended(self, timeout: float = ENDED_S) -> int:
+        """Wait for its end; the exit code, negative for a signal."""
+        await asyncio.to_thread(self.popen.wait, timeout)
+        self._out.thread.join(5)
+        self._err.thread.join(5)
+        return self.popen.returncode
+
+    async def stop(self) -> int:
+        """SIGTERM, and the exit code."""
+        self.signal(signal.SIGTERM)
+        return await self.ended()
+
+    async def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        assert await self.ended() == -signal.SIGKILL
+
+    async def end(self) -> None:
+        """Whatever state it is in: gone afterwards."""
+        if self.popen.poll() is None:
+            self.popen.kill()
+        await self.ended()
+
+    def resident(self) -> int:
+        """Bytes of resident memory now."""
+        found = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text(), re.MULTILINE)
+        assert found is not None
+        return int(found[1]) * 1024
+
+    def fill_disk(self) -> None:
+        """From now on no byte goes into any file (pipes and sockets do): as on a full disk, and for root as well."""
+        _, hard = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (0, hard))
+
+    def free_disk(self) -> None:
+        _, hard = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (hard, hard))
+
+
+class _Heard:
+    """What a pipe brings, read by a thread: nobody may block on writing to it."""
+
+    def __init__(self, pipe: IO[bytes] | None) -> None:
+        assert pipe is not None
+        self._pipe = pipe
+        self._lines: list[bytes] = []
+        self.thread = threading.Thread(target=self._listen, daemon=True)
+        self.thread.start()
+
+    @property
+    def text(self) -> str:
+        return b"".join(self._lines).decode()
+
+    def _listen(self) -> None:
+        with self._pipe:
+            for line in self._pipe:
+                self._lines.append(line)
+
+
+@asynccontextmanager
+async def serving(
+    directory: Path, providers: Mapping[str, Any], more: Mapping[str, Any] | None = None, hurry: Mapping[str, float] | None = None
+) -> AsyncGenerator[Process]:
+    """A gateway that is gone at the end, whatever happens."""
+    process = await Process.start(directory, providers, more, hurry)
+    try:
+        yield process
+    finally:
+        await process.end()
+
+
+def rows_in(data_dir: Path, table: str = "exchanges") -> list[Row]:
+    """All rows, read by plain sqlite3 and not by the code under test; also while a gateway runs."""
+    with closing(sqlite3.connect(data_dir / "ledger.db", timeout=10)) as connection:
+        connection.row_factory = sqlite3.Row
+        return [dict(row) for row in connection.execute(f"SELECT * FROM {table}")]
+
+
+async def rows_until(data_dir: Path, met: Callable[[list[Row]], bool], timeout: float = 15.0) -> list[Row]:
+    """The rows, as soon as they meet the condition; as they are after `timeout` seconds, for the test to say what is missing."""
+    until = asyncio.get_running_loop().time() + timeout
+    while True:
+        rows = rows_in(data_dir)
+        if met(rows) or asyncio.get_running_loop().time() > until:
+            return rows
+        await asyncio.sleep(0.02)
+
+
+def all_settled(rows: list[Row]) -> bool:
+    return all(row["outcome"] is not None for row in rows)
+
+
+def open_models(rows: list[Row]) -> set[str]:
+    """The requested models of the rows that are open."""
+    return {str(row["requested_model"]) for row in rows if row["outcome"] is None}
+
+
+def spilled_in(data_dir: Path) -> list[Path]:
+    """The spill files that are there."""
+    return sorted(data_dir.glob("spill-*"))

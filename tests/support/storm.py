@@ -1,0 +1,450 @@
+"""Many streams at once, each with a fate of its own: a provider and clients that act it out, and what the ledger must say of it.
+
+Every stream is a `Plan`. Its client asks with the header `x-plan` (which the gateway passes on), so the provider knows which one it plays,
+and with a model name of its own, so its row is known even where the client never learnt the exchange's id. All fates are sure: a client that
+leaves does so while its provider waits for that, never in a race with the end of the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import socket
+import struct
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import msgspec
+
+from penstock.lab.scripted import LAST_CHUNK, SSE_HEAD, ScriptedServer, Visit, chunk, whole
+from penstock.protocols import REGISTRY
+from penstock.vocabulary.ids import ProtocolId
+from tests.support.corpus import COLUMNS, Case, distinct
+from tests.support.http import request
+from tests.support.process import Row
+
+
+class Fate(StrEnum):
+    COMPLETE = "complete"
+    EOF = "eof"
+    """The provider closes without the last HTTP chunk."""
+    RESET = "reset"
+    CLEAN = "clean"
+    """A proper end of the message, without the terminal event."""
+    ERROR = "error"
+    """The provider tells an error in band."""
+    STATUS = "status"
+    """The provider answers 500."""
+    DEAD = "dead"
+    """The provider closes before its head."""
+    GONE_WAITING = "gone_waiting"
+    """The client leaves before there is a head."""
+    GONE_AT_HEAD = "gone_at_head"
+    GONE_MIDWAY = "gone_midway"
+    GONE_AFTER_END = "gone_after_end"
+    """The client leaves with the terminal event; the provider has not ended its answer."""
+    RUNNING = "running"
+    """Half of it comes, and the rest when the test says so (`Storm.release`)."""
+
+
+GONE = frozenset({Fate.GONE_WAITING, Fate.GONE_AT_HEAD, Fate.GONE_MIDWAY})
+OUTCOMES: dict[Fate, str] = {
+    Fate.COMPLETE: "COMPLETE", Fate.RUNNING: "COMPLETE", Fate.GONE_AFTER_END: "COMPLETE",
+    Fate.EOF: "UPSTREAM_LOST", Fate.RESET: "UPSTREAM_LOST", Fate.DEAD: "UPSTREAM_LOST",
+    Fate.CLEAN: "TRUNCATED", Fate.ERROR: "UPSTREAM_ERROR", Fate.STATUS: "UPSTREAM_ERROR",
+    Fate.GONE_WAITING: "CLIENT_GONE", Fate.GONE_AT_HEAD: "CLIENT_GONE", Fate.GONE_MIDWAY: "CLIENT_GONE",
+}  # fmt: skip
+ERRORS: dict[ProtocolId, bytes] = {
+    ProtocolId.OPENAI_CHAT: b'data: {"error":{"message":"out of luck","type":"server_error","code":null}}\n\n',
+    ProtocolId.OPENAI_RESPONSES: b'event: error\ndata: {"type":"error","code":"server_error","message":"out of luck","param":null}\n\n',
+    ProtocolId.ANTHROPIC_MESSAGES: b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"out of luck"}}\n\n',
+    ProtocolId.GEMINI: b'data: {"error":{"code":503,"message":"out of luck","status":"UNAVAILABLE"}}\r\n\r\n',
+}
+"""How each protocol tells an error in band."""
+FAILED = b'{"type":"error","error":{"type":"api_error","message":"out of luck"}}'
+LONGEST_S = 20.0
+KEPT_S = 0.1
+"""What was settled longer than this before `kill -9` is in the ledger."""
+
+
+@dataclass(eq=False)
+class Plan:
+    """One stream, and what became of it. Times on the loop's clock."""
+
+    number: int
+    case: Case
+    fate: Fate
+    at: int
+    """The byte of the body at which its fate comes: a frame boundary where it must be one."""
+    abrupt: bool = False
+    """The client leaves by RST instead of FIN."""
+    pace: float = 0.0
+    """Seconds from frame to frame."""
+    delay: float = 0.0
+    """Seconds before the client asks."""
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    arrived_at: float | None = None
+    """When the provider had the request."""
+    status: int = 0
+    id: str | None = None
+    """The exchange's id, where the client learnt it."""
+    body: bytearray = field(default_factory=bytearray)
+    clean: bool = False
+    """The client's framing said that the answer was whole."""
+    over_at: float | None = None
+    """When the client had seen the end, or had left."""
+    dropped_at: float | None = None
+    """When the provider saw its connection closed, of a client that left."""
+
+    @property
+    def model(self) -> str:
+        return f"plan-{self.number}"
+
+    @property
+    def outcome(self) -> str:
+        if self.fate is Fate.GONE_AFTER_END and self.case.recording.protocol == ProtocolId.GEMINI:
+            return "CLIENT_GONE"  # it has no terminal event: only a clean end behind the finish reason would be complete
+        return OUTCOMES[self.fate]
+
+    @property
+    def settled_by(self) -> float | None:
+        """When at the latest the gateway settled it, as far as can be seen from outside."""
+        return self.dropped_at if self.outcome == "CLIENT_GONE" else self.over_at
+
+    def question(self) -> bytes:
+        path, body = self.case.request()
+        if "model" in body:
+            body["model"] = self.model
+        else:
+            path = f"/v1beta/models/{self.model}:streamGenerateContent?alt=sse"
+        return request("POST", path, json.dumps(body).encode(), {"x-plan": str(self.number)})
+
+
+def scatter(dice: random.Random, count: int, fates: list[Fate], *, lasting: float) -> list[Plan]:
+    """`count` plans: recordings of all protocols and the given fates in equal parts, everything else at random. Each takes up to
+    `lasting` seconds, and is asked for in the first fifth of them."""
+    cases = [case for case in distinct() if case.expected["outcome"] == "COMPLETE"]
+    by_protocol = [[case for case in cases if case.recording.protocol == protocol] for protocol in ProtocolId]
+    plans: list[Plan] = []
+    for number in range(count):
+        case = dice.choice(by_protocol[number % len(by_protocol)])
+        fate = fates[(number // len(by_protocol)) % len(fates)]
+        frames = len(case.recording.frames)
+        length = dice.uniform(0.2, 0.8) * lasting
+        plan = Plan(number, case, fate, _place(dice, case, fate), dice.random() < 0.5, length / frames, dice.uniform(0.0, 0.2) * lasting)
+        plans.append(plan)
+    dice.shuffle(plans)
+    return plans
+
+
+def _place(dice: random.Random, case: Case, fate: Fate) -> int:
+    if fate in (Fate.EOF, Fate.RESET, Fate.CLEAN):
+        at = dice.randrange(sure_end(case))
+        # A CR ends a line already: between it and its LF a frame would be whole that is not whole by `boundaries`.
+        return at - 1 if case.body[max(0, at - 1) : at + 1] == b"\r\n" else at
+    if fate is Fate.RUNNING:
+        return boundaries(case)[len(boundaries(case)) // 2]
+    if fate in (Fate.ERROR, Fate.GONE_MIDWAY):
+        return dice.choice([at for at in boundaries(case) if at <= sure_end(case)])
+    return len(case.body)
+
+
+def boundaries(case: Case) -> list[int]:
+    """Where frames end, each but the last."""
+    out: list[int] = []
+    at = 0
+    for frame in case.recording.frames[:-1]:
+        at += len(frame.raw)
+        out.append(at)
+    return out or [0]
+
+
+def sure_end(case: Case) -> int:
+    """A body that ends before this byte is not complete: where the terminal frame begins (Gemini: the first one with a finish reason)."""
+    at = last = 0
+    for frame in case.recording.frames:
+        if case.recording.protocol == ProtocolId.GEMINI and b'"finishReason"' in frame.raw:
+            return at
+        if frame.data:
+            last = at
+        at += len(frame.raw)
+    return last
+
+
+def boundary_before(case: Case, at: int) -> int:
+    """How much of the body leaves when `at` bytes of it have come: whole frames."""
+    end = 0
+    for frame in case.recording.frames:
+        if end + len(frame.raw) > at:
+            break
+        end += len(frame.raw)
+    return end
+
+
+class Storm:
+    """The provider, and all clients."""
+
+    def __init__(self, plans: list[Plan]) -> None:
+        self.plans = {plan.number: plan for plan in plans}
+        self.release = asyncio.Event()
+        """Set: the streams that are left running go on to their end."""
+        self.server = ScriptedServer(self._play)
+        self.lag = 0.0
+        """The longest time for which this process did not get round to its own work: no measurement here is finer."""
+
+    def __getitem__(self, fate: Fate) -> list[Plan]:
+        return [plan for plan in self.plans.values() if plan.fate is fate]
+
+    async def over(self, plans: list[Plan]) -> None:
+        """Wait until the clients of these have seen their end, and the provider has seen them leave."""
+        async with asyncio.timeout(LONGEST_S):
+            while not all(plan.settled_by is not None for plan in plans):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+
+    async def halfway(self) -> None:
+        """Wait until all clients have what comes before their streams' fates."""
+        async with asyncio.timeout(LONGEST_S):
+            while not all(len(plan.body) == plan.at for plan in self.plans.values()):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+
+    def begin(self, port: int, plans: list[Plan] | None = None) -> list[asyncio.Task[None]]:
+        """All clients (or those of `plans`), each in a task."""
+        self.lag = 0.0
+        return [asyncio.create_task(self.ask(plan, port), name=plan.model) for plan in plans or self.plans.values()]
+
+    async def watch(self) -> None:
+        """Measure `lag`, until cancelled."""
+        loop = asyncio.get_running_loop()
+        before = loop.time()
+        while True:
+            await asyncio.sleep(0.002)
+            now = loop.time()
+            self.lag = max(self.lag, now - before - 0.002)
+            before = now
+
+    # -- the provider ------------------------------------------------------------------------------------------------------------------
+
+    async def _play(self, visit: Visit) -> None:
+        await visit.body()
+        loop = asyncio.get_running_loop()
+        plan = self.plans[int(visit.asked.header("x-plan") or "")]
+        if plan.arrived_at is None:
+            plan.arrived_at = loop.time()
+        plan.arrived.set()
+        try:
+            await self._answer(visit, plan)
+        finally:
+            if visit.asked.lost_at is not None:
+                plan.dropped_at = visit.asked.lost_at
+
+    async def _answer(self, visit: Visit, plan: Plan) -> None:
+        match plan.fate:
+            case Fate.GONE_WAITING:
+                await visit.left()
+            case Fate.DEAD:
+                visit.close()
+            case Fate.STATUS:
+                await visit.send(whole(FAILED, 500))
+            case Fate.GONE_AT_HEAD:
+                await visit.send(SSE_HEAD)
+                await visit.left()
+            case _:
+                await visit.send(SSE_HEAD)
+                await self._send(visit, plan, 0, plan.at)
+                await self._part(visit, plan)
+
+    async def _part(self, visit: Visit, plan: Plan) -> None:
+        """What comes at the place of its fate."""
+        match plan.fate:
+            case Fate.EOF:
+                await visit.link.flush()
+                visit.close()
+            case Fate.RESET:
+                await visit.reset()
+            case Fate.GONE_MIDWAY | Fate.GONE_AFTER_END:
+                await visit.left()
+            case Fate.RUNNING:
+                await self.release.wait()
+                await self._send(visit, plan, plan.at, len(plan.case.body))
+                await visit.send(LAST_CHUNK)
+            case Fate.ERROR:
+                await visit.send(chunk(ERRORS[plan.case.recording.protocol]) + LAST_CHUNK)
+            case _:
+                await visit.send(LAST_CHUNK)
+
+    async def _send(self, visit: Visit, plan: Plan, start: int, stop: int) -> None:
+        at = 0
+        for frame in plan.case.recording.frames:
+            piece = frame.raw[max(0, start - at) : max(0, stop - at)]
+            at += len(frame.raw)
+            if piece:
+                await visit.send(chunk(piece))
+                await asyncio.sleep(plan.pace)
+
+    # -- the clients -------------------------------------------------------------------------------------------------------------------
+
+    async def ask(self, plan: Plan, port: int) -> None:
+        """One client, from its request to the end that it sees or makes."""
+        await asyncio.sleep(plan.delay)
+        loop = asyncio.get_running_loop()
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
+        except OSError:  # the gateway is gone already
+            plan.over_at = loop.time()
+            return
+        try:
+            writer.write(plan.question())
+            if plan.fate is Fate.GONE_WAITING:
+                await plan.arrived.wait()
+            else:
+                await self._listen(plan, reader)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            plan.over_at = loop.time()
+            leave(writer, abrupt=plan.abrupt and plan.fate in {*GONE, Fate.GONE_AFTER_END})
+
+    async def _listen(self, plan: Plan, reader: asyncio.StreamReader) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        plan.status = int(head[0].split()[1])
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:])}
+        plan.id = headers.get("x-penstock-id")
+        if plan.fate is Fate.GONE_AT_HEAD:
+            return
+        if "content-length" in headers:
+            plan.body += await reader.readexactly(int(headers["content-length"]))
+            plan.clean = True
+            return
+        leaves_at = plan.at if plan.fate in (Fate.GONE_MIDWAY, Fate.GONE_AFTER_END) else None
+        while leaves_at is None or len(plan.body) < leaves_at:
+            size = int(await reader.readuntil(b"\r\n"), 16)
+            piece = (await reader.readexactly(size + 2))[:-2]
+            if not size:
+                plan.clean = True
+                return
+            plan.body += piece
+
+
+@asynccontextmanager
+async def storming(plans: list[Plan]) -> AsyncGenerator[tuple[Storm, int]]:
+    """A storm whose provider listens, and the port."""
+    storm = Storm(plans)
+    port = await storm.server.start()
+    watch = asyncio.create_task(storm.watch(), name="lag")
+    try:
+        yield storm, port
+    finally:
+        watch.cancel()
+        storm.server.close()
+
+
+def leave(writer: asyncio.StreamWriter, *, abrupt: bool) -> None:
+    """Close a client's connection: FIN, or RST where `abrupt`."""
+    sock = writer.get_extra_info("socket")
+    if abrupt and sock is not None:
+        # Linger of zero seconds: close() answers with RST and not with FIN (socket(7)).
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+# -- what must be so afterwards ----------------------------------------------------------------------------------------------------------
+
+
+def check_answer(plan: Plan) -> None:
+    """What a client saw, of a stream that was played to its end."""
+    body, case = bytes(plan.body), plan.case
+    about = (plan.model, case.name, plan.fate, plan.at, plan.status, body[-300:])
+    if plan.fate in (Fate.COMPLETE, Fate.RUNNING):
+        assert plan.status == 200, about
+        assert plan.clean, about
+        assert body == case.body, about
+    elif plan.fate is Fate.ERROR:
+        assert plan.clean, about
+        assert body == case.body[: plan.at] + ERRORS[case.recording.protocol], about
+    elif plan.fate is Fate.STATUS:
+        assert (plan.status, body, plan.clean) == (500, FAILED, True), about
+    elif plan.fate is Fate.DEAD:
+        assert plan.status == 502, about
+        assert b"error" in body, about
+    elif plan.fate in (Fate.EOF, Fate.RESET, Fate.CLEAN):
+        kept = boundary_before(case, plan.at)
+        assert plan.status == 200, about
+        assert plan.clean, about
+        assert body[:kept] == case.body[:kept], about
+        assert is_told(case, body[kept:]), about
+    elif plan.fate in (Fate.GONE_MIDWAY, Fate.GONE_AFTER_END):
+        assert body == case.body[: plan.at], about
+
+
+def is_told(case: Case, words: bytes) -> bool:
+    """Are these an error in the protocol's shape, and nothing else?"""
+    match case.recording.protocol:
+        case ProtocolId.OPENAI_CHAT:
+            return words.startswith(b"data: {") and b'"error"' in words and b"[DONE]" not in words
+        case ProtocolId.OPENAI_RESPONSES:
+            return b"response.failed" in words and b"response.completed" not in words
+        case ProtocolId.ANTHROPIC_MESSAGES:
+            return words.startswith(b"event: error") and b"message_stop" not in words
+        case _:
+            return words.startswith(b"data: {") and b'"error"' in words and b"finishReason" not in words
+
+
+def check_row(row: Row, plan: Plan, outcome: str) -> None:
+    """One row against its plan. `outcome`: as the plan says, or what a kill made of it."""
+    about = (plan.model, plan.case.name, plan.fate, plan.at, row)
+    assert row["outcome"] == outcome, about
+    assert plan.id is None or row["id"] == plan.id, about
+    assert row["client_protocol"] == plan.case.recording.protocol, about
+    assert row["late_settles"] == 0, about
+    assert row["settled_at"] >= row["started_at"], about
+    figures = {word: row[column] for word, column in COLUMNS.items() if row[column] is not None}
+    if outcome == "COMPLETE":
+        assert figures == (plan.case.expected["usage"] or {}), about
+        assert (row["bytes_out"], row["status"], row["usage_source"]) == (len(plan.case.body), 200, "reported" if figures else "none"), about
+    elif outcome == "CRASHED":
+        assert (figures, row["usage_source"]) == ({}, "none"), about
+    else:
+        assert figures == stated_until(plan), about
+        assert row["usage_source"] != "none" if figures else row["usage_source"] == "none", about
+
+
+def stated_until(plan: Plan) -> dict[str, int]:
+    """The figures that the frames before its fate state."""
+    if plan.fate in (Fate.DEAD, Fate.STATUS, Fate.GONE_WAITING, Fate.GONE_AT_HEAD):
+        return {}
+    recording, at = plan.case.recording, 0
+    observer = REGISTRY[recording.protocol].observer(recording.operation)
+    for frame in recording.frames:
+        at += len(frame.raw)
+        if at > plan.at:
+            break
+        if frame.data:
+            observer.observe(frame.name, frame.data, 0.0)
+    return {word: value for word, value in msgspec.structs.asdict(observer.usage).items() if value is not None}
+
+
+def check_killed(plan: Plan, outcome: str | None, killed_at: float, lag: float) -> None:
+    """What the ledger must say of a stream whose gateway was killed. `outcome`: `None` where it has no row. `lag`: of our own clock."""
+    about = (plan.model, plan.fate, outcome, plan.arrived_at, plan.settled_by, killed_at)
+    ended_at, arrived_at = plan.settled_by, plan.arrived_at
+    kept_until = killed_at - KEPT_S - lag
+    if ended_at is not None and ended_at < kept_until:
+        assert outcome == plan.outcome, about
+    elif ended_at is not None and ended_at < killed_at:
+        assert outcome in (plan.outcome, "CRASHED", None), about
+    elif arrived_at is not None and arrived_at < kept_until:
+        # Its end and the kill may have crossed on the way to the client.
+        assert outcome == "CRASHED" or (outcome == plan.outcome and plan.fate is not Fate.RUNNING), about
+        assert not plan.clean or outcome == plan.outcome, about
+    else:
+        assert outcome in ("CRASHED", plan.outcome, None), about
+
+
+def by_plan(rows: list[Row]) -> dict[str, Row]:
+    """Rows by requested model: each plan has one, and there are no others."""
+    found = {str(row["requested_model"]): row for row in rows}
+    assert len(found) == len(rows), "an exchange has two rows"
+    return found
