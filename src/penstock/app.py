@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic
 
+import sqlalchemy as sa
+
 from penstock import __version__
 from penstock.admin import AdminListener, Deps, load_token, make_app
 from penstock.config.settings import AUTO_TOKEN, Config
@@ -20,6 +22,8 @@ from penstock.exchange.gateway import Demo, Gateway, Settings
 from penstock.exchange.intake import Front
 from penstock.exchange.models import Catalog
 from penstock.ledger import query
+from penstock.ledger.entry import Entry
+from penstock.ledger.errors import LedgerFull
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.writer import Ledger
 from penstock.pipeline.compose import Limits
@@ -52,26 +56,39 @@ class App:
     """One gateway. `start`, then `run` until a signal; `stop` ends it in good order."""
 
     def __init__(self, config: Config) -> None:
-        """Raises `LedgerError` and `TokenError`, each with a sentence for the operator."""
+        """Opens nothing but the tokens' files. Raises `TokenError`, with a sentence for the operator."""
         self.config = config
         self.instance = secrets.token_hex(6)
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._token = load_token(config.data_dir, "token") if config.token == AUTO_TOKEN else config.token
         self.log = Log(sys.stderr)
         self._ledger_settings = LedgerSettings(config.data_dir, config.ledger_url, config.retention_days, config.ledger_queue)
-        self.ledger = Ledger.start(self._ledger_settings, self.instance)
+        self._ledger: Ledger | None = None
+        self._reader: sa.Engine | None = None
         self.client = Client(UpstreamSettings(connect=config.connect_timeout, ca_file=str(config.ca_file) if config.ca_file else None))
         self._stopping = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
-        self._reader = query.connect(self._ledger_settings)
         providers = {p.name: build(replace(p, ask_usage=False) if config.transparent else p) for p in config.providers}
         aliases = [r.model.text for r in config.routes if not set("*?[") & set(r.model.text)]
         self.catalog = Catalog(self.client, list(providers.values()), aliases, monotonic)
         self.gateway = self._gateway(providers)
+        front = Front(self.gateway)
         server = ServerSettings(
-            config.listen.host, config.listen.port, str(config.socket) if config.socket else None, draining=lambda: self.gateway.draining)
-        self.listener = Listener(Front(self.gateway), server)
-        self.admin = AdminListener(make_app(self._admin_deps()), config.admin.host, config.admin.port)
+            config.listen.host,
+            config.listen.port,
+            str(config.socket) if config.socket else None,
+            draining=lambda: self.gateway.draining,
+            refusal=front.refuse,
+        )
+        self.listener = Listener(front, server)
+        self.admin = AdminListener(config.admin.host, config.admin.port)
+        self._admin_token = load_token(config.data_dir)
+
+    @property
+    def ledger(self) -> Ledger:
+        """Open from `start` on."""
+        assert self._ledger is not None
+        return self._ledger
 
     def _gateway(self, providers: Mapping[str, Provider]) -> Gateway:
         config = self.config
@@ -93,7 +110,7 @@ class App:
             router=Router(config.routes, list(providers.values()), demo),
             client=self.client,
             ask_demo=ask_demo,
-            ledger=self.ledger,
+            ledger=_Unopened(),
             catalog=self.catalog,
             held=Budget(limits.held_total),
             peeked=Budget(limits.peeked_total),
@@ -101,16 +118,16 @@ class App:
             on_settled=self.log.note,
         )
 
-    def _admin_deps(self) -> Deps:
+    def _admin_deps(self, ledger: Ledger, reader: sa.Engine) -> Deps:
         return Deps(
             version=__version__,
             instance=self.instance,
-            token=load_token(self.config.data_dir),
-            exchanges=partial(query.exchanges, self._reader),
-            exchange=partial(query.exchange, self._reader),
-            usage=partial(query.usage, self._reader),
+            token=self._admin_token,
+            exchanges=partial(query.exchanges, reader),
+            exchange=partial(query.exchange, reader),
+            usage=partial(query.usage, reader),
             draining=lambda: self.gateway.draining,
-            ledger_failing=lambda: self.ledger.failing,
+            ledger_failing=lambda: ledger.failing,
             listen_host=self.config.admin.host,
             hosts=self.config.hosts,
         )
@@ -121,13 +138,24 @@ class App:
         self._tasks.create_task(_guarded(work), name=name)
 
     async def start(self) -> Started:
-        """Listen. Raises `OSError` where an address cannot be had."""
-        handler = Handler(self.log)
-        logging.getLogger().addHandler(handler)
+        """Listen, then open the ledger: a start that finds its address taken leaves no trace there.
+
+        Raises `OSError` where an address cannot be had, and `LedgerError`.
+        """
+        logging.getLogger().addHandler(Handler(self.log))
         self.log.start()
-        await self.listener.start()
-        admin_port = await self.admin.start()
-        return Started(self.listener.port, admin_port, tuple(self.ledger.notes))
+        try:
+            await self.admin.bind()
+            await self.listener.start()
+            # No await from here on until it is open: whoever has connected by now is heard after that.
+            ledger = self._ledger = self.gateway.ledger = Ledger.start(self._ledger_settings, self.instance)
+            reader = self._reader = query.connect(self._ledger_settings)
+            admin_port = await self.admin.start(make_app(self._admin_deps(ledger, reader)))
+        except BaseException:
+            self.listener.close()
+            await self.admin.stop()
+            raise
+        return Started(self.listener.port, admin_port, tuple(ledger.notes))
 
     async def run(self) -> None:
         """Serve until `stop` is called; then drain."""
@@ -157,11 +185,25 @@ class App:
         await self.admin.stop()
 
     def close(self) -> int:
-        """Flush and close what outlives the loop; returns how many rows could not be written (they are in the spill file)."""
-        self._reader.dispose()
-        left = self.ledger.close()
+        """Flush and close what outlives the loop; returns how many rows could be saved nowhere: neither the database nor the spill file took them."""
+        if self._reader is not None:
+            self._reader.dispose()
+        left = self._ledger.close() if self._ledger is not None else 0
         self.log.close()
         return left
+
+
+class _Unopened:
+    """The ledger before it is open: nothing may begin."""
+
+    def open(self, entry: Entry) -> None:
+        raise LedgerFull("the ledger is not open yet")
+
+    def find_response(self, response_id: str) -> str | None:
+        return None
+
+    async def provider_of(self, response_id: str) -> str | None:
+        return None
 
 
 async def _guarded(work: Awaitable[None]) -> None:
@@ -175,10 +217,10 @@ async def _guarded(work: Awaitable[None]) -> None:
 async def _serve(config: Config, on_ready: Callable[[Started], None]) -> int:
     app = App(config)
     try:
-        started = await app.start()
         loop = asyncio.get_running_loop()
         for sig in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sig, app.stop)
+        started = await app.start()
         on_ready(started)
         gc.collect()
         gc.freeze()

@@ -128,6 +128,8 @@ class FakeAsk:
     uploaded: bytes = b""
     upload_ended: bool = False
     began: bool = False
+    left: int | None = None
+    """Bytes that the framing still promises; `None` where it promises none."""
 
     # As the exchange holds it.
 
@@ -162,7 +164,9 @@ class FakeAsk:
     def answer(self, status: int = 200, headers: Headers | None = None) -> FakeAsk:
         assert not self.began
         self.began = True
-        self.run(self.to.answer_began, ResponseHead(status, SSE if headers is None else headers), 0.0)
+        head = ResponseHead(status, SSE if headers is None else headers)
+        self.left = head.content_length
+        self.run(self.to.answer_began, head, 0.0)
         return self
 
     def answer_json(self, body: Any, status: int = 200) -> None:
@@ -176,12 +180,19 @@ class FakeAsk:
     def body(self, *pieces: bytes) -> FakeAsk:
         assert self.began
         for piece in pieces:
-            if self.receiver is not None:
+            if self.left is not None:
+                piece = piece[: self.left]
+                self.left -= len(piece)
+            if self.receiver is not None and piece:
                 self.run(self.receiver.answer_body, piece, 0.0)
         return self
 
     def end(self) -> None:
+        """The end of the connection; it is a good one where the framing lets it be."""
         assert self.began
+        if self.left:
+            self.lose(LossKind.EOF, "the provider closed the connection inside its answer")
+            return
         receiver, self.receiver = self.to, None
         self.run(receiver.answer_ended, 0.0)
 
@@ -378,6 +389,13 @@ class Asker:
         if self.reply.over is None:
             self.reply.gone = True
             self.house.run(self.handler.client_gone)
+        return self
+
+    def stumble(self, status: int = 400, why: str = "a chunk of the body has no size") -> Asker:
+        """The listener refuses the rest of the request's body by itself."""
+        if self.reply.over is None:
+            self.reply.gone = True
+            self.house.run(self.handler.client_bad, status, why)
         return self
 
     @property

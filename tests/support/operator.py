@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 PENSTOCK = str(Path(sys.executable).with_name("penstock"))
-ASK = json.dumps({"model": "demo", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}).encode()
+ASK = json.dumps({"model": "demo", "messages": [{"role": "user", "content": "Hello"}]}).encode()
+STREAM = json.dumps({"model": "demo", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Serving:
         return ask(self.port, method, path, body, headers)
 
     def chat(self, headers: Mapping[str, str] | None = None) -> Answer:
-        """A stream from the demo model."""
+        """An answer of the demo model, whole and at once."""
         return self.ask("POST", "/v1/chat/completions", ASK, headers)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:

@@ -111,6 +111,9 @@ class Talk:
     def client_gone(self) -> None:
         self._did("gone")
 
+    def client_bad(self, status: int, why: str) -> None:
+        self._did("gone")
+
     def client_paused(self) -> None:
         self._did("paused")
 

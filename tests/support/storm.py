@@ -1,6 +1,6 @@
-"""Many streams at once, each with a fate of its own: a provider and clients that act it out, and what the ledger must say of it.
+"""Many streams at once, each with a fate of its own: a provider and clients that act it out,.
 
-Every stream is a `Plan`. Its client asks with the header `x-plan` (which the gateway passes on), so the provider knows which one it plays,
+What clients and the ledger must say of it afterwards: `tests.support.verdicts`. Every stream is a `Plan`. Its client asks with the header `x-plan` (which the gateway passes on), so the provider knows which one it plays,
 and with a model name of its own, so its row is known even where the client never learnt the exchange's id. All fates are sure: a client that
 leaves does so while its provider waits for that, never in a race with the end of the stream.
 """
@@ -17,14 +17,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-import msgspec
-
 from penstock.lab.scripted import LAST_CHUNK, SSE_HEAD, ScriptedServer, Visit, chunk, whole
-from penstock.protocols import REGISTRY
 from penstock.vocabulary.ids import ProtocolId
-from tests.support.corpus import COLUMNS, Case, distinct
+from tests.support.corpus import Case, distinct
 from tests.support.http import request
-from tests.support.process import Row
 
 
 class Fate(StrEnum):
@@ -66,8 +62,6 @@ ERRORS: dict[ProtocolId, bytes] = {
 """How each protocol tells an error in band."""
 FAILED = b'{"type":"error","error":{"type":"api_error","message":"out of luck"}}'
 LONGEST_S = 20.0
-KEPT_S = 0.1
-"""What was settled longer than this before `kill -9` is in the ledger."""
 
 
 @dataclass(eq=False)
@@ -174,16 +168,6 @@ def sure_end(case: Case) -> int:
     return last
 
 
-def boundary_before(case: Case, at: int) -> int:
-    """How much of the body leaves when `at` bytes of it have come: whole frames."""
-    end = 0
-    for frame in case.recording.frames:
-        if end + len(frame.raw) > at:
-            break
-        end += len(frame.raw)
-    return end
-
-
 class Storm:
     """The provider, and all clients."""
 
@@ -198,9 +182,9 @@ class Storm:
     def __getitem__(self, fate: Fate) -> list[Plan]:
         return [plan for plan in self.plans.values() if plan.fate is fate]
 
-    async def over(self, plans: list[Plan]) -> None:
+    async def over(self, plans: list[Plan], seconds: float = LONGEST_S) -> None:
         """Wait until the clients of these have seen their end, and the provider has seen them leave."""
-        async with asyncio.timeout(LONGEST_S):
+        async with asyncio.timeout(seconds):
             while not all(plan.settled_by is not None for plan in plans):  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 
@@ -348,103 +332,3 @@ def leave(writer: asyncio.StreamWriter, *, abrupt: bool) -> None:
         # Linger of zero seconds: close() answers with RST and not with FIN (socket(7)).
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
-
-
-# -- what must be so afterwards ----------------------------------------------------------------------------------------------------------
-
-
-def check_answer(plan: Plan) -> None:
-    """What a client saw, of a stream that was played to its end."""
-    body, case = bytes(plan.body), plan.case
-    about = (plan.model, case.name, plan.fate, plan.at, plan.status, body[-300:])
-    if plan.fate in (Fate.COMPLETE, Fate.RUNNING):
-        assert plan.status == 200, about
-        assert plan.clean, about
-        assert body == case.body, about
-    elif plan.fate is Fate.ERROR:
-        assert plan.clean, about
-        assert body == case.body[: plan.at] + ERRORS[case.recording.protocol], about
-    elif plan.fate is Fate.STATUS:
-        assert (plan.status, body, plan.clean) == (500, FAILED, True), about
-    elif plan.fate is Fate.DEAD:
-        assert plan.status == 502, about
-        assert b"error" in body, about
-    elif plan.fate in (Fate.EOF, Fate.RESET, Fate.CLEAN):
-        kept = boundary_before(case, plan.at)
-        assert plan.status == 200, about
-        assert plan.clean, about
-        assert body[:kept] == case.body[:kept], about
-        assert is_told(case, body[kept:]), about
-    elif plan.fate in (Fate.GONE_MIDWAY, Fate.GONE_AFTER_END):
-        assert body == case.body[: plan.at], about
-
-
-def is_told(case: Case, words: bytes) -> bool:
-    """Are these an error in the protocol's shape, and nothing else?"""
-    match case.recording.protocol:
-        case ProtocolId.OPENAI_CHAT:
-            return words.startswith(b"data: {") and b'"error"' in words and b"[DONE]" not in words
-        case ProtocolId.OPENAI_RESPONSES:
-            return b"response.failed" in words and b"response.completed" not in words
-        case ProtocolId.ANTHROPIC_MESSAGES:
-            return words.startswith(b"event: error") and b"message_stop" not in words
-        case _:
-            return words.startswith(b"data: {") and b'"error"' in words and b"finishReason" not in words
-
-
-def check_row(row: Row, plan: Plan, outcome: str) -> None:
-    """One row against its plan. `outcome`: as the plan says, or what a kill made of it."""
-    about = (plan.model, plan.case.name, plan.fate, plan.at, row)
-    assert row["outcome"] == outcome, about
-    assert plan.id is None or row["id"] == plan.id, about
-    assert row["client_protocol"] == plan.case.recording.protocol, about
-    assert row["late_settles"] == 0, about
-    assert row["settled_at"] >= row["started_at"], about
-    figures = {word: row[column] for word, column in COLUMNS.items() if row[column] is not None}
-    if outcome == "COMPLETE":
-        assert figures == (plan.case.expected["usage"] or {}), about
-        assert (row["bytes_out"], row["status"], row["usage_source"]) == (len(plan.case.body), 200, "reported" if figures else "none"), about
-    elif outcome == "CRASHED":
-        assert (figures, row["usage_source"]) == ({}, "none"), about
-    else:
-        assert figures == stated_until(plan), about
-        assert row["usage_source"] != "none" if figures else row["usage_source"] == "none", about
-
-
-def stated_until(plan: Plan) -> dict[str, int]:
-    """The figures that the frames before its fate state."""
-    if plan.fate in (Fate.DEAD, Fate.STATUS, Fate.GONE_WAITING, Fate.GONE_AT_HEAD):
-        return {}
-    recording, at = plan.case.recording, 0
-    observer = REGISTRY[recording.protocol].observer(recording.operation)
-    for frame in recording.frames:
-        at += len(frame.raw)
-        if at > plan.at:
-            break
-        if frame.data:
-            observer.observe(frame.name, frame.data, 0.0)
-    return {word: value for word, value in msgspec.structs.asdict(observer.usage).items() if value is not None}
-
-
-def check_killed(plan: Plan, outcome: str | None, killed_at: float, lag: float) -> None:
-    """What the ledger must say of a stream whose gateway was killed. `outcome`: `None` where it has no row. `lag`: of our own clock."""
-    about = (plan.model, plan.fate, outcome, plan.arrived_at, plan.settled_by, killed_at)
-    ended_at, arrived_at = plan.settled_by, plan.arrived_at
-    kept_until = killed_at - KEPT_S - lag
-    if ended_at is not None and ended_at < kept_until:
-        assert outcome == plan.outcome, about
-    elif ended_at is not None and ended_at < killed_at:
-        assert outcome in (plan.outcome, "CRASHED", None), about
-    elif arrived_at is not None and arrived_at < kept_until:
-        # Its end and the kill may have crossed on the way to the client.
-        assert outcome == "CRASHED" or (outcome == plan.outcome and plan.fate is not Fate.RUNNING), about
-        assert not plan.clean or outcome == plan.outcome, about
-    else:
-        assert outcome in ("CRASHED", plan.outcome, None), about
-
-
-def by_plan(rows: list[Row]) -> dict[str, Row]:
-    """Rows by requested model: each plan has one, and there are no others."""
-    found = {str(row["requested_model"]): row for row in rows}
-    assert len(found) == len(rows), "an exchange has two rows"
-    return found

@@ -64,6 +64,10 @@ class Handler(Protocol):
 
     def client_gone(self) -> None: ...
 
+    def client_bad(self, status: int, why: str) -> None:
+        """The request's body broke its own framing. The listener has refused it with `status`; nothing can be replied any more."""
+        ...
+
     def client_paused(self) -> None:
         """The client reads more slowly than it is written to."""
         ...

@@ -34,7 +34,7 @@ class Exchange:
     """From routed request to settled row. Implements `upstream.contract.Receiver`; `intake` takes the request in before that."""
 
     __slots__ = (
-        "_ask", "_judged", "_judged_size", "_linger", "_opened", "_reply", "again", "chunked", "endpoint", "entry", "gateway",
+        "_ask", "_judged", "_judged_size", "_linger", "_opened", "_paused", "_reply", "again", "chunked", "endpoint", "entry", "gateway",
         "head", "id", "machine", "outcome", "peek", "pipeline", "provider", "query", "request", "sent", "spec", "started",
         "take_usage", "taken", "uploading",
     )
@@ -67,6 +67,7 @@ class Exchange:
         self._judged_size = 0
         self._linger: asyncio.TimerHandle | None = None
         self._opened = False
+        self._paused = False
         self.uploading = False
         self.chunked = request.chunked
         gateway.live.add(self)
@@ -155,11 +156,22 @@ class Exchange:
             self.outcome = _GONE
         self._do(self.machine.handle(Input.CLIENT_GONE), monotonic())
 
+    def client_bad(self, status: int, why: str) -> None:
+        """The client's request broke off in a way that is its own fault; the listener has told it."""
+        self._reply = None
+        self._judged = None
+        if self.outcome is None:
+            self.outcome = Outcome(Ending.REFUSED, why, EndedBy.GATEWAY)
+            self.entry.status = status
+        self._do(self.machine.handle(Input.CLIENT_GONE), monotonic())
+
     def client_paused(self) -> None:
+        self._paused = True
         if self._ask is not None:
             self._ask.pause()
 
     def client_resumed(self) -> None:
+        self._paused = False
         if self._ask is not None:
             self._ask.resume()
 
@@ -245,7 +257,9 @@ class Exchange:
         if self.uploading:
             self.sent = None  # what was sent as it came cannot be sent again
         # Nothing comes back before `ask` has returned.
-        self._ask = self.gateway.client.ask(provider.origin, sent, self, head_only=sent[0] == b"HEAD", uploading=self.uploading, fresh=fresh)
+        self._ask = ask = self.gateway.client.ask(provider.origin, sent, self, head_only=sent[0] == b"HEAD", uploading=self.uploading, fresh=fresh)
+        if self._paused:
+            ask.pause()
 
     def _array_asked(self) -> bool:
         asked = self.spec.array_asked

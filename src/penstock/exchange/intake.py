@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable
-from time import monotonic
+from contextlib import suppress
+from time import monotonic, time
 
 from penstock.admission import check, host_allowed
 from penstock.exchange import faults
@@ -17,16 +18,24 @@ from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.drive import Exchange
 from penstock.exchange.gateway import Demo, Gateway
 from penstock.exchange.machine import Phase
+from penstock.exchange.settle import close_entry
+from penstock.ledger.entry import Entry
+from penstock.ledger.errors import LedgerFull
 from penstock.protocols.contract import BadRequest
 from penstock.routing import Allowed, Choice, Endpoint, Hints, Mismatch, Refusal, resolve
 from penstock.vocabulary.errors import Fault, FaultKind
-from penstock.vocabulary.ids import Operation
+from penstock.vocabulary.ids import Operation, ProtocolId
+from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 
 log = logging.getLogger(__name__)
 _SMALL = 64 * 1024
 """Bytes of a body that a refusal waits for."""
 _LISTS = frozenset({"/v1/models", "/models", "/v1beta/models", "/v1alpha/models"})
 NO_HINTS = Hints()
+FORM_FAULTS = {
+    405: FaultKind.METHOD_NOT_ALLOWED, 413: FaultKind.TOO_LARGE, 429: FaultKind.RATE_LIMITED, 431: FaultKind.HEADERS_TOO_LARGE,
+}
+"""Kinds by the statuses with which listeners refuse."""
 _PROVIDER_HEADER = b"x-penstock-provider"
 
 str_of = str.__str__
@@ -36,14 +45,13 @@ str_of = str.__str__
 class Intake:
     """Implements `contract.Handler`."""
 
-    __slots__ = ("_gateway", "_headers", "_late", "_parts", "_size", "_taken", "exchange")
+    __slots__ = ("_body", "_gateway", "_headers", "_late", "_taken", "exchange")
 
     def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
         self._gateway = gateway
         self.exchange = Exchange(gateway, request, reply)
         self._headers: Headers = request.headers
-        self._parts: list[bytes] | None = None  # of a body that is read whole
-        self._size = 0
+        self._body: bytes | bytearray | None = None  # what came of a body that is read whole
         self._taken = 0  # of the shared budget
         self._late: tuple[Fault, str, Headers] | None = None  # a refusal that waits for the body
 
@@ -93,7 +101,7 @@ class Intake:
             if request.content_length is not None and request.content_length > limit:
                 self._refuse(faults.too_large(limit), "the request body is over the limit")
                 return
-            self._parts = []
+            self._body = b""
         elif request.chunked or request.content_length:
             exchange.uploading = True
             self._route(endpoint, None)
@@ -106,12 +114,11 @@ class Intake:
             exchange.entry.bytes_in = (exchange.entry.bytes_in or 0) + len(data)
             exchange.upload(data)
             return
-        parts = self._parts
-        if parts is None or exchange.machine.phase is not Phase.OPENED:
+        body = self._body
+        if body is None or exchange.machine.phase is not Phase.OPENED:
             return
-        self._size += len(data)
         limit = self._gateway.settings.body_bytes
-        if self._size > limit:
+        if len(body) + len(data) > limit:
             self._drop()
             exchange.refuse(faults.too_large(limit), "the request body is over the limit")
         elif not self._gateway.peeked.take(len(data)):
@@ -119,7 +126,12 @@ class Intake:
             exchange.refuse(faults.BODIES_FULL, "as many request bodies are held as may be", [(b"retry-after", b"1")])
         else:
             self._taken += len(data)
-            parts.append(data)
+            if not body:
+                self._body = data
+            elif isinstance(body, bytes):
+                self._body = bytearray(body) + data
+            else:
+                body += data
 
     def client_end(self) -> None:
         exchange = self.exchange
@@ -133,13 +145,11 @@ class Intake:
             return
         if exchange.machine.phase is not Phase.OPENED or exchange.endpoint is None:
             return
-        parts, self._parts = self._parts, None
-        body = None
-        if parts is not None:
-            body = parts[0] if len(parts) == 1 else b"".join(parts)
+        body, self._body = self._body, None
+        if body is not None:
             exchange.entry.bytes_in = len(body)
         try:
-            self._route(exchange.endpoint, body)
+            self._route(exchange.endpoint, bytes(body) if isinstance(body, bytearray) else body)
         except Exception as error:  # as in `begin`
             self._fail(error)
 
@@ -148,6 +158,12 @@ class Intake:
         if self.exchange.machine.phase is Phase.OPENED:
             self.exchange.open_row()
         self.exchange.client_gone()
+
+    def client_bad(self, status: int, why: str) -> None:
+        self._drop()
+        if self.exchange.machine.phase is Phase.OPENED:
+            self.exchange.open_row()
+        self.exchange.client_bad(status, why)
 
     def client_paused(self) -> None:
         self.exchange.client_paused()
@@ -258,14 +274,14 @@ class Intake:
     def _refuse(self, fault: Fault, cause: str, headers: Headers | None = None) -> None:
         request = self.exchange.request
         assert request is not None
-        if not request.chunked and (request.content_length or 0) <= _SMALL:
+        if not request.chunked and (request.content_length or 0) <= _SMALL and request.header(b"expect") is None:
             self._late = (fault, cause, headers or [])
         else:
             self.exchange.refuse(fault, cause, headers)
 
     def _drop(self) -> None:
         """Give the body's share of the budget back."""
-        self._parts = None
+        self._body = None
         if self._taken:
             self._gateway.peeked.give(self._taken)
             self._taken = 0
@@ -277,6 +293,7 @@ class HealthCheck:
     def client_body(self, data: bytes) -> None: ...
     def client_end(self) -> None: ...
     def client_gone(self) -> None: ...
+    def client_bad(self, status: int, why: str) -> None: ...
     def client_paused(self) -> None: ...
     def client_resumed(self) -> None: ...
 
@@ -300,3 +317,19 @@ class Front:
         intake = Intake(self._gateway, request, reply)
         intake.begin()
         return intake
+
+    def refuse(self, path: str, status: int, why: str) -> tuple[Headers, bytes]:
+        """Headers and body of the answer to a request whose form the listener refuses: in the shape of the path's protocol, with an id
+        and a row of its own. `path`: as far as it is known; may be empty."""
+        gateway = self._gateway
+        nearest = resolve("POST", path if path.startswith("/") else "/", False, gateway.faces)
+        protocol = ProtocolId.OPENAI_CHAT if isinstance(nearest, Allowed) else nearest.protocol
+        entry = Entry(gateway.next_id(), time())
+        entry.instance, entry.path, entry.status, entry.client_protocol = gateway.instance, path, status, str_of(protocol)
+        with suppress(LedgerFull):  # it was asked for nothing, and nothing is lost but this row
+            gateway.ledger.open(entry)
+        close_entry(entry, Outcome(Ending.REFUSED, why, EndedBy.GATEWAY), 0.0, 0.0)
+        if gateway.on_settled is not None:
+            gateway.on_settled(entry)
+        body = gateway.specs[protocol].error_body(Fault(FORM_FAULTS.get(status, FaultKind.BAD_REQUEST), status, why), entry.id)
+        return [(b"content-type", b"application/json"), (b"x-penstock-id", entry.id.encode())], body

@@ -33,8 +33,8 @@ _SIZES = [b"%x\r\n" % size for size in range(2048)]
 class Connection(Reader, asyncio.Protocol):
     """Implements `exchange.contract.Reply` for the request whose turn it is."""
 
-    __slots__ = ("_chunked", "_connections", "_current", "_farewell", "_front", "_held", "_left", "_paused", "_queue", "_queued", "_replying",
-                 "_send", "_transport")
+    __slots__ = ("_chunked", "_connections", "_current", "_farewell", "_front", "_held", "_left", "_opening", "_paused", "_queue", "_queued",
+                 "_replying", "_send", "_transport")
 
     def __init__(self, front: Front, connections: set[Connection], settings: Settings, *, local: bool = True) -> None:
         """`local`: all that come this way are of this machine; else each is looked at."""
@@ -48,6 +48,7 @@ class Connection(Reader, asyncio.Protocol):
         self._queue: deque[Incoming] | None = None
         self._queued = 0  # bytes of bodies that wait
         self._replying = False  # the head of the current answer was sent
+        self._opening: bytes | None = None  # the head, until the first bytes of the body: both in one write, which is one system call
         self._chunked = False
         self._left: int | None = 0  # bytes of the body that may still be written; `None`: until the connection closes
         self._paused = False  # the client does not read
@@ -173,7 +174,7 @@ class Connection(Reader, asyncio.Protocol):
             handler, current.handler = current.handler, None
             self._current = None
             if handler is not None:
-                handler.client_gone()
+                handler.client_bad(bad.status, bad.why)
             if self._replying:
                 self._break_off()
             else:
@@ -222,6 +223,7 @@ class Connection(Reader, asyncio.Protocol):
 
     def _break_off(self) -> None:
         """Close so that the framing shows that the answer is not whole; what was written leaves first, where the framing allows it."""
+        self._open()
         bare = self._replying and self._left is None and not self._chunked
         if bare and self._transport is not None:
             Farewell(self._transport, self._settings.linger).reset()
@@ -257,11 +259,31 @@ class Connection(Reader, asyncio.Protocol):
         elif current.one_zero:
             lines.append(b"connection: keep-alive")
         lines.append(b"\r\n")
-        send(b"\r\n".join(lines))
+        self._opening = b"\r\n".join(lines)
+        if length is None:
+            # The body of a stream may be long in coming.
+            asyncio.get_running_loop().call_soon(self._open)
+
+    def _open(self) -> None:
+        opening, self._opening = self._opening, None
+        if opening is not None and self._send is not None:
+            self._send(opening)
 
     def write(self, data: bytes) -> None:
         send = self._send
         if send is None:
+            return
+        opening = self._opening
+        if opening is not None:
+            self._opening = None
+            if self._chunked:
+                send(b"%b%x\r\n%b\r\n" % (opening, len(data), data) if data else opening)
+                return
+            left = self._left
+            if left is not None:
+                data = data[:left]
+                self._left = left - len(data)
+            send(opening + data)
             return
         if self._chunked:
             size = len(data)
@@ -279,6 +301,8 @@ class Connection(Reader, asyncio.Protocol):
         if current is None or send is None:
             return
         self._current = current.handler = None
+        if self._opening is not None:
+            self._open()
         if self._chunked:
             self._chunked = False
             send(b"0\r\n\r\n")

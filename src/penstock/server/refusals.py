@@ -5,25 +5,24 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from penstock.exchange.contract import Headers
+from penstock.exchange.intake import FORM_FAULTS
 from penstock.protocols import REGISTRY
 from penstock.routing import Allowed, resolve
 from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.ids import ProtocolId
 
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
-_KINDS = {
-    405: FaultKind.METHOD_NOT_ALLOWED,
-    413: FaultKind.TOO_LARGE,
-    429: FaultKind.RATE_LIMITED,
-    431: FaultKind.HEADERS_TOO_LARGE,
-}
 
 
 def shape(path: str, status: int, why: str) -> tuple[Headers, bytes]:
-    """Headers and body of a refusal, as the clients that ask for `path` read errors. `path`: as far as it is known; may be empty."""
+    """Headers and body of a refusal, as the clients that ask for `path` read errors. `path`: as far as it is known; may be empty.
+
+    For a listener by itself: in the gateway `Front.refuse` says the same with an id, and keeps a row.
+    """
     endpoint = resolve("POST", path if path.startswith("/") else "/", False, {})
     protocol = ProtocolId.OPENAI_CHAT if isinstance(endpoint, Allowed) else endpoint.protocol
-    return [(b"content-type", b"application/json")], REGISTRY[protocol].error_body(Fault(_KINDS.get(status, FaultKind.BAD_REQUEST), status, why), "")
+    fault = Fault(FORM_FAULTS.get(status, FaultKind.BAD_REQUEST), status, why)
+    return [(b"content-type", b"application/json")], REGISTRY[protocol].error_body(fault, "")
 
 
 def write_refusal(status: int, headers: Headers, body: bytes, *, head_only: bool) -> bytes:
