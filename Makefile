@@ -13,11 +13,12 @@ READY := $(VENV)/.ready
 # Real sockets with real timers: these have the machine to themselves.
 ALONE := $(wildcard tests/edge)
 
-.PHONY: help setup serve test check bench clean
+.PHONY: help setup serve test soak check bench clean
 
 help:
 	@echo 'make serve   run the gateway on 127.0.0.1:4270'
 	@echo 'make test    run the tests (PostgreSQL and nginx are started for them where they can be had)'
+	@echo 'make soak    the long tests: thousands of streams, gateways that are killed over and over (some minutes)'
 	@echo 'make check   ruff, pyright, the import contracts'
 	@echo 'make bench   what a relayed chunk costs, beside nginx (two processors and some minutes)'
 	@echo 'make clean   remove what these commands made'
@@ -44,6 +45,9 @@ ifneq ($(ALONE),)
 	scripts/services.sh $(BIN)/python -m pytest $(ALONE)
 endif
 endif
+
+soak: $(READY)
+	PENSTOCK_SOAK=$(or $(ROUNDS),1) $(BIN)/python -m pytest tests/soak $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

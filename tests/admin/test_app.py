@@ -63,8 +63,8 @@ class Book:
 
 @asynccontextmanager
 async def serving(deps: Deps) -> AsyncGenerator[httpx.AsyncClient]:
-    listener = AdminListener(make_app(deps), "127.0.0.1", 0)
-    port = await listener.start()
+    listener = AdminListener("127.0.0.1", 0)
+    port = await listener.start(make_app(deps))
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10) as client:
             yield client

@@ -39,16 +39,16 @@ async def get(port: int, host: str = "127.0.0.1") -> str:
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_it_listens_on_a_free_port_and_is_gone_after_stop(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     async def test() -> None:
-        listener = AdminListener(hello, "127.0.0.1", 0)
-        port = await listener.start()
+        listener = AdminListener("127.0.0.1", 0)
+        port = await listener.start(hello)
         assert port == listener.port > 0
         assert await get(port) == "hello"
         await listener.stop()
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
         await listener.stop()
-        again = AdminListener(hello, "127.0.0.1", port)
-        assert await again.start() == port
+        again = AdminListener("127.0.0.1", port)
+        assert await again.start(hello) == port
         await again.stop()
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -58,8 +58,8 @@ def test_it_listens_on_a_free_port_and_is_gone_after_stop(loop: Callable[[], asy
 def test_signals_stay_the_gateways() -> None:
     async def test() -> None:
         before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-        listener = AdminListener(hello, "127.0.0.1", 0)
-        await listener.start()
+        listener = AdminListener("127.0.0.1", 0)
+        await listener.start(hello)
         assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
         await listener.stop()
 
@@ -75,7 +75,7 @@ def test_a_port_in_use_is_an_os_error_that_names_it(listening: bool) -> None:
                 taken.listen()
             port = taken.getsockname()[1]
             with pytest.raises(OSError) as told:
-                await AdminListener(hello, "127.0.0.1", port).start()
+                await AdminListener("127.0.0.1", port).bind()
             assert told.value.errno == errno.EADDRINUSE
             assert told.value.filename == f"127.0.0.1:{port}"
         assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -87,7 +87,7 @@ def test_a_port_in_use_is_an_os_error_that_names_it(listening: bool) -> None:
 def test_an_address_that_is_not_ours_is_an_os_error_too(host: str) -> None:
     async def test() -> None:
         with pytest.raises(OSError) as told:
-            await AdminListener(hello, host, 0).start()
+            await AdminListener(host, 0).bind()
         assert told.value.filename == f"{host}:0"
 
     run(test)
@@ -98,8 +98,8 @@ def test_localhost_is_every_address_of_it() -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        listener = AdminListener(hello, "localhost", port)
-        assert await listener.start() == port
+        listener = AdminListener("localhost", port)
+        assert await listener.start(hello) == port
         assert await get(port) == "hello"
         await listener.stop()
 
@@ -115,8 +115,8 @@ def test_stop_lets_a_running_answer_end() -> None:
             await go.wait()
             await hello(scope, receive, send)
 
-        listener = AdminListener(slow, "127.0.0.1", 0)
-        answer = asyncio.create_task(get(await listener.start()))
+        listener = AdminListener("127.0.0.1", 0)
+        answer = asyncio.create_task(get(await listener.start(slow)))
         await begun.wait()
         stopping = asyncio.create_task(listener.stop())
         await asyncio.sleep(0.15)

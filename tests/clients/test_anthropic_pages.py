@@ -11,12 +11,16 @@ from tests.support.gateway import run
 from tests.support.sdk import Mode, Sdk, anthropic_sdk, each_mode, page, pages, recorded, site
 
 BATCH = {
-    "id": "msgbatch_1", "type": "message_batch", "processing_status": "in_progress", "created_at": "2026-01-01T00:00:00Z", "expires_at": "2026-01-02T00:00:00Z",
+    "id": "msgbatch_1", "type": "message_batch", "processing_status": "in_progress", "created_at": "2026-01-01T00:00:00Z",
+    "expires_at": "2026-01-02T00:00:00Z",
     "request_counts": {"processing": 1, "succeeded": 0, "errored": 0, "canceled": 0, "expired": 0},
     "ended_at": None, "archived_at": None, "cancel_initiated_at": None, "results_url": None,
 }  # fmt: skip
 MODEL = {"type": "model", "id": "claude-x", "display_name": "Claude X", "created_at": "2026-01-01T00:00:00Z", "lifecycle": "active"}
-FILE = {"id": "file_1", "type": "file", "filename": "a.txt", "mime_type": "text/plain", "size_bytes": 3, "created_at": "2026-01-01T00:00:00Z", "downloadable": True}
+FILE = {
+    "id": "file_1", "type": "file", "filename": "a.txt", "mime_type": "text/plain", "size_bytes": 3, "created_at": "2026-01-01T00:00:00Z",
+    "downloadable": True,
+}  # fmt: skip
 TABLE = {
     "POST /v1/messages/count_tokens": page({"input_tokens": 42}),
     "POST /v1/messages/batches": page(BATCH),
@@ -67,7 +71,11 @@ def test_same_answers_one_row_each(tmp_path: Path, mode: Mode) -> None:
                 assert relayed.header("anthropic-beta") == straight.header("anthropic-beta"), name
                 row = await here.last_row()
                 assert (row["outcome"], row["operation"], row["provider"], row["client_protocol"]) == (
-                    "COMPLETE", operation, "anthropic", "anthropic_messages"), (name, row["cause"])
+                    "COMPLETE",
+                    operation,
+                    "anthropic",
+                    "anthropic_messages",
+                ), (name, row["cause"])
                 # Counting is no spending: nothing here may ever be summed.
                 assert operation == "count_tokens" or row["usage_source"] == "none", name
 

@@ -67,4 +67,3 @@ def test_every_recording_is_the_same_through_the_gateway(tmp_path: Path, protoco
                 check_row(row, some[number // 2], operation, streamed=number % 2 == 0)
 
     run(main())
-

@@ -46,8 +46,16 @@ WHOLE: dict[str, tuple[Maker, Callable[[Any], Any], Callable[[Any], tuple[Any, .
 STREAMS: dict[str, tuple[Maker, Callable[[Any], Any], Callable[[Any], str | None]]] = {
     "chat": (openai_sdk, lambda c: c.chat.completions.create(**CHAT, stream=True), lambda e: e.choices[0].delta.content),
     "completions": (openai_sdk, lambda c: c.completions.create(model="demo", prompt="hi", stream=True), lambda e: e.choices[0].text),
-    "responses": (openai_sdk, lambda c: c.responses.create(**RESPONSES, stream=True), lambda e: e.delta if e.type == "response.output_text.delta" else None),
-    "messages": (anthropic_sdk, lambda c: c.messages.create(**MESSAGES, stream=True), lambda e: e.delta.text if e.type == "content_block_delta" else None),
+    "responses": (
+        openai_sdk,
+        lambda c: c.responses.create(**RESPONSES, stream=True),
+        lambda e: e.delta if e.type == "response.output_text.delta" else None,
+    ),
+    "messages": (
+        anthropic_sdk,
+        lambda c: c.messages.create(**MESSAGES, stream=True),
+        lambda e: e.delta.text if e.type == "content_block_delta" else None,
+    ),
     "generate": (gemini_sdk, lambda c: c.models.generate_content_stream(**GEMINI), lambda e: e.text),
 }
 
@@ -90,14 +98,17 @@ def test_demo_in_every_protocol(tmp_path: Path, mode: Mode) -> None:
     async def main() -> None:
         async with site(tmp_path, recorded()) as here:
             texts = await asyncio.gather(
-                *(whole(here, kind) for kind in WHOLE), *(stream(here, kind) for kind in STREAMS), *(helper(here, kind) for kind in HELPERS))
+                *(whole(here, kind) for kind in WHOLE), *(stream(here, kind) for kind in STREAMS), *(helper(here, kind) for kind in HELPERS)
+            )
             assert len(set(texts)) == 1
             assert texts[0].startswith(TEXT)
             rows = await here.running.rows()
             assert len(rows) == len(texts)
             assert not here.upstream.log
             assert {row["provider"] for row in rows} == {"demo"}
-            assert {(row["outcome"], row["requested_model"], row["model"], row["usage_source"]) for row in rows} == {("COMPLETE", "demo", "demo", "reported")}
+            assert {(row["outcome"], row["requested_model"], row["model"], row["usage_source"]) for row in rows} == {
+                ("COMPLETE", "demo", "demo", "reported")
+            }
             assert {(row["input_tokens"], row["output_tokens"]) for row in rows} == {(8, len(texts[0].split()))}
             assert {row["operation"] for row in rows} == set(WHOLE)
             told = [row["response_id"] for row in rows]

@@ -61,12 +61,18 @@ def google_words(status: int) -> dict[str, Any]:
 
 WAYS = {
     "chat": Way(openai_sdk, "/v1/chat/completions", lambda c: c.chat.completions.create(**CHAT), OPENAI, openai_words, "x-request-id"),
-    "chat stream": Way(openai_sdk, "/v1/chat/completions", lambda c: c.chat.completions.create(**CHAT, stream=True), OPENAI, openai_words, "x-request-id"),
+    "chat stream": Way(
+        openai_sdk, "/v1/chat/completions", lambda c: c.chat.completions.create(**CHAT, stream=True), OPENAI, openai_words, "x-request-id"
+    ),
     "responses": Way(openai_sdk, "/v1/responses", lambda c: c.responses.create(model="m", input="x"), OPENAI, openai_words, "x-request-id"),
     "embeddings": Way(openai_sdk, "/v1/embeddings", lambda c: c.embeddings.create(model="m", input="x"), OPENAI, openai_words, "x-request-id"),
     "messages": Way(anthropic_sdk, "/v1/messages", lambda c: c.messages.create(**MESSAGES), ANTHROPIC, anthropic_words, "request-id"),
-    "messages stream": Way(anthropic_sdk, "/v1/messages", lambda c: c.messages.create(**MESSAGES, stream=True), ANTHROPIC, anthropic_words, "request-id"),
-    "generate": Way(gemini_sdk, "/v1/models/m:generateContent", lambda c: c.models.generate_content(model="m", contents="x"), GOOGLE, google_words, None),
+    "messages stream": Way(
+        anthropic_sdk, "/v1/messages", lambda c: c.messages.create(**MESSAGES, stream=True), ANTHROPIC, anthropic_words, "request-id"
+    ),
+    "generate": Way(
+        gemini_sdk, "/v1/models/m:generateContent", lambda c: c.models.generate_content(model="m", contents="x"), GOOGLE, google_words, None
+    ),
 }
 
 
@@ -84,41 +90,51 @@ def status_of(error: Any) -> int:
 
 
 def words_of(error: Any) -> Any:
-    return error.details if isinstance(error, google.APIError) else error.body
+    """The error's body, as the client read it."""
+    return error.details if hasattr(error, "details") and not hasattr(error, "body") else error.body
 
 
 @each_mode
-@pytest.mark.parametrize("kind", list(WAYS))
-def test_the_providers_own_errors(tmp_path: Path, kind: str, mode: Mode) -> None:
-    way = WAYS[kind]
-
+def test_the_providers_own_errors(tmp_path: Path, mode: Mode) -> None:
     async def main() -> None:
         table: dict[str, Any] = {}
-        async with site(tmp_path, pages(table)) as here, way.make(here.upstream_url, mode) as direct, way.make(here.url, mode) as relayed:
-            for status in (400, 401, 404, 422, 429, 500):
-                before = len(here.upstream.log)
-                table[f"POST {way.path}"] = page(way.body(status), status, "retry-after: 7")
-                wanted, found = await failing(direct, way.call), await failing(relayed, way.call)
-                assert len(here.upstream.log) == before + 2  # nothing was asked twice
-                assert type(found) is type(wanted) is way.classes[status]
-                assert (status_of(found), words_of(found), found.message, str(found)) == (status, words_of(wanted), wanted.message, str(wanted))
-                assert f"no: {status}" in str(found)
-                if way.quoted is not None:
-                    assert found.request_id == "req_of_provider"
-                    assert found.response.headers["retry-after"] == "7"
-                assert found.response.headers["x-penstock-id"].startswith("px-")
-                row = await here.last_row()
-                assert (row["outcome"], row["status"], row["upstream_status"], row["usage_source"]) == ("UPSTREAM_ERROR", status, status, "none")
-                assert row["error_message"] == f"no: {status}"
-                assert row["upstream_request_id"] == "req_of_provider"
-                assert row["id"] == found.response.headers["x-penstock-id"]
+        async with site(tmp_path, pages(table)) as here:
+            for way in WAYS.values():
+                async with way.make(here.upstream_url, mode) as direct, way.make(here.url, mode) as relayed:
+                    for status in (400, 401, 404, 422, 429, 500):
+                        before = len(here.upstream.log)
+                        table[f"POST {way.path}"] = page(way.body(status), status, "retry-after: 7")
+                        wanted, found = await failing(direct, way.call), await failing(relayed, way.call)
+                        assert len(here.upstream.log) == before + 2  # nothing was asked twice
+                        assert type(found) is type(wanted) is way.classes[status]
+                        assert (status_of(found), words_of(found), found.message, str(found)) == (
+                            status,
+                            words_of(wanted),
+                            wanted.message,
+                            str(wanted),
+                        )
+                        assert f"no: {status}" in str(found)
+                        if way.quoted is not None:
+                            assert found.request_id == "req_of_provider"
+                            assert found.response.headers["retry-after"] == "7"
+                        assert found.response.headers["x-penstock-id"].startswith("px-")
+                        row = await here.last_row()
+                        assert (row["outcome"], row["status"], row["upstream_status"], row["usage_source"]) == (
+                            "UPSTREAM_ERROR",
+                            status,
+                            status,
+                            "none",
+                        )
+                        assert row["error_message"] == f"no: {status}"
+                        assert row["upstream_request_id"] == "req_of_provider"
+                        assert row["id"] == found.response.headers["x-penstock-id"]
 
     run(main())
 
 
 def check_ours(error: Any, way: Way, status: int, words: str) -> None:
     """An error of ours: right class, our sentence, our id in the header and in the body."""
-    assert type(error) is way.classes[status], error
+    assert error.__class__ is way.classes[status], error
     assert status_of(error) == status
     assert words in error.message, error.message
     own = error.response.headers["x-penstock-id"]
@@ -130,19 +146,18 @@ OURS = ["chat", "responses", "messages", "generate"]
 
 
 @each_mode
-@pytest.mark.parametrize("kind", OURS)
-def test_an_unreachable_provider(tmp_path: Path, kind: str, mode: Mode) -> None:
-    way = WAYS[kind]
-
+def test_an_unreachable_provider(tmp_path: Path, mode: Mode) -> None:
     async def main() -> None:
         with socket.socket() as closed:
             closed.bind(("127.0.0.1", 0))  # bound and not listening: whoever dials it is refused
-            async with site(tmp_path, recorded(), lambda _: providers_at(closed.getsockname()[1])) as here, way.make(here.url, mode) as sdk:
-                error = await failing(sdk, way.call)
-                check_ours(error, way, 502, "Could not reach provider")
-                row = await here.last_row()
-                assert (row["outcome"], row["status"], row["upstream_status"]) == ("UPSTREAM_LOST", 502, None)
-                assert row["id"] == error.response.headers["x-penstock-id"]
+            async with site(tmp_path, recorded(), lambda _: providers_at(closed.getsockname()[1])) as here:
+                for way in (WAYS[kind] for kind in OURS):
+                    async with way.make(here.url, mode) as sdk:
+                        error = await failing(sdk, way.call)
+                        check_ours(error, way, 502, "Could not reach provider")
+                        row = await here.last_row()
+                        assert (row["outcome"], row["status"], row["upstream_status"]) == ("UPSTREAM_LOST", 502, None)
+                        assert row["id"] == error.response.headers["x-penstock-id"]
 
     run(main())
 
@@ -151,9 +166,15 @@ def test_an_unreachable_provider(tmp_path: Path, kind: str, mode: Mode) -> None:
 def test_a_model_that_another_protocol_serves(tmp_path: Path, mode: Mode) -> None:
     routes = {"routes": [{"model": "claude-*", "provider": "anthropic"}, {"model": "gpt-*", "provider": "openai"}]}
     asked: dict[str, tuple[Callable[[Any], Any], str]] = {
-        "chat": (lambda c: c.chat.completions.create(model="claude-x", messages=[]), "model 'claude-x' is served by provider 'anthropic' (anthropic_messages); this path speaks openai_chat. Use /v1/messages"),
+        "chat": (
+            lambda c: c.chat.completions.create(model="claude-x", messages=[]),
+            "model 'claude-x' is served by provider 'anthropic' (anthropic_messages); this path speaks openai_chat. Use /v1/messages",
+        ),
         "responses": (lambda c: c.responses.create(model="claude-x", input="x", stream=True), "this path speaks openai_responses. Use /v1/messages"),
-        "messages": (lambda c: c.messages.create(model="gpt-x", messages=[], max_tokens=9), "is served by provider 'openai' (openai_chat, openai_responses); this path speaks anthropic_messages"),
+        "messages": (
+            lambda c: c.messages.create(model="gpt-x", messages=[], max_tokens=9),
+            "is served by provider 'openai' (openai_chat, openai_responses); this path speaks anthropic_messages",
+        ),
         "generate": (lambda c: c.models.generate_content(model="gpt-x", contents="x"), "this path speaks gemini"),
     }
 
@@ -173,11 +194,18 @@ def test_paths_that_are_none_and_wrong_methods(tmp_path: Path, mode: Mode) -> No
     async def main() -> None:
         async with site(tmp_path, recorded()) as here:
             async with openai_sdk(here.url, mode) as sdk:
-                check_ours(await failing(sdk, lambda c: c.get("/nothing/here", cast_to=object)), WAYS["chat"], 404, "there is nothing at /v1/nothing/here")
+                check_ours(
+                    await failing(sdk, lambda c: c.get("/nothing/here", cast_to=object)), WAYS["chat"], 404, "there is nothing at /v1/nothing/here"
+                )
                 error = await failing(sdk, lambda c: c.get("/chat/completions", cast_to=object))
                 assert (type(error), error.status_code, error.response.headers["allow"]) == (openai.APIStatusError, 405, "OPTIONS, POST")
             async with anthropic_sdk(here.url, mode) as sdk:
-                check_ours(await failing(sdk, lambda c: c.get("/v1/nothing/here", cast_to=object)), WAYS["messages"], 404, "there is nothing at /v1/nothing/here")
+                check_ours(
+                    await failing(sdk, lambda c: c.get("/v1/nothing/here", cast_to=object)),
+                    WAYS["messages"],
+                    404,
+                    "there is nothing at /v1/nothing/here",
+                )
             async with gemini_sdk(here.url, mode, api_version="v9") as sdk:
                 check_ours(await failing(sdk, WAYS["generate"].call), WAYS["generate"], 404, "there is nothing at /v9/models/m:generateContent")
             assert not here.upstream.log
@@ -190,7 +218,11 @@ def test_paths_that_are_none_and_wrong_methods(tmp_path: Path, mode: Mode) -> No
 def test_bodies_that_are_no_json(tmp_path: Path, mode: Mode) -> None:
     async def main() -> None:
         async with site(tmp_path, recorded()) as here:
-            for make, kind, path in ((openai_sdk, "chat", "/chat/completions"), (openai_sdk, "responses", "/responses"), (anthropic_sdk, "messages", "/v1/messages")):
+            for make, kind, path in (
+                (openai_sdk, "chat", "/chat/completions"),
+                (openai_sdk, "responses", "/responses"),
+                (anthropic_sdk, "messages", "/v1/messages"),
+            ):
                 async with make(here.url, mode) as sdk:
 
                     def broken(client: Any, path: str = path) -> Any:

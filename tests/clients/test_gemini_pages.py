@@ -58,7 +58,9 @@ def test_same_answers_one_row_each(tmp_path: Path, names: list[str], version: st
                 straight, relayed = here.upstream.log[-2:]
                 assert (relayed.method, relayed.target, relayed.body) == (straight.method, straight.target, straight.body)
                 row = await here.last_row()
-                assert (row["outcome"], row["operation"], row["provider"], row["client_protocol"]) == ("COMPLETE", operation, "gemini", "gemini"), name
+                assert (row["outcome"], row["operation"], row["provider"], row["client_protocol"]) == ("COMPLETE", operation, "gemini", "gemini"), (
+                    name
+                )
 
     run(main())
 

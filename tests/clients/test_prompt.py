@@ -91,7 +91,16 @@ def test_events_that_come_in_pieces_are_given_whole(tmp_path: Path, mode: Mode) 
 
     async def main() -> None:
         first = frames[0].raw
-        paced = Lockstep(SSE_HEAD, [(first[:20], 0), (first[20:-1], 0), (first[-1:] + frames[1].raw[:9], 1), (frames[1].raw[9:], 2), (b"".join(f.raw for f in frames[2:]), 2)])
+        paced = Lockstep(
+            SSE_HEAD,
+            [
+                (first[:20], 0),
+                (first[20:-1], 0),
+                (first[-1:] + frames[1].raw[:9], 1),
+                (frames[1].raw[9:], 2),
+                (b"".join(f.raw for f in frames[2:]), 2),
+            ],
+        )
         async with site(tmp_path, pages({"POST /v1/chat/completions": paced})) as here, openai_sdk(here.url, mode) as sdk:
             assert len(await sdk.many(STREAMS["chat"][4], paced.seen)) == len(frames) - 1
             assert paced.waits == 2

@@ -17,6 +17,9 @@ OPEN = ProviderSettings(name="anthropic", kind="anthropic", base_url="https://h"
     ("http://127.0.0.1:4270", "0.0.0.0", True), ("http://0.0.0.0:4270", "127.0.0.1", True), ("http://127.0.0.1:4270", "::", True),
     ("http://gw.example:4270", "gw.example", True), ("http://127.0.0.1:4271", "127.0.0.1", True), ("http://127.0.0.1:4272", "127.0.0.1", False),
     ("http://127.0.0.2:4270", "127.0.0.1", False), ("http://gw.example:4270", "127.0.0.1", False), ("https://api.openai.com", "0.0.0.0", False),
+    ("http://127.1:4270", "127.0.0.1", True), ("http://2130706433:4270", "127.0.0.1", True), ("http://0x7f.1:4270", "0.0.0.0", True),
+    ("http://[::ffff:127.0.0.1]:4270", "127.0.0.1", True), ("http://127.0.0.1.:4270", "localhost", True), ("http://localhost.:4270", "::1", True),
+    ("http://[0:0::1]:4270", "::1", True), ("http://[::ffff:127.0.0.2]:4270", "127.0.0.1", False), ("http://[::1]:4270", "127.0.0.1", False),
     ("unix:/run/p.sock", "127.0.0.1", False), ("not a url", "127.0.0.1", False),
 ])
 def test_own_listener(url: str, listen: str, own: bool) -> None:

@@ -20,19 +20,25 @@ from tests.support.process import Process, Row, all_settled, rows_until, serving
 from tests.support.storm import leave
 
 AT_ONCE_S = 0.1
-MESSAGE = {
+MESSAGE: dict[str, Any] = {
     "type": "message_start",
     "message": {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-x", "content": [], "stop_reason": None,
                 "usage": {"input_tokens": 25, "cache_read_input_tokens": 7, "output_tokens": 1}},
 }  # fmt: skip
 TEXT = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}}
 STOPPED = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 12}}
-CHAT = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "gpt-x", "choices": [{"index": 0, "delta": {"content": "Hello"}, "finish_reason": None}]}
+CHAT = {
+    "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "gpt-x",
+    "choices": [{"index": 0, "delta": {"content": "Hello"}, "finish_reason": None}],
+}  # fmt: skip
 GEMINI = {
     "candidates": [{"content": {"parts": [{"text": "Hello"}], "role": "model"}, "index": 0}],
     "usageMetadata": {"promptTokenCount": 4, "totalTokenCount": 4}, "modelVersion": "gemini-x", "responseId": "r1",
 }  # fmt: skip
-RESPONSE = {"type": "response.created", "response": {"id": "resp_1", "object": "response", "model": "gpt-x", "status": "in_progress", "output": [], "usage": None}}
+RESPONSE: dict[str, Any] = {
+    "type": "response.created",
+    "response": {"id": "resp_1", "object": "response", "model": "gpt-x", "status": "in_progress", "output": [], "usage": None},
+}
 
 
 def frame(data: Any) -> bytes:
@@ -70,14 +76,17 @@ SCENES = {
     "inside the first frame": Scene("messages", [SSE_HEAD, chunk(frame(MESSAGE)[:50])], b"\r\n\r\n", NOTHING),
     "chat, midway": Scene("chat", [SSE_HEAD, chunk(frame(CHAT))], b"Hello", {**NOTHING, "model": "gpt-x", "events": 1}),
     "responses, midway": Scene("responses", [SSE_HEAD, chunk(frame(RESPONSE))], b"resp_1", {**NOTHING, "response_id": "resp_1"}),
-    "gemini, midway": Scene("gemini", [SSE_HEAD, chunk(frame(GEMINI))], b"Hello", {"usage_source": "partial", "input_tokens": 4, "output_tokens": None}),
+    "gemini, midway": Scene(
+        "gemini", [SSE_HEAD, chunk(frame(GEMINI))], b"Hello", {"usage_source": "partial", "input_tokens": 4, "output_tokens": None}),
     "messages, after its start": Scene("messages", [SSE_HEAD, chunk(frame(MESSAGE))], b"msg_1", {**KNOWN, "stop_reason": None}),
     "messages, inside a frame": Scene("messages", [SSE_HEAD, chunk(frame(MESSAGE) + frame(TEXT)[:20])], b"msg_1", KNOWN),
     "messages, before its last frame": Scene(
         "messages", [SSE_HEAD, chunk(frame(MESSAGE) + frame(TEXT) + frame(STOPPED))], b"end_turn",
         {**KNOWN, "output_tokens": 12, "usage_source": "reported", "stop_reason": "end_turn"}),
-    "inside a JSON body": Scene("body", [head(200, "content-type: application/json", f"content-length: {len(BODY)}"), BODY[:60]], b"chatcmpl-1", NOTHING),
-    "inside an error's body": Scene("body", [head(429, "content-type: application/json", "content-length: 99"), b'{"error":{"mess'], b'"mess', {"status": 429}),
+    "inside a JSON body": Scene(
+        "body", [head(200, "content-type: application/json", f"content-length: {len(BODY)}"), BODY[:60]], b"chatcmpl-1", NOTHING),
+    "inside an error's body": Scene(
+        "body", [head(429, "content-type: application/json", "content-length: 99"), b'{"error":{"mess'], b'"mess', {"status": 429}),
 }  # fmt: skip
 
 

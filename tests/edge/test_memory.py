@@ -18,7 +18,7 @@ from tests.support.http import request
 from tests.support.process import Process, Row, all_settled, rows_until, serving
 
 MIB = 1 << 20
-QUESTION = {"model": "m", "stream": True, "stream_options": {"include_usage": True}, "messages": []}
+QUESTION: dict[str, Any] = {"model": "m", "stream": True, "stream_options": {"include_usage": True}, "messages": []}
 USAGE = {"prompt_tokens": 11, "completion_tokens": 22, "total_tokens": 33}
 DONE = b"data: [DONE]\n\n"
 PIECE = 256 * 1024
@@ -26,7 +26,8 @@ PIECE = 256 * 1024
 
 
 def frame(content: str, finish: str | None = None, **more: Any) -> bytes:
-    told = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gpt-x", "choices": [{"index": 0, "delta": {"content": content}, "finish_reason": finish}]}
+    choice = {"index": 0, "delta": {"content": content}, "finish_reason": finish}
+    told = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gpt-x", "choices": [choice]}
     return f"data: {json.dumps({**told, **more})}\n\n".encode()
 
 
@@ -277,7 +278,7 @@ def test_whatever_was_held_is_given_back_however_it_ends(tmp_path: Path) -> None
         limits = {"limits": {"max_frame": "4MiB", "held_total": "5MiB"}}
         async with at_work(tmp_path, talk, limits) as gateway:
             expected: list[str] = []
-            for turn in range(len(ends)):  # noqa: B007 - `talk` reads it
+            for turn in range(len(ends)):
                 stream, end, outcome = ends[turn]
                 leave.clear()
                 await drain(gateway.port, leave=leave if end is stay else None, body=QUESTION if stream else {"model": "m", "messages": []})

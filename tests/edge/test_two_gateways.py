@@ -10,7 +10,8 @@ from pathlib import Path
 
 from tests.support.gateway import providers_at, run
 from tests.support.process import Row, open_models, rows_in, rows_until, serving
-from tests.support.storm import Fate, by_plan, check_answer, check_row, scatter, storming
+from tests.support.storm import Fate, scatter, storming
+from tests.support.verdicts import by_plan, check_answer, check_row
 
 HURRY = {"lease_s": 1.5, "renew_s": 0.3}
 

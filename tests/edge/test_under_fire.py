@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.gateway import providers_at, run
 from tests.support.process import all_settled, rows_in, rows_until, serving, spilled_in
-from tests.support.storm import GONE, Fate, Plan, Storm, by_plan, check_answer, check_killed, check_row, is_told, scatter, storming
+from tests.support.storm import GONE, Fate, Storm, scatter, storming
+from tests.support.verdicts import by_plan, check_answer, check_killed, check_row, is_told
 
 STREAMS = 200
 LASTING = 1.5
@@ -70,7 +71,6 @@ def test_kill_9_loses_no_more_than_the_last_100_ms(tmp_path: Path, seed: int) ->
                 lag = storm.lag
                 await gateway.kill()
                 await asyncio.gather(*clients)
-            print("LAG", lag)
             ended = [plan for plan in plans if plan.settled_by is not None and plan.settled_by < killed_at]
             assert 20 < len(ended) < STREAMS - 20, "the kill came too early or too late to show anything"
             async with serving(tmp_path, providers_at(port), hurry=HURRY) as successor:

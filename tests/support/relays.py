@@ -99,8 +99,7 @@ class Relay:
             kind = b"application/json" if self.array or not self.stream else b"text/event-stream"
         coding = self.coding if self.coding is not None else b"gzip" if self.gzip else b""
         answer = Answer(self.status, kind, coding, self.delimited, self.stream, self.array)
-        speak = in_array(spec, lambda: self.pipeline.events) if self.array else spec.error_frame
-        self.mode = compose(answer, self.observer, speak, self.limits, self.budget, self.now, take_usage=self.take_usage)
+        self.mode = compose(answer, self.observer, spec, self.limits, self.budget, self.now, take_usage=self.take_usage)
         self.pipeline: Pipeline = self.mode.pipeline
 
     @property

@@ -1,8 +1,8 @@
-"""Many streams at once, each with a fate of its own: a provider and clients that act it out,.
+"""Many streams at once, each with a fate of its own: a provider and clients that act it out.
 
-What clients and the ledger must say of it afterwards: `tests.support.verdicts`. Every stream is a `Plan`. Its client asks with the header `x-plan` (which the gateway passes on), so the provider knows which one it plays,
+Every stream is a `Plan`. Its client asks with the header `x-plan` (which the gateway passes on), so the provider knows which one it plays,
 and with a model name of its own, so its row is known even where the client never learnt the exchange's id. All fates are sure: a client that
-leaves does so while its provider waits for that, never in a race with the end of the stream.
+leaves does so while its provider waits for that, never in a race with the end of the stream. What must be so afterwards: `verdicts`.
 """
 
 from __future__ import annotations

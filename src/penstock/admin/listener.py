@@ -40,22 +40,32 @@ class _Server(uvicorn.Server):
 
 
 class AdminListener:
-    """`start` listens, `stop` ends what runs and closes. A failure of the admin plane later on is logged and leaves the data plane alone."""
+    """`bind` takes the address, `start` answers there, `stop` ends what runs and closes. A failure of the admin plane later on is logged and
+    leaves the data plane alone."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
-        self._app = app
+    def __init__(self, host: str, port: int) -> None:
         self._host = host
         self.port = port
-        """The port in use; after `start`, the real one where 0 was asked for."""
+        """The port in use; after `bind`, the real one where 0 was asked for."""
+        self._sockets: list[socket.socket] = []
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
 
-    async def start(self) -> int:
-        """Listen; returns the port. Raises `OSError`, with host and port as its `filename`, where the address cannot be had."""
-        sockets = await _bind(self._host, self.port)
+    async def bind(self) -> int:
+        """Take the address; returns the port. Who connects waits for `start`. Raises `OSError`, with host and port as its `filename`, where the
+        address cannot be had."""
+        if not self._sockets:
+            self._sockets = await _bind(self._host, self.port)
+            self.port = self._sockets[0].getsockname()[1]
+        return self.port
+
+    async def start(self, app: ASGIApp) -> int:
+        """Answer with `app`; returns the port. Raises `OSError` as `bind` does."""
+        await self.bind()
+        sockets = self._sockets
         server = self._server = _Server(uvicorn.Config(
-            self._app, loop="none", http="httptools", ws="none", lifespan="off", interface="asgi3", log_config=None, log_level="warning",
+            app, loop="none", http="httptools", ws="none", lifespan="off", interface="asgi3", log_config=None, log_level="warning",
             access_log=False, proxy_headers=False, server_header=False, backlog=BACKLOG, limit_concurrency=MOST, timeout_graceful_shutdown=STOP,
         ))  # fmt: skip
         task = self._task = asyncio.create_task(server.serve(sockets), name="penstock-admin")
@@ -65,12 +75,10 @@ class AdminListener:
         finally:
             up.cancel()
         if task.done():
-            for sock in sockets:
-                sock.close()
+            self._close()
             task.result()
             raise OSError(errno.EIO, "the admin plane ended as it began", _name(self._host, self.port))
         task.add_done_callback(self._ended)
-        self.port = sockets[0].getsockname()[1]
         return self.port
 
     async def stop(self) -> None:
@@ -79,6 +87,7 @@ class AdminListener:
         server, task = self._server, self._task
         self._server = self._task = None
         if server is None or task is None:
+            self._close()
             return
         server.should_exit = True
         # Twice its own limit: it is waited for, and not for ever.
@@ -87,6 +96,12 @@ class AdminListener:
             server.force_exit = True
             task.cancel()
             await asyncio.wait([task], timeout=1)
+        self._close()
+
+    def _close(self) -> None:
+        sockets, self._sockets = self._sockets, []
+        for sock in sockets:
+            sock.close()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -13,6 +13,7 @@ import typer
 
 from penstock.cli.ports import explain, find_holder, is_taken
 from penstock.cli.setup import ConfigOption, fail, load_config
+from penstock.cli.tables import open_console
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -62,16 +63,15 @@ def serve(
     settings = load_config(config, {"listen": listen, "admin": admin, "data_dir": data_dir, "token": token, "socket": socket})
 
     from penstock import app
+    from penstock.admin import TokenError
     from penstock.ledger.errors import LedgerError
 
     def show(started: app.Started) -> None:
-        from rich.console import Console
-
-        Console(highlight=False).print(banner(describe(settings, started.data_port, started.admin_port, started.notes)), crop=False)
+        open_console().print(banner(describe(settings, started.data_port, started.admin_port, started.notes)), crop=False)
 
     try:
         code = app.serve(settings, show)
-    except LedgerError as error:
+    except (LedgerError, TokenError) as error:
         fail(str(error))
     except OSError as error:
         fail(explain_failure(settings, error))

@@ -60,8 +60,10 @@ def parse(text: str, environ: Mapping[str, str], file: str, problems: Problems) 
         mark = error.problem_mark or error.context_mark
         problems.add(Place(file, mark.line + 1 if mark is not None else None, ""), _explain(error))
         return empty
-    except yaml.YAMLError:
-        problems.add(top, "the file holds a character that YAML does not allow")
+    except yaml.YAMLError as error:
+        at: object = getattr(error, "position", None)  # of a ReaderError, in characters
+        line = text.count("\n", 0, at) + 1 if isinstance(at, int) else None
+        problems.add(Place(file, line, ""), "holds a character that YAML does not allow; is this a text file?")
         return empty
     except RecursionError:
         problems.add(top, "the file is nested too deeply")

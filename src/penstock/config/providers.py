@@ -53,6 +53,8 @@ def read_providers(node: Node, place: Place, absolute: Callable[[Path], Path], p
             problems.add(here, f"/{key.text} is a path of the gateway's own, so no provider can have this name; choose another one")
         elif not _NAME.match(key.text):
             problems.add(here, "a provider's name is part of its path: letters, digits, '.', '_' and '-', at most 64")
+        elif mask_secrets(key.text) != key.text:
+            problems.add(here, "looks like a key, and a provider's name is shown everywhere; write the name here and the key into api_key")
         else:
             fields = section_of(below, here, problems, _EXAMPLE)
             settings = _read_provider(key.text, fields, here, absolute, problems) if fields is not None else None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
+from ipaddress import IPv6Address
 from pathlib import Path
+from socket import inet_aton, inet_ntoa
 
 from penstock.admission.hosts import is_loopback
 from penstock.config.settings import Address
@@ -58,9 +61,21 @@ def _is_at(origin: Origin, address: Address) -> bool:
 
 def _meet(one: str, other: str) -> bool:
     """Do two hosts name one listener? Names are not looked up; `localhost` is every loopback address, `0.0.0.0` every address."""
+    one, other = _plain(one), _plain(other)
     if one == other:
         return True
     if {one, other} & _EVERYBODY:
         return all(host in _EVERYBODY or is_loopback(host) for host in (one, other))
     named = [host for host in (one, other) if not host[:1].isdigit() and ":" not in host]
     return bool(named) and is_loopback(one) and is_loopback(other)
+
+
+def _plain(host: str) -> str:
+    """An address in its usual spelling: `127.1`, `0x7f000001` and `::ffff:127.0.0.1` are dialed as 127.0.0.1."""
+    host = host.rstrip(".")
+    with suppress(OSError, ValueError):
+        if ":" not in host:
+            return inet_ntoa(inet_aton(host))
+        address = IPv6Address(host)
+        return str(address.ipv4_mapped or address)
+    return host

@@ -17,7 +17,7 @@ from penstock.exchange.settle import close_entry, open_entry, read
 from penstock.ledger.errors import LedgerFull
 from penstock.pipeline.compose import Answer, compose
 from penstock.pipeline.contract import Pipeline, State
-from penstock.protocols.contract import Observer, Peek, ProtocolSpec
+from penstock.protocols.contract import Peek, ProtocolSpec
 from penstock.providers import Provider, response_headers, upstream_request_id
 from penstock.routing import Endpoint
 from penstock.upstream.contract import Ask, Loss, LossKind, ResponseHead
@@ -87,8 +87,7 @@ class Exchange:
     def answer_body(self, data: bytes, now: float) -> None:
         pipeline = self.pipeline
         if pipeline is None:
-            self._judge(data, now)
-            return
+            return self._judge(data, now)
         out = pipeline.feed(data, now)
         reply = self._reply
         if out and reply is not None:
@@ -252,8 +251,7 @@ class Exchange:
         if isinstance(provider, Demo):
             self._ask = self.gateway.ask_demo(self.spec, endpoint.operation, self.peek, not self._array_asked(), self)
             return
-        assert provider is not None
-        assert sent is not None
+        assert provider is not None and sent is not None  # noqa: PT018
         if self.uploading:
             self.sent = None  # what was sent as it came cannot be sent again
         # Nothing comes back before `ask` has returned.
@@ -269,14 +267,12 @@ class Exchange:
         """The head goes to the client; from here there is one answer."""
         self.machine.handle(Input.COMMIT)
         head, reply, endpoint = self.head, self._reply, self.endpoint
-        assert head is not None
-        assert endpoint is not None
+        assert head is not None and endpoint is not None  # noqa: PT018
         observer = self.spec.observer(endpoint.operation)
         array = self._array_asked()
         answer = Answer(head.status, head.content_type, head.content_encoding, head.delimited, self.peek.stream, array)
         gateway = self.gateway
-        speak = self._speak_array if array else self.spec.error_frame
-        mode = compose(answer, observer, speak, gateway.settings.limits, gateway.held, now, take_usage=self.take_usage)
+        mode = compose(answer, observer, self.spec, gateway.settings.limits, gateway.held, now, take_usage=self.take_usage)
         self.pipeline = mode.pipeline
         entry = self.entry
         entry.status = head.status
@@ -296,13 +292,6 @@ class Exchange:
         if self.taken:
             self.gateway.peeked.give(self.taken)
             self.taken = 0
-
-    def _speak_array(self, fault: Fault, request_id: str, observer: Observer) -> bytes:
-        element = self.spec.error_element
-        if element is None:
-            return self.spec.error_frame(fault, request_id, observer)
-        began = self.pipeline is not None and self.pipeline.events
-        return (b"," if began else b"[") + element(fault, request_id) + b"]"
 
     def _stopped(self, pipeline: Pipeline, now: float) -> None:
         if pipeline.state is State.ENDED:

@@ -8,7 +8,8 @@ from penstock.pipeline.body import BodyRelay, OpaqueRelay
 from penstock.pipeline.contract import Pipeline
 from penstock.pipeline.decoded import DecodedBody, DecodedStream
 from penstock.pipeline.stream import Speak, StreamRelay
-from penstock.protocols.contract import Observer
+from penstock.protocols.contract import Observer, ProtocolSpec
+from penstock.vocabulary.errors import Fault
 from penstock.wire.array import ArraySplitter
 from penstock.wire.budget import Budget
 from penstock.wire.sse import Scanner
@@ -48,7 +49,7 @@ class Mode:
     """The coding was taken off: `content-encoding` and `content-length` no longer hold."""
 
 
-def compose(answer: Answer, observer: Observer, speak: Speak, limits: Limits, budget: Budget, now: float, *, take_usage: bool) -> Mode:
+def compose(answer: Answer, observer: Observer, spec: ProtocolSpec, limits: Limits, budget: Budget, now: float, *, take_usage: bool) -> Mode:
     gzip = answer.coding in (b"gzip", b"x-gzip")
     kind = answer.content_type
     good = answer.status < 400
@@ -59,7 +60,17 @@ def compose(answer: Answer, observer: Observer, speak: Speak, limits: Limits, bu
     if sse or array:
         scanner = Scanner(limits.frame, budget) if sse else ArraySplitter(limits.frame, budget)
         stream = DecodedStream if gzip else StreamRelay
-        return Mode(stream(scanner, observer, speak, now, take_usage=take_usage), True, gzip)
+        return Mode(stream(scanner, observer, _speak_in_array(spec) if array else spec.error_frame, now, take_usage=take_usage), True, gzip)
     body = DecodedBody if gzip else BodyRelay
     json = b"json" in kind
     return Mode(body(observer, answer.status, limits.body, budget, now, json=json, delimited=answer.delimited), False, gzip)
+
+
+def _speak_in_array(spec: ProtocolSpec) -> Speak:
+    """An error as an element of the protocol's array form."""
+    element = spec.error_element
+
+    def speak(fault: Fault, request_id: str, observer: Observer) -> bytes:
+        return element(fault, request_id) if element is not None else spec.error_frame(fault, request_id, observer)
+
+    return speak

@@ -104,6 +104,8 @@ class StreamRelay(Pipeline):
         out = b""
         if fault is not None and self.may_speak():
             out = self._speak(fault, request_id, self.observer)
+            if self._array is not None:
+                out = (b"," if self.events else b"[") + out + b"]"
         elif self.state is not State.CUT and self._scanner.held:
             # Nothing is to be said (a terminal event was given out, or nothing is claimed): the rest goes as it came.
             out = self._scanner.tail()

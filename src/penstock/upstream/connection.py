@@ -1,232 +1,400 @@
 """One connection to a provider: HTTP/1.1 over llhttp in its strict mode, one request at a time, pushed from `data_received`.
 
-What llhttp does not do is done here: interim answers (1xx) are skipped; answers to HEAD have no body; an answer without
-Content-Length and without chunks ends with its connection; trailers are not headers; bytes behind an answer close the connection.
+What llhttp does not do is done here. Interim answers (1xx) are skipped, bodies and all. An answer to HEAD has no body, and its connection is
+not kept, because a server that sends one all the same would answer the next request with it. An answer without Content-Length and
+without chunks ends with its connection, and only a clean end is one: over TLS that is `close_notify` (RFC 9112, 9.8). Transfer codings
+that nobody asked for are refused, and so are versions that are not 1.x. Trailers are not headers. Bytes behind an answer close the connection.
+
+A connection serves one *asker* after the other. Calls of an asker whose turn is over do nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import select
 import ssl
-from collections.abc import Callable
 from time import monotonic
-from typing import cast
+from typing import Protocol, cast
 
 import httptools
 
 from penstock.upstream.contract import Headers, Loss, LossKind, Receiver, ResponseHead
+from penstock.upstream.dial import DIRECT, Via
 
 HEAD_LIMIT = 256 * 1024
-"""Bytes of header names and values that an answer may have."""
+"""Bytes of header names and values that an answer may have; also of anything else that comes and is no body (interim answers, trailers)."""
+_BIG = 64 * 1024  # bytes of a request from which on copying costs more than a second buffer
+
+
+class Keeper(Protocol):
+    """Whoever owns connections."""
+
+    def keep(self, connection: Connection) -> None:
+        """Its request is over and it can take another one."""
+        ...
+
+    def gone(self, connection: Connection) -> None: ...
+
+
+class _Garbage(Exception):
+    """Not an answer that can be taken. Raised inside llhttp's callbacks."""
 
 
 class Connection(asyncio.Protocol):
-    __slots__ = ("_body", "_closing", "_ended", "_fresh_head", "_head", "_head_size", "_headers", "_more", "_no_body", "_on_gone", "_on_idle",
-                 "_parser", "_receiver", "_reusable", "_sent_all", "_uploading", "absolute", "bytes_seen", "origin", "transport", "used")
+    __slots__ = ("_answering", "_asker", "_began", "_dry", "_ended", "_full", "_head", "_headers", "_held", "_keeper", "_news", "_no_body",
+                 "_parser", "_parts", "_paused", "_poll", "_receiver", "_reusable", "_sent_all", "_tls", "_transport", "_unwritten",
+                 "on_body", "origin", "used", "via")  # fmt: skip
 
-    def __init__(self, on_idle: Callable[[Connection], None], on_gone: Callable[[Connection], None]) -> None:
-        self._on_idle = on_idle
-        self._on_gone = on_gone
-        self.transport: asyncio.Transport | None = None
-        self.origin: object = None
-        self.absolute = b""
-        """Put before the request's target where a proxy wants absolute targets."""
+    def __init__(self, keeper: Keeper, origin: object) -> None:
+        self.origin = origin
+        self.via: Via = DIRECT
         self.used = 0
         """Requests sent on it so far."""
+        self._keeper = keeper
+        self._transport: asyncio.Transport | None = None
+        self._tls = False
+        self._poll: select.poll | None = None
+        self._asker: object = None
         self._receiver: Receiver | None = None
-        self._parser = httptools.HttpResponseParser(self)
+        # The answer. llhttp's callback for the body is the list's own `append`: no frame of ours per chunk.
+        self._parts: list[bytes] = []
+        self.on_body = self._parts.append
         self._headers: Headers = []
         self._head: ResponseHead | None = None
-        self._fresh_head = False
-        self._head_size = 0
-        self._body: bytes | None = None
-        self._more: list[bytes] | None = None
-        self._ended = False
+        self._news = False  # the next read may be something else than more of a body
+        self._answering = False  # a byte has come
+        self._began = False  # the head was told
+        self._ended = False  # the answer is whole
         self._no_body = False
-        self._sent_all = True
-        self._uploading = False
         self._reusable = False
-        self._closing = False
-        self.bytes_seen = False
+        self._dry = 0  # bytes read since something came of them
+        self._paused = False
+        # The request.
+        self._sent_all = True
+        self._full = False  # the transport takes no more
+        self._held = False  # and the receiver was told so
+        self._unwritten: list[bytes] | None = None
+        self._parser = httptools.HttpResponseParser(self)
 
     # -- asyncio ---------------------------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
+        self._tls = transport.get_extra_info("ssl_object") is not None
 
     def data_received(self, data: bytes) -> None:
         receiver = self._receiver
         if receiver is None:
-            # Nobody asked: a provider that talks out of turn, or says that it closes.
-            self.close()
+            self.close()  # a provider that talks out of turn
             return
-        now = monotonic()
-        self.bytes_seen = True
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._lose(LossKind.GARBAGE, "the provider switched protocols unasked", now)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._break(receiver, error)
             return
-        except httptools.HttpParserError as error:
-            self._deliver(receiver, now)
-            if self._receiver is receiver:
-                if self._ended:
-                    self._finish(receiver, now, reusable=False)
-                else:
-                    self._lose(LossKind.GARBAGE, f"the provider's answer is not valid HTTP ({_short(error)})", now)
+        if self._news:
+            self._tell(receiver, len(data))
             return
-        self._deliver(receiver, now)
-        if self._ended and self._receiver is receiver:
-            self._finish(receiver, now, reusable=self._reusable)
-
-    def _deliver(self, receiver: Receiver, now: float) -> None:
-        """Hand on what one read brought: head, then body. The receiver may cancel in between."""
-        if self._fresh_head:
-            self._fresh_head = False
-            receiver.answer_began(cast(ResponseHead, self._head), now)
-            if self._receiver is not receiver:
-                return
-        body = self._body
-        if body is not None:
-            self._body = None
-            if self._more is not None:
-                body = b"".join([body, *self._more])
-                self._more = None
-            receiver.answer_body(body, now)
+        parts = self._parts
+        if len(parts) == 1:
+            receiver.answer_body(parts.pop(), monotonic())
+        elif parts:
+            body = b"".join(parts)
+            parts.clear()
+            receiver.answer_body(body, monotonic())
+        else:
+            self._wait(len(data))
+            return
+        if self._dry:
+            self._dry = 0
 
     def eof_received(self) -> bool:
-        return False  # close; connection_lost tells
+        # Decided here and not in `connection_lost`, which waits for what is still to be written, and which does not tell a clean end of TLS
+        # from a cut one: for the cut one this is never called.
+        receiver, head = self._receiver, self._head
+        if receiver is None:
+            self.close()
+        elif head is not None and self._began and not head.delimited:
+            self._finish(receiver, monotonic(), reusable=False)
+        else:
+            self._lose(self._what(None), monotonic())
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        receiver = self._receiver
-        self._on_gone(self)
-        self.transport = None
-        if receiver is None:
-            return
-        now = monotonic()
-        head = self._head
-        if head is not None and not self._fresh_head and exc is None and not head.delimited and not self._no_body:
-            self._finish(receiver, now, reusable=False)
-        elif not self.bytes_seen and self.used > 1:
-            self._lose(LossKind.STALE, "a kept connection was closed by the provider", now)
-        elif isinstance(exc, ssl.SSLError):
-            self._lose(LossKind.TLS, f"TLS failed ({exc.reason or 'unknown reason'})", now)
-        elif exc is not None:
-            self._lose(LossKind.RESET, "the provider reset the connection" + ("" if head is None else " inside its answer"), now)
-        else:
-            self._lose(LossKind.EOF, "the provider closed the connection " + ("before its answer" if head is None else "inside its answer"), now)
+        self._transport = self._poll = None
+        self._keeper.gone(self)
+        if self._receiver is not None:
+            self._lose(self._what(exc), monotonic())
 
     def pause_writing(self) -> None:
-        if self._receiver is not None and not self._sent_all:
+        self._full = True
+        if not self._held and not self._sent_all and self._receiver is not None:
+            self._held = True
             self._receiver.upload_paused()
 
     def resume_writing(self) -> None:
-        if self._receiver is not None and not self._sent_all:
-            self._receiver.upload_resumed()
+        self._full = False
+        self._let_upload()
 
     # -- llhttp ----------------------------------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         if self._ended:
             # A second answer to one request. Whatever it is, it is not ours to read.
-            raise httptools.HttpParserError("bytes behind the answer")
-        self._headers = []
-        self._head_size = 0
+            raise _Garbage("bytes behind the answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head is None:
-            self._head_size += len(name) + len(value)
-            if self._head_size > HEAD_LIMIT:
-                raise httptools.HttpParserError("the head is too large")
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        status = self._parser.get_status_code()
+        parser = self._parser
+        status = parser.get_status_code()
         if status < 200:
+            if status < 100:
+                raise _Garbage("a status below 100")
+            self._headers = []
             return
-        self._reusable = self._parser.should_keep_alive()
-        self._head = ResponseHead(status, self._headers)
-        self._fresh_head = True
+        version = parser.get_http_version()
+        if version != "1.1" and version != "1.0":
+            raise _Garbage("not HTTP/1.1")
+        self._parts.clear()  # an interim answer's
+        head = ResponseHead(status, self._headers)
+        if head.transfer_coding and not head.chunked:
+            raise _Garbage("a transfer coding that was not asked for")
+        self._head = head
+        # HTTP/1.0 knows no chunks; where they come, the connection is not kept (RFC 9112, 6.1).
+        self._reusable = parser.should_keep_alive() and not self._no_body and not (head.chunked and version == "1.0")
         if self._no_body:
-            self._reusable = self._head.content_length in (None, 0) and not self._head.chunked
             self._ended = True
-
-    def on_body(self, body: bytes) -> None:
-        if self._no_body:
-            return
-        if self._body is None:
-            self._body = body
-        elif self._more is None:
-            self._more = [body]
-        else:
-            self._more.append(body)
 
     def on_message_complete(self) -> None:
         if self._head is not None:
-            self._ended = True
+            self._ended = self._news = True
 
-    # -- the one who asks ------------------------------------------------------------------------------------------------------------
+    # -- the answer ------------------------------------------------------------------------------------------------------------------
 
-    @property
-    def idle(self) -> bool:
-        return self._receiver is None and self.transport is not None and not self.transport.is_closing()
+    def _tell(self, receiver: Receiver, size: int) -> None:
+        """Hand on what a read of `size` bytes brought that was not only more body. The receiver may cancel in each call."""
+        self._answering = True
+        head = self._head
+        if head is None:
+            self._parts.clear()
+            self._wait(size)
+            return
+        now = monotonic()
+        if not self._began:
+            if self._dry + size > HEAD_LIMIT and sum(len(name) + len(value) for name, value in head.headers) > HEAD_LIMIT:
+                self._lose(_TOO_LARGE, now)
+                return
+            self._began = True
+            self._dry = 0
+            receiver.answer_began(head, now)
+        parts = self._parts
+        if parts:
+            if not self._no_body and self._receiver is receiver:
+                receiver.answer_body(parts[0] if len(parts) == 1 else b"".join(parts), now)
+            parts.clear()
+        if not self._ended:
+            self._news = False
+        elif self._receiver is receiver:
+            self._finish(receiver, now, reusable=self._reusable)
 
-    def send(self, receiver: Receiver, request: bytes, *, head_only: bool, uploading: bool) -> None:
-        """Send one request: its head, and its body unless `uploading`. `head_only`: the method was HEAD."""
-        if self.used:
-            self._parser = httptools.HttpResponseParser(self) if self._no_body else self._parser
-        self.used += 1
-        self._receiver = receiver
-        self._head = None
-        self._fresh_head = self._ended = self.bytes_seen = False
-        self._no_body = head_only
-        self._uploading = uploading
-        self._sent_all = not uploading
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.write(request)
+    def _wait(self, size: int) -> None:
+        """`size` bytes have come and nothing was whole."""
+        self._dry += size
+        if self._dry > HEAD_LIMIT:
+            self._lose(_TOO_LARGE, monotonic())
 
-    def upload(self, data: bytes) -> None:
-        transport = self.transport
-        if transport is not None and not transport.is_closing() and self._receiver is not None:
-            transport.write(data)
-
-    def upload_end(self) -> None:
-        self._sent_all = True
-
-    def pause(self) -> None:
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.pause_reading()
-
-    def resume(self) -> None:
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.resume_reading()
-
-    def cancel(self, receiver: Receiver) -> None:
-        """Close at once, where the request under way is still `receiver`'s; nothing is called any more."""
+    def _break(self, receiver: Receiver, error: Exception) -> None:
+        """What came is not HTTP. What was understood of it is handed on; bytes behind a whole answer are its connection's end only."""
+        why = error
+        if isinstance(error, httptools.HttpParserCallbackError):
+            if not isinstance(error.__context__, _Garbage):
+                raise error
+            why = error.__context__
+        self._reusable = False
+        if self._head is not None:
+            self._tell(receiver, 0)
         if self._receiver is receiver:
-            self._receiver = None
-            self.close()
+            what = "switched protocols unasked" if isinstance(error, httptools.HttpParserUpgrade) else f"sent what is not valid HTTP ({_short(why)})"
+            self._lose(Loss(LossKind.GARBAGE, f"the provider {what}"), monotonic())
 
-    def close(self) -> None:
-        if self.transport is not None:
-            self.transport.abort()
+    def _what(self, exc: Exception | None) -> Loss:
+        """What the end of the connection is to the answer under way."""
+        where = "before" if self._head is None else "inside"
+        if not self._answering and self.used > 1:
+            return Loss(LossKind.STALE, "a kept connection was closed by the provider")
+        if exc is None:
+            return Loss(LossKind.EOF, f"the provider closed the connection {where} its answer")
+        if isinstance(exc, ssl.SSLError):
+            return Loss(LossKind.TLS, f"TLS failed {where} the answer ({exc.reason or 'unknown reason'})")
+        if isinstance(exc, OSError):
+            return Loss(LossKind.RESET, f"the provider reset the connection {where} its answer")
+        return Loss(LossKind.RESET, f"the connection was given up {where} the answer ({type(exc).__name__})")
 
     def _finish(self, receiver: Receiver, now: float, *, reusable: bool) -> None:
-        self._receiver = None
-        if reusable and self._sent_all and self.transport is not None and not self.transport.is_closing():
-            self.transport.resume_reading()
-            self._on_idle(self)
+        transport = self._transport
+        reusable = reusable and self._sent_all and self._unwritten is None and transport is not None and not transport.is_closing()
+        self._release()
+        if reusable:
+            if self._paused:
+                self._read_on()
+            self._keeper.keep(self)
         else:
             self.close()
         receiver.answer_ended(now)
 
-    def _lose(self, kind: LossKind, cause: str, now: float) -> None:
+    def _lose(self, loss: Loss, now: float) -> None:
         receiver = self._receiver
-        self._receiver = None
+        self._release()
         self.close()
         if receiver is not None:
-            receiver.answer_lost(Loss(kind, cause), now)
+            receiver.answer_lost(loss, now)
+
+    def _release(self) -> None:
+        """This turn is over."""
+        self._let_upload()
+        self._receiver = self._asker = self._head = self._unwritten = None
+        self._headers = []
+        self._sent_all = True
+
+    # -- the one who asks ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def ready(self) -> bool:
+        """Nobody's turn, open, and nothing to read: bytes or an end that came unasked must not be taken for the next answer."""
+        transport = self._transport
+        return self._receiver is None and transport is not None and not transport.is_closing() and not self._readable()
+
+    def send(
+        self, asker: object, receiver: Receiver, request: tuple[bytes, bytes, bytes], *, head_only: bool, uploading: bool, held: bool = False
+    ) -> None:
+        """Send one request: method, target, and the rest from the first header line on, its body being the end of it unless `uploading`.
+
+        `head_only`: the method is HEAD. `held`: the receiver has been told to pause its upload; see `ease`. Where the connection is gone
+        already, the receiver is told so before this returns.
+        """
+        transport = self._transport
+        self.used += 1
+        self._asker = asker
+        self._receiver = receiver
+        self._news = True
+        self._answering = self._began = self._ended = False
+        self._no_body = head_only
+        self._dry = 0
+        self._sent_all = not uploading
+        self._held = held
+        if transport is None or transport.is_closing():
+            self._lose(self._what(None), monotonic())
+            return
+        method, target, rest = request
+        via = self.via
+        line = b"%b %b HTTP/1.1\r\n" % (method, target) if via is DIRECT else b"%b %b%b HTTP/1.1\r\n%b" % (method, via.absolute, target, via.lines)
+        # One system call either way.
+        if len(rest) < _BIG:
+            transport.write(line + rest)
+        else:
+            transport.writelines((line, rest))
+
+    def upload(self, asker: object, data: bytes) -> None:
+        transport = self._transport
+        if self._asker is not asker or transport is None or transport.is_closing():
+            return
+        if self._unwritten is not None:
+            self._unwritten.append(data)
+        elif not self._paused and self._readable():
+            # Read before writing: a provider that has answered early and closed resets what is written now, and a failed write takes the
+            # transport away with the answer unread. In two turns of the loop the sockets have been looked at.
+            self._unwritten = [data]
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._write_late, asker)
+        else:
+            transport.write(data)
+
+    def _write_late(self, asker: object) -> None:
+        late, transport = self._unwritten, self._transport
+        if self._asker is asker and late is not None:
+            self._unwritten = None
+            if transport is not None and not transport.is_closing():
+                transport.write(b"".join(late))
+
+    def upload_end(self, asker: object) -> None:
+        if self._asker is asker:
+            self._sent_all = True
+            self._let_upload()  # nothing more comes that would have to wait, and the client must be read on or its leaving goes unseen
+
+    def ease(self, asker: object) -> None:
+        """What had been held back was uploaded: the receiver may go on, as soon as the transport takes more."""
+        if self._asker is asker and not self._full:
+            self._let_upload()
+
+    def _let_upload(self) -> None:
+        if self._held:
+            self._held = False
+            if self._receiver is not None:
+                self._receiver.upload_resumed()
+
+    def pause(self, asker: object) -> None:
+        transport = self._transport
+        if self._asker is asker and not self._paused and transport is not None and not transport.is_closing():
+            self._paused = True
+            transport.pause_reading()
+            if self._tls:
+                # The socket too, and at once: else up to 256 KiB are read ahead, and an end of the connection that is read ahead takes
+                # what was not yet decrypted with it.
+                cast("_TlsTransport", transport).set_read_buffer_limits(0)
+
+    def resume(self, asker: object) -> None:
+        if self._asker is asker and self._paused:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        self._paused = False
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            if self._tls:
+                cast("_TlsTransport", transport).set_read_buffer_limits()
+            transport.resume_reading()
+
+    def cancel(self, asker: object) -> None:
+        """Close at once where it is still `asker`'s turn; nothing is called on its receiver any more."""
+        if self._asker is asker:
+            self.drop()
+
+    def drop(self) -> None:
+        """Close at once, telling nobody."""
+        self._receiver = None
+        self._release()
+        self.close()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _readable(self) -> bool:
+        """There is something to read: bytes, or the end."""
+        poll = self._poll
+        if poll is None:
+            sock = None if self._transport is None else self._transport.get_extra_info("socket")
+            if sock is None or not hasattr(select, "poll"):
+                return False
+            self._poll = poll = select.poll()
+            poll.register(sock.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
 
-def _short(error: Exception) -> str:
+class _TlsTransport(Protocol):
+    """What asyncio's and uvloop's TLS transports have and their common type does not tell."""
+
+    def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+
+_TOO_LARGE = Loss(LossKind.GARBAGE, "the head of the provider's answer is too large")
+
+
+def _short(error: BaseException) -> str:
     return str(error).partition("\n")[0][:80]

@@ -31,32 +31,39 @@ class Loss:
     cause: str
 
 
+_TOLD = frozenset({12, 14, 16, 17})  # the lengths of the four names that are looked at
+
+
 class ResponseHead:
     """The head of an answer. Names as they came."""
 
-    __slots__ = ("chunked", "content_encoding", "content_length", "content_type", "headers", "status")
+    __slots__ = ("chunked", "content_encoding", "content_length", "content_type", "headers", "status", "transfer_coding")
 
     def __init__(self, status: int, headers: Headers) -> None:
         self.status = status
         self.headers = headers
         self.content_length: int | None = None
-        self.chunked = False
         self.content_type = b""
         self.content_encoding = b""
+        self.transfer_coding = b""
+        """In lower case; of several headers, all."""
         for name, value in headers:
-            n = len(name)
             # By length first: most names are none of these four.
-            if n == 12:
-                if name.lower() == b"content-type":
-                    self.content_type = value.lower()
-            elif n == 14:
-                if name.lower() == b"content-length" and value.isdigit():
+            n = len(name)
+            if n not in _TOLD:
+                continue
+            name = name.lower()
+            if name == b"content-type":
+                self.content_type = value.lower()
+            elif name == b"content-length":
+                if value.isdigit():
                     self.content_length = int(value)
-            elif n == 16:
-                if name.lower() == b"content-encoding":
-                    self.content_encoding = value.strip().lower()
-            elif n == 17 and name.lower() == b"transfer-encoding":
-                self.chunked = value.strip().lower().endswith(b"chunked")
+            elif name == b"content-encoding":
+                self.content_encoding = value.strip().lower()
+            elif name == b"transfer-encoding":
+                value = value.strip().lower()
+                self.transfer_coding = b"%b, %b" % (self.transfer_coding, value) if self.transfer_coding else value
+        self.chunked = self.transfer_coding == b"chunked"
 
     @property
     def delimited(self) -> bool:
@@ -65,25 +72,27 @@ class ResponseHead:
 
 
 class Receiver(Protocol):
-    """Whoever asked. All calls come on the loop; exactly one of `answer_ended` and `answer_lost` comes, last."""
+    """Whoever asked. All calls come on the loop; exactly one of `answer_ended` and `answer_lost` comes, last, unless it cancels."""
 
     def answer_began(self, head: ResponseHead, now: float) -> None: ...
 
-    def answer_body(self, data: bytes, now: float) -> None: ...
+    def answer_body(self, data: bytes, now: float) -> None:
+        """`data` is never empty."""
+        ...
 
     def answer_ended(self, now: float) -> None: ...
 
     def answer_lost(self, loss: Loss, now: float) -> None: ...
 
     def upload_paused(self) -> None:
-        """The provider reads the request's body more slowly than it comes."""
+        """The provider reads the request's body more slowly than it comes. `upload_resumed` follows, at the latest before the last call."""
         ...
 
     def upload_resumed(self) -> None: ...
 
 
 class Ask(Protocol):
-    """A request under way, as its receiver holds it."""
+    """A request under way, as its receiver holds it. After the last call on the receiver nothing here does anything."""
 
     def pause(self) -> None:
         """Stop reading the answer."""

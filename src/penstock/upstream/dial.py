@@ -1,50 +1,56 @@
 """Making a connection to an origin: addresses, TLS, proxies, unix sockets.
 
-Happy eyeballs (RFC 8305) is `aiohappyeyeballs`'s. Trust is the system's: on Linux one default context made at start (per-dial verification
-through `truststore` costs 20 ms of the loop there), elsewhere `truststore`. Proxies come from the environment (`HTTPS_PROXY`,
-`HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`), as the standard library reads them.
+Happy eyeballs (RFC 8305) is `aiohappyeyeballs`'s. Trust is the system's: on Linux one default context for the process (per-dial verification
+through `truststore` costs 20 ms of the loop there), elsewhere `truststore`. Reading the system's authorities takes 25 ms and is done
+in a thread at the first need. Proxies come from the environment, as it was at the start.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import ipaddress
+import os
 import socket
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
-from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from typing import Any, Final
 
 import aiohappyeyeballs
 
 from penstock.providers.contract import Origin
+from penstock.upstream.contract import LossKind
+from penstock.upstream.proxies import BadProxy, Proxy, proxy_for, read_proxies
+from penstock.upstream.tunnel import Tunnel, TunnelError
 
-P = TypeVar("P", bound=asyncio.Protocol)
+AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
+"""As `getaddrinfo` gives them."""
+Resolve = Callable[[str, int], Awaitable[Sequence[AddressInfo]]]
+
+# OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH; Python's words for them hold the name.
+_MISMATCHES = {62: "it is for another host name", 64: "it is for another address"}
+_KEEPALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))  # seconds, seconds, probes
 
 
 class DialError(Exception):
-    """No connection. Its text is one clause, without addresses. `tls`: the peer was reached and TLS failed."""
+    """No connection. Its text is one clause, without addresses."""
 
-    def __init__(self, cause: str, *, tls: bool = False) -> None:
+    def __init__(self, kind: LossKind, cause: str) -> None:
         super().__init__(cause)
-        self.tls = tls
+        self.kind = kind
 
 
 @dataclass(frozen=True, slots=True)
-class Proxy:
-    host: str
-    port: int
-    tls: bool
-    credentials: bytes | None
+class Via:
+    """What a request on the connection needs where a plain proxy is in between."""
 
-    @property
-    def authorization(self) -> bytes:
-        """The header line that the proxy wants, or nothing."""
-        return b"Proxy-Authorization: Basic " + base64.b64encode(self.credentials) + b"\r\n" if self.credentials else b""
+    absolute: bytes = b""
+    """Put before the request's target: `http://host:port`."""
+    lines: bytes = b""
+    """Put before its headers."""
+
+
+DIRECT: Final = Via()
 
 
 def make_tls_context(ca_file: str | None = None) -> ssl.SSLContext:
@@ -61,134 +67,123 @@ def make_tls_context(ca_file: str | None = None) -> ssl.SSLContext:
     return context
 
 
-def proxy_for(scheme: str, host: str) -> Proxy | None:
-    """The proxy that the environment names for this host; loopback never goes through one."""
-    try:
-        if ipaddress.ip_address(host).is_loopback:
-            return None
-    except ValueError:
-        if host == "localhost" or host.endswith(".localhost"):
-            return None
-    proxies = getproxies_environment()
-    url = proxies.get(scheme) or proxies.get("all")
-    if not url or proxy_bypass_environment(host, proxies):
-        return None
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        return None
-    credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode() if parts.username else None
-    return Proxy(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80), parts.scheme == "https", credentials)
+async def resolve(host: str, port: int) -> Sequence[AddressInfo]:
+    return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
 class Dialer:
-    """Connects protocols to origins. `tls` is made at the first need where none is given."""
+    """Connects protocols to origins. `tls` is made at the first need, and `proxies` read, where none are given."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, proxies: Mapping[str, str] | None = None, resolve: Resolve = resolve) -> None:
         self._tls = tls
+        self._making = asyncio.Lock()
+        self._proxies = read_proxies() if proxies is None else proxies
+        self._resolve = resolve
 
-    @property
-    def tls(self) -> ssl.SSLContext:
-        if self._tls is None:
-            self._tls = make_tls_context()
-        return self._tls
+    async def dial(self, origin: Origin, protocol: asyncio.Protocol, timeout: float) -> Via:
+        """Connect `protocol`; its `connection_made` has been called when this returns. `timeout`: seconds for everything together.
 
-    async def dial(self, origin: Origin, make: Callable[[], P], timeout: float) -> tuple[P, bytes]:
-        """A connected protocol, and what must precede each request target (an `http://host:port` where a plain proxy is in between).
-
-        Raises `DialError`, or `TimeoutError` after `timeout` seconds for everything together.
+        Raises `DialError`. Then, and where it is cancelled, the caller aborts the transport that `protocol` may have got.
         """
         try:
             async with asyncio.timeout(timeout):
-                return await self._dial(origin, make)
-        except ssl.SSLCertVerificationError as error:
-            raise DialError(f"the provider's certificate is not trusted ({error.verify_message})", tls=True) from None
-        except ssl.SSLError as error:
-            raise DialError(f"TLS failed ({error.reason or 'unknown reason'})", tls=True) from None
+                return await self._dial(origin, protocol)
         except TimeoutError:
-            raise
-        except socket.gaierror:
-            raise DialError("the provider's host name was not found") from None
-        except ConnectionRefusedError:
-            raise DialError("the provider refused the connection") from None
-        except OSError as error:
-            raise DialError(f"no connection to the provider ({error.strerror or type(error).__name__})") from None
+            raise DialError(LossKind.CONNECT_TIMEOUT, f"no connection to the provider within {timeout:g} s") from None
+        except (BadProxy, TunnelError) as error:
+            raise DialError(LossKind.CONNECT, str(error)) from None
 
-    async def _dial(self, origin: Origin, make: Callable[[], P]) -> tuple[P, bytes]:
-        loop = asyncio.get_running_loop()
-        tls = self.tls if origin.scheme == "https" else None
+    async def _dial(self, origin: Origin, protocol: asyncio.Protocol) -> Via:
+        provider = "the provider"
         if origin.socket_path is not None:
-            _, protocol = await loop.create_unix_connection(make, origin.socket_path, ssl=tls, server_hostname=origin.host if tls else None)
-            return protocol, b""
-        proxy = proxy_for(origin.scheme, origin.host)
-        if proxy is not None:
-            return await self._through(proxy, origin, make)
-        sock = await self._connect(origin.host, origin.port)
-        return await self._adopt(sock, make, tls, origin.host), b""
+            try:
+                await asyncio.get_running_loop().create_unix_connection(lambda: protocol, origin.socket_path)
+            except OSError as error:
+                raise _explain(error, provider) from None
+            return DIRECT
+        proxy = proxy_for(self._proxies, origin.scheme, origin.host, origin.port)
+        secure = origin.scheme == "https"
+        if proxy is None:
+            await self._connect(origin.host, origin.port, secure, protocol, provider)
+            return DIRECT
+        authority = f"[{origin.host}]:{origin.port}" if ":" in origin.host else f"{origin.host}:{origin.port}"
+        if secure:
+            await self._connect_through(proxy, authority, origin.host, protocol)
+            return DIRECT
+        await self._connect(proxy.host, proxy.port, proxy.tls, protocol, "the proxy")
+        return Via(f"http://{authority}".encode("ascii"), proxy.authorization)
 
-    async def _connect(self, host: str, port: int) -> socket.socket:
+    async def _connect(self, host: str, port: int, secure: bool, protocol: asyncio.Protocol, who: str) -> None:
         loop = asyncio.get_running_loop()
-        infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        sock = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=0.25, interleave=1, loop=loop)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return sock
-
-    async def _adopt(self, sock: socket.socket, make: Callable[[], P], tls: ssl.SSLContext | None, host: str) -> P:
-        loop = asyncio.get_running_loop()
+        tls = await self._context() if secure else None
         try:
-            _, protocol = await loop.create_connection(make, sock=sock, ssl=tls, server_hostname=host if tls else None)
-        except BaseException:
-            sock.close()
+            infos = await self._resolve(host, port)
+            # Its addresses are tuples without types.
+            sock: socket.socket = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=0.25, interleave=1, loop=loop)  # pyright: ignore[reportUnknownMemberType]
+        except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: uvloop's, for some addresses; ValueError: no address, or no name
+            raise _explain(error, who) from None
+        try:
+            _tune(sock)
+            await loop.create_connection(lambda: protocol, sock=sock, ssl=tls, server_hostname=host if tls else None)
+        except BaseException as error:
+            sock.close()  # does nothing where the loop has taken it over
+            if isinstance(error, OSError):
+                raise _explain(error, who, handshake=secure) from None
             raise
-        return protocol
 
-    async def _through(self, proxy: Proxy, origin: Origin, make: Callable[[], P]) -> tuple[P, bytes]:
-        sock = await self._connect(proxy.host, proxy.port)
-        at = f"[{origin.host}]" if ":" in origin.host else origin.host
-        if origin.scheme == "http":
-            protocol = await self._adopt(sock, make, self.tls if proxy.tls else None, proxy.host)
-            return protocol, f"http://{at}:{origin.port}".encode()
-        loop = asyncio.get_running_loop()
-        tunnel = await self._adopt(sock, _Tunnel, self.tls if proxy.tls else None, proxy.host)
-        transport = tunnel.transport
-        if transport is None:
-            raise DialError("the proxy closed the connection")
+    async def _connect_through(self, proxy: Proxy, authority: str, host: str, protocol: asyncio.Protocol) -> None:
+        tls = await self._context()
+        tunnel = Tunnel()
         try:
-            transport.write(f"CONNECT {at}:{origin.port} HTTP/1.1\r\nHost: {at}:{origin.port}\r\n".encode() + proxy.authorization + b"\r\n")
-            await tunnel.opened
-            protocol = make()
-            wrapped = await loop.start_tls(transport, protocol, self.tls, server_hostname=origin.host)
+            await self._connect(proxy.host, proxy.port, proxy.tls, tunnel, "the proxy")
+            transport = await tunnel.open(authority, proxy.authorization)
+            try:
+                wrapped = await asyncio.get_running_loop().start_tls(transport, protocol, tls, server_hostname=host)
+            except OSError as error:
+                raise _explain(error, "the provider", handshake=True) from None
             if wrapped is None:
-                raise DialError("TLS through the proxy failed", tls=True)
+                raise DialError(LossKind.TLS, "the connection was closed in the TLS handshake with the provider")
+            # Which `start_tls` leaves to the caller. No byte can have come to `protocol` before: the first read is scheduled behind this.
             protocol.connection_made(wrapped)
         except BaseException:
-            transport.abort()
+            if tunnel.transport is not None:
+                tunnel.transport.abort()
             raise
-        return protocol, b""
+
+    async def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            async with self._making:
+                if self._tls is None:
+                    self._tls = await asyncio.to_thread(make_tls_context)
+        return self._tls
 
 
-class _Tunnel(asyncio.Protocol):
-    """Waits for a proxy's answer to CONNECT."""
+def _tune(sock: socket.socket) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # A stream may be silent for long, but a provider's host that has gone without a word shall not hold it for ever.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE:
+        if (option := getattr(socket, name, None)) is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
-    def __init__(self) -> None:
-        self.transport: asyncio.Transport | None = None
-        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._head = b""
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
-        self.transport = transport  # pyright: ignore[reportAttributeAccessIssue]  # uvloop's transports are not subclasses
-
-    def data_received(self, data: bytes) -> None:
-        self._head += data
-        if self.opened.done() or (b"\r\n\r\n" not in self._head and len(self._head) < 65536):
-            return
-        words = self._head.partition(b"\r\n")[0].split(b" ", 2)
-        status = words[1].decode("latin-1") if len(words) > 1 else "nothing"
-        if status.startswith("2"):
-            self.opened.set_result(None)
-        else:
-            self.opened.set_exception(DialError(f"the proxy answered {status} to CONNECT"))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.opened.done():
-            self.opened.set_exception(DialError("the proxy closed the connection"))
+def _explain(error: Exception, who: str, *, handshake: bool = False) -> DialError:
+    """`error` in a clause without addresses (which the system's own words hold). `who`: the provider, or the proxy."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            why = _MISMATCHES.get(error.verify_code) or error.verify_message
+            return DialError(LossKind.TLS, f"{who}'s certificate is not trusted ({why})")
+        case ssl.SSLError():
+            return DialError(LossKind.TLS, f"TLS with {who} failed ({(error.reason or 'unknown reason').lower().replace('_', ' ')})")
+        case TimeoutError():
+            return DialError(LossKind.CONNECT_TIMEOUT, f"{who} did not answer in time")
+        case socket.gaierror() | UnicodeError():
+            return DialError(LossKind.CONNECT, f"{who}'s host name was not found")
+        case ConnectionError() if handshake:
+            return DialError(LossKind.TLS, f"the connection was closed in the TLS handshake with {who}")
+        case ConnectionRefusedError():
+            return DialError(LossKind.CONNECT, f"{who} refused the connection")
+        case OSError() if error.errno is not None:
+            return DialError(LossKind.CONNECT, f"no connection to {who} ({os.strerror(error.errno).lower()})")
+        case _:
+            return DialError(LossKind.CONNECT, f"no connection to {who}")

@@ -1,0 +1,228 @@
+"""Law 9: opened = settled, once each, under any interleaving of what clients, providers, the clock and the operator do.
+
+A Hypothesis state machine drives several exchanges of one gateway without sockets; the fakes hold every call to its contract, and at the end
+nothing may be owed: no row, no reply, no byte of a budget, no connection, no exchange that is still counted.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from penstock.exchange.gateway import Settings
+from penstock.pipeline.compose import Limits
+from penstock.upstream.contract import LossKind
+from penstock.vocabulary.outcome import Ending
+from tests.support.exchanges import CHUNK, DONE, SSE, STOP, USAGE, Asker, FakeAsk, House
+from tests.support.relays import zipped
+
+CHAT = {"model": "m", "stream": True, "messages": []}
+ASKED = {**CHAT, "stream_options": {"include_usage": True}}
+JSON_HEAD = [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")]
+GZIP = [*SSE, (b"content-encoding", b"gzip")]
+
+# Method, path, body (`None`: none), further headers.
+REQUESTS: list[tuple[str, str, Any, list[tuple[bytes, bytes]]]] = [
+    *[("POST", "/v1/chat/completions", ASKED, [])] * 4,
+    ("POST", "/v1/chat/completions", CHAT, []),
+    ("POST", "/v1/chat/completions", {"model": "m"}, []),
+    ("POST", "/v1/chat/completions", {"model": "demo", "stream": True}, []),
+    ("POST", "/v1/chat/completions", "not json", []),
+    ("POST", "/v1/chat/completions", {"model": "x" * 4000}, []),
+    ("POST", "/v1/responses", {"model": "m", "stream": True}, []),
+    ("POST", "/v1/messages", {"model": "m", "stream": True}, []),
+    ("POST", "/v1beta/models/m:streamGenerateContent", {}, []),
+    ("POST", "/v1beta/models/m:streamGenerateContent?alt=sse", {}, []),
+    ("POST", "/v1/files", "any bytes", []),
+    ("POST", "/openai/v1/chat/completions", ASKED, []),
+    ("POST", "/anthropic/v1/nothing", "bytes", []),
+    ("POST", "/demo/v1/chat/completions", CHAT, []),
+    ("GET", "/v1/models", None, []),
+    ("GET", "/v1/models/m", None, []),
+    ("GET", "/v1/responses/resp_known", None, []),
+    ("GET", "/v1/responses/resp_stored", None, []),
+    ("POST", "/v1/responses/resp_new/cancel", {}, []),
+    ("GET", "/v1/files", None, [(b"x-penstock-provider", b"nobody")]),
+    ("GET", "/nowhere", None, []),
+    ("PUT", "/v1/chat/completions", "x", []),
+    ("OPTIONS", "/v1/chat/completions", None, []),
+    ("POST", "/v1/messages", {"model": "m"}, [(b"host", b"evil.example")]),
+    ("GET", "/health", None, []),
+]  # fmt: skip
+HEADS = [(200, SSE), (200, SSE), (200, SSE), (200, GZIP), (200, JSON_HEAD), (200, []), (200, [*SSE, (b"content-encoding", b"br")]), (400, JSON_HEAD), (422, JSON_HEAD), (500, JSON_HEAD), (200, [(b"content-type", b"application/json"), (b"content-length", b"2")])]
+PIECES = [
+    CHUNK, STOP, USAGE, DONE, CHUNK + STOP + DONE, DONE + b"data: behind", b"data: half", b'{"a":', b"}", b"{}", b"[", b'{"candidates":[{"finishReason":"STOP"}]}', b",", b"]", b"\n\n",
+    b'{"error":{"message":"stream_options is unknown"}}', b'event: error\ndata: {"error":{"message":"m"}}\n\n', b"event: message_stop\ndata: {}\n\n", b"y" * 3000,
+    b'event: response.completed\ndata: {"type":"response.completed","response":{"id":"resp_9"}}\n\n', zipped(CHUNK + STOP + DONE), zipped(CHUNK)[:20],
+]  # fmt: skip
+
+
+class Exchanges(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.house = House(Settings(limits=Limits(frame=2000, body=2000), body_bytes=3000), held=2500, peeked=5000)
+        self.house.book.known["resp_known"] = "openai"
+        self.house.book.stored["resp_stored"] = "openai"
+        self.askers: list[Asker] = []
+        self.unread: dict[int, list[bytes]] = {}
+        self.refused = 0
+
+    # -- clients
+
+    @rule(request=st.sampled_from(REQUESTS), chunked=st.booleans(), pieces=st.integers(1, 3), whole=st.booleans())
+    def open(self, request: tuple[str, str, Any, list[tuple[bytes, bytes]]], chunked: bool, pieces: int, whole: bool) -> None:
+        method, path, body, headers = request
+        data = b"" if body is None else body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        size = -(-len(data) // pieces) if data else 1
+        asker = self.house.open(method, path, headers, length=None if chunked or body is None else len(data), chunked=chunked and body is not None)
+        self.askers.append(asker)
+        self.unread[id(asker)] = [data[i : i + size] for i in range(0, len(data), size)]
+        if whole:
+            self.send(asker, 99)
+
+    def send(self, asker: Asker, steps: int) -> None:
+        left = self.unread[id(asker)]
+        for _ in range(steps):
+            if asker.reply.over is not None or asker.reply.gone or left is None:
+                return
+            if left:
+                asker.body(left.pop(0))
+            else:
+                asker.end()
+                del self.unread[id(asker)]
+                return
+
+    def waiting(self) -> list[Asker]:
+        return [a for a in self.askers if id(a) in self.unread and a.reply.over is None and not a.reply.gone]
+
+    def owed(self) -> list[Asker]:
+        return [a for a in self.askers if a.reply.over is None and not a.reply.gone]
+
+    def asked(self) -> list[FakeAsk]:
+        return [ask for ask in self.house.asks if ask.live]
+
+    @precondition(lambda self: self.waiting())
+    @rule(data=st.data(), steps=st.integers(1, 4))
+    def client_sends(self, data: st.DataObject, steps: int) -> None:
+        self.send(data.draw(st.sampled_from(self.waiting())), steps)
+
+    @precondition(lambda self: self.owed())
+    @rule(data=st.data())
+    def client_leaves(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from(self.owed())).leave()
+
+    @precondition(lambda self: self.waiting())
+    @rule(data=st.data())
+    def client_breaks_its_own_framing(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from(self.waiting())).stumble()
+
+    @rule(path=st.sampled_from(["", "/v1/messages", "/nowhere", "*"]), status=st.sampled_from([400, 431]))
+    def a_head_is_refused(self, path: str, status: int) -> None:
+        self.house.front.refuse(path, status, "not HTTP")
+        self.refused += 1
+
+    @precondition(lambda self: self.owed())
+    @rule(data=st.data(), pause=st.booleans())
+    def client_reads_slowly(self, data: st.DataObject, pause: bool) -> None:
+        handler = data.draw(st.sampled_from(self.owed())).handler
+        self.house.run(handler.client_paused if pause else handler.client_resumed)
+
+    # -- providers
+
+    @precondition(lambda self: [a for a in self.asked() if not a.began])
+    @rule(data=st.data(), head=st.sampled_from(HEADS))
+    def provider_answers(self, data: st.DataObject, head: tuple[int, list[tuple[bytes, bytes]]]) -> None:
+        data.draw(st.sampled_from([a for a in self.asked() if not a.began])).answer(*head)
+
+    @precondition(lambda self: [a for a in self.asked() if a.began])
+    @rule(data=st.data(), pieces=st.lists(st.sampled_from(PIECES), min_size=1, max_size=3))
+    def provider_goes_on(self, data: st.DataObject, pieces: list[bytes]) -> None:
+        data.draw(st.sampled_from([a for a in self.asked() if a.began])).body(*pieces)
+
+    @precondition(lambda self: [a for a in self.asked() if a.began])
+    @rule(data=st.data())
+    def provider_ends(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from([a for a in self.asked() if a.began])).end()
+
+    @precondition(lambda self: self.asked())
+    @rule(data=st.data(), kind=st.sampled_from(LossKind))
+    def provider_is_lost(self, data: st.DataObject, kind: LossKind) -> None:
+        ask = data.draw(st.sampled_from(self.asked()))
+        if kind is LossKind.STALE and (ask.began or ask.fresh):
+            kind = LossKind.EOF  # only a kept connection is stale, and only before a byte came
+        ask.lose(kind)
+
+    # -- the house
+
+    @rule(seconds=st.sampled_from([0.5, 2.5]))
+    def time_passes(self, seconds: float) -> None:
+        self.house.loop.wait(seconds)
+
+    @rule()
+    def the_ledger_fills_and_empties(self) -> None:
+        self.house.book.full = not self.house.book.full
+
+    @rule()
+    def the_operator_drains_and_changes_his_mind(self) -> None:
+        self.house.gateway.draining = not self.house.gateway.draining
+
+    @rule()
+    def everything_is_shut_down(self) -> None:
+        self.house.run(self.house.gateway.shut_down)
+
+    @rule()
+    def models_cannot_be_listed(self) -> None:
+        self.house.catalog.fails = not self.house.catalog.fails
+
+    # -- what holds
+
+    @invariant()
+    def budgets_are_never_negative(self) -> None:
+        assert 0 <= self.house.gateway.held.used <= self.house.gateway.held.total
+        assert 0 <= self.house.gateway.peeked.used <= self.house.gateway.peeked.total
+
+    @invariant()
+    def nobody_is_served_without_a_row(self) -> None:
+        if not self.house.book.full:
+            rows = self.house.book.opened
+            for ask in self.asked():
+                exchange: Any = ask.receiver
+                assert any(exchange.entry is row for row in rows)
+
+    @invariant()
+    def what_is_settled_is_named(self) -> None:
+        for entry in self.house.book.settled:
+            assert entry.outcome in set(Ending)
+            assert entry.outcome != Ending.CRASHED
+            assert entry.cause
+            assert "mistake of the gateway" not in entry.cause or entry.operation == "models"
+            assert entry.usage_source is not None
+
+    def teardown(self) -> None:
+        house = self.house
+        try:
+            for asker in list(self.askers):
+                asker.leave()
+            for ask in self.asked():
+                ask.lose()
+            house.loop.wait(10.0)
+            served = [a for a in self.askers if not (a.handler.__class__.__name__ == "HealthCheck")]
+            for asker in served:
+                entry = asker.intake.exchange.entry
+                assert asker.reply.over is not None or asker.reply.gone
+                assert entry.outcome is not None
+                assert sum(entry is row for row in house.book.opened) == sum(entry is row for row in house.book.settled)
+                if not any(entry is row for row in house.book.opened):
+                    assert any(entry is row for row in house.book.refused), f"{entry.method} {entry.path} ended as {entry.outcome} without a row"
+            assert len(house.told) == len(served) + self.refused
+            house.check_quiet()
+        finally:
+            house.close()
+
+
+TestExchanges = Exchanges.TestCase
+TestExchanges.settings = settings(max_examples=settings.default.max_examples * 3 if settings.default else 100, stateful_step_count=20)
