@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.gateway import providers_at, run
+from tests.support.http import read_answer, request
 from tests.support.process import all_settled, rows_in, rows_until, serving, spilled_in
 from tests.support.storm import GONE, Fate, Storm, scatter, storming
 from tests.support.verdicts import by_plan, check_answer, check_killed, check_row, is_told
@@ -131,6 +132,25 @@ def test_a_second_stop_ends_streams_in_their_protocols_words(tmp_path: Path) -> 
                 assert is_told(plan.case, bytes(plan.body[plan.at :])), (plan.case.name, plan.body[plan.at :])
                 check_row(rows[plan.model], plan, "SHUTDOWN")
                 assert rows[plan.model]["ended_by"] == "gateway"
+
+    run(main())
+
+
+def test_a_second_stop_while_a_request_is_still_coming(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, providers_at(9)) as gateway:
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            writer.write(request("POST", "/v1/messages", b'{"model": "demo"}')[:-3])
+            await asyncio.sleep(0.1)
+            gateway.signal(signal.SIGTERM)
+            await refuses(gateway.port)
+            gateway.signal(signal.SIGTERM)
+            answer = await read_answer(reader)
+            writer.close()
+            assert await gateway.ended() == 0
+            assert (answer.status, answer.json()["error"]["type"]) == (503, "overloaded_error")
+            [row] = rows_in(gateway.data_dir)
+            assert (row["id"], row["outcome"], row["status"]) == (answer.header("x-penstock-id"), "SHUTDOWN", 503)
 
     run(main())
 
