@@ -62,6 +62,7 @@ class App:
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._token = load_token(config.data_dir, "token") if config.token == AUTO_TOKEN else config.token
         self.log = Log(sys.stderr)
+        self._handler = Handler(self.log)
         self._ledger_settings = LedgerSettings(config.data_dir, config.ledger_url, config.retention_days, config.ledger_queue)
         self._ledger: Ledger | None = None
         self._reader: sa.Engine | None = None
@@ -102,6 +103,7 @@ class App:
                 token=self._token,
                 limits=Limits(frame=limits.max_frame, body=limits.max_frame),
                 body_bytes=limits.body,
+                drop_response_headers=frozenset(name.encode() for name in config.drop_response_headers),
             ),
             instance=self.instance,
             specs=REGISTRY,
@@ -142,7 +144,7 @@ class App:
 
         Raises `OSError` where an address cannot be had, and `LedgerError`.
         """
-        logging.getLogger().addHandler(Handler(self.log))
+        logging.getLogger().addHandler(self._handler)
         self.log.start()
         try:
             await self.admin.bind()
@@ -201,6 +203,8 @@ class _Unopened:
 
     def find_response(self, response_id: str) -> str | None:
         return None
+
+    def remember(self, response_id: str, provider: str) -> None: ...
 
     async def provider_of(self, response_id: str) -> str | None:
         return None

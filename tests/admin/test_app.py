@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.ledgers import COMPLETE, GONE, MIDNIGHT, make_entry
 
 from penstock.admin import AdminListener, Deps, make_app, queries
 from penstock.ledger import query
@@ -21,6 +20,7 @@ from penstock.ledger.errors import LedgerError
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.writer import Ledger
 from penstock.vocabulary.usage import Provenance, Usage
+from tests.support.ledgers import COMPLETE, GONE, MIDNIGHT, make_entry
 
 TOKEN = "t" * 43
 BEARER = {"authorization": f"Bearer {TOKEN}"}

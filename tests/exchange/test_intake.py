@@ -361,13 +361,16 @@ def test_models(house: House, path: str, headers: Headers, protocol: ProtocolId)
 def test_one_model_is_asked_for(house: House) -> None:
     house.get("/v1/models/gpt-4o")
     assert house.last.target == b"/v1/models/gpt-4o"
+    asked = len(house.asks)
+    assert house.get("/v1/models/demo").reply.json() == {"id": "demo"}
+    assert len(house.asks) == asked, "nobody else knows of it"
 
 
 def test_a_list_that_fails_is_our_mistake_and_is_told(house: House) -> None:
     house.catalog.fails = True
     asker = house.get("/v1/models")
-    assert asker.reply.status == 500
-    assert house.row().outcome == "REFUSED"
+    assert (asker.reply.status, asker.reply.over) == (500, "ended")
+    assert (house.row().outcome, house.row().ended_by) == ("REFUSED", "gateway")
     house.check_quiet()
 
 
@@ -403,7 +406,10 @@ def test_a_request_whose_body_breaks_its_framing(house: House) -> None:
     asker.body(b"x" * 10)
     asker.stumble(400, "a chunk has no size")
     assert (house.row().outcome, house.row().cause, house.row().status) == ("REFUSED", "a chunk has no size", 400)
-    assert asker.reply.status is None
+    assert asker.reply.status is None, "the listener says it"
+    assert asker.said is not None
+    assert json.loads(asker.said[1])["error"]["message"] == "a chunk has no size"
+    assert dict(asker.said[0])[b"x-penstock-id"] == house.row().id.encode()
     house.check_quiet()
 
 

@@ -50,9 +50,11 @@ def test_asking_for_neutral_events_changes_no_fact(protocol: ProtocolId, data: s
     """The quick way of reading, which is taken where nobody asks, sees what the other one sees."""
     stream = data.draw(damaged(protocol))
     quick, told = (relayed(protocol, [stream], sink=sink).facts() for sink in (False, True))
-    for name in ("told", *(("malformed",) if protocol is ProtocolId.GEMINI else ())):  # Gemini's calls in pieces are put together for events only
-        quick.pop(name)
-        told.pop(name)
+    for facts in (quick, told):
+        del facts["told"]
+        # What is not read is not checked either: arguments that come in pieces are put together for events only, and broken UTF-8 in
+        # a field that is skipped is not seen.
+        del facts["malformed"]
     assert quick == told
 
 

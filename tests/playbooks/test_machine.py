@@ -98,7 +98,7 @@ def test_before_the_commit_a_loss_has_a_true_status(steps: list[Input]) -> None:
 
 def test_refused_and_answered() -> None:
     (Playbook() >> I.REFUSED << C.REFUSE << C.SETTLE).done() @ P.SETTLED
-    (Playbook() >> I.ANSWERED << C.ANSWER << C.SETTLE).done() @ P.SETTLED
+    (Playbook() >> I.ANSWERED << C.SETTLE).done() @ P.SETTLED
 
 
 def test_the_client_goes() -> None:
@@ -162,7 +162,7 @@ def test_settled_once_and_the_client_told_once_whatever_comes(inputs: list[Input
             assert machine.phase is not Phase.SETTLED
     settles = wanted.count(Command.SETTLE)
     assert settles == (machine.phase is Phase.SETTLED)
-    ends = [c for c in wanted[: wanted.index(Command.SETTLE)] if c in (Command.REFUSE, Command.ANSWER, Command.FINISH, Command.BREAK)] if settles else []
+    ends = [c for c in wanted[: wanted.index(Command.SETTLE)] if c in (Command.REFUSE, Command.FINISH, Command.BREAK)] if settles else []
     assert len(ends) <= 1
     if Command.SEND_HEAD in wanted:
         assert Command.REFUSE not in wanted, "there is one head"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from penstock.exchange.contract import ClientRequest, Headers
@@ -244,6 +244,9 @@ class FakeBook:
     def find_response(self, response_id: str) -> str | None:
         return self.known.get(response_id)
 
+    def remember(self, response_id: str, provider: str) -> None:
+        self.known[response_id] = provider
+
     async def provider_of(self, response_id: str) -> str | None:
         await asyncio.sleep(0)
         return self.stored.get(response_id)
@@ -252,6 +255,9 @@ class FakeBook:
 class FakeCatalog:
     calls = 0
     fails = False
+
+    def house(self, protocol: ProtocolId, name: str) -> bytes | None:
+        return b'{"id":"demo"}' if name == "demo" else None
 
     async def listing(self, protocol: ProtocolId, client_headers: Headers, query: str) -> bytes:
         await asyncio.sleep(0)
@@ -265,14 +271,17 @@ def providers(**more: Any) -> dict[str, Provider]:
     """One of each kind, with keys. `more` by kind: further settings."""
     found: dict[str, Provider] = {}
     for kind, cls in KINDS.items():
-        found[kind] = build(ProviderSettings(**{"name": kind, "kind": kind, "base_url": cls.default_base_url, "api_key": f"house-{kind}", **more.get(kind, {})}))
+        plain = ProviderSettings(name=kind, kind=kind, base_url=cls.default_base_url, api_key=f"house-{kind}")
+        found[kind] = build(replace(plain, **more.get(kind, {})))
     return found
 
 
 class House:
     """A gateway, its fakes, and whoever asks it."""
 
-    def __init__(self, settings: Settings | None = None, *, routes: list[Route] | None = None, held: int = 1 << 20, peeked: int = 1 << 20, **more: Any) -> None:
+    def __init__(
+        self, settings: Settings | None = None, *, routes: list[Route] | None = None, held: int = 1 << 20, peeked: int = 1 << 20, **more: Any
+    ) -> None:
         self.loop = VirtualLoop()
         self.asks: list[FakeAsk] = []
         self.book = FakeBook()
@@ -285,12 +294,14 @@ class House:
         faces: dict[str, Face] = {**self.providers, "demo": demo}
         self.gateway = Gateway(
             settings=settings or Settings(), instance="i1", specs=REGISTRY, providers=self.providers, faces=faces,
-            router=Router(routes or [], list(self.providers.values()), demo), client=cast(Client, self), ask_demo=self._ask_demo, ledger=self.book, catalog=self.catalog,
-            held=Budget(held), peeked=Budget(peeked), spawn=self._spawn, on_settled=self.told.append,
+            router=Router(routes or [], list(self.providers.values()), demo), client=cast(Client, self), ask_demo=self._ask_demo,
+            ledger=self.book, catalog=self.catalog, held=Budget(held), peeked=Budget(peeked), spawn=self._spawn, on_settled=self.told.append,
         )  # fmt: skip
         self.front = Front(self.gateway)
 
-    def ask(self, origin: Origin, request: tuple[bytes, bytes, bytes], receiver: Receiver, *, head_only: bool, uploading: bool, fresh: bool) -> FakeAsk:
+    def ask(
+        self, origin: Origin, request: tuple[bytes, bytes, bytes], receiver: Receiver, *, head_only: bool, uploading: bool, fresh: bool
+    ) -> FakeAsk:
         """What the real client offers exchanges."""
         asked = FakeAsk(origin, *request, receiver, self.run, head_only=head_only, uploading=uploading, fresh=fresh)
         self.asks.append(asked)
@@ -313,9 +324,9 @@ class House:
         named = [] if any(name == b"host" for name, _ in headers or ()) else [(b"host", b"127.0.0.1:4270")]
         request = ClientRequest(method, path, query, [*named, *(headers or [])], length, chunked, local=True)
         reply = FakeReply()
-        return Asker(self, reply, self._inside(lambda: self.front.open(request, reply)))
+        return Asker(self, reply, self.inside(lambda: self.front.open(request, reply)))
 
-    def _inside(self, function: Callable[[], Any]) -> Any:
+    def inside(self, function: Callable[[], Any]) -> Any:
         async def inside() -> Any:
             return function()
 
@@ -372,6 +383,8 @@ class Asker:
     house: House
     reply: FakeReply
     handler: Any
+    said: tuple[Headers, bytes] | None = None
+    """What the listener was given to say to a request whose body broke off."""
 
     def body(self, *pieces: bytes) -> Asker:
         for piece in pieces:
@@ -395,7 +408,7 @@ class Asker:
         """The listener refuses the rest of the request's body by itself."""
         if self.reply.over is None:
             self.reply.gone = True
-            self.house.run(self.handler.client_bad, status, why)
+            self.said = self.house.inside(lambda: self.handler.client_bad(status, why))
         return self
 
     @property

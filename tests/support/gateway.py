@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,9 +59,8 @@ class Running:
 
 def write_config(directory: Path, providers: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> Path:
     path = directory / "penstock.yaml"
-    path.write_text(
-        yaml.safe_dump({"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "data_dir": str(directory / "data"), "providers": dict(providers), **(more or {})}, sort_keys=False)
-    )
+    wanted = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "data_dir": str(directory / "data"), "providers": dict(providers), **(more or {})}
+    path.write_text(yaml.safe_dump(wanted, sort_keys=False))
     return path
 
 
@@ -76,7 +75,7 @@ def providers_at(port: int) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def gateway(directory: Path, providers: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> AsyncIterator[Running]:
+async def gateway(directory: Path, providers: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> AsyncGenerator[Running]:
     app = App(load(write_config(directory, providers, more), environ={"HOME": str(directory)}))
     started = await app.start()
     running = asyncio.create_task(app.run(), name="gateway")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
@@ -131,7 +132,7 @@ USAGES = st.builds(Usage, **{name: st.none() | st.integers(0, 10**6) for name in
 def pieces(draw: st.DrawFn, text: str) -> list[str]:
     """`text` in one to four pieces, none empty."""
     marks = sorted({0, len(text), *draw(st.lists(st.integers(0, len(text)), max_size=3))})
-    return [text[a:b] for a, b in zip(marks, marks[1:], strict=False)]
+    return [text[a:b] for a, b in pairwise(marks)]
 
 
 @st.composite

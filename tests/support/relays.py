@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import gzip
 import itertools
-import json
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hypothesis import strategies as st
 
 from penstock.pipeline.compose import Answer, Limits, compose
 from penstock.pipeline.contract import Pipeline, State
-from penstock.pipeline.stream import Speak
 from penstock.protocols import REGISTRY
-from penstock.protocols.contract import Observer, ProtocolSpec
+from penstock.protocols.contract import Observer
 from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.events import Event
 from penstock.vocabulary.ids import Operation, ProtocolId
@@ -55,13 +53,6 @@ def is_broken(outcome: Outcome) -> bool:
     return outcome.ending in (Ending.TRUNCATED, Ending.UPSTREAM_LOST)
 
 
-def in_array(spec: ProtocolSpec, events: Callable[[], int]) -> Speak:
-    """How an exchange tells an error inside a JSON array."""
-    element = spec.error_element
-    assert element is not None
-    return lambda fault, request_id, _: (b"," if events() else b"[") + element(fault, request_id) + b"]"
-
-
 @dataclass
 class Relay:
     """One answer on its way. `feed` chunks, then `finish`."""
@@ -98,8 +89,9 @@ class Relay:
         if kind is None:
             kind = b"application/json" if self.array or not self.stream else b"text/event-stream"
         coding = self.coding if self.coding is not None else b"gzip" if self.gzip else b""
-        answer = Answer(self.status, kind, coding, self.delimited, self.stream, self.array)
-        self.mode = compose(answer, self.observer, spec, self.limits, self.budget, self.now, take_usage=self.take_usage)
+        answer = Answer(self.operation, self.status, kind, coding, self.delimited, self.stream, self.array, self.take_usage)
+        observer = self.observer
+        self.mode = compose(answer, replace(spec, observer=lambda _: observer), self.limits, self.budget, self.now)
         self.pipeline: Pipeline = self.mode.pipeline
 
     @property
@@ -136,9 +128,10 @@ class Relay:
         """Everything that must not depend on the chunking."""
         o = self.seen
         return {
-            "id": o.response_id, "model": o.model, "stop": o.stop_reason, "usage": o.usage, "final": o.final_usage, "provenance": o.provenance(), "error": o.error,
-            "terminal": o.terminal, "closable": o.closable(), "open": {k: (t.name, t.kind) for k, t in o.tools.items()}, "calls": o.calls, "choices": o.choices,
-            "malformed": o.malformed, "unknown": o.unknown, "events": self.pipeline.events, "told": tuple(o.sink or ()), "outcome": self.outcome, "spoke": self.spoke,
+            "id": o.response_id, "model": o.model, "stop": o.stop_reason, "usage": o.usage, "final": o.final_usage, "provenance": o.provenance(),
+            "error": o.error, "terminal": o.terminal, "closable": o.closable(), "open": {k: (t.name, t.kind) for k, t in o.tools.items()},
+            "calls": o.calls, "choices": o.choices, "malformed": o.malformed, "unknown": o.unknown, "events": self.pipeline.events,
+            "told": tuple(o.sink or ()), "outcome": self.outcome, "spoke": self.spoke,
         }  # fmt: skip
 
 
@@ -173,17 +166,10 @@ def data_of(frame: bytes) -> tuple[bytes, bytes]:
 def neutral(protocol: ProtocolId, stream: bytes, operation: Operation | None = None) -> tuple[list[Event], Observer]:
     """What a stream says in neutral words."""
     observer = REGISTRY[protocol].observer(operation or OPERATIONS[protocol])
-    observer.sink = events = []
+    events: list[Event] = []
+    observer.sink = events
     for frame in frames_of(stream):
         name, data = data_of(frame)
         if data:
             observer.observe(name, data, 0.0)
     return events, observer
-
-
-def is_json(data: bytes) -> bool:
-    try:
-        json.loads(data)
-    except ValueError:
-        return False
-    return True

@@ -12,6 +12,7 @@ import uvloop
 
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.server.connection import Connection
+from penstock.server.refusals import shape
 from penstock.server.settings import Settings
 
 
@@ -111,8 +112,9 @@ class Talk:
     def client_gone(self) -> None:
         self._did("gone")
 
-    def client_bad(self, status: int, why: str) -> None:
+    def client_bad(self, status: int, why: str) -> tuple[Headers, bytes]:
         self._did("gone")
+        return shape(self.request.path, status, why)
 
     def client_paused(self) -> None:
         self._did("paused")

@@ -241,7 +241,8 @@ class Raw:
 
     async def accept(self) -> socket.socket:
         self.listener.setblocking(False)
-        peer, _ = await asyncio.get_running_loop().sock_accept(self.listener)
+        async with asyncio.timeout(5):
+            peer, _ = await asyncio.get_running_loop().sock_accept(self.listener)
         peer.setblocking(True)
         peer.settimeout(5)
         self.peers.append(peer)

@@ -432,6 +432,9 @@ class TestCancel:
         rig.connection.upload_end(first)
         rig.connection.cancel(first)
         assert (rig.wire.reading, rig.wire.closed, len(rig.wire.written)) == (True, False, 2)
+        rig.connection.pause(second)
+        rig.connection.resume(first)
+        assert not rig.wire.reading
         rig.feed(answer("200 OK", "Content-Length: 0"))
         assert second.calls == ["began", "ended"]
 

@@ -166,4 +166,4 @@ def test_a_frame_of_many_reads_is_scanned_once(filler: bytes) -> None:
     took = time.process_time() - began
     assert len(meanings(frames)) == 1
     assert s.closed
-    assert took < 5  # 0.01 to 2 s; a scan that began anew with every read would go through 2 GiB
+    assert took < 20  # of the processor; 0.01 to 2 s, and a scan that began anew with every read would go through 2 GiB

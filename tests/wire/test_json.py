@@ -107,11 +107,11 @@ def test_a_nested_object_is_edited_in_its_span() -> None:
     assert insert_field(body, "d", b"3", inner.start) == b'{"a":{"b":1},"c":{"d":3,"b":2}}'
 
 
-def test_a_megabyte_takes_milliseconds() -> None:
+def test_time_grows_with_the_length_and_not_with_its_square() -> None:
     plain = {"messages": [{"role": "user", "content": "hello world\n" * 60}] * 1400, "model": "x"}
     quoted = {"messages": [{"role": "user", "content": 'say "x" \\ ' * 100}] * 700, "model": "x"}
     for fields in (plain, quoted):
         body = json.dumps(fields).encode()
-        started = time.perf_counter()
+        started = time.process_time()
         replace_field(body, "model", b'"y"')
-        assert time.perf_counter() - started < 0.25  # about 0.002 to 0.008 on an idle machine; what must not be is quadratic
+        assert time.process_time() - started < 2  # of the processor; about 0.005, whereas beginning anew with each field takes many times that

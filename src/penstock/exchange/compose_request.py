@@ -15,7 +15,8 @@ def edit_body(
     if model is not None and model != peek.model:
         path, body = spec.rename(endpoint.operation, path, body, model)
     if ask_usage and peek.stream and not peek.usage_asked and spec.ask_usage is not None:
-        return path, spec.ask_usage(body), True
+        asking = spec.ask_usage(body)
+        return path, asking, asking != body  # a body that states something odd there is left alone
     return path, body, False
 
 

@@ -1,4 +1,4 @@
-"""What a listener and an exchange are to each other. `server` implements `Reply`; `Exchange` implements `Handler`."""
+"""What a listener and an exchange are to each other. `server` implements `Reply`; `Intake` implements `Handler`."""
 
 from __future__ import annotations
 
@@ -64,8 +64,9 @@ class Handler(Protocol):
 
     def client_gone(self) -> None: ...
 
-    def client_bad(self, status: int, why: str) -> None:
-        """The request's body broke its own framing. The listener has refused it with `status`; nothing can be replied any more."""
+    def client_bad(self, status: int, why: str) -> tuple[Headers, bytes]:
+        """The request's body broke its own framing. Returns headers and body of the refusal, which the listener sends where no answer
+        has begun; nothing can be replied any more."""
         ...
 
     def client_paused(self) -> None:

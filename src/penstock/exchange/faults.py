@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from penstock.exchange.contract import Headers
 from penstock.upstream.contract import Loss, LossKind
 from penstock.vocabulary.errors import Fault, FaultKind
+from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
+
+NONE: Headers = []
+SOON: Headers = [(b"retry-after", b"1")]
+FORM_FAULTS = {
+    405: FaultKind.METHOD_NOT_ALLOWED, 413: FaultKind.TOO_LARGE, 429: FaultKind.RATE_LIMITED, 431: FaultKind.HEADERS_TOO_LARGE,
+}  # fmt: skip
+"""Kinds by the statuses with which listeners refuse a request for its form; anything else is a bad request."""
 
 FULL = Fault(FaultKind.OVERLOADED, 503, "This gateway cannot account for another request now; try again.")
 BODIES_FULL = Fault(FaultKind.OVERLOADED, 503, "This gateway holds as many request bodies as it may; try again.")
@@ -23,6 +32,18 @@ def lost(loss: Loss, provider: str) -> Fault:
     if loss.kind in (LossKind.CONNECT, LossKind.TLS):
         return Fault(FaultKind.UPSTREAM_BROKEN, 502, f"Could not reach {who}: {loss.cause}.")
     return Fault(FaultKind.UPSTREAM_BROKEN, 502, f"The answer of {who} was lost: {loss.cause}.")
+
+
+def outcome_of(loss: Loss) -> Outcome:
+    """The ending of an exchange whose answer was lost before it began."""
+    if loss.kind is LossKind.CONNECT_TIMEOUT:
+        return Outcome(Ending.TIMED_OUT, f"connect: {loss.cause}", EndedBy.GATEWAY)
+    return Outcome(Ending.UPSTREAM_LOST, loss.cause, EndedBy.UPSTREAM)
+
+
+def of_form(status: int, why: str) -> Fault:
+    """A request that a listener refuses for its form."""
+    return Fault(FORM_FAULTS.get(status, FaultKind.BAD_REQUEST), status, why)
 
 
 def truncated(cause: str, provider: str) -> Fault:

@@ -33,6 +33,8 @@ class Settings:
     """Of request bodies that are read whole, all exchanges together."""
     body_bytes: int = 64 * MIB
     """Of one request body that is read whole."""
+    drop_response_headers: frozenset[bytes] = frozenset()
+    """Further names, in lower case, of the provider's headers that stay in the house."""
     linger: float = 2.0
     """Seconds for which a provider may leave its answer open behind the terminal event."""
 
@@ -59,6 +61,8 @@ class Book(Protocol):
 
     def find_response(self, response_id: str) -> str | None: ...
 
+    def remember(self, response_id: str, provider: str) -> None: ...
+
     async def provider_of(self, response_id: str) -> str | None: ...
 
 
@@ -70,6 +74,10 @@ class Stoppable(Protocol):
 
 class Lister(Protocol):
     """The merged list of models."""
+
+    def house(self, protocol: ProtocolId, name: str) -> bytes | None:
+        """The entry of a model that is the gateway's own."""
+        ...
 
     async def listing(self, protocol: ProtocolId, client_headers: Headers, query: str) -> bytes: ...
 

@@ -6,10 +6,11 @@ A refusal waits for a small body to be whole, so that the connection can go on t
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable
 from contextlib import suppress
 from time import monotonic, time
+from typing import cast
+from urllib.parse import unquote
 
 from penstock.admission import check, host_allowed
 from penstock.exchange import faults
@@ -21,21 +22,17 @@ from penstock.exchange.machine import Phase
 from penstock.exchange.settle import close_entry
 from penstock.ledger.entry import Entry
 from penstock.ledger.errors import LedgerFull
-from penstock.protocols.contract import BadRequest
+from penstock.protocols.contract import BadRequest, ProtocolSpec
+from penstock.providers import Provider
 from penstock.routing import Allowed, Choice, Endpoint, Hints, Mismatch, Refusal, resolve
 from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.ids import Operation, ProtocolId
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 
-log = logging.getLogger(__name__)
 _SMALL = 64 * 1024
 """Bytes of a body that a refusal waits for."""
 _LISTS = frozenset({"/v1/models", "/models", "/v1beta/models", "/v1alpha/models"})
 NO_HINTS = Hints()
-FORM_FAULTS = {
-    405: FaultKind.METHOD_NOT_ALLOWED, 413: FaultKind.TOO_LARGE, 429: FaultKind.RATE_LIMITED, 431: FaultKind.HEADERS_TOO_LARGE,
-}
-"""Kinds by the statuses with which listeners refuse."""
 _PROVIDER_HEADER = b"x-penstock-provider"
 
 str_of = str.__str__
@@ -45,14 +42,13 @@ str_of = str.__str__
 class Intake:
     """Implements `contract.Handler`."""
 
-    __slots__ = ("_body", "_gateway", "_headers", "_late", "_taken", "exchange")
+    __slots__ = ("_body", "_gateway", "_headers", "_late", "exchange")
 
     def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
         self._gateway = gateway
         self.exchange = Exchange(gateway, request, reply)
         self._headers: Headers = request.headers
         self._body: bytes | bytearray | None = None  # what came of a body that is read whole
-        self._taken = 0  # of the shared budget
         self._late: tuple[Fault, str, Headers] | None = None  # a refusal that waits for the body
 
     # -- the head --------------------------------------------------------------------------------------------------------------------
@@ -73,7 +69,8 @@ class Intake:
         if not host_allowed((host or b"").decode("latin-1"), settings.listen_host, settings.hosts):
             self._refuse(Fault(FaultKind.FORBIDDEN, 403, "This gateway does not answer to that Host."), "the Host header names somebody else")
             return
-        endpoint = resolve(request.method, request.path, request.header(b"anthropic-version") is not None, gateway.faces)
+        googles = request.header(b"x-goog-api-client") is not None or request.header(b"x-goog-api-key") is not None
+        endpoint = resolve(request.method, request.path, request.header(b"anthropic-version") is not None, gateway.faces, googles)
         if isinstance(endpoint, Refusal):
             exchange.spec = gateway.specs[endpoint.protocol]
             allow: Headers = [(b"allow", ", ".join(endpoint.allow).encode())] if endpoint.allow else []
@@ -94,7 +91,7 @@ class Intake:
                 return
             self._headers, exchange.query = verdict.headers, verdict.query
         if gateway.draining:
-            self._refuse(faults.DRAINING, "the gateway is shutting down", [(b"retry-after", b"1")])
+            self._refuse(faults.DRAINING, "the gateway is shutting down", faults.SOON)
             return
         if endpoint.body == "peek" or endpoint.operation is Operation.RESPONSE_ITEM:
             limit = settings.body_bytes
@@ -119,13 +116,11 @@ class Intake:
             return
         limit = self._gateway.settings.body_bytes
         if len(body) + len(data) > limit:
-            self._drop()
             exchange.refuse(faults.too_large(limit), "the request body is over the limit")
         elif not self._gateway.peeked.take(len(data)):
-            self._drop()
-            exchange.refuse(faults.BODIES_FULL, "as many request bodies are held as may be", [(b"retry-after", b"1")])
+            exchange.refuse(faults.BODIES_FULL, "as many request bodies are held as may be", faults.SOON)
         else:
-            self._taken += len(data)
+            exchange.taken += len(data)
             if not body:
                 self._body = data
             elif isinstance(body, bytes):
@@ -154,16 +149,15 @@ class Intake:
             self._fail(error)
 
     def client_gone(self) -> None:
-        self._drop()
-        if self.exchange.machine.phase is Phase.OPENED:
-            self.exchange.open_row()
+        self._body = None
         self.exchange.client_gone()
 
-    def client_bad(self, status: int, why: str) -> None:
-        self._drop()
-        if self.exchange.machine.phase is Phase.OPENED:
-            self.exchange.open_row()
-        self.exchange.client_bad(status, why)
+    def client_bad(self, status: int, why: str) -> tuple[Headers, bytes]:
+        exchange = self.exchange
+        exchange.entry.status = status
+        self._body = None
+        exchange.client_gone(Outcome(Ending.REFUSED, why, EndedBy.GATEWAY))
+        return _refusal(exchange.spec, status, why, exchange.id)
 
     def client_paused(self) -> None:
         self.exchange.client_paused()
@@ -181,17 +175,21 @@ class Intake:
         if endpoint.provider is None and endpoint.operation is Operation.MODELS and endpoint.path in _LISTS:
             gateway.spawn(self._looking(self._list(endpoint)), "penstock-models")
             return
+        if endpoint.provider is None and endpoint.operation is Operation.MODELS and request.method in ("GET", "HEAD"):
+            own = gateway.catalog.house(endpoint.protocol, unquote(endpoint.path.rpartition("/models/")[2]))
+            if own is not None:
+                exchange.answer(200, [], own, "a model of the house")
+                return
         if body is not None and endpoint.operation is not Operation.RESPONSE_ITEM:
             try:
                 exchange.peek = exchange.spec.peek(endpoint.operation, endpoint.path, exchange.query, body)
             except BadRequest as error:
                 if not endpoint.verbatim:
-                    self._drop()
                     exchange.refuse(Fault(FaultKind.BAD_REQUEST, 400, str(error)), str(error))
                     return
         if endpoint.response_id is not None and endpoint.provider is None:
             known = gateway.ledger.find_response(endpoint.response_id)
-            if known is None:
+            if known is None and not exchange.uploading:  # what comes of an upload meanwhile could not be kept
                 gateway.spawn(self._looking(self._look_up(endpoint, body)), "penstock-response-id")
                 return
             self._choose(endpoint, body, known)
@@ -215,9 +213,8 @@ class Intake:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        log.error("exchange %s: %s", self.exchange.id, type(error).__name__, exc_info=error)
-        self._drop()
-        self.exchange.refuse(faults.SELF, f"a mistake of the gateway ({type(error).__name__})")
+        self._body = None
+        self.exchange.fail(error)
 
     def _choose(self, endpoint: Endpoint, body: bytes | None, known: str | None) -> None:
         exchange, gateway = self.exchange, self._gateway
@@ -228,7 +225,7 @@ class Intake:
         entry = exchange.entry
         entry.requested_model = model
         if endpoint.provider is not None:
-            provider = gateway.providers[endpoint.provider]
+            provider = cast("Provider | Demo", gateway.faces[endpoint.provider])
         else:
             if model is None and endpoint.operation is Operation.MODELS:
                 model = endpoint.path.rpartition("/models/")[2] or None
@@ -238,7 +235,6 @@ class Intake:
                 hints = Hints(known, named.decode("latin-1") if named else None)
             chosen = gateway.router.choose(endpoint.protocol, endpoint.operation, model, hints)
             if not isinstance(chosen, Choice):
-                self._drop()
                 kind, status = (FaultKind.BAD_REQUEST, 400) if isinstance(chosen, Mismatch) else (FaultKind.NOT_FOUND, 404)
                 exchange.refuse(Fault(kind, status, chosen.message), chosen.message)
                 return
@@ -259,13 +255,15 @@ class Intake:
                     path, plain, _ = edit_body(spec, endpoint, peek, model, endpoint.path, body or b"", ask_usage=False)
                     return upstream_request(provider, endpoint, request, headers, path, query, plain)
 
-                exchange.again = again
+                # Two bodies are held until the provider answers; where only one may be, there is no second try.
+                if gateway.peeked.take(len(body or b"")):
+                    exchange.taken += len(body or b"")
+                    exchange.again = again
         else:
             exchange.take_usage = peek.stream and not peek.usage_asked
-        exchange.taken, self._taken = self._taken, 0  # given back when the provider answers
         self._headers = []
         if not exchange.open_row():
-            exchange.refuse(faults.FULL, "the ledger is full", [(b"retry-after", b"1")])
+            exchange.refuse(faults.FULL, "the ledger is full", faults.SOON)
             return
         exchange.ask(monotonic())
 
@@ -279,12 +277,9 @@ class Intake:
         else:
             self.exchange.refuse(fault, cause, headers)
 
-    def _drop(self) -> None:
-        """Give the body's share of the budget back."""
-        self._body = None
-        if self._taken:
-            self._gateway.peeked.give(self._taken)
-            self._taken = 0
+
+def _refusal(spec: ProtocolSpec, status: int, why: str, entry_id: str) -> tuple[Headers, bytes]:
+    return [(b"content-type", b"application/json"), (b"x-penstock-id", entry_id.encode())], spec.error_body(faults.of_form(status, why), entry_id)
 
 
 class HealthCheck:
@@ -293,7 +288,9 @@ class HealthCheck:
     def client_body(self, data: bytes) -> None: ...
     def client_end(self) -> None: ...
     def client_gone(self) -> None: ...
-    def client_bad(self, status: int, why: str) -> None: ...
+    def client_bad(self, status: int, why: str) -> tuple[Headers, bytes]:
+        return [], b""
+
     def client_paused(self) -> None: ...
     def client_resumed(self) -> None: ...
 
@@ -308,7 +305,9 @@ class Front:
         self._gateway = gateway
 
     def open(self, request: ClientRequest, reply: Reply) -> Intake | HealthCheck:
-        if request.path == "/health" and request.method in ("GET", "HEAD"):
+        settings = self._gateway.settings
+        known = host_allowed((request.header(b"host") or b"").decode("latin-1"), settings.listen_host, settings.hosts)
+        if request.path == "/health" and request.method in ("GET", "HEAD") and known:
             body = b'{"status":"draining"}' if self._gateway.draining else b'{"status":"ok"}'
             reply.head(503 if self._gateway.draining else 200, [(b"content-type", b"application/json"), (b"cache-control", b"no-store")], len(body))
             reply.write(body)
@@ -322,7 +321,8 @@ class Front:
         """Headers and body of the answer to a request whose form the listener refuses: in the shape of the path's protocol, with an id
         and a row of its own. `path`: as far as it is known; may be empty."""
         gateway = self._gateway
-        nearest = resolve("POST", path if path.startswith("/") else "/", False, gateway.faces)
+        path = path.partition("?")[0].partition("#")[0] if path.startswith("/") else "/"  # a row holds no query, and nobody's password
+        nearest = resolve("POST", path, False, gateway.faces)
         protocol = ProtocolId.OPENAI_CHAT if isinstance(nearest, Allowed) else nearest.protocol
         entry = Entry(gateway.next_id(), time())
         entry.instance, entry.path, entry.status, entry.client_protocol = gateway.instance, path, status, str_of(protocol)
@@ -331,5 +331,4 @@ class Front:
         close_entry(entry, Outcome(Ending.REFUSED, why, EndedBy.GATEWAY), 0.0, 0.0)
         if gateway.on_settled is not None:
             gateway.on_settled(entry)
-        body = gateway.specs[protocol].error_body(Fault(FORM_FAULTS.get(status, FaultKind.BAD_REQUEST), status, why), entry.id)
-        return [(b"content-type", b"application/json"), (b"x-penstock-id", entry.id.encode())], body
+        return _refusal(gateway.specs[protocol], status, why, entry.id)

@@ -33,7 +33,7 @@ class Input(IntEnum):
     REFUSED = auto()
     """We answer with an error of our own."""
     ANSWERED = auto()
-    """We answer from what we know; no provider is asked."""
+    """We have answered from what we know; no provider is asked."""
     ROUTED = auto()
     HEAD = auto()
     AGAIN = auto()
@@ -57,7 +57,6 @@ class Command(IntEnum):
     """On a new connection."""
     REFUSE = auto()
     """Answer with the fault, with its true status."""
-    ANSWER = auto()
     SEND_HEAD = auto()
     FINISH = auto()
     """Give out what is held, and end the answer."""
@@ -77,7 +76,7 @@ _P, _I, _C = Phase, Input, Command
 
 TABLE: Mapping[tuple[Phase, Input], tuple[Phase, tuple[Command, ...]]] = {
     (_P.OPENED, _I.REFUSED): (_P.SETTLED, (_C.REFUSE, _C.SETTLE)),
-    (_P.OPENED, _I.ANSWERED): (_P.SETTLED, (_C.ANSWER, _C.SETTLE)),
+    (_P.OPENED, _I.ANSWERED): (_P.SETTLED, (_C.SETTLE,)),
     (_P.OPENED, _I.ROUTED): (_P.DIALING, (_C.ASK,)),
     (_P.OPENED, _I.CLIENT_GONE): (_P.SETTLED, (_C.SETTLE,)),
     (_P.OPENED, _I.SHUTDOWN): (_P.SETTLED, (_C.REFUSE, _C.SETTLE)),

@@ -93,6 +93,10 @@ class Catalog:
         await self._wait(sources)
         return merge(SHAPES[protocol], [*(source.models for source in sources), self._house])
 
+    def house(self, protocol: ProtocolId, name: str) -> bytes | None:
+        """The entry of a model that is the gateway's own, in the shape of the client's protocol."""
+        return next((model.shaped(SHAPES[protocol]) for model in self._house if model.id == name), None)
+
     def notes(self) -> dict[str, str]:
         """Why the lists of providers asked with the house's own keys could not be had, by provider; those that were are left out."""
         return {name: source.note for name, source in self._own.items() if source.note}

@@ -28,8 +28,8 @@ def open_entry(entry_id: str, instance: str, request: ClientRequest) -> Entry:
     return entry
 
 
-def read(entry: Entry, pipeline: Pipeline, started: float, now: float) -> None:
-    """Take over what the pipeline and its observer know; `started` and `now` on the monotonic clock."""
+def read(entry: Entry, pipeline: Pipeline, started: float) -> None:
+    """Take over what the pipeline and its observer know; `started` on the monotonic clock."""
     observer = pipeline.observer
     entry.response_id = observer.response_id
     entry.model = observer.model
@@ -42,7 +42,7 @@ def read(entry: Entry, pipeline: Pipeline, started: float, now: float) -> None:
     entry.largest_gap_ms = pipeline.largest_gap * 1e3
     entry.events = pipeline.events
     entry.bytes_out = pipeline.bytes_out
-    entry.malformed = observer.malformed
+    entry.malformed = observer.malformed + pipeline.failures
 
 
 def close_entry(entry: Entry, outcome: Outcome, started: float, now: float) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from penstock.pipeline.contract import Pipeline, upstream_error
 from penstock.protocols.contract import Observer
 from penstock.vocabulary.errors import Fault
@@ -14,16 +16,20 @@ _WHOLE = Outcome(Ending.COMPLETE, "the whole body", EndedBy.UPSTREAM)
 class BodyRelay(Pipeline):
     """Every chunk leaves as it comes. A copy of a JSON body is kept until its end, within `limit` and the shared budget, and read once."""
 
-    __slots__ = ("_budget", "_delimited", "_held", "_keep", "_limit", "_parts", "_status")
+    __slots__ = ("_budget", "_delimited", "_held", "_judged", "_keep", "_limit", "_parts", "_status")
 
-    def __init__(self, observer: Observer, status: int, limit: int, budget: Budget, now: float, *, json: bool, delimited: bool) -> None:
+    def __init__(
+        self, observer: Observer, status: int, limit: int, budget: Budget, now: float, *, keep: bool, judged: bool, delimited: bool
+    ) -> None:
         super().__init__(observer, now)
         self._status = status
         self._limit = limit
         self._budget = budget
         self._parts: list[bytes] = []
         self._held = 0
-        self._keep = json or status >= 400
+        self._keep = keep
+        self._judged = judged
+        """The protocol says what this body is: anything else is not understood."""
         self._delimited = delimited
         """The framing says where the body ends; a body that ends with its connection proves nothing by that."""
 
@@ -48,21 +54,27 @@ class BodyRelay(Pipeline):
     def conclude(self, clean: bool, cause: str) -> Outcome:
         observer = self.observer
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        read = self._keep and (clean or self._status >= 400)
         if self._status >= 400:
-            observer.observe_error(self._status, body)
+            self._guard(observer.observe_error, self._status, body)
             return Outcome(Ending.UPSTREAM_ERROR, f"the provider answered {self._status}", EndedBy.UPSTREAM)
         if not clean:
             return Outcome(Ending.UPSTREAM_LOST, cause, EndedBy.UPSTREAM)
-        if read and body:
-            observer.observe_body(body)
+        if self._keep and body:
+            self._guard(observer.observe_body, body)
             if observer.error is not None:
                 return upstream_error(observer, "in its answer")
-            if observer.malformed:
-                if not self._delimited:
-                    return Outcome(Ending.TRUNCATED, "the connection ended inside the body", EndedBy.UPSTREAM)
-                return Outcome(Ending.UNVERIFIED, "the body is not what the protocol promises", EndedBy.UPSTREAM)
-        return _WHOLE
+        if not self._judged or (self._keep and body and not observer.malformed) or self._status in (204, 304):
+            return _WHOLE
+        if not self._delimited:
+            return Outcome(Ending.TRUNCATED, "the connection ended inside the body", EndedBy.UPSTREAM)
+        why = "too large to be read" if body == b"" and self.bytes_out else "not what the protocol promises"
+        return Outcome(Ending.UNVERIFIED, f"the body is {why}; it was passed on without being understood", EndedBy.UPSTREAM)
+
+    def _guard(self, read: Callable[..., None], *given: object) -> None:
+        try:
+            read(*given)
+        except Exception:  # Law 5: whatever the observer does, the bytes went on
+            self.failures += 1
 
     def end(self, fault: Fault | None, request_id: str) -> bytes:
         self.close()
@@ -75,29 +87,17 @@ class BodyRelay(Pipeline):
             self._held = 0
 
 
-class OpaqueRelay(Pipeline):
+class OpaqueRelay(BodyRelay):
     """Bytes in a coding that we do not know: passed on as they are, nothing claimed, nothing put in."""
 
-    __slots__ = ("_coding", "_status")
+    __slots__ = ("_coding",)
 
-    def __init__(self, observer: Observer, status: int, coding: str, now: float) -> None:
-        super().__init__(observer, now)
-        self._status = status
+    def __init__(self, observer: Observer, status: int, coding: str, budget: Budget, now: float) -> None:
+        super().__init__(observer, status, 0, budget, now, keep=False, judged=False, delimited=True)
         self._coding = coding
-
-    def feed(self, data: bytes, now: float) -> bytes:
-        gap = now - self.last_at
-        if gap > self.largest_gap:
-            self.largest_gap = gap
-        self.last_at = now
-        if self.first_content_at is None:
-            self.first_content_at = now
-        self.bytes_out += len(data)
-        return data
 
     def conclude(self, clean: bool, cause: str) -> Outcome:
         if self._status >= 400:
-            self.observer.observe_error(self._status, b"")
-            return Outcome(Ending.UPSTREAM_ERROR, f"the provider answered {self._status}", EndedBy.UPSTREAM)
+            return super().conclude(clean, cause)
         how = "" if clean else f"; {cause}"
         return Outcome(Ending.UNVERIFIED, f"the answer came in the coding {self._coding!r}, which was passed on unread{how}", EndedBy.UPSTREAM)

@@ -10,6 +10,7 @@ from penstock.pipeline.decoded import DecodedBody, DecodedStream
 from penstock.pipeline.stream import Speak, StreamRelay
 from penstock.protocols.contract import Observer, ProtocolSpec
 from penstock.vocabulary.errors import Fault
+from penstock.vocabulary.ids import GENERATING, Operation
 from penstock.wire.array import ArraySplitter
 from penstock.wire.budget import Budget
 from penstock.wire.sse import Scanner
@@ -27,17 +28,31 @@ class Limits:
     """The largest JSON body of which a copy is kept to be read."""
 
 
+_PROMISED = frozenset({
+    Operation.CHAT, Operation.COMPLETIONS, Operation.RESPONSES, Operation.MESSAGES, Operation.GENERATE, Operation.RESPONSE_ITEM,
+})  # fmt: skip
+"""Operations whose streams their protocol ends with a terminal event. Of all others nothing is promised: a clean end is their end."""
+_READ = GENERATING | {Operation.COUNT_TOKENS}
+"""Operations whose whole bodies the protocol describes. Others are looked into, and nothing is held against them."""
+
+
 @dataclass(slots=True)
 class Answer:
     """What a head says of the body behind it. `content_type` and `coding` in lower case, empty where absent."""
 
+    operation: Operation
     status: int
     content_type: bytes
     coding: bytes
     delimited: bool
+    """The framing says where the body ends."""
     stream_asked: bool
     array: bool
     """A stream that was asked for as a JSON array (Gemini without `alt=sse`)."""
+    take_usage: bool = False
+    """Usage was asked for that the client had not asked for: its frame is taken out again."""
+    stored: bool = False
+    """The body is a file of somebody's and no word of the provider's: not kept, not read."""
 
 
 @dataclass(slots=True)
@@ -49,21 +64,35 @@ class Mode:
     """The coding was taken off: `content-encoding` and `content-length` no longer hold."""
 
 
-def compose(answer: Answer, observer: Observer, spec: ProtocolSpec, limits: Limits, budget: Budget, now: float, *, take_usage: bool) -> Mode:
+def compose(answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, now: float) -> Mode:
+    operation = answer.operation
+    observer = spec.observer(operation)
     gzip = answer.coding in (b"gzip", b"x-gzip")
-    kind = answer.content_type
+    kind = answer.content_type.partition(b";")[0].rstrip()
     good = answer.status < 400
-    sse = good and (kind.startswith(b"text/event-stream") or (not kind and answer.stream_asked and not answer.array))
-    array = good and not sse and answer.array and kind.startswith(b"application/json")
+    untold = not kind and answer.status == 200 and answer.stream_asked and not answer.array
+    sse = good and not answer.stored and (kind == b"text/event-stream" or untold)
+    json = kind.endswith((b"/json", b"+json"))
+    array = good and not sse and answer.array and json
     if answer.coding not in (b"", b"identity") and not gzip:
-        return Mode(OpaqueRelay(observer, answer.status, answer.coding.decode("latin-1")[:40], now), sse or array, False)
+        return Mode(OpaqueRelay(observer, answer.status, answer.coding.decode("latin-1")[:40], budget, now), sse or array, False)
     if sse or array:
         scanner = Scanner(limits.frame, budget) if sse else ArraySplitter(limits.frame, budget)
         stream = DecodedStream if gzip else StreamRelay
-        return Mode(stream(scanner, observer, _speak_in_array(spec) if array else spec.error_frame, now, take_usage=take_usage), True, gzip)
+        speak = _speak_in_array(spec) if array else spec.error_frame
+        relay = stream(scanner, observer, speak, now, take_usage=answer.take_usage, promised=operation in _PROMISED)
+        return Mode(relay, True, gzip)
     body = DecodedBody if gzip else BodyRelay
-    json = b"json" in kind
-    return Mode(body(observer, answer.status, limits.body, budget, now, json=json, delimited=answer.delimited), False, gzip)
+    read = operation in _READ
+    asked = answer.stream_asked and operation in _PROMISED
+    return Mode(
+        body(
+            observer, answer.status, limits.body, budget, now,
+            keep=not good or (json and not answer.stored), judged=read and (json or asked), delimited=answer.delimited,
+        ),
+        False,
+        gzip,
+    )  # fmt: skip
 
 
 def _speak_in_array(spec: ProtocolSpec) -> Speak:

@@ -9,6 +9,7 @@ from enum import Enum, auto
 from penstock.protocols.contract import Observer
 from penstock.vocabulary.errors import Fault
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
+from penstock.wire.secrets import mask_secrets
 
 
 class State(Enum):
@@ -33,13 +34,15 @@ class Check:
 class Pipeline(ABC):
     """One answer on its way. Never raises for any bytes."""
 
-    __slots__ = ("bytes_out", "events", "first_content_at", "largest_gap", "last_at", "observer", "state")
+    __slots__ = ("bytes_out", "events", "failures", "first_content_at", "largest_gap", "last_at", "observer", "state")
 
     def __init__(self, observer: Observer, now: float) -> None:
         self.observer = observer
         self.state = State.RUNNING
         self.events = 0
         """Upstream frames with data so far."""
+        self.failures = 0
+        """Times that the observer raised: our bug, and never the client's loss."""
         self.bytes_out = 0
         """Body bytes given out."""
         self.first_content_at: float | None = None
@@ -91,4 +94,5 @@ def upstream_error(observer: Observer, where: str) -> Outcome:
     """The outcome of an answer in which the provider told an error."""
     error = observer.error
     kind = error.type or error.code or (str(error.status) if error.status else "") if error else ""
-    return Outcome(Ending.UPSTREAM_ERROR, f"the provider told an error {where}{f' ({kind})' if kind else ''}", EndedBy.UPSTREAM)
+    said = f" ({mask_secrets(kind[:400])[:80]})" if kind else ""
+    return Outcome(Ending.UPSTREAM_ERROR, f"the provider told an error {where}{said}", EndedBy.UPSTREAM)

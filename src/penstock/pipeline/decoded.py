@@ -39,7 +39,7 @@ class _Decoded(Pipeline):
         return b"".join(out)
 
     def conclude(self, clean: bool, cause: str) -> Outcome:
-        if clean and not self.gunzip.finished and not self.observer.terminal:
+        if clean and self.gunzip.fed and not self.gunzip.finished and not self.observer.terminal:
             return super().conclude(False, "the gzipped body ended before its end")
         return super().conclude(clean, cause)
 

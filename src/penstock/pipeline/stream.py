@@ -11,6 +11,8 @@ from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 from penstock.wire.array import ArraySplitter
 from penstock.wire.sse import Scanner
 
+_ENDED = State.ENDED
+
 Speak = Callable[[Fault, str, Observer], bytes]
 """How an error is told in band."""
 
@@ -19,9 +21,11 @@ class StreamRelay(Pipeline):
     """Frames leave whole, in the feed that completes them. With `take_usage`, frames that carry nothing but usage are taken out again,
     because the client had not asked for them; otherwise every byte of a complete stream leaves, in order."""
 
-    __slots__ = ("_array", "_feed", "_observe", "_scanner", "_speak", "_take_usage", "failures")
+    __slots__ = ("_array", "_feed", "_observe", "_promised", "_scanner", "_speak", "_take_usage")
 
-    def __init__(self, scanner: Scanner | ArraySplitter, observer: Observer, speak: Speak, now: float, *, take_usage: bool = False) -> None:
+    def __init__(
+        self, scanner: Scanner | ArraySplitter, observer: Observer, speak: Speak, now: float, *, take_usage: bool = False, promised: bool = True
+    ) -> None:
         super().__init__(observer, now)
         self._scanner = scanner
         self._array = scanner if isinstance(scanner, ArraySplitter) else None
@@ -29,8 +33,8 @@ class StreamRelay(Pipeline):
         self._observe = observer.observe
         self._speak = speak
         self._take_usage = take_usage
-        self.failures = 0
-        """Frames at which the observer raised: our bug, and never the client's loss."""
+        self._promised = promised
+        """The protocol ends such a stream with a terminal event; else a clean end is its end, and nothing is put in."""
 
     def feed(self, data: bytes, now: float) -> bytes:
         gap = now - self.last_at
@@ -53,8 +57,8 @@ class StreamRelay(Pipeline):
             if mark & CONTENT and self.first_content_at is None:
                 self.first_content_at = now
             if mark > CONTENT:
-                if mark & TERMINAL:
-                    self.state = State.ENDED
+                if mark & TERMINAL and self._promised:
+                    self.state = _ENDED
                 if mark & USAGE_ONLY and self._take_usage:
                     if taken is None:
                         taken = []
@@ -69,7 +73,7 @@ class StreamRelay(Pipeline):
         return out
 
     def may_speak(self) -> bool:
-        if self.state is not State.RUNNING or self._scanner.overflowed or self.observer.error is not None:
+        if self.state in (_ENDED, State.CUT) or not self._promised or self._scanner.overflowed or self.observer.error is not None:
             return False
         array = self._array
         return array is None or (array.understood and not array.closed)
@@ -80,7 +84,8 @@ class StreamRelay(Pipeline):
             return Outcome(Ending.UNVERIFIED, "a frame was larger than what may be held; it was passed on without being understood", EndedBy.UPSTREAM)
         array = self._array
         if array is not None and not array.understood:
-            return Outcome(Ending.UNVERIFIED, "the body is not the JSON array that was asked for; it was passed on without being understood", EndedBy.UPSTREAM)
+            cause = "the body is not the JSON array that was asked for; it was passed on without being understood"
+            return Outcome(Ending.UNVERIFIED, cause, EndedBy.UPSTREAM)
         if observer.error is not None:
             return upstream_error(observer, "in the stream")
         if observer.terminal:
@@ -89,6 +94,8 @@ class StreamRelay(Pipeline):
             return Outcome(Ending.COMPLETE, "finish reason, then the end of the array", EndedBy.UPSTREAM)
         if not clean:
             return Outcome(Ending.UPSTREAM_LOST, cause, EndedBy.UPSTREAM)
+        if not self._promised:
+            return Outcome(Ending.COMPLETE, "a clean end", EndedBy.UPSTREAM)
         held = self._scanner.held
         if array is not None and not array.closed:
             return Outcome(Ending.TRUNCATED, "the body ended before the end of its array", EndedBy.UPSTREAM)
@@ -106,8 +113,9 @@ class StreamRelay(Pipeline):
             out = self._speak(fault, request_id, self.observer)
             if self._array is not None:
                 out = (b"," if self.events else b"[") + out + b"]"
-        elif self.state is not State.CUT and self._scanner.held:
-            # Nothing is to be said (a terminal event was given out, or nothing is claimed): the rest goes as it came.
+        elif self._scanner.held and (fault is None or self._scanner.overflowed or not self._promised):
+            # Nothing is to be said (a terminal event was given out, or nothing is claimed): the rest goes as it came. Half a frame
+            # behind an error of the provider's does not go out.
             out = self._scanner.tail()
         self.bytes_out += len(out)
         self._scanner.close()

@@ -70,7 +70,10 @@ class Observer(ABC):
     that does not grow with the length of the stream. Unknown events and unknown fields are ignored and never fatal.
     """
 
-    __slots__ = ("calls", "choices", "error", "final_usage", "malformed", "model", "response_id", "sink", "stop_reason", "terminal", "tools", "unknown", "usage")
+    __slots__ = (
+        "calls", "choices", "error", "final_usage", "malformed", "model", "response_id", "sink", "stop_reason", "terminal", "tools", "unknown",
+        "usage",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.response_id: str | None = None

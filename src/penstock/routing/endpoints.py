@@ -44,6 +44,8 @@ class Endpoint:
     verbatim: bool = False
     """Ask for `path` by `Provider.verbatim`, else by `Provider.target`."""
     response_id: str | None = None
+    content: bool = False
+    """The answer is a file of somebody's and no word of the provider's: passed on, and not read."""
 
 
 @dataclass(frozen=True, slots=True)

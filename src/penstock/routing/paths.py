@@ -31,19 +31,24 @@ from penstock.vocabulary.ids import Operation, ProtocolId
 _SUSPECT = re.compile(r"[\\%;]|/\.|[^!-~]")
 _BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 _ANY = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+_BY_ID = frozenset({Operation.RESPONSE_ITEM, Operation.FILES, Operation.BATCHES})
 _COLON = re.compile(r"%3a", re.IGNORECASE)
 
 
-def resolve(method: str, path: str, has_anthropic_version: bool, providers: Mapping[str, Face]) -> Endpoint | Refusal | Allowed:
+def resolve(
+    method: str, path: str, has_anthropic_version: bool, providers: Mapping[str, Face], googles: bool = False
+) -> Endpoint | Refusal | Allowed:
     """What `method path` asks for. `path` is the raw path of the request target, without its query.
 
+    `googles`: the request has a header that only Google's clients send (`x-goog-api-client`, `x-goog-api-key`); google-genai writes `/v1`
+    by default, so `/v1/models` is Gemini's then.
     `providers` in the order of the file. `HEAD` is served where `GET` is; the caller sends it upstream as HEAD.
     """
     if _SUSPECT.search(path) and not is_plain(path):
         return _refuse(400, f"the path {_shown(path)} holds '.' or '..' segments or characters that no path may have", path, has_anthropic_version)
     if path == "*" and method == "OPTIONS":
         return Allowed(_ANY)
-    methods = FIXED.get(path) or _item(path) or _gemini(path)
+    methods = (_gemini(path, googles) if googles else None) or FIXED.get(path) or _item(path) or _gemini(path)
     if methods is not None:
         return _pick(methods, method, path, has_anthropic_version)
     if path.startswith("/api/oauth/"):
@@ -100,18 +105,19 @@ def _item(path: str) -> dict[str, Endpoint] | None:
             rest = bare[len(prefix):]
             if operation is Operation.MODELS and _method_of(rest) in GEMINI_METHODS:
                 return None
-            response_id = unquote(rest.partition("/")[0]) if operation is Operation.RESPONSE_ITEM else None
-            return {method: Endpoint(protocol, operation, path, body, response_id=response_id) for method, body in methods.items()}
+            response_id = unquote(rest.partition("/")[0]) if operation in _BY_ID else None
+            content = operation in (Operation.FILES, Operation.BATCHES) and rest.endswith(("/content", "/results"))
+            return {method: Endpoint(protocol, operation, path, body, response_id=response_id, content=content) for method, body in methods.items()}
     return None
 
 
-def _gemini(path: str) -> dict[str, Endpoint] | None:
+def _gemini(path: str, googles: bool = False) -> dict[str, Endpoint] | None:
     """`/v1beta/...` and `/v1alpha/...` wholly; `/v1/...` and no version only where a custom method of a model stands at the end."""
     version, _, rest = path[1:].partition("/")
     upload = version in ("upload", "download")
     if upload:
         version, _, rest = rest.partition("/")
-    own = version in GEMINI_VERSIONS
+    own = version in GEMINI_VERSIONS or (googles and version == "v1")
     if not own and version != "v1":
         rest = path[1:]
     resource, slash, item = rest.partition("/")

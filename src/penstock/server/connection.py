@@ -168,18 +168,18 @@ class Connection(Reader, asyncio.Protocol):
 
     def _refuse(self, incoming: Incoming | None, path: str, head_only: bool, bad: Bad) -> None:
         current, queue = self._current, self._queue
-        refusal = write_refusal(bad.status, *self._settings.refusal(path, bad.status, bad.why), head_only=head_only)
         if current is not None and current is incoming:
             # Its own body broke. Where it has a head of an answer already, it gets no second one.
             handler, current.handler = current.handler, None
             self._current = None
-            if handler is not None:
-                handler.client_bad(bad.status, bad.why)
+            words = handler.client_bad(bad.status, bad.why) if handler is not None else self._settings.refusal(path, bad.status, bad.why)
             if self._replying:
                 self._break_off()
             else:
-                self._say_last(refusal)
-        elif current is None and not queue:
+                self._say_last(write_refusal(bad.status, *words, head_only=head_only))
+            return
+        refusal = write_refusal(bad.status, *self._settings.refusal(path, bad.status, bad.why), head_only=head_only)
+        if current is None and not queue:
             self._say_last(refusal)
         else:
             if queue is None:
@@ -260,9 +260,7 @@ class Connection(Reader, asyncio.Protocol):
             lines.append(b"connection: keep-alive")
         lines.append(b"\r\n")
         self._opening = b"\r\n".join(lines)
-        if length is None:
-            # The body of a stream may be long in coming.
-            asyncio.get_running_loop().call_soon(self._open)
+        asyncio.get_running_loop().call_soon(self._open)  # where the body is long in coming, the head is not
 
     def _open(self) -> None:
         opening, self._opening = self._opening, None

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from penstock.exchange import faults
 from penstock.exchange.contract import Headers
-from penstock.exchange.intake import FORM_FAULTS
 from penstock.protocols import REGISTRY
 from penstock.routing import Allowed, resolve
-from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.ids import ProtocolId
 
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
@@ -21,8 +20,7 @@ def shape(path: str, status: int, why: str) -> tuple[Headers, bytes]:
     """
     endpoint = resolve("POST", path if path.startswith("/") else "/", False, {})
     protocol = ProtocolId.OPENAI_CHAT if isinstance(endpoint, Allowed) else endpoint.protocol
-    fault = Fault(FORM_FAULTS.get(status, FaultKind.BAD_REQUEST), status, why)
-    return [(b"content-type", b"application/json")], REGISTRY[protocol].error_body(fault, "")
+    return [(b"content-type", b"application/json")], REGISTRY[protocol].error_body(faults.of_form(status, why), "")
 
 
 def write_refusal(status: int, headers: Headers, body: bytes, *, head_only: bool) -> bytes:

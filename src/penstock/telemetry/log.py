@@ -100,8 +100,11 @@ class Log:
             self._waiting.append(entry)
 
     def say(self, text: str) -> None:
-        """A message of the process itself."""
-        self._waiting.append(text)
+        """A message of the process itself. Never blocks."""
+        if len(self._waiting) >= BOUND:
+            self.dropped += 1
+        else:
+            self._waiting.append(text)
 
     def close(self) -> None:
         self._stop.set()

@@ -20,6 +20,7 @@ import httptools
 
 from penstock.upstream.contract import Headers, Loss, LossKind, Receiver, ResponseHead
 from penstock.upstream.dial import DIRECT, Via
+from penstock.upstream.reading import make_poll, settle_tls_reading
 
 HEAD_LIMIT = 256 * 1024
 """Bytes of header names and values that an answer may have; also of anything else that comes and is no body (interim answers, trailers)."""
@@ -344,9 +345,7 @@ class Connection(asyncio.Protocol):
             self._paused = True
             transport.pause_reading()
             if self._tls:
-                # The socket too, and at once: else up to 256 KiB are read ahead, and an end of the connection that is read ahead takes
-                # what was not yet decrypted with it.
-                cast("_TlsTransport", transport).set_read_buffer_limits(0)
+                asyncio.get_running_loop().call_soon(self._settle_reading)
 
     def resume(self, asker: object) -> None:
         if self._asker is asker and self._paused:
@@ -356,9 +355,13 @@ class Connection(asyncio.Protocol):
         self._paused = False
         transport = self._transport
         if transport is not None and not transport.is_closing():
-            if self._tls:
-                cast("_TlsTransport", transport).set_read_buffer_limits()
             transport.resume_reading()
+            if self._tls:
+                asyncio.get_running_loop().call_soon(self._settle_reading)
+
+    def _settle_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            settle_tls_reading(self._transport, paused=self._paused)
 
     def cancel(self, asker: object) -> None:
         """Close at once where it is still `asker`'s turn; nothing is called on its receiver any more."""
@@ -377,20 +380,9 @@ class Connection(asyncio.Protocol):
 
     def _readable(self) -> bool:
         """There is something to read: bytes, or the end."""
-        poll = self._poll
-        if poll is None:
-            sock = None if self._transport is None else self._transport.get_extra_info("socket")
-            if sock is None or not hasattr(select, "poll"):
-                return False
-            self._poll = poll = select.poll()
-            poll.register(sock.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
-
-
-class _TlsTransport(Protocol):
-    """What asyncio's and uvloop's TLS transports have and their common type does not tell."""
-
-    def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+        if self._poll is None and self._transport is not None:
+            self._poll = make_poll(self._transport)
+        return self._poll is not None and bool(self._poll.poll(0))
 
 
 _TOO_LARGE = Loss(LossKind.GARBAGE, "the head of the provider's answer is too large")

@@ -21,19 +21,22 @@ class EncodingError(ValueError):
 class Gunzip:
     """Decodes one gzip body as it comes: one or several members (RFC 1952, 2.2), with zero padding between or behind them."""
 
-    __slots__ = ("_member", "_pending", "finished", "limit")
+    __slots__ = ("_member", "_pending", "fed", "finished", "limit")
 
     def __init__(self, limit: int = 1 << 20) -> None:
         self.limit = limit
         """Bytes of one piece at most."""
         self._member = zlib.decompressobj(wbits=_GZIP_WINDOW)
         self._pending = b""
+        self.fed = False
+        """Something came at all: answers without a body have no gzip in them, whatever their head says."""
         self.finished = False
         """The input so far ends with a whole member, its check sum right: the body may end here."""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The decoded bytes, in pieces of at most `limit`, made one by one as they are asked for. The caller takes them all; what it does
         not take comes first in the next feed. Raises `EncodingError` where the input is not gzip; then nothing more may be fed."""
+        self.fed = self.fed or bool(data)
         self._pending += data
         return self._drain()
 

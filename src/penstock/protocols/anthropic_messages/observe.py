@@ -186,6 +186,9 @@ class MessagesObserver(Observer):
         if read.error is not None and read.type in (None, "error"):
             self.error = _upstream_error(read.error, None)
             return
+        if read.type in ("file", "message_batch"):
+            self._learn(read.id, None, None)
+            return
         if read.type not in (None, "message"):
             return
         if read.usage is not None:

@@ -1,0 +1,189 @@
+"""Own bytes of a stream: what is measured, what the end means, what is said at a bad one. The laws stand in `tests/laws`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from penstock.pipeline.contract import State
+from penstock.pipeline.stream import StreamRelay
+from penstock.protocols import REGISTRY
+from penstock.protocols.contract import Observer
+from penstock.vocabulary.ids import Operation, ProtocolId
+from penstock.vocabulary.outcome import EndedBy, Ending
+from penstock.wire.budget import Budget
+from penstock.wire.sse import Scanner
+from tests.support.exchanges import CHUNK, DONE, STOP, USAGE
+from tests.support.relays import FAULT, ID, Relay, frames_of, relayed
+
+CHAT, GEMINI = ProtocolId.OPENAI_CHAT, ProtocolId.GEMINI
+ERROR = b'data: {"error":{"message":"overloaded","code":"x"}}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("pieces", "clean", "ending", "words"),
+    [
+        ([CHUNK, STOP, DONE], True, Ending.COMPLETE, "terminal event"),
+        ([CHUNK, DONE], True, Ending.COMPLETE, "without a stop reason"),
+        ([CHUNK, STOP, DONE], False, Ending.COMPLETE, "terminal event"),
+        ([CHUNK, STOP], True, Ending.TRUNCATED, "without the terminal event"),
+        ([CHUNK, DONE[:-1]], True, Ending.TRUNCATED, "inside a frame (13 bytes"),
+        ([], True, Ending.TRUNCATED, "before its first event"),
+        ([b": hello\n\n"], True, Ending.TRUNCATED, "before its first event"),
+        ([CHUNK, STOP], False, Ending.UPSTREAM_LOST, "the connection was reset"),
+        ([CHUNK, ERROR], True, Ending.UPSTREAM_ERROR, "in the stream (x)"),
+        ([CHUNK, ERROR], False, Ending.UPSTREAM_ERROR, "in the stream"),
+        ([CHUNK, ERROR, DONE], True, Ending.UPSTREAM_ERROR, "in the stream"),
+    ],
+)
+def test_what_the_end_means(pieces: list[bytes], clean: bool, ending: Ending, words: str) -> None:
+    relay = relayed(CHAT, pieces, clean=clean)
+    assert relay.outcome is not None
+    assert relay.outcome.ending is ending
+    assert words in relay.outcome.cause
+    assert relay.outcome.ended_by is EndedBy.UPSTREAM
+    assert relay.spoke is (ending in (Ending.TRUNCATED, Ending.UPSTREAM_LOST))
+
+
+def test_state() -> None:
+    relay = Relay(CHAT).feed(CHUNK, STOP, USAGE)
+    assert relay.pipeline.state is State.RUNNING
+    assert relay.pipeline.may_speak()
+    relay.feed(DONE)
+    assert relay.pipeline.state is State.ENDED
+    assert not relay.pipeline.may_speak()
+    assert (relay.pipeline.deadline(), relay.pipeline.wants()) == (None, [])
+
+
+def test_an_error_in_band_is_the_last_word() -> None:
+    relay = Relay(CHAT).feed(CHUNK, ERROR)
+    assert not relay.pipeline.may_speak()
+    assert relay.pipeline.end(FAULT, ID) == b""
+
+
+def test_what_is_measured() -> None:
+    observer = REGISTRY[CHAT].observer(Operation.CHAT)
+    relay = StreamRelay(Scanner(1 << 20, Budget(1 << 20)), observer, REGISTRY[CHAT].error_frame, 10.0)
+    role = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
+    relay.feed(role, 10.5)
+    assert relay.first_content_at is None
+    relay.feed(b": keep-alive\n\n", 12.5)
+    relay.feed(CHUNK[:20], 13.0)
+    assert (relay.events, relay.bytes_out) == (1, len(role) + 14)
+    relay.feed(CHUNK[20:] + STOP, 13.25)
+    assert relay.first_content_at == 13.25
+    assert (relay.events, relay.largest_gap, relay.last_at) == (3, 2.0, 13.25)
+    relay.feed(CHUNK, 14.0)
+    assert relay.first_content_at == 13.25
+    assert relay.bytes_out == len(role) + 14 + 2 * len(CHUNK) + len(STOP)
+
+
+def test_what_is_said_counts_as_given_out() -> None:
+    relay = Relay(CHAT).feed(CHUNK, b"data: half").finish()
+    assert relay.pipeline.bytes_out == len(relay.out)
+    relay = Relay(CHAT).feed(DONE, b"data: half").finish()
+    assert relay.last == b"data: half"
+    assert relay.pipeline.bytes_out == len(relay.out)
+
+
+@pytest.mark.parametrize("protocol", REGISTRY)
+def test_a_bad_end_drops_the_half_frame_and_speaks(protocol: ProtocolId) -> None:
+    relay = Relay(protocol).feed(b": c\n\n", b"data: half").finish()
+    assert relay.spoke
+    assert relay.given == b": c\n\n"
+    assert b"half" not in relay.out
+    assert FAULT.message.encode() in relay.last
+    assert b"".join(frames_of(relay.last)) == relay.last, "whole frames"
+    assert relay.budget.used == 0
+
+
+def test_close_gives_back_and_may_be_called_again() -> None:
+    relay = Relay(CHAT).feed(b"data: half")
+    assert relay.budget.used == 10
+    relay.pipeline.close()
+    relay.pipeline.close()
+    assert relay.budget.used == 0
+    assert relay.pipeline.end(None, ID) == b""
+
+
+def test_two_usage_frames_and_one_with_choices() -> None:
+    with_choices = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}],"usage":{"prompt_tokens":1}}\n\n'
+    relay = relayed(CHAT, [CHUNK + USAGE + with_choices + USAGE, USAGE, STOP + DONE], take_usage=True)
+    assert relay.out == CHUNK + with_choices + STOP + DONE
+    assert relay.outs[1] == b""
+    assert relay.pipeline.bytes_out == len(relay.out)
+
+
+def test_a_usage_frame_in_many_pieces_leaves_no_byte() -> None:
+    relay = Relay(CHAT, take_usage=True).feed(*(USAGE[i : i + 3] for i in range(0, len(USAGE), 3)))
+    assert relay.given == b""
+    assert relay.feed(DONE).given == DONE
+
+
+def test_frames_that_are_equal_are_told_apart() -> None:
+    """One of two frames in one chunk goes and its twin, which is the same bytes object by chance, is judged for itself."""
+    relay = relayed(CHAT, [USAGE + USAGE + STOP + STOP + DONE], take_usage=True)
+    assert relay.out == STOP + STOP + DONE
+
+
+# The array form.
+
+
+PART = b'{"candidates":[{"content":{"parts":[{"text":"a"}]},"index":0}]}'
+LAST = b'{"candidates":[{"finishReason":"STOP","index":0}]}'
+
+
+@pytest.mark.parametrize(
+    ("body", "ending", "spoke", "last"),
+    [
+        (b"[" + PART + b",\n" + LAST + b"]", Ending.COMPLETE, False, b""),
+        (b"[" + PART + b",\n" + LAST + b"\n]\n", Ending.COMPLETE, False, b""),
+        (b"[" + PART + b",\n" + LAST, Ending.TRUNCATED, True, b",E]"),
+        (b"[" + PART + b",\n" + LAST[:-3], Ending.TRUNCATED, True, b",E]"),
+        (b"[" + PART, Ending.TRUNCATED, True, b",E]"),
+        (b"[", Ending.TRUNCATED, True, b"[E]"),
+        (b"", Ending.TRUNCATED, True, b"[E]"),
+        (b" [\n", Ending.TRUNCATED, True, b"[E]"),
+        (b"[" + PART + b"]", Ending.TRUNCATED, False, b""),  # closed: there is no place for an error any more
+        (b"[]", Ending.TRUNCATED, False, b""),
+        (b"<html>", Ending.UNVERIFIED, False, b""),
+        (b'[{"error":{"code":503,"message":"m","status":"UNAVAILABLE"}}]', Ending.UPSTREAM_ERROR, False, b""),
+        (b'{"error":{"code":503,"message":"m","status":"UNAVAILABLE"}}', Ending.UPSTREAM_ERROR, False, b""),
+    ],
+)
+def test_arrays(body: bytes, ending: Ending, spoke: bool, last: bytes) -> None:
+    relay = relayed(GEMINI, [body], array=True)
+    assert relay.outcome is not None
+    assert relay.outcome.ending is ending
+    assert relay.spoke is spoke
+    element = REGISTRY[GEMINI].error_element
+    assert element is not None
+    assert relay.last == last.replace(b"E", element(FAULT, ID))
+    if spoke:
+        assert json.loads(relay.out)[-1]["error"]["code"] == 502
+    else:
+        assert relay.out == body
+
+
+class Broken(Observer):
+    """An observer with a bug."""
+
+    __slots__ = ()
+
+    def observe(self, name: bytes, data: bytes, now: float) -> int:
+        raise RuntimeError("a bug")
+
+    def observe_body(self, body: bytes) -> None:
+        raise RuntimeError("a bug")
+
+
+def test_a_failing_observer_is_counted_and_nothing_is_claimed() -> None:
+    """What nobody could read is neither complete nor truncated."""
+    relay = relayed(CHAT, [CHUNK, STOP, DONE], observer=Broken())
+    assert relay.given == CHUNK + STOP + DONE
+    assert isinstance(relay.pipeline, StreamRelay)
+    assert relay.pipeline.failures == 3
+    assert relay.outcome is not None
+    assert relay.outcome.ending is Ending.UNVERIFIED
+    assert not relay.spoke
