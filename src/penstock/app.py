@@ -187,10 +187,13 @@ class App:
         await self.admin.stop()
 
     def close(self) -> int:
-        """Flush and close what outlives the loop; returns how many rows could be saved nowhere: neither the database nor the spill file took them."""
+        """Flush and close what outlives the loop; returns how many rows neither the database nor the spill file took."""
         if self._reader is not None:
             self._reader.dispose()
         left = self._ledger.close() if self._ledger is not None else 0
+        if left:
+            log.error("%d rows could be saved nowhere: neither the ledger nor %s takes them; they are lost", left, self.config.data_dir)
+        logging.getLogger().removeHandler(self._handler)
         self.log.close()
         return left
 
@@ -220,6 +223,7 @@ async def _guarded(work: Awaitable[None]) -> None:
 
 async def _serve(config: Config, on_ready: Callable[[Started], None]) -> int:
     app = App(config)
+    lost = 0
     try:
         loop = asyncio.get_running_loop()
         for sig in (signal.SIGTERM, signal.SIGINT):
@@ -230,8 +234,8 @@ async def _serve(config: Config, on_ready: Callable[[Started], None]) -> int:
         gc.freeze()
         await app.run()
     finally:
-        app.close()
-    return 0
+        lost = app.close()
+    return 1 if lost else 0
 
 
 def serve(config: Config, on_ready: Callable[[Started], None]) -> int:

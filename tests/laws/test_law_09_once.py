@@ -27,8 +27,8 @@ GZIP = [*SSE, (b"content-encoding", b"gzip")]
 
 # Method, path, body (`None`: none), further headers.
 REQUESTS: list[tuple[str, str, Any, list[tuple[bytes, bytes]]]] = [
-    *[("POST", "/v1/chat/completions", ASKED, [])] * 4,
-    ("POST", "/v1/chat/completions", CHAT, []),
+    *[("POST", "/v1/chat/completions", ASKED, [])] * 6,
+    *[("POST", "/v1/chat/completions", CHAT, [])] * 6,
     ("POST", "/v1/chat/completions", {"model": "m"}, []),
     ("POST", "/v1/chat/completions", {"model": "demo", "stream": True}, []),
     ("POST", "/v1/chat/completions", "not json", []),
@@ -61,6 +61,20 @@ PIECES = [
 ]  # fmt: skip
 
 
+# Answers that make sense, for what most of the time happens: the head, and the body in pieces.
+SCRIPTS: list[tuple[tuple[int, list[tuple[bytes, bytes]]], list[bytes]]] = [
+    ((200, SSE), [CHUNK, STOP + DONE]),
+    ((200, SSE), [CHUNK + STOP, USAGE + DONE, b"data: behind"]),
+    ((200, SSE), [CHUNK, b"data: half"]),
+    ((200, GZIP), [zipped(CHUNK + STOP + DONE)]),
+    ((422, JSON_HEAD), [b'{"error":{"message":', b'"stream_options is unknown"}}']),
+    ((400, JSON_HEAD), [b'{"error":{"message":"include_usage"}}']),
+    ((422, JSON_HEAD), [b'{"error":{"message":"bad"}}']),
+    ((200, JSON_HEAD), [b'[{"candidates":[{"finishReason":"STOP"}]}', b"]"]),
+    ((200, JSON_HEAD), [b'{"id":"x"}']),
+]
+
+
 class Exchanges(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
@@ -69,25 +83,32 @@ class Exchanges(RuleBasedStateMachine):
         self.house.book.stored["resp_stored"] = "openai"
         self.askers: list[Asker] = []
         self.unread: dict[int, list[bytes]] = {}
+        self.scripts: dict[int, list[bytes]] = {}
         self.refused = 0
 
     # -- clients
 
-    @rule(request=st.sampled_from(REQUESTS), chunked=st.booleans(), pieces=st.integers(1, 3), whole=st.booleans())
-    def open(self, request: tuple[str, str, Any, list[tuple[bytes, bytes]]], chunked: bool, pieces: int, whole: bool) -> None:
+    @rule(
+        request=st.sampled_from(REQUESTS), chunked=st.booleans(), pieces=st.integers(1, 3), whole=st.sampled_from([True, True, True, False]),
+        trouble=st.sampled_from([None] * 8 + ["full", "draining", "failing"]),
+    )
+    def open(self, request: tuple[str, str, Any, list[tuple[bytes, bytes]]], chunked: bool, pieces: int, whole: bool, trouble: str | None) -> None:
         method, path, body, headers = request
         data = b"" if body is None else body.encode() if isinstance(body, str) else json.dumps(body).encode()
         size = -(-len(data) // pieces) if data else 1
-        asker = self.house.open(method, path, headers, length=None if chunked or body is None else len(data), chunked=chunked and body is not None)
+        house = self.house
+        house.book.full, house.gateway.draining, house.catalog.fails = trouble == "full", trouble == "draining", trouble == "failing"
+        asker = house.open(method, path, headers, length=None if chunked or body is None else len(data), chunked=chunked and body is not None)
         self.askers.append(asker)
         self.unread[id(asker)] = [data[i : i + size] for i in range(0, len(data), size)]
         if whole:
             self.send(asker, 99)
+        house.book.full = house.gateway.draining = house.catalog.fails = False
 
     def send(self, asker: Asker, steps: int) -> None:
         left = self.unread[id(asker)]
         for _ in range(steps):
-            if asker.reply.over is not None or asker.reply.gone or left is None:
+            if asker.reply.over is not None or asker.reply.gone:
                 return
             if left:
                 asker.body(left.pop(0))
@@ -106,77 +127,71 @@ class Exchanges(RuleBasedStateMachine):
         return [ask for ask in self.house.asks if ask.live]
 
     @precondition(lambda self: self.waiting())
-    @rule(data=st.data(), steps=st.integers(1, 4))
-    def client_sends(self, data: st.DataObject, steps: int) -> None:
-        self.send(data.draw(st.sampled_from(self.waiting())), steps)
+    @rule(data=st.data(), steps=st.sampled_from([1, 1, 2, 99]), full=st.sampled_from([False, False, False, True]), breaks=st.sampled_from([False] * 5 + [True]))
+    def client_sends(self, data: st.DataObject, steps: int, full: bool, breaks: bool) -> None:
+        asker = data.draw(st.sampled_from(self.waiting()))
+        self.house.book.full = full
+        if breaks:
+            asker.stumble()
+        else:
+            self.send(asker, steps)
+        self.house.book.full = False
 
     @precondition(lambda self: self.owed())
-    @rule(data=st.data())
-    def client_leaves(self, data: st.DataObject) -> None:
-        data.draw(st.sampled_from(self.owed())).leave()
+    @rule(data=st.data(), what=st.sampled_from(["leave", "pause", "resume", "leave"]))
+    def client_leaves_or_reads_slowly(self, data: st.DataObject, what: str) -> None:
+        asker = data.draw(st.sampled_from(self.owed()))
+        if what == "leave":
+            asker.leave()
+        else:
+            self.house.run(asker.handler.client_paused if what == "pause" else asker.handler.client_resumed)
 
-    @precondition(lambda self: self.waiting())
-    @rule(data=st.data())
-    def client_breaks_its_own_framing(self, data: st.DataObject) -> None:
-        data.draw(st.sampled_from(self.waiting())).stumble()
+    @rule(path=st.sampled_from(["", "/v1/messages", "/nowhere", "*", "/v1/messages?key=x"]), status=st.sampled_from([400, 431]), really=st.integers(0, 3))
+    def a_head_is_refused(self, path: str, status: int, really: int) -> None:
+        if not really:
+            self.house.front.refuse(path, status, "not HTTP")
+            self.refused += 1
 
-    @rule(path=st.sampled_from(["", "/v1/messages", "/nowhere", "*"]), status=st.sampled_from([400, 431]))
-    def a_head_is_refused(self, path: str, status: int) -> None:
-        self.house.front.refuse(path, status, "not HTTP")
-        self.refused += 1
+    # -- providers. Two rules that do the same, because there is more that they may do.
 
-    @precondition(lambda self: self.owed())
-    @rule(data=st.data(), pause=st.booleans())
-    def client_reads_slowly(self, data: st.DataObject, pause: bool) -> None:
-        handler = data.draw(st.sampled_from(self.owed())).handler
-        self.house.run(handler.client_paused if pause else handler.client_resumed)
-
-    # -- providers
-
-    @precondition(lambda self: [a for a in self.asked() if not a.began])
-    @rule(data=st.data(), head=st.sampled_from(HEADS))
-    def provider_answers(self, data: st.DataObject, head: tuple[int, list[tuple[bytes, bytes]]]) -> None:
-        data.draw(st.sampled_from([a for a in self.asked() if not a.began])).answer(*head)
-
-    @precondition(lambda self: [a for a in self.asked() if a.began])
-    @rule(data=st.data(), pieces=st.lists(st.sampled_from(PIECES), min_size=1, max_size=3))
-    def provider_goes_on(self, data: st.DataObject, pieces: list[bytes]) -> None:
-        data.draw(st.sampled_from([a for a in self.asked() if a.began])).body(*pieces)
-
-    @precondition(lambda self: [a for a in self.asked() if a.began])
-    @rule(data=st.data())
-    def provider_ends(self, data: st.DataObject) -> None:
-        data.draw(st.sampled_from([a for a in self.asked() if a.began])).end()
+    def answer(self, data: st.DataObject) -> None:
+        ask = data.draw(st.sampled_from(self.asked()))
+        what = data.draw(st.sampled_from(["go on"] * 6 + ["odd", "end", "lose"]))
+        script = self.scripts.get(id(ask))
+        if script is None and what != "lose":
+            head, pieces = data.draw(st.sampled_from(SCRIPTS)) if what == "go on" else (data.draw(st.sampled_from(HEADS)), [])
+            self.scripts[id(ask)] = [*pieces, b""]
+            ask.answer(*head)
+        elif what == "lose" or script is None:
+            kind = data.draw(st.sampled_from([LossKind.STALE, *LossKind]))
+            if kind is LossKind.STALE and (ask.began or ask.fresh):
+                kind = LossKind.EOF  # only a kept connection is stale, and only before a byte came
+            ask.lose(kind)
+        elif what == "odd":
+            ask.body(*data.draw(st.lists(st.sampled_from(PIECES), min_size=1, max_size=3)))
+        elif what == "end" or not script[0]:
+            ask.end()
+        else:
+            ask.body(script.pop(0))
 
     @precondition(lambda self: self.asked())
-    @rule(data=st.data(), kind=st.sampled_from(LossKind))
-    def provider_is_lost(self, data: st.DataObject, kind: LossKind) -> None:
-        ask = data.draw(st.sampled_from(self.asked()))
-        if kind is LossKind.STALE and (ask.began or ask.fresh):
-            kind = LossKind.EOF  # only a kept connection is stale, and only before a byte came
-        ask.lose(kind)
+    @rule(data=st.data())
+    def provider_answers(self, data: st.DataObject) -> None:
+        self.answer(data)
+
+    @precondition(lambda self: self.asked())
+    @rule(data=st.data())
+    def provider_goes_on(self, data: st.DataObject) -> None:
+        self.answer(data)
 
     # -- the house
 
-    @rule(seconds=st.sampled_from([0.5, 2.5]))
-    def time_passes(self, seconds: float) -> None:
-        self.house.loop.wait(seconds)
-
-    @rule()
-    def the_ledger_fills_and_empties(self) -> None:
-        self.house.book.full = not self.house.book.full
-
-    @rule()
-    def the_operator_drains_and_changes_his_mind(self) -> None:
-        self.house.gateway.draining = not self.house.gateway.draining
-
-    @rule()
-    def everything_is_shut_down(self) -> None:
-        self.house.run(self.house.gateway.shut_down)
-
-    @rule()
-    def models_cannot_be_listed(self) -> None:
-        self.house.catalog.fails = not self.house.catalog.fails
+    @rule(what=st.sampled_from(["wait", "wait", "linger", "shut down"]))
+    def time_passes_or_is_up(self, what: str) -> None:
+        if what == "shut down":
+            self.house.run(self.house.gateway.shut_down)
+        else:
+            self.house.loop.wait(0.5 if what == "wait" else 2.5)
 
     # -- what holds
 
@@ -187,11 +202,10 @@ class Exchanges(RuleBasedStateMachine):
 
     @invariant()
     def nobody_is_served_without_a_row(self) -> None:
-        if not self.house.book.full:
-            rows = self.house.book.opened
-            for ask in self.asked():
-                exchange: Any = ask.receiver
-                assert any(exchange.entry is row for row in rows)
+        rows = self.house.book.opened
+        for ask in self.asked():
+            exchange: Any = ask.receiver
+            assert any(exchange.entry is row for row in rows)
 
     @invariant()
     def what_is_settled_is_named(self) -> None:
@@ -225,4 +239,4 @@ class Exchanges(RuleBasedStateMachine):
 
 
 TestExchanges = Exchanges.TestCase
-TestExchanges.settings = settings(max_examples=settings.default.max_examples * 3 if settings.default else 100, stateful_step_count=20)
+TestExchanges.settings = settings(max_examples=settings.default.max_examples * 4 if settings.default else 100, stateful_step_count=25)

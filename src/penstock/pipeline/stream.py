@@ -73,7 +73,7 @@ class StreamRelay(Pipeline):
         return out
 
     def may_speak(self) -> bool:
-        if self.state in (_ENDED, State.CUT) or not self._promised or self._scanner.overflowed or self.observer.error is not None:
+        if self.state in (_ENDED, State.CUT) or not self._promised or self._scanner.overflowed or self.failures or self.observer.error is not None:
             return False
         array = self._array
         return array is None or (array.understood and not array.closed)
@@ -92,6 +92,8 @@ class StreamRelay(Pipeline):
             return Outcome(Ending.COMPLETE, "terminal event" if observer.stop_reason else "terminal event, without a stop reason", EndedBy.UPSTREAM)
         if array is not None and array.closed and observer.closable():
             return Outcome(Ending.COMPLETE, "finish reason, then the end of the array", EndedBy.UPSTREAM)
+        if self.failures:
+            return Outcome(Ending.UNVERIFIED, f"{self.failures} events could not be read: a mistake of the gateway", EndedBy.GATEWAY)
         if not clean:
             return Outcome(Ending.UPSTREAM_LOST, cause, EndedBy.UPSTREAM)
         if not self._promised:
