@@ -19,7 +19,7 @@ LOGIN = b"sk-ant-oat01-abcdef"
 
 
 def make(kind: Any, **more: Any) -> Provider:
-    settings = {"name": kind, "kind": kind, "base_url": KINDS[kind].default_base_url, "api_key": "house-key", **more}
+    settings: dict[str, Any] = {"name": kind, "kind": kind, "base_url": KINDS[kind].default_base_url, "api_key": "house-key", **more}
     return build(ProviderSettings(**settings))
 
 
@@ -124,8 +124,9 @@ def test_a_login_is_never_billed_to_the_houses_key(kind: Any) -> None:
 @ALL
 def test_what_stays_in_the_house(kind: Any) -> None:
     names = [
-        b"Host", b"Cookie", b"X-Forwarded-For", b"x-forwarded-proto", b"Forwarded", b"Via", b"Origin", b"Referer", b"Proxy-Authorization", b"Connection", b"Keep-Alive",
-        b"TE", b"Trailer", b"Transfer-Encoding", b"Upgrade", b"Content-Length", b"x-penstock-provider", b"X-Penstock-Token", b"sec-fetch-mode", b"X-Real-IP", b"Expect",
+        b"Host", b"Cookie", b"X-Forwarded-For", b"x-forwarded-proto", b"Forwarded", b"Via", b"Origin", b"Referer", b"Proxy-Authorization",
+        b"Connection", b"Keep-Alive", b"TE", b"Trailer", b"Transfer-Encoding", b"Upgrade", b"Content-Length", b"x-penstock-provider",
+        b"X-Penstock-Token", b"sec-fetch-mode", b"X-Real-IP", b"Expect",
     ]  # fmt: skip
     sent, _ = make(kind, api_key=None).headers([(name, b"x") for name in names], "")
     assert sent == list(KINDS[kind].default_headers)
@@ -135,7 +136,12 @@ def test_what_stays_in_the_house(kind: Any) -> None:
 
 
 @ALL
-@given(names=st.lists(st.sampled_from([b"anthropic-beta", b"OpenAI-Organization", b"x-stainless-lang", b"Content-Type", b"X-New", b"user-agent", b"accept"]), max_size=8))
+@given(
+    names=st.lists(
+        st.sampled_from([b"anthropic-beta", b"OpenAI-Organization", b"x-stainless-lang", b"Content-Type", b"X-New", b"user-agent", b"accept"]),
+        max_size=8,
+    )
+)
 def test_everything_else_passes_in_order_and_spelling(kind: Any, names: list[bytes]) -> None:
     headers = [(name, b"%d" % number) for number, name in enumerate(names)]
     sent, _ = make(kind, api_key=None).headers(headers, "")
@@ -166,7 +172,9 @@ def test_no_secret_stands_in_a_repr(kind: Any) -> None:
 
 
 @ALL
-@pytest.mark.parametrize("url", ["", "example.com", "ftp://x", "https://", "https://u:sk-secret@h", "https://h/?key=sk-secret", "https://h/../x", "https://h:0"])
+@pytest.mark.parametrize(
+    "url", ["", "example.com", "ftp://x", "https://", "https://u:sk-secret@h", "https://h/?key=sk-secret", "https://h/../x", "https://h:0"]
+)
 def test_a_bad_base_url_is_refused_without_repeating_it(kind: Any, url: str) -> None:
     with pytest.raises(BadUrl) as caught:
         make(kind, base_url=url)

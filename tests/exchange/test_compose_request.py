@@ -33,13 +33,16 @@ def parts(rest: bytes) -> tuple[list[tuple[bytes, bytes]], bytes]:
     return [(line.partition(b": ")[0], line.partition(b": ")[2]) for line in head.split(b"\r\n")], body
 
 
-BODIES = st.fixed_dictionaries({"model": st.text(min_size=1, max_size=5), "messages": st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=5)), max_size=2)},
-                               optional={"temperature": st.floats(0, 2), "x": st.integers()})  # fmt: skip
+MESSAGES = st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=5)), max_size=2)
+MORE = {"temperature": st.floats(0, 2), "x": st.integers()}
+BODIES = st.fixed_dictionaries({"model": st.text(min_size=1, max_size=5), "messages": MESSAGES}, optional=MORE)
 
 
 @pytest.mark.parametrize("protocol", REGISTRY)
 @given(body=BODIES, indent=st.sampled_from([None, 1]), stream=st.booleans(), asked=st.booleans())
-def test_a_body_in_which_nothing_is_to_be_changed_is_the_clients(protocol: ProtocolId, body: Any, indent: int | None, stream: bool, asked: bool) -> None:
+def test_a_body_in_which_nothing_is_to_be_changed_is_the_clients(
+    protocol: ProtocolId, body: Any, indent: int | None, stream: bool, asked: bool
+) -> None:
     raw = json.dumps({**body, "stream": stream}, indent=indent).encode()
     endpoint = Endpoint(protocol, OPERATIONS[protocol], "/v1/x", "peek")
     for model in (None, body["model"]):
@@ -77,11 +80,21 @@ def test_usage_is_asked_for_where_a_stream_would_not_tell_it(peek: Peek, asks: b
 def test_a_protocol_that_always_tells_usage_is_never_asked() -> None:
     for protocol in (ProtocolId.OPENAI_RESPONSES, ProtocolId.ANTHROPIC_MESSAGES, ProtocolId.GEMINI):
         endpoint = Endpoint(protocol, OPERATIONS[protocol], "/v1/x", "peek")
-        assert edit_body(REGISTRY[protocol], endpoint, Peek("m", stream=True, usage_asked=False), None, "/v1/x", b"{}", ask_usage=True) == ("/v1/x", b"{}", False)
+        assert edit_body(REGISTRY[protocol], endpoint, Peek("m", stream=True, usage_asked=False), None, "/v1/x", b"{}", ask_usage=True) == (
+            "/v1/x",
+            b"{}",
+            False,
+        )
 
 
 def test_method_target_and_lines() -> None:
-    headers = [(b"Content-Type", b"application/json"), (b"X-Stainless-Lang", b"python"), (b"Authorization", b"Bearer theirs"), (b"cookie", b"c"), (b"openai-organization", b"o")]
+    headers = [
+        (b"Content-Type", b"application/json"),
+        (b"X-Stainless-Lang", b"python"),
+        (b"Authorization", b"Bearer theirs"),
+        (b"cookie", b"c"),
+        (b"openai-organization", b"o"),
+    ]
     method, target, rest = upstream_request(OPENAI, CHAT, request(headers, length=2), headers, CHAT.path, "a=1", b"{}")
     assert (method, target) == (b"POST", b"/v1/chat/completions?a=1")
     lines, body = parts(rest)

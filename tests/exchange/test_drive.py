@@ -45,8 +45,9 @@ def test_a_stream_leaves_as_it_comes_chunk_by_chunk(house: House) -> None:
 def test_the_providers_head_is_the_clients_but_for_what_is_this_hops(house: House) -> None:
     asker, ask = chat(house)
     headers: Headers = [
-        (b"Content-Type", b"application/json"), (b"Content-Length", b"2"), (b"X-Request-Id", b"req_9"), (b"x-ratelimit-remaining", b"3"), (b"Set-Cookie", b"a=b"),
-        (b"Connection", b"keep-alive, x-hop"), (b"x-hop", b"1"), (b"Access-Control-Allow-Origin", b"*"), (b"x-penstock-id", b"forged"),
+        (b"Content-Type", b"application/json"), (b"Content-Length", b"2"), (b"X-Request-Id", b"req_9"), (b"x-ratelimit-remaining", b"3"),
+        (b"Set-Cookie", b"a=b"), (b"Connection", b"keep-alive, x-hop"), (b"x-hop", b"1"), (b"Access-Control-Allow-Origin", b"*"),
+        (b"x-penstock-id", b"forged"),
     ]  # fmt: skip
     ask.answer(201, headers).body(b"{}").end()
     assert (asker.reply.status, asker.reply.length) == (201, 2)
@@ -195,7 +196,15 @@ def test_an_array_is_closed_with_its_error(house: House, pieces: list[bytes]) ->
 
 
 @pytest.mark.parametrize(
-    ("kind", "status"), [(LossKind.CONNECT, 502), (LossKind.CONNECT_TIMEOUT, 504), (LossKind.TLS, 502), (LossKind.RESET, 502), (LossKind.EOF, 502), (LossKind.GARBAGE, 502)]
+    ("kind", "status"),
+    [
+        (LossKind.CONNECT, 502),
+        (LossKind.CONNECT_TIMEOUT, 504),
+        (LossKind.TLS, 502),
+        (LossKind.RESET, 502),
+        (LossKind.EOF, 502),
+        (LossKind.GARBAGE, 502),
+    ],
 )
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1beta/models/m:generateContent", "/v1/responses"])
 def test_a_provider_that_cannot_be_reached(house: House, kind: LossKind, status: int, path: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,12 +15,12 @@ from penstock.pipeline.compose import Limits
 from penstock.vocabulary.ids import ProtocolId
 from tests.support.exchanges import Asker, House, routes
 
-CHAT = {"model": "m", "messages": []}
+CHAT: dict[str, Any] = {"model": "m", "messages": []}
 TOKEN = [(b"x-penstock-token", b"secret")]
 
 
 @contextmanager
-def a_house(settings: Settings | None = None, **more: Any) -> Iterator[House]:
+def a_house(settings: Settings | None = None, **more: Any) -> Generator[House]:
     made = House(settings, **more)
     yield made
     made.close()
@@ -97,10 +97,15 @@ def test_unknown_paths_and_methods(house: House, method: str, path: str, status:
     assert asker.reply.header(b"allow") == allow
 
 
-@pytest.mark.parametrize(("path", "shape"), [("/v1/x", "openai"), ("/v1/messages/x/y/z", "anthropic"), ("/v1beta/x", "gemini"), ("/v1/responses", "openai")])
+@pytest.mark.parametrize(
+    ("path", "shape"), [("/v1/x", "openai"), ("/v1/messages/x/y/z", "anthropic"), ("/v1beta/x", "gemini"), ("/v1/responses", "openai")]
+)
 def test_errors_have_the_shape_of_the_nearest_protocol(house: House, path: str, shape: str) -> None:
     error = refused(house.get(path), 405 if path == "/v1/responses" else 404)
-    assert set(error) >= {"openai": {"message", "type", "param", "code"}, "anthropic": {"message", "type"}, "gemini": {"message", "code", "status"}}[shape]
+    assert (
+        set(error)
+        >= {"openai": {"message", "type", "param", "code"}, "anthropic": {"message", "type"}, "gemini": {"message", "code", "status"}}[shape]
+    )
 
 
 def test_options(house: House) -> None:
@@ -191,7 +196,9 @@ def test_all_bodies_together_have_a_limit() -> None:
         assert len(house.asks) == 1
 
 
-@pytest.mark.parametrize(("body", "words"), [(b"", "JSON"), (b"{", "JSON"), (b"[]", "object"), (b'{"messages":[]}', "model"), (b'{"model":7}', "model")])
+@pytest.mark.parametrize(
+    ("body", "words"), [(b"", "JSON"), (b"{", "JSON"), (b"[]", "object"), (b'{"messages":[]}', "model"), (b'{"model":7}', "model")]
+)
 def test_what_cannot_be_routed_is_refused_in_words(house: House, body: bytes, words: str) -> None:
     assert words in refused(house.post("/v1/chat/completions", body), 400)["message"]
 
@@ -273,7 +280,8 @@ def test_routes_rename_and_mismatch() -> None:
         assert asker.reply.status == 400
         assert len(house.asks) == asked, "no provider was asked"
         assert asker.reply.json()["error"]["message"].startswith(
-            "model 'claude-sonnet-4-5' is served by provider 'anthropic' (anthropic_messages); this path speaks openai_chat. Use /v1/messages, or route the model to"
+            "model 'claude-sonnet-4-5' is served by provider 'anthropic' (anthropic_messages); this path speaks openai_chat. "
+            "Use /v1/messages, or route the model to"
         )
         assert house.book.opened[0].requested_model == "fast"
 
@@ -371,6 +379,7 @@ def test_a_list_that_fails_is_our_mistake_and_is_told(house: House) -> None:
     asker = house.get("/v1/models")
     assert (asker.reply.status, asker.reply.over) == (500, "ended")
     assert (house.row().outcome, house.row().ended_by) == ("REFUSED", "gateway")
+    assert house.told == [house.row()], "and the log is told of it like of every other"
     house.check_quiet()
 
 
@@ -379,7 +388,13 @@ def test_a_list_that_fails_is_our_mistake_and_is_told(house: House) -> None:
 
 def test_a_full_ledger_asks_nobody(house: House) -> None:
     house.book.full = True
-    for asker in (house.chat(), house.get("/nowhere"), house.get("/v1/models"), house.get("/v1/x", method="OPTIONS"), house.open("POST", "/v1/files", length=3)):
+    for asker in (
+        house.chat(),
+        house.get("/nowhere"),
+        house.get("/v1/models"),
+        house.get("/v1/x", method="OPTIONS"),
+        house.open("POST", "/v1/files", length=3),
+    ):
         assert asker.reply.status == 503
     assert house.asks == []
     assert house.book.opened == []
@@ -390,7 +405,13 @@ def test_the_row_says_who_asked_for_what(house: House) -> None:
     house.chat()
     house.post("/v1/chat/completions", CHAT, [(b"User-Agent", b"test/1"), (b"Authorization", b"Bearer sk-theirs")])
     row = house.book.opened[1]
-    assert (row.method, row.path, row.user_agent, row.client_protocol, row.upstream_protocol) == ("POST", "/v1/chat/completions", "test/1", "openai_chat", "openai_chat")
+    assert (row.method, row.path, row.user_agent, row.client_protocol, row.upstream_protocol) == (
+        "POST",
+        "/v1/chat/completions",
+        "test/1",
+        "openai_chat",
+        "openai_chat",
+    )
     assert (row.operation, row.requested_model, row.provider, row.instance) == ("chat", "m", "openai", "i1")
     assert row.key_fingerprint
     assert "theirs" not in repr([getattr(row, name) for name in ("key_fingerprint", "path", "user_agent")])
@@ -413,7 +434,9 @@ def test_a_request_whose_body_breaks_its_framing(house: House) -> None:
     house.check_quiet()
 
 
-@pytest.mark.parametrize(("path", "key"), [("/v1/messages", "type"), ("/v1beta/models/m:generateContent", "code"), ("", "param"), ("/nowhere", "param")])
+@pytest.mark.parametrize(
+    ("path", "key"), [("/v1/messages", "type"), ("/v1beta/models/m:generateContent", "code"), ("", "param"), ("/nowhere", "param")]
+)
 def test_a_head_that_is_refused_has_a_row_and_a_shape(house: House, path: str, key: str) -> None:
     headers, body = house.front.refuse(path, 431, "The head is too long.")
     error = json.loads(body)["error"]

@@ -48,7 +48,7 @@ def test_a_row_of_a_recording(case: Case) -> None:
     entry = Entry("px-1", 0.0)
     read(entry, relay.pipeline, 9.0)
     assert (entry.response_id, entry.model, entry.stop_reason) == tuple(case.expected.get(key) for key in ("response_id", "model", "stop_reason"))
-    usage = case.expected.get("usage") or {}
+    usage: dict[str, int] = case.expected.get("usage") or {}
     assert {name: getattr(entry, column) for name, column in COLUMNS.items()} == {name: usage.get(name) for name in COLUMNS}
     assert entry.usage_source == ("reported" if usage else "none")
     assert entry.bytes_out == len(case.body)
@@ -69,6 +69,12 @@ def test_an_answer_without_content_has_no_first_one() -> None:
 def test_settled_once() -> None:
     entry = Entry("px-1", 0.0)
     assert close_entry(entry, DONE, 5.0, 7.5) is True
-    assert (entry.outcome, entry.cause, entry.ended_by, entry.duration_ms, entry.usage_source) == ("COMPLETE", "terminal event", "upstream", 2500.0, "none")
+    assert (entry.outcome, entry.cause, entry.ended_by, entry.duration_ms, entry.usage_source) == (
+        "COMPLETE",
+        "terminal event",
+        "upstream",
+        2500.0,
+        "none",
+    )
     assert close_entry(entry, GONE, 5.0, 99.0) is False
     assert (entry.outcome, entry.duration_ms, entry.late_settles) == ("COMPLETE", 2500.0, 1)

@@ -106,7 +106,11 @@ AUDIO = Loss("audio tokens", "Audio tokens are not told apart.", _without("audio
 TOOL_USE = Loss("tool-use tokens", "Gemini's tokens of tool results are not told.", _without("tool_use"))
 REQUESTS = Loss("tool requests", "Calls of the provider's own tools are not counted.", _without("tool_requests"))
 ZEROS = Loss("zeros", "Input and output that nobody stated are told as 0.", _zeros)
-REQUIRED = Loss("required counts", "With input or output known, what is unknown of input, output, cache reads and reasoning is told as 0; with neither, no usage is told.", _required)
+REQUIRED = Loss(
+    "required counts",
+    "With input or output known, what is unknown of input, output, cache reads and reasoning is told as 0; with neither, no usage is told.",
+    _required,
+)
 SPELLING = Loss("spelling", "Arguments of calls keep their value and not their spelling.", _nothing)
 
 LOSSES: dict[tuple[ProtocolId, ProtocolId], tuple[Loss, ...]] = {
@@ -142,6 +146,9 @@ def page() -> str:
     """The list as the documentation shows it."""
     words = {loss.word: loss.sentence for losses in LOSSES.values() for loss in losses}
     lines = ["| from | through | lost |", "|---|---|---|"]
-    lines += [f"| `{p}` | {f'`{q}`' if p is not q else 'itself'} | {', '.join(loss.word for loss in losses) or 'nothing'} |" for (p, q), losses in LOSSES.items()]
+    lines += [
+        f"| `{p}` | {f'`{q}`' if p is not q else 'itself'} | {', '.join(loss.word for loss in losses) or 'nothing'} |"
+        for (p, q), losses in LOSSES.items()
+    ]
     lines += ["", "| word | meaning |", "|---|---|"]
     return "\n".join([*lines, *(f"| {word} | {sentence} |" for word, sentence in words.items())]) + "\n"

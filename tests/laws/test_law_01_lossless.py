@@ -14,7 +14,7 @@ from penstock.vocabulary.ids import ProtocolId
 from penstock.wire.budget import Budget
 from tests.support.corpus import Case, cases
 from tests.support.relays import CUTS, Relay, cut, every, relayed, zipped
-from tests.support.streams import as_array, damaged, named, small
+from tests.support.streams import as_array, damaged, few, named, small
 
 GEMINI = ProtocolId.GEMINI
 
@@ -27,6 +27,7 @@ def test_recordings_in_whole_and_in_pieces(case: Case) -> None:
 
 
 @pytest.mark.parametrize(**named(small()))
+@few
 @given(at=CUTS)
 def test_recordings_in_any_chunks(case: Case, at: list[int]) -> None:
     relay = relayed(case.recording.protocol, cut(case.body, at))
@@ -54,14 +55,21 @@ def test_any_bytes_whatever_may_be_held(protocol: ProtocolId, data: st.DataObjec
 
 
 @pytest.mark.parametrize("case", [c for c in small() if c.recording.protocol is GEMINI], ids=lambda c: c.recording.name)
+@few
 @given(at=CUTS)
 def test_arrays_in_any_chunks(case: Case, at: list[int]) -> None:
     body = as_array(case.body)
     assert relayed(GEMINI, cut(body, at), array=True).out == body
 
 
+VALUES: st.SearchStrategy[object] = st.recursive(
+    st.none() | st.integers() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+)
+
+
 @given(
-    elements=st.lists(st.recursive(st.none() | st.integers() | st.text(max_size=6), lambda i: st.lists(i, max_size=3) | st.dictionaries(st.text(max_size=3), i, max_size=3)), max_size=5),
+    elements=st.lists(VALUES, max_size=5),
     gap=st.sampled_from([",", ",\r\n", " , ", "\n,\n\n"]),
     tail=st.sampled_from(["", "]", " ]\n", "] x", "}", '"', "{"]),
     at=CUTS,
@@ -74,6 +82,7 @@ def test_any_array(elements: list[object], gap: str, tail: str, at: list[int], l
 
 
 @pytest.mark.parametrize(**named(small()))
+@few
 @given(at=CUTS, level=st.integers(0, 9))
 def test_gzip_leaves_as_what_it_holds(case: Case, at: list[int], level: int) -> None:
     relay = relayed(case.recording.protocol, cut(zipped(case.body, level), at), gzip=True)
@@ -81,7 +90,9 @@ def test_gzip_leaves_as_what_it_holds(case: Case, at: list[int], level: int) -> 
     assert relay.out == case.body
 
 
-@given(body=st.binary(max_size=200), at=CUTS, status=st.sampled_from([200, 404, 500]), clean=st.booleans(), coding=st.sampled_from([b"", b"gzip", b"br"]))
+@given(
+    body=st.binary(max_size=200), at=CUTS, status=st.sampled_from([200, 404, 500]), clean=st.booleans(), coding=st.sampled_from([b"", b"gzip", b"br"])
+)
 def test_bodies(body: bytes, at: list[int], status: int, clean: bool, coding: bytes) -> None:
     """A body that is no stream leaves as it comes, read or not; nothing is ever put behind it."""
     sent = zipped(body) if coding == b"gzip" else body

@@ -11,10 +11,11 @@ from penstock.vocabulary.ids import ProtocolId
 from penstock.vocabulary.outcome import Ending
 from tests.support.corpus import COLUMNS, Case, cases
 from tests.support.relays import CUTS, OPERATIONS, cut, every, relayed, zipped
-from tests.support.streams import as_array, damaged, named, small
+from tests.support.streams import as_array, damaged, few, named, small
 
 
 @pytest.mark.parametrize(**named(small()))
+@few
 @given(at=CUTS, sink=st.booleans())
 def test_recordings(case: Case, at: list[int], sink: bool) -> None:
     protocol = case.recording.protocol
@@ -30,7 +31,7 @@ def test_the_facts_are_those_of_the_recording(case: Case) -> None:
         assert relay.outcome.ending == case.expected["outcome"]
         facts = relay.facts()
         assert (facts["stop"], facts["id"], facts["model"]) == tuple(case.expected.get(key) for key in ("stop_reason", "response_id", "model"))
-        usage = case.expected.get("usage") or {}
+        usage: dict[str, int] = case.expected.get("usage") or {}
         assert {name: getattr(facts["usage"], name) for name in COLUMNS} == {name: usage.get(name) for name in COLUMNS}
         assert facts["open"] == {}
 
@@ -59,6 +60,7 @@ def test_asking_for_neutral_events_changes_no_fact(protocol: ProtocolId, data: s
 
 
 @pytest.mark.parametrize("case", [c for c in small() if c.recording.protocol is ProtocolId.GEMINI], ids=lambda c: c.recording.name)
+@few
 @given(at=CUTS)
 def test_both_framings_of_gemini_say_the_same(case: Case, at: list[int]) -> None:
     array = relayed(ProtocolId.GEMINI, cut(as_array(case.body), at), array=True, sink=True).facts()
@@ -68,6 +70,7 @@ def test_both_framings_of_gemini_say_the_same(case: Case, at: list[int]) -> None
 
 
 @pytest.mark.parametrize(**named(small()))
+@few
 @given(at=CUTS)
 def test_gzip(case: Case, at: list[int]) -> None:
     protocol = case.recording.protocol

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from penstock.vocabulary.ids import ProtocolId
 from tests.support.corpus import Case
-from tests.support.relays import CUTS, Relay, cut, data_of, frames_of, zipped
-from tests.support.streams import as_array, named, small
+from tests.support.relays import CUTS, Relay, cut, data_of, frames_of
+from tests.support.streams import as_array, few, named, small
 
-SOUP = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"data: {}", b"data: [DONE]", b": c", b"event: e", b"\xff", b"\n\n", b"\r\r\n"]), max_size=16).map(b"".join)
+SOUP = st.lists(
+    st.sampled_from([b"\r", b"\n", b"\r\n", b"data: {}", b"data: [DONE]", b": c", b"event: e", b"\xff", b"\n\n", b"\r\r\n"]), max_size=16
+).map(b"".join)
 
 
 def complete(prefix: bytes) -> int:
@@ -37,6 +39,7 @@ def test_any_line_ends(stream: bytes, at: list[int]) -> None:
 
 
 @pytest.mark.parametrize(**named(small()))
+@few
 @given(at=CUTS)
 def test_recordings(case: Case, at: list[int]) -> None:
     relay, seen = Relay(case.recording.protocol), 0
@@ -59,7 +62,9 @@ def test_a_frame_waits_for_its_last_byte_and_for_no_other(case: Case) -> None:
 
 
 @given(
-    elements=st.lists(st.dictionaries(st.sampled_from(["a", "b"]), st.text(max_size=5) | st.lists(st.integers(0, 9), max_size=2)), min_size=1, max_size=5),
+    elements=st.lists(
+        st.dictionaries(st.sampled_from(["a", "b"]), st.text(max_size=5) | st.lists(st.integers(0, 9), max_size=2)), min_size=1, max_size=5
+    ),
     gap=st.sampled_from([b",", b",\r\n", b" ,\n"]),
     at=CUTS,
 )

@@ -1,4 +1,4 @@
-"""Law 4: nothing grows with the length of a stream, nothing passes its limit; what is over a limit is passed on and no longer claimed to be understood."""
+"""Law 4: nothing grows with the length of a stream, and nothing passes its limit; what is over a limit is passed on, no longer understood."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def size_of(root: object) -> int:
         elif isinstance(value, (list, tuple, set, frozenset)):
             todo += value  # pyright: ignore[reportUnknownArgumentType]
         else:
-            slots: set[str] = set(chain.from_iterable([s] if isinstance(s := getattr(kind, "__slots__", ()), str) else s for kind in type(value).__mro__))
+            slots: set[str] = set(
+                chain.from_iterable([s] if isinstance(s := getattr(kind, "__slots__", ()), str) else s for kind in type(value).__mro__)
+            )
             slots |= set(getattr(value, "__struct_fields__", ()))
             todo += [getattr(value, name) for name in slots if hasattr(value, name)]
             todo += getattr(value, "__dict__", {}).values()
@@ -60,37 +62,78 @@ ENDLESS: dict[ProtocolId, dict[str, Callable[[int], Any]]] = {
         "thoughts": lambda n: chat(n, {"reasoning_content": f"word {n}"}),
         "usage in every chunk": lambda n: chat(n, {"content": "x"}, usage={"prompt_tokens": n, "completion_tokens": n}),
         "calls": lambda n: chat(n, {"tool_calls": [{"index": n, "id": f"call_{n}{LONG}", "function": {"name": f"f{n}{LONG}", "arguments": "{}"}}]}),
-        "calls that never close": lambda n: chat(n, {"tool_calls": [{"index": n, "id": f"call_{n}", "function": {"name": f"f{n}", "arguments": "{["}}]}),
+        "calls that never close": lambda n: chat(
+            n, {"tool_calls": [{"index": n, "id": f"call_{n}", "function": {"name": f"f{n}", "arguments": "{["}}]}
+        ),
         "one call that never ends": lambda n: chat(n, {"tool_calls": [{"index": 0, "function": {"arguments": '"k' + "[" * 50}}]}),
         "choices": lambda n: {"choices": [{"index": n, "delta": {"content": "x"}}]},
         "errors": lambda n: {"error": {"message": f"{n}{LONG * 40}", "type": LONG, "code": LONG}},
         "unknown": lambda n: {f"x{n}": n},
     },
     RESPONSES: {
-        "text": lambda n: {"type": "response.output_text.delta", "delta": f"word {n}", "item_id": "i", "output_index": 0, "content_index": 0, "sequence_number": n},
-        "items": lambda n: {"type": "response.output_item.added", "output_index": n, "item": {"type": "function_call", "id": f"fc_{n}{LONG}", "name": LONG, "call_id": f"{n}{LONG}"}},
+        "text": lambda n: {
+            "type": "response.output_text.delta",
+            "delta": f"word {n}",
+            "item_id": "i",
+            "output_index": 0,
+            "content_index": 0,
+            "sequence_number": n,
+        },
+        "items": lambda n: {
+            "type": "response.output_item.added",
+            "output_index": n,
+            "item": {"type": "function_call", "id": f"fc_{n}{LONG}", "name": LONG, "call_id": f"{n}{LONG}"},
+        },
         "calls": lambda n: {"type": "response.function_call_arguments.delta", "item_id": f"fc_{n}{LONG}", "output_index": n, "delta": "{"},
-        "ended calls": lambda n: {"type": "response.output_item.done", "output_index": n, "item": {"type": "function_call", "id": f"fc_{n}", "name": "f", "arguments": "{}"}},
-        "parts": lambda n: {"type": "response.reasoning_summary_text.delta", "delta": "x", "item_id": f"rs_{n}", "output_index": n, "summary_index": n},
+        "ended calls": lambda n: {
+            "type": "response.output_item.done",
+            "output_index": n,
+            "item": {"type": "function_call", "id": f"fc_{n}", "name": "f", "arguments": "{}"},
+        },
+        "parts": lambda n: {
+            "type": "response.reasoning_summary_text.delta",
+            "delta": "x",
+            "item_id": f"rs_{n}",
+            "output_index": n,
+            "summary_index": n,
+        },
         "heads": lambda n: {"type": "response.created", "response": {"id": f"resp_{n}{LONG * 4}", "model": f"m{n}{LONG * 4}"}},
         "errors": lambda n: {"type": "error", "error": {"message": f"{n}{LONG * 40}", "code": LONG, "type": LONG}},
         "unknown": lambda n: {"type": f"response.x{n}"},
     },
     MESSAGES: {
         "text": lambda n: {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": f"word {n}"}},
-        "blocks": lambda n: {"type": "content_block_start", "index": n, "content_block": {"type": "tool_use", "id": f"{n}{LONG}", "name": LONG, "input": {}}},
+        "blocks": lambda n: {
+            "type": "content_block_start",
+            "index": n,
+            "content_block": {"type": "tool_use", "id": f"{n}{LONG}", "name": LONG, "input": {}},
+        },
         "texts that never close": lambda n: {"type": "content_block_start", "index": n, "content_block": {"type": "text", "text": ""}},
-        "blocks without a number": lambda n: {"type": "content_block_start", "content_block": {"type": "tool_use", "id": str(n), "name": "f", "input": {"a": LONG}}},
-        "usage": lambda n: {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": n, "server_tool_use": {f"x{n}_requests": 1}}},
+        "blocks without a number": lambda n: {
+            "type": "content_block_start",
+            "content_block": {"type": "tool_use", "id": str(n), "name": "f", "input": {"a": LONG}},
+        },
+        "usage": lambda n: {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn"},
+            "usage": {"output_tokens": n, "server_tool_use": {f"x{n}_requests": 1}},
+        },
         "heads": lambda n: {"type": "message_start", "message": {"id": f"msg_{n}", "model": f"m{n}", "usage": {"input_tokens": n}}},
         "pings": lambda n: {"type": "ping", "n": n},
         "errors": lambda n: {"type": "error", "error": {"type": LONG, "message": f"{n}{LONG * 4}"}},
         "unknown": lambda n: {"type": f"x{n}"},
     },
     GEMINI: {
-        "text": lambda n: {"candidates": [{"content": {"parts": [{"text": f"word {n}"}]}, "index": 0}], "usageMetadata": {"promptTokenCount": n, "candidatesTokenCount": n}},
-        "calls": lambda n: {"candidates": [{"content": {"parts": [{"functionCall": {"name": f"f{n}{LONG}", "id": f"{n}", "args": {"a": LONG}}}]}, "index": 0}]},
-        "calls that never end": lambda n: {"candidates": [{"content": {"parts": [{"functionCall": {"name": f"f{n}", "willContinue": True}}]}, "index": n % 64}]},
+        "text": lambda n: {
+            "candidates": [{"content": {"parts": [{"text": f"word {n}"}]}, "index": 0}],
+            "usageMetadata": {"promptTokenCount": n, "candidatesTokenCount": n},
+        },
+        "calls": lambda n: {
+            "candidates": [{"content": {"parts": [{"functionCall": {"name": f"f{n}{LONG}", "id": f"{n}", "args": {"a": LONG}}}]}, "index": 0}]
+        },
+        "calls that never end": lambda n: {
+            "candidates": [{"content": {"parts": [{"functionCall": {"name": f"f{n}", "willContinue": True}}]}, "index": n % 64}]
+        },
         "candidates": lambda n: {"candidates": [{"content": {"parts": [{"text": "x"}]}, "index": n}]},
         "feedback": lambda n: {"promptFeedback": {"blockReason": f"SAFETY{n}"}, "responseId": f"{n}", "modelVersion": f"m{n}"},
         "errors": lambda n: {"error": {"code": 500, "message": f"{n}{LONG}", "status": "INTERNAL", "details": [{"reason": LONG}]}},
@@ -98,7 +141,9 @@ ENDLESS: dict[ProtocolId, dict[str, Callable[[int], Any]]] = {
         "unknown": lambda n: {f"x{n}": n},
     },
 }
-STREAMS = [pytest.param(protocol, make, id=f"{protocol}-{name}".replace(" ", "_")) for protocol, kinds in ENDLESS.items() for name, make in kinds.items()]
+STREAMS = [
+    pytest.param(protocol, make, id=f"{protocol}-{name}".replace(" ", "_")) for protocol, kinds in ENDLESS.items() for name, make in kinds.items()
+]
 
 
 def frames(make: Callable[[int], Any], numbers: Iterable[int]) -> list[bytes]:
@@ -180,7 +225,14 @@ def test_the_shared_budget_is_a_limit_too(protocol: ProtocolId) -> None:
     assert budget.used == 95
 
 
-@given(body=st.binary(max_size=400), at=CUTS, limit=st.integers(0, 300), total=st.integers(0, 300), status=st.sampled_from([200, 500]), gzip=st.booleans())
+@given(
+    body=st.binary(max_size=400),
+    at=CUTS,
+    limit=st.integers(0, 300),
+    total=st.integers(0, 300),
+    status=st.sampled_from([200, 500]),
+    gzip=st.booleans(),
+)
 def test_copies_of_bodies(body: bytes, at: list[int], limit: int, total: int, status: int, gzip: bool) -> None:
     budget = Budget(total)
     relay = Relay(CHAT, stream=False, status=status, limits=Limits(body=limit), budget=budget, gzip=gzip)

@@ -12,7 +12,7 @@ from penstock.protocols.contract import Observer
 from penstock.vocabulary.ids import Operation, ProtocolId
 from tests.support.corpus import Case
 from tests.support.relays import CUTS, OPERATIONS, Relay, cut, data_of, every, frames_of, relayed, zipped
-from tests.support.streams import COMPLETE, damaged, mutated, named, of, small, twisted
+from tests.support.streams import COMPLETE, damaged, few, mutated, named, of, small, twisted
 
 ANY = st.binary(max_size=120) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass"))
 
@@ -29,7 +29,11 @@ def test_damaged_streams(protocol: ProtocolId, data: st.DataObject, sink: bool, 
 
 
 @pytest.mark.parametrize("protocol", REGISTRY)
-@given(name=st.sampled_from([b"", b"error", b"message_start", b"ping", b"response.created", b"response.output_text.delta", b"\xff"]), data=ANY, sink=st.booleans())
+@given(
+    name=st.sampled_from([b"", b"error", b"message_start", b"ping", b"response.created", b"response.output_text.delta", b"\xff"]),
+    data=ANY,
+    sink=st.booleans(),
+)
 def test_random_data(protocol: ProtocolId, name: bytes, data: bytes, sink: bool) -> None:
     for operation in Operation:
         observer = REGISTRY[protocol].observer(operation)
@@ -50,7 +54,11 @@ def test_bodies(protocol: ProtocolId, data: st.DataObject, status: int, clean: b
     for frame in frames_of(data.draw(st.sampled_from(of(protocol))).body):
         assembler.feed(*data_of(frame))
     body = assembler.body()
-    body = data.draw(st.one_of(twisted(body), mutated(body), twisted(b'{"error":{"message":"m","type":"t","code":400,"status":"S","details":[{"reason":"r"}]}}'), ANY))
+    body = data.draw(
+        st.one_of(
+            twisted(body), mutated(body), twisted(b'{"error":{"message":"m","type":"t","code":400,"status":"S","details":[{"reason":"r"}]}}'), ANY
+        )
+    )
     relayed(protocol, cut(zipped(body) if gzip else body, data.draw(CUTS)), stream=False, status=status, clean=clean, gzip=gzip)
 
 
@@ -62,7 +70,9 @@ def test_gzip_that_is_none(protocol: ProtocolId, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("protocol", REGISTRY)
-@pytest.mark.parametrize("data", [b"[" * 100_000, b'{"a":' * 100_000, b'"' + b"\\" * 99_999, b"1" * 100_000, b"\x00" * 1000, b'{"choices":' + b"[" * 5000])
+@pytest.mark.parametrize(
+    "data", [b"[" * 100_000, b'{"a":' * 100_000, b'"' + b"\\" * 99_999, b"1" * 100_000, b"\x00" * 1000, b'{"choices":' + b"[" * 5000]
+)
 def test_deep_and_long(protocol: ProtocolId, data: bytes) -> None:
     for sink in (False, True):
         sound(relayed(protocol, [b"data: " + data + b"\n\n"], sink=sink))
@@ -102,6 +112,7 @@ class Faulty(Observer):
 
 
 @pytest.mark.parametrize(**named(small()))
+@few
 @given(at=CUTS, bad=st.sets(st.integers(1, 12), max_size=4), late=st.booleans())
 def test_a_failing_observer_does_not_touch_what_leaves(case: Case, at: list[int], bad: set[int], late: bool) -> None:
     relay = Relay(case.recording.protocol, observer=Faulty(REGISTRY[case.recording.protocol].observer(case.recording.operation), bad, late))

@@ -33,12 +33,19 @@ ARGUMENTS = st.dictionaries(st.text(max_size=4), JSON, max_size=3)
 
 
 def some(required: dict[str, Any], **optional: Any) -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries({k: v if isinstance(v, st.SearchStrategy) else st.just(v) for k, v in required.items()}, optional=optional)
+    """An object with these members, strategies or plain values, and some of the optional ones."""
+    wanted: dict[str, Any] = {name: value if isinstance(value, st.SearchStrategy) else st.just(value) for name, value in required.items()}
+    return st.fixed_dictionaries(wanted, optional=optional)
 
 
 def chat_bodies() -> st.SearchStrategy[Any]:
     call = some({"id": NAME, "type": "function", "function": some({"name": NAME, "arguments": ARGUMENTS.map(json.dumps)})})
-    message = some({"role": "assistant", "content": st.none() | TEXT}, refusal=st.none() | TEXT, reasoning_content=TEXT, tool_calls=st.lists(call, min_size=1, max_size=3))
+    message = some(
+        {"role": "assistant", "content": st.none() | TEXT},
+        refusal=st.none() | TEXT,
+        reasoning_content=TEXT,
+        tool_calls=st.lists(call, min_size=1, max_size=3),
+    )
     choice = some({"message": message, "finish_reason": st.sampled_from(["stop", "length", "tool_calls"])}, logprobs=JSON)
     choices = st.lists(choice, min_size=1, max_size=3).map(lambda found: [{"index": index, **choice} for index, choice in enumerate(found)])
     usage = some({"prompt_tokens": COUNT, "completion_tokens": COUNT}, prompt_tokens_details=some({}, cached_tokens=COUNT))
@@ -48,14 +55,21 @@ def chat_bodies() -> st.SearchStrategy[Any]:
 def responses_bodies() -> st.SearchStrategy[Any]:
     text = some({"type": "output_text", "text": TEXT, "annotations": st.lists(some({"type": "url_citation"}), max_size=2)}, logprobs=st.just([]))
     item = st.one_of(
-        some({"type": "message", "id": NAME, "role": "assistant", "content": st.lists(text | some({"type": "refusal", "refusal": TEXT}), max_size=3)}, status=NAME),
-        some({"type": "reasoning", "id": NAME, "summary": st.lists(some({"type": "summary_text", "text": TEXT}), max_size=2)}, encrypted_content=NAME),
+        some(
+            {"type": "message", "id": NAME, "role": "assistant", "content": st.lists(text | some({"type": "refusal", "refusal": TEXT}), max_size=3)},
+            status=NAME,
+        ),
+        some(
+            {"type": "reasoning", "id": NAME, "summary": st.lists(some({"type": "summary_text", "text": TEXT}), max_size=2)}, encrypted_content=NAME
+        ),
         some({"type": "function_call", "id": NAME, "call_id": NAME, "name": NAME, "arguments": ARGUMENTS.map(json.dumps)}),
         some({"type": "web_search_call", "id": NAME, "status": "completed", "action": JSON}),
     )
     end = st.sampled_from([{"status": "completed"}, {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}])
     usage = some({"input_tokens": COUNT, "output_tokens": COUNT}, output_tokens_details=some({"reasoning_tokens": COUNT}))
-    body = some({"id": NAME, "object": "response", "created_at": COUNT, "model": NAME, "output": st.lists(item, max_size=4)}, usage=usage, metadata=JSON)
+    body = some(
+        {"id": NAME, "object": "response", "created_at": COUNT, "model": NAME, "output": st.lists(item, max_size=4)}, usage=usage, metadata=JSON
+    )
     return st.tuples(body, end).map(lambda both: {**both[0], **both[1]})
 
 
@@ -66,7 +80,9 @@ def messages_bodies() -> st.SearchStrategy[Any]:
         some({"type": "tool_use", "id": NAME, "name": NAME, "input": ARGUMENTS}),
         some({"type": "redacted_thinking", "data": NAME}),
     )
-    usage = some({"input_tokens": COUNT, "output_tokens": COUNT}, cache_read_input_tokens=COUNT, cache_creation=some({"ephemeral_5m_input_tokens": COUNT}))
+    usage = some(
+        {"input_tokens": COUNT, "output_tokens": COUNT}, cache_read_input_tokens=COUNT, cache_creation=some({"ephemeral_5m_input_tokens": COUNT})
+    )
     return some({
         "id": NAME, "type": "message", "role": "assistant", "model": NAME, "content": st.lists(block, max_size=4),
         "stop_reason": st.sampled_from(["end_turn", "max_tokens", "tool_use"]), "stop_sequence": st.none() | NAME, "usage": usage,
@@ -82,7 +98,9 @@ def gemini_bodies() -> st.SearchStrategy[Any]:
     candidate = some({"content": content, "finishReason": st.sampled_from(["STOP", "MAX_TOKENS"])}, groundingMetadata=JSON, avgLogprobs=JSON)
     candidates = st.lists(candidate, min_size=1, max_size=2).map(lambda found: [{**c, "index": index} for index, c in enumerate(found)])
     usage = some({"promptTokenCount": COUNT, "candidatesTokenCount": COUNT}, thoughtsTokenCount=COUNT)
-    return some({"candidates": candidates, "modelVersion": NAME, "responseId": NAME}, usageMetadata=usage, promptFeedback=some({"safetyRatings": st.just([])}))
+    return some(
+        {"candidates": candidates, "modelVersion": NAME, "responseId": NAME}, usageMetadata=usage, promptFeedback=some({"safetyRatings": st.just([])})
+    )
 
 
 BODIES = {CHAT: chat_bodies(), RESPONSES: responses_bodies(), MESSAGES: messages_bodies(), GEMINI: gemini_bodies()}

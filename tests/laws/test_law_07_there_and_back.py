@@ -91,11 +91,26 @@ def test_calls_that_run_side_by_side(p: ProtocolId, q: ProtocolId, data: st.Data
 
 
 # One answer for each word, which shows that the loss is real: a list that only grows would say nothing.
-FULL = Usage(input=9, output=8, cache_read=7, cache_write=6, cache_write_5m=5, cache_write_1h=1, reasoning=4, audio_input=3, audio_output=2, tool_use=1, tool_requests=3)
+FULL = Usage(
+    input=9,
+    output=8,
+    cache_read=7,
+    cache_write=6,
+    cache_write_5m=5,
+    cache_write_1h=1,
+    reasoning=4,
+    audio_input=3,
+    audio_output=2,
+    tool_use=1,
+    tool_requests=3,
+)
 CALLED: list[Event] = [ToolStarted(0, "c", "f"), ToolDelta(0, '{ "a": 1 }'), ToolEnded(0)]
 
 
-def witness(*events: Event, reason: StopReason | None = StopReason.STOP, usage: Usage | None = FULL, start: Started = Started("x1", "m", 7)) -> list[Event]:
+NAMED = Started("x1", "m", 7)
+
+
+def witness(*events: Event, reason: StopReason | None = StopReason.STOP, usage: Usage | None = FULL, start: Started = NAMED) -> list[Event]:
     counted = [] if usage is None else [UsageSeen(usage)]
     return [start, *(events or (TextDelta("a"),)), *([] if reason is None else [Stopped(reason)]), *counted, Ended()]
 
@@ -125,7 +140,9 @@ WITNESSES: dict[str, list[Event]] = {
 }
 
 
-@pytest.mark.parametrize(("p", "q", "loss"), [pytest.param(p, q, loss, id=f"{p}-{q}-{loss.word}") for (p, q), losses in LOSSES.items() for loss in losses])
+@pytest.mark.parametrize(
+    ("p", "q", "loss"), [pytest.param(p, q, loss, id=f"{p}-{q}-{loss.word}") for (p, q), losses in LOSSES.items() for loss in losses]
+)
 def test_every_listed_loss_is_real(p: ProtocolId, q: ProtocolId, loss: Loss) -> None:
     events = WITNESSES[loss.word] if p is q else told(p, WITNESSES[loss.word])
     left = tuple(other for other in LOSSES[p, q] if other is not loss)

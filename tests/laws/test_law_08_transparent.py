@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from penstock.vocabulary.ids import Operation, ProtocolId
 from tests.support.corpus import Case, cases
 from tests.support.relays import CUTS, cut, data_of, every, frames_of, relayed, zipped
-from tests.support.streams import COMPLETE, as_array, named, of, small
+from tests.support.streams import COMPLETE, as_array, few, named, of, small
 
 CHAT = ProtocolId.OPENAI_CHAT
 BOOKKEEPING = {"id", "object", "created", "model", "system_fingerprint", "service_tier", "obfuscation", "choices", "usage"}
@@ -33,11 +33,12 @@ def is_usage_only(frame: bytes) -> bool:
 
 @pytest.mark.parametrize(**named(cases()))
 def test_identity(case: Case) -> None:
-    for chunks in ([case.body], every(case.body, 4096), [f for f in frames_of(case.body)]):
+    for chunks in ([case.body], every(case.body, 4096), list(frames_of(case.body))):
         assert relayed(case.recording.protocol, chunks).out == case.body
 
 
 @pytest.mark.parametrize("case", [c for c in cases() if c.recording.protocol is CHAT and len(c.body) < 20_000], ids=lambda c: c.recording.name)
+@few
 @given(at=CUTS, gzip=st.booleans())
 def test_the_usage_frame_is_taken_out_and_nothing_else(case: Case, at: list[int], gzip: bool) -> None:
     body = zipped(case.body) if gzip else case.body
@@ -52,16 +53,24 @@ def test_some_recordings_have_such_a_frame_and_some_have_not() -> None:
 
 
 USAGE = st.fixed_dictionaries({"prompt_tokens": st.integers(0, 99), "completion_tokens": st.integers(0, 99)})
-CHUNKS = st.one_of(
-    st.builds(lambda text: {"choices": [{"index": 0, "delta": {"content": text}}]}, st.text(max_size=4)),
-    st.builds(lambda usage: {"choices": [{"index": 0, "delta": {"content": "x"}}], "usage": usage}, USAGE),
-    st.builds(lambda usage: {"id": "c", "choices": [], "usage": usage}, USAGE),
-    st.builds(lambda usage: {"choices": [], "usage": usage, "prompt_filter_results": [{"prompt_index": 0}]}, USAGE),
-    st.sampled_from([
-        {"choices": [], "usage": None}, {"choices": []}, {"choices": None, "usage": {"prompt_tokens": 1}}, {"usage": {"prompt_tokens": 1}}, {"choices": [], "moderation": {"x": 1}},
-        {"choices": [], "usage": {"prompt_tokens": 1}, "error": {"message": "m"}}, {"choices": [], "usage": {}}, {"choices": [], "usage": {"prompt_tokens": 1}, "object": "chat.completion.chunk"},
-    ]),
-)  # fmt: skip
+ODD: list[dict[str, Any]] = [
+    {"choices": [], "usage": None}, {"choices": []}, {"choices": None, "usage": {"prompt_tokens": 1}}, {"usage": {"prompt_tokens": 1}},
+    {"choices": [], "moderation": {"x": 1}}, {"choices": [], "usage": {"prompt_tokens": 1}, "error": {"message": "m"}},
+    {"choices": [], "usage": {}}, {"choices": [], "usage": {"prompt_tokens": 1}, "object": "chat.completion.chunk"},
+]  # fmt: skip
+
+
+def _with_usage(chunk: dict[str, Any]) -> st.SearchStrategy[Any]:
+    return USAGE.map(lambda usage: {**chunk, "usage": usage})
+
+
+CHUNKS: st.SearchStrategy[Any] = st.one_of(
+    st.text(max_size=4).map(lambda text: {"choices": [{"index": 0, "delta": {"content": text}}]}),
+    _with_usage({"choices": [{"index": 0, "delta": {"content": "x"}}]}),
+    _with_usage({"id": "c", "choices": []}),
+    _with_usage({"choices": [], "prompt_filter_results": [{"prompt_index": 0}]}),
+    st.sampled_from(ODD),
+)
 BETWEEN = st.sampled_from([b"", b": keep-alive\n\n", b"\n", b"event: x\n\n", b"retry: 10\n\n"])
 
 
@@ -84,7 +93,11 @@ def test_other_protocols_have_nothing_to_take_out(case: Case) -> None:
 
 
 def test_legacy_completions() -> None:
-    frames = [b'data: {"id":"c","choices":[{"index":0,"text":"a","finish_reason":"stop"}]}\n\n', b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":1}}\n\n', b"data: [DONE]\n\n"]
+    frames = [
+        b'data: {"id":"c","choices":[{"index":0,"text":"a","finish_reason":"stop"}]}\n\n',
+        b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":1}}\n\n',
+        b"data: [DONE]\n\n",
+    ]
     assert relayed(CHAT, [b"".join(frames)], operation=Operation.COMPLETIONS, take_usage=True).out == frames[0] + frames[2]
 
 

@@ -16,7 +16,7 @@ from penstock.vocabulary.ids import ProtocolId
 from penstock.vocabulary.outcome import Ending
 from tests.support.corpus import Case
 from tests.support.relays import CUTS, FAULT, Relay, cut, data_of, every, frames_of, relayed, zipped
-from tests.support.streams import COMPLETE, as_array, complete_at, named
+from tests.support.streams import COMPLETE, as_array, complete_at, few, named
 
 GEMINI = ProtocolId.GEMINI
 TOLD = [case for case in COMPLETE if len(case.body) < 50_000]
@@ -38,6 +38,7 @@ def told(relay: Relay) -> bool:
 
 
 @pytest.mark.parametrize(**named(COMPLETE))
+@few
 @given(data=st.data(), clean=st.booleans())
 def test_cut_at_any_byte(case: Case, data: st.DataObject, clean: bool) -> None:
     at = data.draw(st.integers(0, complete_at(case) - 1))
@@ -62,6 +63,7 @@ def test_cut_at_every_frame_and_within_its_last_bytes(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", [c for c in TOLD if c.recording.protocol is not GEMINI], ids=lambda c: c.name)
+@few
 @given(data=st.data())
 def test_lost_or_cut_behind_the_terminal_event_is_complete(case: Case, data: st.DataObject) -> None:
     at = data.draw(st.integers(complete_at(case), len(case.body)))
@@ -80,6 +82,7 @@ def test_gemini_behind_the_finish_reason(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", [c for c in TOLD if c.recording.protocol is GEMINI], ids=lambda c: c.recording.name)
+@few
 @given(data=st.data(), clean=st.booleans())
 def test_arrays_are_complete_with_their_bracket(case: Case, data: st.DataObject, clean: bool) -> None:
     body = as_array(case.body)
@@ -97,6 +100,7 @@ def test_arrays_that_came_whole(case: Case, clean: bool) -> None:
 
 
 @pytest.mark.parametrize(**named(tuple(TOLD)))
+@few
 @given(data=st.data(), clean=st.booleans())
 def test_gzip_cut_at_any_byte(case: Case, data: st.DataObject, clean: bool) -> None:
     """The end of gzip proves nothing more: where the terminal event came out of it, the stream is complete, else it is not."""

@@ -15,7 +15,10 @@ from penstock.wire.budget import Budget
 from tests.support.relays import FAULT, ID, Relay, relayed
 
 CHAT = ProtocolId.OPENAI_CHAT
-BODY = b'{"id":"c1","object":"chat.completion","model":"m","choices":[{"index":0,"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}'
+BODY = (
+    b'{"id":"c1","object":"chat.completion","model":"m","choices":[{"index":0,"message":{"content":"a"},"finish_reason":"stop"}],'
+    b'"usage":{"prompt_tokens":3,"completion_tokens":1}}'
+)
 ERROR = b'{"error":{"message":"no","type":"t","code":"c"}}'
 
 

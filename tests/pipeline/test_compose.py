@@ -60,7 +60,9 @@ def test_modes(answer: Answer, kind: type, streamed: bool, decoded: bool) -> Non
 
 def test_the_framing_of_gemini_is_what_its_head_says() -> None:
     """Asked for an array, answered with events: events they are."""
-    relay = Relay(ProtocolId.GEMINI, array=True, content_type=b"text/event-stream").feed(b'data: {"candidates":[{"finishReason":"STOP"}]}\n\n').finish()
+    relay = (
+        Relay(ProtocolId.GEMINI, array=True, content_type=b"text/event-stream").feed(b'data: {"candidates":[{"finishReason":"STOP"}]}\n\n').finish()
+    )
     assert relay.seen.stop_reason == "STOP"
     assert relay.outcome is not None
     assert relay.outcome.ending == "COMPLETE"

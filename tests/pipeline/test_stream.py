@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from penstock.pipeline.contract import State
+from penstock.pipeline.contract import Pipeline, State
 from penstock.pipeline.stream import StreamRelay
 from penstock.protocols import REGISTRY
 from penstock.protocols.contract import Observer
@@ -62,6 +62,10 @@ def test_an_error_in_band_is_the_last_word() -> None:
     assert relay.pipeline.end(FAULT, ID) == b""
 
 
+def measured(relay: Pipeline) -> tuple[int, int, float]:
+    return relay.events, relay.bytes_out, relay.largest_gap
+
+
 def test_what_is_measured() -> None:
     observer = REGISTRY[CHAT].observer(Operation.CHAT)
     relay = StreamRelay(Scanner(1 << 20, Budget(1 << 20)), observer, REGISTRY[CHAT].error_frame, 10.0)
@@ -70,10 +74,11 @@ def test_what_is_measured() -> None:
     assert relay.first_content_at is None
     relay.feed(b": keep-alive\n\n", 12.5)
     relay.feed(CHUNK[:20], 13.0)
-    assert (relay.events, relay.bytes_out) == (1, len(role) + 14)
+    assert measured(relay) == (1, len(role) + 14, 2.0)
     relay.feed(CHUNK[20:] + STOP, 13.25)
     assert relay.first_content_at == 13.25
-    assert (relay.events, relay.largest_gap, relay.last_at) == (3, 2.0, 13.25)
+    assert measured(relay) == (3, len(role) + 14 + len(CHUNK) + len(STOP), 2.0)
+    assert relay.last_at == 13.25
     relay.feed(CHUNK, 14.0)
     assert relay.first_content_at == 13.25
     assert relay.bytes_out == len(role) + 14 + 2 * len(CHUNK) + len(STOP)

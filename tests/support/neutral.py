@@ -136,8 +136,8 @@ def pieces(draw: st.DrawFn, text: str) -> list[str]:
 
 
 @st.composite
-def contents(draw: st.DrawFn, choice: int) -> list[Event]:
-    """The parts of one choice, one after the other, and why it stopped."""
+def contents(draw: st.DrawFn, choice: int, several: bool) -> list[Event]:
+    """The parts of one choice, one after the other, and why it stopped; which may be left out where it is the only one."""
     events: list[Event] = []
     for part in range(draw(st.integers(0, 5))):
         kind = draw(st.sampled_from(["text", "thought", "call", "call"]))
@@ -149,7 +149,7 @@ def contents(draw: st.DrawFn, choice: int) -> list[Event]:
         else:
             make = TextDelta if kind == "text" else ReasoningDelta
             events += [make(text, part, choice) for text in draw(st.lists(TEXT, min_size=1, max_size=3))]
-    if draw(st.integers(0, 5)):
+    if several or draw(st.integers(0, 5)):
         stopped = draw(REASONS)
         events.append(Stopped(stopped.reason, stopped.raw, choice))
     return events
@@ -162,8 +162,9 @@ def answers(draw: st.DrawFn) -> list[Event]:
     events: list[Event] = [Started(draw(names), draw(names), draw(st.none() | st.integers(1, 2**33)))]
     if draw(st.booleans()):
         events.append(UsageSeen(draw(USAGES)))
-    for choice in range(draw(st.sampled_from([1, 1, 1, 2, 3]))):
-        events += draw(contents(choice))
+    count = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    for choice in range(count):
+        events += draw(contents(choice, count > 1))
     if draw(st.booleans()):
         events.append(UsageSeen(draw(USAGES)))
     return [*events, Ended()]

@@ -91,7 +91,11 @@ class Relay:
         coding = self.coding if self.coding is not None else b"gzip" if self.gzip else b""
         answer = Answer(self.operation, self.status, kind, coding, self.delimited, self.stream, self.array, self.take_usage)
         observer = self.observer
-        self.mode = compose(answer, replace(spec, observer=lambda _: observer), self.limits, self.budget, self.now)
+
+        def given(_: Operation) -> Observer:
+            return observer
+
+        self.mode = compose(answer, replace(spec, observer=given), self.limits, self.budget, self.now)
         self.pipeline: Pipeline = self.mode.pipeline
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, cast
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from penstock.vocabulary.ids import ProtocolId
@@ -15,6 +16,9 @@ from tests.support.relays import data_of, frames_of
 
 SMALL = 20_000
 """Bytes up to which a recording is cut and mutated again and again."""
+
+few = settings(max_examples=max(5, (settings.default or settings()).max_examples // 4))
+"""For what is tried on each of many recordings: all of them together are many examples."""
 
 
 @cache

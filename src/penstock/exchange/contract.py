@@ -20,13 +20,14 @@ class ClientRequest:
     chunked: bool
     local: bool
     """It came in on a loopback address or a unix socket."""
+    _names: dict[bytes, bytes] | None = None
 
     def header(self, name: bytes) -> bytes | None:
-        """The first header of that name (given in lower case)."""
-        for key, value in self.headers:
-            if len(key) == len(name) and key.lower() == name:
-                return value
-        return None
+        """The first header of that name (given in lower case). Headers must not change after the first call."""
+        names = self._names
+        if names is None:
+            self._names = names = {key.lower(): value for key, value in reversed(self.headers)}
+        return names.get(name)
 
 
 class Reply(Protocol):

@@ -305,9 +305,7 @@ class Front:
         self._gateway = gateway
 
     def open(self, request: ClientRequest, reply: Reply) -> Intake | HealthCheck:
-        settings = self._gateway.settings
-        known = host_allowed((request.header(b"host") or b"").decode("latin-1"), settings.listen_host, settings.hosts)
-        if request.path == "/health" and request.method in ("GET", "HEAD") and known:
+        if request.path == "/health" and request.method in ("GET", "HEAD") and self._is_for_us(request):
             body = b'{"status":"draining"}' if self._gateway.draining else b'{"status":"ok"}'
             reply.head(503 if self._gateway.draining else 200, [(b"content-type", b"application/json"), (b"cache-control", b"no-store")], len(body))
             reply.write(body)
@@ -316,6 +314,10 @@ class Front:
         intake = Intake(self._gateway, request, reply)
         intake.begin()
         return intake
+
+    def _is_for_us(self, request: ClientRequest) -> bool:
+        settings = self._gateway.settings
+        return host_allowed((request.header(b"host") or b"").decode("latin-1"), settings.listen_host, settings.hosts)
 
     def refuse(self, path: str, status: int, why: str) -> tuple[Headers, bytes]:
         """Headers and body of the answer to a request whose form the listener refuses: in the shape of the path's protocol, with an id

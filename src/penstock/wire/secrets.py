@@ -7,6 +7,7 @@ linear in the text's length (no nested repetition), because the text comes from 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import sha256
 
 MASK = "***"
@@ -60,6 +61,7 @@ def mask_secrets(text: str) -> str:
     return text
 
 
+@lru_cache(maxsize=256)
 def fingerprint(secret: bytes) -> str:
     """The first 12 hex digits of the SHA-256: tells keys apart and leads back to none (keys are long and random)."""
     return sha256(secret).hexdigest()[:12]
