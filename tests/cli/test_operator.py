@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import stat
 import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +24,14 @@ curl_needed = pytest.mark.skipif(shutil.which("curl") is None, reason="no curl h
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+def until_accepted(port: int, process: subprocess.Popen[bytes]) -> None:
+    while process.poll() is None:
+        with suppress(ConnectionRefusedError):
+            return socket.create_connection(("127.0.0.1", port), 5).close()
+        time.sleep(0.02)
+    raise AssertionError("it did not begin to serve")
 
 
 def run_curl(operator: Operator, serving: Serving, env: dict[str, str] | None = None) -> str:
@@ -66,6 +75,32 @@ class TestFromNothing:
     def test_the_line_to_copy_streams(self, operator: Operator) -> None:
         with operator.serve() as gateway:
             assert "data: [DONE]" in run_curl(operator, gateway)
+
+    @curl_needed
+    def test_the_line_of_the_readme_streams_too(self, operator: Operator) -> None:
+        readme = (Path(__file__).parents[2] / "README.md").read_text()
+        line = next(block for block in re.findall(r"```sh\n(.*?)```", readme, re.DOTALL) if block.startswith("curl "))
+        with operator.serve() as gateway:
+            mine = line.strip().replace("127.0.0.1:4270", f"127.0.0.1:{gateway.port}")
+            done = subprocess.run(["sh", "-c", mine], env=operator.environment(), capture_output=True, text=True, timeout=30, check=False)
+        assert mine != line.strip()
+        assert "data: [DONE]" in done.stdout
+
+    @pytest.mark.parametrize("streams", [">&-", "<&- >&- 2>&-", ">/dev/full 2>/dev/full"])
+    def test_nobody_has_to_listen_to_what_it_prints(self, operator: Operator, streams: str) -> None:
+        if "full" in streams and not Path("/dev/full").exists():
+            pytest.skip("no full disk here")
+        port = free_port()
+        command = f"exec {PENSTOCK} serve --listen 127.0.0.1:{port} --admin 127.0.0.1:0 {streams}"
+        with subprocess.Popen(["sh", "-c", command], env=operator.environment(), cwd=operator.home) as process:
+            try:
+                until_accepted(port, process)
+                assert ask(port, "POST", "/v1/chat/completions", ASK).status == 200
+            finally:
+                process.terminate()
+                process.wait(30)
+        assert process.returncode == 0
+        assert [row["outcome"] for row in operator.exchanges()] == ["COMPLETE"]
 
     def test_keys_come_from_the_environment(self, operator: Operator) -> None:
         keys = {"OPENAI_API_KEY": "sk-of-the-operator", "GOOGLE_API_KEY": "AIza-of-the-operator"}

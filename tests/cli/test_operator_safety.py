@@ -108,6 +108,7 @@ class TestListeningToOthers:
     def test_with_a_token_or_without_a_key_it_is_not(self, operator: Operator) -> None:
         with operator.serve("--listen", "0.0.0.0:0") as gateway:
             assert gateway.chat().status == 200
+            assert f"every other address of this machine (0.0.0.0, port {gateway.port})" in gateway.banner
         with operator.serve("--listen", "0.0.0.0:0", "--token", "auto", env={"OPENAI_API_KEY": "sk-ours"}) as gateway:
             token = operator.token("token")
             assert gateway.chat().status == 401

@@ -4,7 +4,7 @@ Enters: `sys.argv`, the environment. Leaves: tables and sentences on standard ou
 0 done, 1 it failed (an address in use, a ledger that cannot be read), 2 the configuration or the command line is wrong.
 
 One file a command: `serve`, `check`, `usage`, `exchanges`, `replay`. `setup` is what they share (configuration, ledger, errors), `times`
-reads moments, `tables` prints rows, `ports` finds out who holds a port.
+reads moments, `tables` prints rows, `ports` finds out who holds a port, `streams` copes with standard streams that are closed or full.
 
 Laws: `penstock` alone serves. `--json` prints one object a line, named as the ledger's columns, and nothing else. Every error of a
 configuration is printed. Nothing heavy (SQLAlchemy, Rich, the gateway) is imported before a command needs it: `penstock --help` is quick.
@@ -24,6 +24,7 @@ from penstock.cli.check import check
 from penstock.cli.exchanges import exchanges
 from penstock.cli.replay import replay
 from penstock.cli.serve import serve
+from penstock.cli.streams import flush_or_drop, open_missing
 from penstock.cli.usage import usage
 
 app = typer.Typer(
@@ -60,4 +61,8 @@ def complete(arguments: Sequence[str]) -> list[str]:
 
 def main() -> None:
     """The `penstock` command."""
-    app(args=complete(sys.argv[1:]))
+    open_missing()
+    try:
+        app(args=complete(sys.argv[1:]))
+    finally:
+        flush_or_drop()

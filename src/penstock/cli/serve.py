@@ -13,7 +13,7 @@ import typer
 
 from penstock.cli.ports import explain, find_holder, is_taken
 from penstock.cli.setup import ConfigOption, fail, load_config
-from penstock.cli.tables import open_console
+from penstock.cli.tables import print_if_heard
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from penstock.config import Config
     from penstock.providers import Origin
 
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 _BODY = '{"model":"demo","stream":true,"messages":[{"role":"user","content":"Hello"}]}'
 
 
@@ -49,6 +50,8 @@ class BannerInfo:
     token_file: Path | None = None
     """Where a token that we made is kept."""
     notes: Sequence[str] = ()
+    everywhere: str | None = None
+    """The address, where that is every one of this machine's; `data_url` is then only the one to try."""
 
 
 def serve(
@@ -67,7 +70,7 @@ def serve(
     from penstock.ledger.errors import LedgerError
 
     def show(started: app.Started) -> None:
-        open_console().print(banner(describe(settings, started.data_port, started.admin_port, started.notes)), crop=False)
+        print_if_heard(banner(describe(settings, started.data_port, started.admin_port, started.notes)))
 
     try:
         code = app.serve(settings, show)
@@ -94,6 +97,7 @@ def describe(config: Config, data_port: int, admin_port: int | None, notes: Sequ
         token_asked=config.token is not None,
         token_file=config.data_dir / "token" if config.token == AUTO_TOKEN else None,
         notes=(*config.notes, *notes),
+        everywhere=f"{config.listen.host}, port {data_port}" if config.listen.host in _EVERYWHERE and not config.socket else None,
     )
 
 
@@ -107,6 +111,8 @@ def banner(info: BannerInfo) -> RenderableType:
     facts.add_column(style="dim")
     facts.add_column(overflow="fold")
     facts.add_row("clients", Text(info.data_url, style="bold"))
+    if info.everywhere is not None:
+        facts.add_row("", f"and every other address of this machine ({info.everywhere})")
     if info.token_asked:
         facts.add_row("token", f"asked of every client; it is in {info.token_file}" if info.token_file else "asked of every client")
     if info.admin_url is not None:
@@ -162,7 +168,7 @@ def explain_failure(config: Config, error: OSError) -> str:
 
 def _url(host: str, port: int) -> str:
     """An URL that works on this machine, also for a listener on every address."""
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host) or (f"[{host}]" if ":" in host else host)
+    shown = _EVERYWHERE.get(host) or (f"[{host}]" if ":" in host else host)
     return f"http://{shown}:{port}"
 
 

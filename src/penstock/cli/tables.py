@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from penstock.cli.streams import flush_or_drop
+
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 OUTCOME_STYLES = {"COMPLETE": "green", "CLIENT_GONE": "yellow", "SHUTDOWN": "yellow", "UNVERIFIED": "yellow", "REFUSED": "magenta"}
 """Every other outcome is red; an exchange that is still open has none."""
@@ -29,6 +32,16 @@ def open_console() -> Console:
     from rich.console import Console
 
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=500)
+
+
+def print_if_heard(what: RenderableType) -> None:
+    """Print. A full disk or a closed pipe is no reason not to go on."""
+    console = open_console()
+    with console.capture() as text:  # a console ends the process itself when its pipe is closed
+        console.print(what, crop=False)
+    with suppress(OSError):
+        sys.stdout.write(text.get())
+    flush_or_drop()
 
 
 def show_number(value: object) -> str:

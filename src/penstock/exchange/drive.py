@@ -244,8 +244,8 @@ class Exchange(Telling):
             else:
                 self.say_fault(faults.SELF, [])
         ending = Ending.UNVERIFIED if began else Ending.REFUSED
-        close_entry(self.entry, Outcome(ending, f"a mistake of the gateway ({type(error).__name__})", EndedBy.GATEWAY), self.started, monotonic())
-        self._let_go()
+        outcome = Outcome(ending, f"a mistake of the gateway ({type(error).__name__})", EndedBy.GATEWAY)
+        self._close_row(outcome, monotonic())
 
     def _do(self, commands: tuple[Command, ...], now: float, fault: Fault = faults.SELF, headers: Headers = faults.NONE) -> None:
         for command in commands:
@@ -383,6 +383,9 @@ class Exchange(Telling):
             read(self.entry, pipeline, self.started)
         if self._ask is None:
             self.gateway.live.discard(self)
+        self._close_row(outcome, now)
+
+    def _close_row(self, outcome: Outcome, now: float) -> None:
         first = close_entry(self.entry, outcome, self.started, now)
         self._let_go()
         if first and self.gateway.on_settled is not None:

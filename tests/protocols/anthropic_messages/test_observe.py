@@ -356,8 +356,6 @@ def test_a_token_count() -> None:
     "body",
     [
         b'{"data":[{"type":"model","id":"claude"}],"has_more":false}',
-        b'{"id":"msgbatch_1","type":"message_batch","processing_status":"ended","request_counts":{"succeeded":2}}',
-        b'{"id":"file_1","type":"file","size_bytes":7}',
         b"{}",
     ],
 )
@@ -366,6 +364,19 @@ def test_other_bodies_set_nothing(body: bytes) -> None:
     seer.observe_body(body)
     assert (seer.response_id, seer.usage, seer.error, seer.malformed) == (None, EMPTY_USAGE, None, 0)
     assert seer.provenance() is Provenance.NONE
+
+
+@pytest.mark.parametrize(
+    ("body", "known"),
+    [
+        (b'{"id":"msgbatch_1","type":"message_batch","processing_status":"ended","request_counts":{"succeeded":2}}', "msgbatch_1"),
+        (b'{"id":"file_1","type":"file","size_bytes":7}', "file_1"),
+    ],
+)
+def test_files_and_batches_are_known_by_their_id(body: bytes, known: str) -> None:
+    seer = observer()
+    seer.observe_body(body)
+    assert (seer.response_id, seer.usage, seer.error, seer.malformed) == (known, EMPTY_USAGE, None, 0)
 
 
 def test_a_body_that_is_not_understood_sets_only_that() -> None:

@@ -40,7 +40,7 @@ def unfold(operation: Operation, body: bytes) -> Iterator[bytes]:
     message = None if line is None else read_object(line)
     if message is None:
         raise BodyError("the body is not a JSON object")
-    if read_text(message.get("type")) == "error":
+    if read_text(message.get("type")) == "error" or (message.get("error") is not None and "content" not in message):
         raise BodyError("the body is an error, not a message")
     return _frames(message)
 

@@ -73,7 +73,7 @@ class JsonEnd:
 class OpenCall:
     """One call; `ended` once another one began behind it or its choice was over."""
 
-    __slots__ = ("call_id", "end", "ended", "index", "key", "part", "tool")
+    __slots__ = ("call_id", "end", "ended", "index", "key", "part", "told", "tool")
 
     def __init__(self, key: str, index: int, call_id: str | None, tool: ToolCall, part: int) -> None:
         self.key = key
@@ -84,6 +84,13 @@ class OpenCall:
         """`None` where the arguments are not JSON (custom tools)."""
         self.part = part
         self.ended = False
+        self.told = False
+        """Its end was told as a neutral event."""
+
+    @property
+    def whole(self) -> bool:
+        """Nothing more of it is to be expected; of arguments that are no JSON that is not known before the next call."""
+        return self.end is None or self.end.closed
 
 
 class Answer:
@@ -111,6 +118,13 @@ class Answer:
         self.part_kind = kind
         self.parts += 1
         return self.parts - 1
+
+    def untold(self) -> list[OpenCall]:
+        """The calls whose end was not told, in the order in which they began."""
+        calls = {id(call): call for call in self.begun.values()}
+        if self.call is not None:
+            calls[id(self.call)] = self.call
+        return sorted((call for call in calls.values() if not call.told), key=lambda call: call.part)
 
     def find(self, delta: CallDelta, function: Function) -> tuple[OpenCall | None, int]:
         """The running call that `delta` belongs to, or `None` and the index of the call that it begins or takes up again."""

@@ -23,7 +23,7 @@ from typing import Any, cast
 
 from penstock.protocols.contract import CONTENT, ERROR, MALFORMED, TERMINAL, TOOL, USAGE_ONLY, Observer
 from penstock.protocols.openai_chat.body import is_bookkeeping, observe_body, observe_error
-from penstock.protocols.openai_chat.calls import LEGACY_INDEX, Answer, arguments_of
+from penstock.protocols.openai_chat.calls import LEGACY_INDEX, Answer, OpenCall, arguments_of
 from penstock.protocols.openai_chat.chunk import (
     UNREADABLE,
     CallDelta,
@@ -78,7 +78,7 @@ class ChatObserver(Observer):
             return self._observe_odd(data, now)
         # The hot path: one choice that has begun, nothing but content in it, nobody who wants events.
         choices = chunk.choices
-        if choices and chunk.usage is None and chunk.error is None and chunk.x_groq is None and self.sink is None:
+        if choices and chunk.usage is None and chunk.error is None and chunk.x_groq is None and self.sink is None and self._decode is decode_chunk:
             choice = choices[0]
             delta = choice.delta
             if (
@@ -181,6 +181,8 @@ class ChatObserver(Observer):
             bits = CONTENT
         if self.sink is not None:
             for event_type, text in texts_of(delta):
+                if answer.call is not None and answer.call.end is not None and answer.call.end.closed:
+                    self._tell_end(answer.call, answer)
                 part = answer.part_of("text" if event_type is TextDelta else "reasoning")
                 self.sink.append(event_type(text, part, answer.index))
         if delta.tool_calls:
@@ -227,12 +229,26 @@ class ChatObserver(Observer):
             return 0
         call.ended = True
         self.tools.pop(call.key, None)
-        if self.sink is not None:
-            self.sink.append(ToolEnded(call.part, answer.index))
+        if call.whole:
+            # One that is not may go on: some providers write several calls side by side.
+            self._tell_end(call, answer)
         return TOOL
 
-    def _finish(self, answer: Answer, reason: Any) -> int:
+    def _tell_end(self, call: OpenCall, answer: Answer) -> None:
+        if self.sink is not None and not call.told:
+            call.told = True
+            self.sink.append(ToolEnded(call.part, answer.index))
+
+    def _end_calls(self, answer: Answer) -> int:
+        """The choice is over, and every call of it."""
         bits = self._end_call(answer)
+        if self.sink is not None:
+            for call in answer.untold():
+                self._tell_end(call, answer)
+        return bits
+
+    def _finish(self, answer: Answer, reason: Any) -> int:
+        bits = self._end_calls(answer)
         raw = word(reason)
         if answer.index == 0 or self.stop_reason is None:
             self.stop_reason = raw
@@ -287,7 +303,7 @@ class ChatObserver(Observer):
         if self.terminal:
             return bits
         for answer in self._answers.values():
-            bits |= self._end_call(answer)
+            bits |= self._end_calls(answer)
         self.terminal = True
         self.final_usage = self.usage != EMPTY_USAGE
         if self.sink is not None:
