@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from tests.support.http import Answer, ask
 
 
 @asynccontextmanager
-async def relay(directory: Path, chunk: Chunk = "whole") -> AsyncIterator[tuple[Running, ReplayServer]]:
+async def relay(directory: Path, chunk: Chunk = "whole") -> AsyncGenerator[tuple[Running, ReplayServer]]:
     server = ReplayServer([c.recording for c in cases()], chunk=chunk, seed=7)
     port = await server.start("127.0.0.1", 0)
     try:
@@ -41,7 +41,7 @@ def check_row(row: dict[str, Any], case: Case) -> None:
     assert row["stop_reason"] == expected["stop_reason"] or (row["stop_reason"] == "incomplete" and expected["outcome"] != "COMPLETE")
     assert row["response_id"] == expected["response_id"]
     assert row["model"] == expected["model"]
-    usage = expected["usage"] or {}
+    usage: dict[str, int] = expected["usage"] or {}
     for word, column in COLUMNS.items():
         assert row[column] == usage.get(word), column
     assert row["usage_source"] == ("none" if not usage else "reported" if expected["outcome"] == "COMPLETE" else row["usage_source"])
@@ -113,7 +113,8 @@ def test_cut_short_is_never_complete(tmp_path: Path, how: Cut) -> None:
                         assert answer.status == 502
             rows = await running.rows()
             assert len(rows) == wanted
-            assert {row["outcome"] for row in rows} <= {"TRUNCATED", "UPSTREAM_LOST", "UPSTREAM_ERROR"}, [(r["requested_model"], r["cause"], r["bytes_out"]) for r in rows if r["outcome"] == "COMPLETE"][:3]
+            wrong = [(r["requested_model"], r["cause"]) for r in rows if r["outcome"] not in ("TRUNCATED", "UPSTREAM_LOST", "UPSTREAM_ERROR")]
+            assert not wrong, wrong[:3]
             assert running.app.client.open == 0 or how == "clean"
             assert running.app.gateway.held.used == 0
             assert running.app.gateway.peeked.used == 0
