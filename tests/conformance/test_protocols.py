@@ -27,7 +27,7 @@ from penstock.protocols.contract import (
     ProtocolSpec,
     Renderer,
 )
-from penstock.vocabulary.errors import Fault, FaultKind
+from penstock.vocabulary.errors import Fault, FaultKind, UpstreamError
 from penstock.vocabulary.events import (
     Ended,
     Failed,
@@ -370,8 +370,6 @@ def test_a_rendered_answer_is_a_whole_stream(spec: ProtocolSpec, answer: list[An
 
 @SPECS
 def test_a_failure_never_ends_well(spec: ProtocolSpec) -> None:
-    from penstock.vocabulary.errors import UpstreamError
-
     renderer = spec.renderer(operation_of(spec))
     frames = [renderer.render(event) for event in (Started("r", "m"), TextDelta("a"), Failed(UpstreamError("it broke", "t", "c", None, 503)))]
     relay = relayed(spec.id, frames)

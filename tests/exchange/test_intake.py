@@ -12,6 +12,8 @@ import pytest
 from penstock.exchange.contract import Headers
 from penstock.exchange.gateway import Settings
 from penstock.pipeline.compose import Limits
+from penstock.providers import ProviderSettings, build
+from penstock.routing import Router
 from penstock.vocabulary.ids import ProtocolId
 from tests.support.exchanges import Asker, House, routes
 
@@ -314,9 +316,6 @@ def test_a_response_is_asked_of_who_made_it(response_id: str, provider: str) -> 
 
 
 def _with_second(house: House) -> Any:
-    from penstock.providers import ProviderSettings, build
-    from penstock.routing import Router
-
     second = build(ProviderSettings("second", "openai", "http://127.0.0.1:9/v1"))
     return Router([], [*house.providers.values(), second])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import zlib
 
 import pytest
 from hypothesis import given
@@ -97,8 +98,6 @@ def test_recorded_elements(case: Case) -> None:
 
 @pytest.mark.parametrize(**named(small()))
 def test_gzip_gives_out_what_each_flush_of_the_provider_completes(case: Case) -> None:
-    import zlib
-
     squeeze = zlib.compressobj(6, zlib.DEFLATED, 31)
     relay = Relay(case.recording.protocol, gzip=True)
     for frame in frames_of(case.body):

@@ -83,8 +83,17 @@ def test_any_chunks(chunks: list[tuple[Any, bytes, bytes]], at: list[int]) -> No
         parts += [(between, True), (frame, not is_usage_only(frame))]
     parts.append((b"data: [DONE]\n\n", True))
     stream = b"".join(piece for piece, _ in parts)
+    at = [place - (stream[place - 1 : place + 1] == b"\r\n") for place in (place % (len(stream) + 1) for place in at)]  # see the next test
     assert relayed(CHAT, cut(stream, at), take_usage=True).out == b"".join(piece for piece, stays in parts if stays)
     assert relayed(CHAT, cut(stream, at)).out == stream
+
+
+def test_a_frame_takes_the_whole_of_its_line_end_with_it() -> None:
+    """A CR at the end of a chunk already ends the frame; the LF that comes first in the next one belongs to it all the same."""
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":1}}\r\n\r\n'
+    rest = b"data: [DONE]\r\n\r\n"
+    for at in range(len(usage) + 1):
+        assert relayed(CHAT, [usage[:at], usage[at:] + rest], take_usage=True).out == rest, f"cut at {at} of {len(usage)}"
 
 
 @pytest.mark.parametrize("case", [c for c in small() if c.recording.protocol is not CHAT], ids=lambda c: c.name)

@@ -21,7 +21,7 @@ class StreamRelay(Pipeline):
     """Frames leave whole, in the feed that completes them. With `take_usage`, frames that carry nothing but usage are taken out again,
     because the client had not asked for them; otherwise every byte of a complete stream leaves, in order."""
 
-    __slots__ = ("_array", "_feed", "_observe", "_promised", "_scanner", "_speak", "_take_usage")
+    __slots__ = ("_array", "_drop_lf", "_feed", "_observe", "_promised", "_scanner", "_speak", "_take_usage")
 
     def __init__(
         self, scanner: Scanner | ArraySplitter, observer: Observer, speak: Speak, now: float, *, take_usage: bool = False, promised: bool = True
@@ -33,6 +33,7 @@ class StreamRelay(Pipeline):
         self._observe = observer.observe
         self._speak = speak
         self._take_usage = take_usage
+        self._drop_lf = False  # the frame that was taken out last ended with a CR: the LF behind it is its own
         self._promised = promised
         """The protocol ends such a stream with a terminal event; else a clean end is its end, and nothing is put in."""
 
@@ -44,6 +45,10 @@ class StreamRelay(Pipeline):
         scanner = self._scanner
         frames = self._feed(data)
         taken: list[int] | None = None
+        if self._drop_lf and frames:
+            self._drop_lf = False
+            if frames[0] == (b"", None, b"\n"):
+                taken = [id(frames[0])]
         for frame in frames:
             payload = frame[1]
             if payload is None:
@@ -64,6 +69,7 @@ class StreamRelay(Pipeline):
                         taken = []
                     taken.append(id(frame))
         if taken is not None:
+            self._drop_lf = id(frames[-1]) in taken and frames[-1][2].endswith(b"\r")
             out = b"".join([f[2] for f in frames if id(f) not in taken])
         elif scanner.whole:
             out = data
@@ -115,7 +121,7 @@ class StreamRelay(Pipeline):
             out = self._speak(fault, request_id, self.observer)
             if self._array is not None:
                 out = (b"," if self.events else b"[") + out + b"]"
-        elif self._scanner.held and (fault is None or self._scanner.overflowed or not self._promised):
+        elif self._scanner.held and self.state is not State.CUT and (fault is None or self._scanner.overflowed or not self._promised):
             # Nothing is to be said (a terminal event was given out, or nothing is claimed): the rest goes as it came. Half a frame
             # behind an error of the provider's does not go out.
             out = self._scanner.tail()
