@@ -28,6 +28,7 @@ from penstock.routing import Allowed, Choice, Endpoint, Hints, Mismatch, Refusal
 from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.ids import Operation, ProtocolId
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
+from penstock.wire.secrets import mask_secrets
 
 _SMALL = 64 * 1024
 """Bytes of a body that a refusal waits for."""
@@ -75,7 +76,8 @@ class Intake:
             exchange.spec = gateway.specs[endpoint.protocol]
             allow: Headers = [(b"allow", ", ".join(endpoint.allow).encode())] if endpoint.allow else []
             exchange.entry.client_protocol = endpoint.protocol.value
-            self._refuse(endpoint.fault, endpoint.fault.message, allow)
+            exchange.entry.path = mask_secrets(request.path)  # an unknown path may hold anything, a key in the wrong place too
+            self._refuse(endpoint.fault, mask_secrets(endpoint.fault.message), allow)
             return
         if isinstance(endpoint, Allowed):
             exchange.answer(204, [(b"allow", ", ".join(endpoint.allow).encode())], b"", "OPTIONS")

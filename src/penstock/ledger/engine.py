@@ -39,8 +39,13 @@ def locate(settings: LedgerSettings) -> tuple[URL | None, Path | None, str]:
         path = Path(url.database).expanduser()
         return None, path, str(path)
     if backend in ("postgresql", "postgres"):
-        return url.set(drivername="postgresql+psycopg"), None, url.render_as_string(hide_password=True)
-    raise LedgerError(f"the ledger cannot be kept at {url.render_as_string(hide_password=True)}: write postgresql://user@host/database or sqlite:///path")
+        return url.set(drivername="postgresql+psycopg"), None, _shown(url)
+    raise LedgerError(f"the ledger cannot be kept at {_shown(url)}: write postgresql://user@host/database or sqlite:///path")
+
+
+def _shown(url: URL) -> str:
+    """For messages: without the password, and without the query, which may hold another (`?password=`, `?sslpassword=`)."""
+    return url.set(query={}).render_as_string(hide_password=True)
 
 
 def prepare_file(path: Path) -> None:
