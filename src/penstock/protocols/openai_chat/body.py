@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from penstock.protocols.contract import Observer
-from penstock.protocols.openai_chat.chunk import UNREADABLE, count, decode_any, find_error, read_error, read_usage, word
+from penstock.protocols.openai_chat.chunk import UNREADABLE, ChatUsage, count, decode_any, find_error, read_error, read_usage, usage_of, word
 from penstock.vocabulary.errors import UpstreamError
 
 # Fields of a chunk that say nothing of the answer itself. `obfuscation` is padding against traffic analysis (OpenAI), `provider` OpenRouter's,
@@ -47,6 +47,17 @@ class _Body(Struct, gc=False):
     error: Any = None
 
 
+class _UsualBody(Struct, gc=False):
+    """A body whose usage is spelled as it mostly is."""
+
+    usage: ChatUsage
+    id: Any = None
+    model: Any = None
+    choices: list[_Choice] | None = None
+    error: Any = None
+
+
+_decode_usual = msgspec.json.Decoder(_UsualBody).decode
 _decode_body = msgspec.json.Decoder(_Body).decode
 
 
@@ -55,13 +66,17 @@ def observe_body(observer: Observer, body: bytes) -> None:
 
     An `error` in a body below 400 occurs (OpenRouter) and is told as one.
     """
+    read: _UsualBody | _Body | None
     try:
-        read = _decode_body(body)
+        read = _decode_usual(body)
     except UNREADABLE:
-        read = _lenient_body(body)
-        if read is None:
-            observer.malformed += 1
-            return
+        try:
+            read = _decode_body(body)
+        except UNREADABLE:
+            read = _lenient_body(body)
+            if read is None:
+                observer.malformed += 1
+                return
     observer.response_id = word(read.id)
     observer.model = word(read.model)
     for choice in read.choices or ():
@@ -70,7 +85,7 @@ def observe_body(observer: Observer, body: bytes) -> None:
             observer.stop_reason = word(choice.finish_reason) or observer.stop_reason
         if choice.message is not None:
             observer.calls += len(choice.message.tool_calls or ()) + (choice.message.function_call is not None)
-    usage = read_usage(read.usage)
+    usage = usage_of(read.usage) if isinstance(read, _UsualBody) else read_usage(read.usage)
     if usage is not None:
         observer.usage = usage
         observer.final_usage = True

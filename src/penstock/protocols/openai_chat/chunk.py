@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import msgspec
 from msgspec import Raw, Struct
@@ -201,6 +201,48 @@ def word(value: Any, limit: int = _ID_LIMIT) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 64:
         return str(value)
     return None
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST - 1)]
+
+
+class _Read(Struct, gc=False):
+    cached_tokens: _Count | None = None
+    cache_write_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+
+
+class _Made(Struct, gc=False):
+    reasoning_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+
+
+class ChatUsage(Struct, gc=False):
+    """`usage` as Chat, Completions and embeddings mostly state it, read typed in one step. Any other spelling is none of these."""
+
+    prompt_tokens: _Count
+    completion_tokens: _Count | None = None
+    prompt_tokens_details: _Read | None = None
+    completion_tokens_details: _Made | None = None
+    prompt_cache_hit_tokens: _Count | None = None
+    input_tokens_details: None = None
+    input_token_details: None = None
+    output_tokens_details: None = None
+    output_token_details: None = None
+
+
+_NOTHING_READ, _NOTHING_MADE = _Read(), _Made()
+
+
+def usage_of(stated: ChatUsage) -> Usage:
+    """As `read_usage` reads the same object."""
+    read = stated.prompt_tokens_details or _NOTHING_READ
+    made = stated.completion_tokens_details or _NOTHING_MADE
+    cached = read.cached_tokens
+    return Usage(
+        stated.prompt_tokens, stated.completion_tokens, cached if cached is not None else stated.prompt_cache_hit_tokens, read.cache_write_tokens,
+        None, None, made.reasoning_tokens, read.audio_tokens, made.audio_tokens,
+    )  # fmt: skip
 
 
 def read_usage(value: Any) -> Usage | None:

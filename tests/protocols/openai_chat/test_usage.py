@@ -1,0 +1,47 @@
+"""The quick reading of usage says what the thorough one says, for every spelling that it takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.protocols.openai_chat.body import observe_body
+from penstock.protocols.openai_chat.chunk import ChatUsage, read_usage, usage_of
+from penstock.protocols.openai_chat.observe import ChatObserver
+from penstock.vocabulary.usage import EMPTY_USAGE
+
+COUNTS = st.none() | st.booleans() | st.integers(-2, 1 << 64) | st.sampled_from([5.0, 5.5, "5"]) | st.integers(0, 100_000)
+DETAILS = st.none() | st.just({}) | st.dictionaries(
+    st.sampled_from(["cached_tokens", "cache_write_tokens", "audio_tokens", "reasoning_tokens", "other"]), COUNTS, max_size=4)
+USAGE = st.fixed_dictionaries({}, optional={
+    "prompt_tokens": COUNTS, "completion_tokens": COUNTS, "total_tokens": COUNTS, "input_tokens": COUNTS, "output_tokens": COUNTS,
+    "prompt_cache_hit_tokens": COUNTS, "prompt_tokens_details": DETAILS, "input_tokens_details": DETAILS, "input_token_details": DETAILS,
+    "completion_tokens_details": DETAILS, "output_tokens_details": DETAILS, "output_token_details": DETAILS,
+})  # fmt: skip
+
+
+@given(USAGE)
+def test_the_quick_reading_agrees_with_the_thorough_one(stated: dict[str, Any]) -> None:
+    try:
+        quick = usage_of(msgspec.convert(stated, ChatUsage))
+    except msgspec.ValidationError:
+        return
+    assert quick == read_usage(stated)
+
+
+@given(USAGE)
+def test_a_body_is_read_as_its_usage_is(stated: dict[str, Any]) -> None:
+    observer = ChatObserver()
+    observe_body(observer, msgspec.json.encode({"id": "c", "choices": [], "usage": stated}))
+    assert observer.usage == (read_usage(stated) or EMPTY_USAGE)
+    assert not observer.malformed
+
+
+def test_the_usual_spelling_takes_the_quick_way() -> None:
+    stated = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13, "prompt_tokens_details": {"cached_tokens": 3, "audio_tokens": 0},
+              "completion_tokens_details": {"reasoning_tokens": 2, "audio_tokens": 0, "accepted_prediction_tokens": 0}}  # fmt: skip
+    usage = usage_of(msgspec.convert(stated, ChatUsage))
+    assert (usage.input, usage.output, usage.cache_read, usage.reasoning) == (9, 4, 3, 2)
