@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from penstock.exchange.compose_request import edit_body, upstream_request
 from penstock.exchange.contract import ClientRequest, Headers
+from penstock.exchange.plan import Plan
 from penstock.protocols import REGISTRY
 from penstock.protocols.contract import Peek
 from penstock.providers import KINDS
@@ -26,6 +27,10 @@ OPENAI = providers()["openai"]
 
 def request(headers: Headers | None = None, method: str = "POST", length: int | None = None, chunked: bool = False) -> ClientRequest:
     return ClientRequest(method, "/v1/chat/completions", "", headers or [], length, chunked, local=True)
+
+
+def plan(headers: Headers | None = None, query: str = "", endpoint: Endpoint = CHAT) -> Plan:
+    return Plan(REGISTRY, endpoint, headers or [], query)
 
 
 def parts(rest: bytes) -> tuple[list[tuple[bytes, bytes]], bytes]:
@@ -95,7 +100,7 @@ def test_method_target_and_lines() -> None:
         (b"cookie", b"c"),
         (b"openai-organization", b"o"),
     ]
-    method, target, rest = upstream_request(OPENAI, CHAT, request(headers, length=2), headers, CHAT.path, "a=1", b"{}")
+    method, target, rest = upstream_request(plan(headers, "a=1"), OPENAI, request(headers, length=2), CHAT.path, b"{}")
     assert (method, target) == (b"POST", b"/v1/chat/completions?a=1")
     lines, body = parts(rest)
     assert body == b"{}"
@@ -111,7 +116,7 @@ def test_method_target_and_lines() -> None:
 def test_framing_is_ours_and_said_once(kind: str, names: list[str]) -> None:
     headers = [(name.encode(), b"7" if name.lower() == "content-length" else b"x") for name in names]
     provider = providers()[kind]
-    _, _, rest = upstream_request(provider, CHAT, request(headers, length=2), headers, CHAT.path, "", b"{}")
+    _, _, rest = upstream_request(plan(headers), provider, request(headers, length=2), CHAT.path, b"{}")
     lines, _ = parts(rest)
     said = [name.lower() for name, _ in lines]
     assert [said.count(name) for name in (b"host", b"content-length", b"accept-encoding", b"transfer-encoding", b"connection")] == [1, 1, 1, 0, 0]
@@ -134,7 +139,7 @@ def test_framing_is_ours_and_said_once(kind: str, names: list[str]) -> None:
     ],
 )
 def test_framing(method: str, length: int | None, chunked: bool, body: bytes | None, framing: bytes | None) -> None:
-    _, _, rest = upstream_request(OPENAI, CHAT, request(method=method, length=length, chunked=chunked), [], CHAT.path, "", body)
+    _, _, rest = upstream_request(plan(), OPENAI, request(method=method, length=length, chunked=chunked), CHAT.path, body)
     found = [line for line in rest.split(b"\r\n\r\n")[0].split(b"\r\n") if line.lower().startswith((b"content-length", b"transfer-encoding"))]
     assert found == ([] if framing is None else [framing])
     assert rest.endswith(b"\r\n\r\n" + (body or b""))
@@ -142,5 +147,5 @@ def test_framing(method: str, length: int | None, chunked: bool, body: bytes | N
 
 def test_what_stands_below_a_providers_name_goes_verbatim() -> None:
     endpoint = Endpoint(ProtocolId.OPENAI_CHAT, Operation.OTHER, "/v1/any%20thing", "none", provider="openai", verbatim=True)
-    _, target, _ = upstream_request(OPENAI, endpoint, request(method="GET"), [], "/v1/any%20thing", "q=%2F&r", b"")
+    _, target, _ = upstream_request(plan([], "q=%2F&r", endpoint), OPENAI, request(method="GET"), "/v1/any%20thing", b"")
     assert target == b"/v1/any%20thing?q=%2F&r"

@@ -12,8 +12,11 @@ import uvloop
 
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.server.connection import Connection
+from penstock.server.heads import KnownHeads
 from penstock.server.refusals import shape
 from penstock.server.settings import Settings
+
+HEADS = KnownHeads()
 
 
 def on_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -152,7 +155,7 @@ class Rim:
         self.wire = Wire()
         self.connections: set[Connection] = set()
         self._act = act
-        self.connection = Connection(self, self.connections, replace(settings or Settings(), **more))
+        self.connection = Connection(self, self.connections, replace(settings or Settings(), **more), heads=HEADS)
         self.connection.connection_made(self.wire)
 
     def open(self, request: ClientRequest, reply: Reply) -> Talk:

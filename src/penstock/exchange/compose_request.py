@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from penstock.exchange.contract import ClientRequest, Headers
+from penstock.exchange.contract import ClientRequest
+from penstock.exchange.plan import Plan, target_of
 from penstock.protocols.contract import Peek, ProtocolSpec
 from penstock.providers import Provider
 from penstock.routing import Endpoint
@@ -20,22 +21,15 @@ def edit_body(
     return path, body, False
 
 
-def upstream_request(
-    provider: Provider, endpoint: Endpoint, request: ClientRequest, headers: Headers, path: str, query: str, body: bytes | None
-) -> tuple[bytes, bytes, bytes]:
+def upstream_request(plan: Plan, provider: Provider, request: ClientRequest, path: str, body: bytes | None) -> tuple[bytes, bytes, bytes]:
     """Method, target, and the rest from the first header line on. `body` is `None` where it is sent as it comes."""
-    sent, query = provider.headers(headers, query)
-    target = provider.verbatim(path, query) if endpoint.verbatim else provider.target(path, query)
-    lines = [b"Host: %b\r\n" % provider.host_header.encode("latin-1")]
-    lines += [b"%b: %b\r\n" % pair for pair in sent]
-    if body is not None:
-        if body or request.content_length is not None or request.method not in ("GET", "HEAD", "DELETE"):
-            lines.append(b"Content-Length: %d\r\n" % len(body))
-    elif request.content_length is not None:
-        lines.append(b"Content-Length: %d\r\n" % request.content_length)
+    sent = plan.sent_to(provider)
+    target = sent.target if path == plan.endpoint.path else target_of(provider, plan.endpoint, path, sent.query)
+    method = request.method
+    if body is None:
+        framing = b"Content-Length: %d\r\n" % request.content_length if request.content_length is not None else b"Transfer-Encoding: chunked\r\n"
+    elif body or request.content_length is not None or method not in ("GET", "HEAD", "DELETE"):
+        framing = b"Content-Length: %d\r\n" % len(body)
     else:
-        lines.append(b"Transfer-Encoding: chunked\r\n")
-    lines.append(b"Accept-Encoding: identity\r\n\r\n")
-    if body:
-        lines.append(body)
-    return request.method.encode(), target.encode("ascii"), b"".join(lines)
+        framing = b""
+    return method.encode(), target, b"%b%bAccept-Encoding: identity\r\n\r\n%b" % (sent.lines, framing, body or b"")

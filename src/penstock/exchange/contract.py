@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 Headers = list[tuple[bytes, bytes]]
 
 
-@dataclass(slots=True)
+class HeadMemo:
+    """What was found out from one head. A listener hands the same memo out with every request whose head is the same, `Content-Length`
+    apart: clients send the same head again and again, and most of what a request needs is decided by it."""
+
+    __slots__ = ("client", "names", "plan")
+
+    def __init__(self) -> None:
+        self.names: dict[bytes, bytes] | None = None
+        self.client: tuple[str | None, str | None] | None = None
+        """User agent, and the fingerprint of the credential."""
+        self.plan: object = None
+        """The front's own."""
+
+
 class ClientRequest:
     """The head of one request. `path` and `query` as they came (percent-encoding untouched), split at the first `?`."""
 
-    method: str
-    path: str
-    query: str
-    headers: Headers
-    content_length: int | None
-    chunked: bool
-    local: bool
-    """It came in on a loopback address or a unix socket."""
-    _names: dict[bytes, bytes] | None = None
+    __slots__ = ("chunked", "content_length", "headers", "local", "memo", "method", "path", "query")
+
+    def __init__(
+        self, method: str, path: str, query: str, headers: Headers, content_length: int | None, chunked: bool, local: bool,
+        memo: HeadMemo | None = None,
+    ) -> None:  # fmt: skip
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = headers
+        """Without `Content-Length`. Not to be changed."""
+        self.content_length = content_length
+        self.chunked = chunked
+        self.local = local
+        """It came in on a loopback address or a unix socket."""
+        self.memo = memo or HeadMemo()
 
     def header(self, name: bytes) -> bytes | None:
-        """The first header of that name (given in lower case). Headers must not change after the first call."""
-        names = self._names
+        """The first header of that name (given in lower case)."""
+        names = self.memo.names
         if names is None:
-            self._names = names = {key.lower(): value for key, value in reversed(self.headers)}
+            self.memo.names = names = {key.lower(): value for key, value in reversed(self.headers)}
         return names.get(name)
 
 

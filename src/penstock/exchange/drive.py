@@ -16,13 +16,13 @@ from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.gateway import Demo, Gateway
 from penstock.exchange.judge import Judge
 from penstock.exchange.machine import Command, Input, Machine, Phase
+from penstock.exchange.plan import Plan
 from penstock.exchange.settle import close_entry, read
 from penstock.exchange.telling import Telling
 from penstock.pipeline.compose import Answer, compose
 from penstock.pipeline.contract import Pipeline, State
 from penstock.protocols.contract import Peek
 from penstock.providers import Provider, response_headers, upstream_request_id
-from penstock.routing import Endpoint
 from penstock.upstream.contract import Ask, Loss, LossKind, ResponseHead
 from penstock.vocabulary.errors import Fault
 from penstock.vocabulary.ids import Operation
@@ -43,8 +43,8 @@ class Exchange(Telling):
     """From routed request to settled row. Implements `upstream.contract.Receiver`; `intake` takes the request in before that."""
 
     __slots__ = (
-        "_ask", "_judge", "_linger", "_paused", "_retried", "_unknown_id", "again", "chunked", "endpoint", "head", "machine", "outcome", "peek",
-        "provider", "query", "request", "sent", "started", "take_usage", "taken", "uploading",
+        "_ask", "_judge", "_linger", "_paused", "_retried", "_unknown_id", "again", "chunked", "head", "machine", "outcome", "peek",
+        "plan", "provider", "request", "sent", "started", "take_usage", "taken", "uploading",
     )  # fmt: skip
 
     def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
@@ -52,8 +52,7 @@ class Exchange(Telling):
         self.started = monotonic()
         self.request: ClientRequest | None = request
         self.machine = Machine()
-        self.query = request.query
-        self.endpoint: Endpoint | None = None
+        self.plan: Plan | None = None
         self.peek = Peek(None, stream=False)
         self.provider: Provider | Demo | None = None
         self.sent: Sent | None = None
@@ -270,10 +269,10 @@ class Exchange(Telling):
                 self._linger = asyncio.get_running_loop().call_later(self.gateway.settings.linger, self._lingered)
 
     def _send(self, *, fresh: bool) -> None:
-        provider, sent, endpoint = self.provider, self.sent, self.endpoint
-        assert endpoint is not None
+        provider, sent, plan = self.provider, self.sent, self.plan
+        assert plan is not None
         if isinstance(provider, Demo):
-            self._ask = ask = self.gateway.ask_demo(self.spec, endpoint.operation, self.peek, not self._array_asked(), self)
+            self._ask = ask = self.gateway.ask_demo(self.spec, plan.endpoint.operation, self.peek, not self._array_asked(), self)
         else:
             assert provider is not None
             assert sent is not None
@@ -287,16 +286,17 @@ class Exchange(Telling):
 
     def _array_asked(self) -> bool:
         asked = self.spec.array_asked
-        return self.peek.stream and asked is not None and asked(self.query)
+        return self.peek.stream and asked is not None and self.plan is not None and asked(self.plan.query)
 
     def _commit(self, now: float) -> None:
         """The head goes to the client; from here there is one answer."""
         self._do(self.machine.handle(_COMMIT), now)
 
     def _send_head(self, now: float) -> None:
-        head, reply, endpoint, gateway = self.head, self.reply, self.endpoint, self.gateway
+        head, reply, plan, gateway = self.head, self.reply, self.plan, self.gateway
         assert head is not None
-        assert endpoint is not None
+        assert plan is not None
+        endpoint = plan.endpoint
         operation = endpoint.operation
         answer = Answer(
             operation, head.status, head.content_type, head.content_encoding, head.delimited, self.peek.stream, self._array_asked(),

@@ -19,12 +19,13 @@ from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.drive import Exchange
 from penstock.exchange.gateway import Demo, Gateway
 from penstock.exchange.machine import Phase
+from penstock.exchange.plan import Plan, str_of
 from penstock.exchange.settle import close_entry
 from penstock.ledger.entry import Entry
 from penstock.ledger.errors import LedgerFull
 from penstock.protocols.contract import BadRequest, ProtocolSpec
 from penstock.providers import Provider
-from penstock.routing import Allowed, Choice, Endpoint, Hints, Mismatch, Refusal, resolve
+from penstock.routing import Allowed, Choice, Hints, Mismatch, Refusal, resolve
 from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.ids import Operation, ProtocolId
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
@@ -36,19 +37,14 @@ _LISTS = frozenset({"/v1/models", "/models", "/v1beta/models", "/v1alpha/models"
 NO_HINTS = Hints()
 _PROVIDER_HEADER = b"x-penstock-provider"
 
-str_of = str.__str__
-"""The plain text of a `StrEnum` member; `.value` is a Python call."""
-
-
 class Intake:
     """Implements `contract.Handler`."""
 
-    __slots__ = ("_body", "_gateway", "_headers", "_late", "exchange")
+    __slots__ = ("_body", "_gateway", "_late", "exchange")
 
     def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
         self._gateway = gateway
         self.exchange = Exchange(gateway, request, reply)
-        self._headers: Headers = request.headers
         self._body: bytes | bytearray | None = None  # what came of a body that is read whole
         self._late: tuple[Fault, str, Headers] | None = None  # a refusal that waits for the body
 
@@ -65,11 +61,34 @@ class Intake:
         gateway, exchange = self._gateway, self.exchange
         request = exchange.request
         assert request is not None
+        plan = cast("Plan | None", request.memo.plan) or self._plan(request)
+        if plan is None:
+            return
+        entry = exchange.entry
+        exchange.plan = plan
+        exchange.spec = plan.spec
+        entry.client_protocol = plan.client_protocol
+        entry.operation = plan.operation
+        if gateway.draining:
+            self._refuse(faults.DRAINING, "the gateway is shutting down", faults.SOON)
+        elif plan.read_whole:
+            limit = gateway.settings.body_bytes
+            if request.content_length is not None and request.content_length > limit:
+                self._refuse(faults.too_large(limit), "the request body is over the limit")
+                return
+            self._body = b""
+        elif request.chunked or request.content_length:
+            exchange.uploading = True
+            self._route(plan, None)
+
+    def _plan(self, request: ClientRequest) -> Plan | None:
+        """What the head decides; `None`: it was answered, or is refused."""
+        gateway, exchange = self._gateway, self.exchange
         settings = gateway.settings
         host = request.header(b"host")
         if not host_allowed((host or b"").decode("latin-1"), settings.listen_host, settings.hosts):
             self._refuse(Fault(FaultKind.FORBIDDEN, 403, "This gateway does not answer to that Host."), "the Host header names somebody else")
-            return
+            return None
         googles = request.header(b"x-goog-api-client") is not None or request.header(b"x-goog-api-key") is not None
         endpoint = resolve(request.method, request.path, request.header(b"anthropic-version") is not None, gateway.faces, googles)
         if isinstance(endpoint, Refusal):
@@ -78,32 +97,21 @@ class Intake:
             exchange.entry.client_protocol = endpoint.protocol.value
             exchange.entry.path = mask_secrets(request.path)  # an unknown path may hold anything, a key in the wrong place too
             self._refuse(endpoint.fault, mask_secrets(endpoint.fault.message), allow)
-            return
+            return None
         if isinstance(endpoint, Allowed):
             exchange.answer(204, [(b"allow", ", ".join(endpoint.allow).encode())], b"", "OPTIONS")
-            return
-        exchange.endpoint = endpoint
-        exchange.spec = gateway.specs[endpoint.protocol]
-        exchange.entry.client_protocol = str_of(endpoint.protocol)
-        exchange.entry.operation = str_of(endpoint.operation)
+            return None
+        headers, query = request.headers, request.query
         if settings.token is not None:
-            verdict = check(request.headers, request.query, settings.token)
+            verdict = check(headers, query, settings.token)
             if not verdict.allowed:
+                exchange.spec = gateway.specs[endpoint.protocol]
+                exchange.entry.client_protocol, exchange.entry.operation = str_of(endpoint.protocol), str_of(endpoint.operation)
                 self._refuse(Fault(FaultKind.UNAUTHENTICATED, 401, verdict.message), "no token, or a wrong one", [(b"www-authenticate", b"Bearer")])
-                return
-            self._headers, exchange.query = verdict.headers, verdict.query
-        if gateway.draining:
-            self._refuse(faults.DRAINING, "the gateway is shutting down", faults.SOON)
-            return
-        if endpoint.body == "peek" or endpoint.operation is Operation.RESPONSE_ITEM:
-            limit = settings.body_bytes
-            if request.content_length is not None and request.content_length > limit:
-                self._refuse(faults.too_large(limit), "the request body is over the limit")
-                return
-            self._body = b""
-        elif request.chunked or request.content_length:
-            exchange.uploading = True
-            self._route(endpoint, None)
+                return None
+            headers, query = verdict.headers, verdict.query
+        request.memo.plan = plan = Plan(gateway.specs, endpoint, headers, query)
+        return plan
 
     # -- the body --------------------------------------------------------------------------------------------------------------------
 
@@ -140,13 +148,13 @@ class Intake:
         if exchange.uploading:
             exchange.upload_end()
             return
-        if exchange.machine.phase is not Phase.OPENED or exchange.endpoint is None:
+        if exchange.machine.phase is not Phase.OPENED or exchange.plan is None:
             return
         body, self._body = self._body, None
         if body is not None:
             exchange.entry.bytes_in = len(body)
         try:
-            self._route(exchange.endpoint, bytes(body) if isinstance(body, bytearray) else body)
+            self._route(exchange.plan, bytes(body) if isinstance(body, bytearray) else body)
         except Exception as error:  # as in `begin`
             self._fail(error)
 
@@ -169,13 +177,13 @@ class Intake:
 
     # -- the decision ----------------------------------------------------------------------------------------------------------------
 
-    def _route(self, endpoint: Endpoint, body: bytes | None) -> None:
+    def _route(self, plan: Plan, body: bytes | None) -> None:
         """`body`: whole, or `None` where there is none or it is sent as it comes."""
-        exchange, gateway = self.exchange, self._gateway
+        exchange, gateway, endpoint = self.exchange, self._gateway, plan.endpoint
         request = exchange.request
         assert request is not None
         if endpoint.provider is None and endpoint.operation is Operation.MODELS and endpoint.path in _LISTS:
-            gateway.spawn(self._looking(self._list(endpoint)), "penstock-models")
+            gateway.spawn(self._looking(self._list(plan)), "penstock-models")
             return
         if endpoint.provider is None and endpoint.operation is Operation.MODELS and request.method in ("GET", "HEAD"):
             own = gateway.catalog.house(endpoint.protocol, unquote(endpoint.path.rpartition("/models/")[2]))
@@ -184,7 +192,7 @@ class Intake:
                 return
         if body is not None and endpoint.operation is not Operation.RESPONSE_ITEM:
             try:
-                exchange.peek = exchange.spec.peek(endpoint.operation, endpoint.path, exchange.query, body)
+                exchange.peek = plan.spec.peek(endpoint.operation, endpoint.path, plan.query, body)
             except BadRequest as error:
                 if not endpoint.verbatim:
                     exchange.refuse(Fault(FaultKind.BAD_REQUEST, 400, str(error)), str(error))
@@ -192,20 +200,19 @@ class Intake:
         if endpoint.response_id is not None and endpoint.provider is None:
             known = gateway.ledger.find_response(endpoint.response_id)
             if known is None and not exchange.uploading:  # what comes of an upload meanwhile could not be kept
-                gateway.spawn(self._looking(self._look_up(endpoint, body)), "penstock-response-id")
+                gateway.spawn(self._looking(self._look_up(plan, endpoint.response_id, body)), "penstock-response-id")
                 return
-            self._choose(endpoint, body, known)
+            self._choose(plan, body, known)
             return
-        self._choose(endpoint, body, None)
+        self._choose(plan, body, None)
 
-    async def _look_up(self, endpoint: Endpoint, body: bytes | None) -> None:
-        assert endpoint.response_id is not None
-        known = await self._gateway.ledger.provider_of(endpoint.response_id)
+    async def _look_up(self, plan: Plan, response_id: str, body: bytes | None) -> None:
+        known = await self._gateway.ledger.provider_of(response_id)
         if self.exchange.machine.phase is Phase.OPENED:
-            self._choose(endpoint, body, known)
+            self._choose(plan, body, known)
 
-    async def _list(self, endpoint: Endpoint) -> None:
-        body = await self._gateway.catalog.listing(endpoint.protocol, self._headers, self.exchange.query)
+    async def _list(self, plan: Plan) -> None:
+        body = await self._gateway.catalog.listing(plan.endpoint.protocol, plan.headers, plan.query)
         self.exchange.answer(200, [], body, "the merged list of models")
 
     async def _looking(self, work: Awaitable[None]) -> None:
@@ -218,8 +225,8 @@ class Intake:
         self._body = None
         self.exchange.fail(error)
 
-    def _choose(self, endpoint: Endpoint, body: bytes | None, known: str | None) -> None:
-        exchange, gateway = self.exchange, self._gateway
+    def _choose(self, plan: Plan, body: bytes | None, known: str | None) -> None:
+        exchange, gateway, endpoint = self.exchange, self._gateway, plan.endpoint
         request = exchange.request
         assert request is not None
         peek = exchange.peek
@@ -247,15 +254,13 @@ class Intake:
         entry.upstream_protocol = entry.client_protocol
         if not isinstance(provider, Demo):
             ask_usage = provider.settings.ask_usage and provider.name not in gateway.no_usage_field
-            path, changed, exchange.take_usage = edit_body(exchange.spec, endpoint, peek, model, endpoint.path, body or b"", ask_usage=ask_usage)
-            whole = None if exchange.uploading else changed
-            exchange.sent = upstream_request(provider, endpoint, request, self._headers, path, exchange.query, whole)
+            path, changed, exchange.take_usage = edit_body(plan.spec, endpoint, peek, model, endpoint.path, body or b"", ask_usage=ask_usage)
+            exchange.sent = upstream_request(plan, provider, request, path, None if exchange.uploading else changed)
             if exchange.take_usage:
-                headers, spec, query = self._headers, exchange.spec, exchange.query
 
                 def again() -> tuple[bytes, bytes, bytes]:
-                    path, plain, _ = edit_body(spec, endpoint, peek, model, endpoint.path, body or b"", ask_usage=False)
-                    return upstream_request(provider, endpoint, request, headers, path, query, plain)
+                    path, plain, _ = edit_body(plan.spec, endpoint, peek, model, endpoint.path, body or b"", ask_usage=False)
+                    return upstream_request(plan, provider, request, path, plain)
 
                 # Two bodies are held until the provider answers; where only one may be, there is no second try.
                 if gateway.peeked.take(len(body or b"")):
@@ -263,7 +268,6 @@ class Intake:
                     exchange.again = again
         else:
             exchange.take_usage = peek.stream and not peek.usage_asked
-        self._headers = []
         if not exchange.open_row():
             exchange.refuse(faults.FULL, "the ledger is full", faults.SOON)
             return

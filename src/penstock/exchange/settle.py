@@ -19,12 +19,11 @@ def open_entry(entry_id: str, instance: str, request: ClientRequest) -> Entry:
     entry.instance = instance
     entry.method = request.method
     entry.path = request.path
-    agent = request.header(b"user-agent")
-    if agent is not None:
-        entry.user_agent = agent.decode("latin-1")
-    secret = credential(request.headers, request.query)
-    if secret:
-        entry.key_fingerprint = fingerprint(secret)
+    memo = request.memo
+    if memo.client is None:
+        agent, secret = request.header(b"user-agent"), credential(request.headers, request.query)
+        memo.client = agent.decode("latin-1") if agent is not None else None, fingerprint(secret) if secret else None
+    entry.user_agent, entry.key_fingerprint = memo.client
     return entry
 
 

@@ -18,9 +18,9 @@ from collections.abc import Callable
 from typing import cast
 
 from penstock.admission import is_loopback
-from penstock.exchange.contract import ClientRequest, Front, Headers
+from penstock.exchange.contract import Front, Headers
 from penstock.server.farewell import Farewell
-from penstock.server.heads import Bad, Incoming
+from penstock.server.heads import NOTHING, Bad, Incoming, KnownHeads
 from penstock.server.reader import Reader
 from penstock.server.refusals import REASONS, write_refusal
 from penstock.server.settings import Settings
@@ -34,11 +34,13 @@ class Connection(Reader, asyncio.Protocol):
     """Implements `exchange.contract.Reply` for the request whose turn it is."""
 
     __slots__ = ("_chunked", "_connections", "_current", "_farewell", "_front", "_held", "_left", "_opening", "_paused", "_queue", "_queued",
-                 "_replying", "_send", "_transport")
+                 "_replying", "_send", "_transport", "_turns")
 
-    def __init__(self, front: Front, connections: set[Connection], settings: Settings, *, local: bool = True) -> None:
-        """`local`: all that come this way are of this machine; else each is looked at."""
-        super().__init__(settings, local)
+    def __init__(
+        self, front: Front, connections: set[Connection], settings: Settings, *, local: bool = True, heads: KnownHeads | None = None
+    ) -> None:
+        """`local`: all that come this way are of this machine; else each is looked at. `heads`: shared by all that belong to one `front`."""
+        super().__init__(settings, local, heads if heads is not None else KnownHeads())
         self._front = front
         self._connections = connections
         self._transport: asyncio.Transport | None = None
@@ -53,6 +55,7 @@ class Connection(Reader, asyncio.Protocol):
         self._left: int | None = 0  # bytes of the body that may still be written; `None`: until the connection closes
         self._paused = False  # the client does not read
         self._held = False  # we do not
+        self._turns = 0  # requests begun
 
     # -- asyncio -----------------------------------------------------------------------------------------------------------------------
 
@@ -122,6 +125,7 @@ class Connection(Reader, asyncio.Protocol):
 
     def _start(self, incoming: Incoming) -> None:
         self._current = incoming
+        self._turns += 1
         self._replying = False
         if incoming.refusal is not None:
             self._say_last(incoming.refusal)
@@ -186,7 +190,7 @@ class Connection(Reader, asyncio.Protocol):
                 queue = self._queue = deque()
             if queue and queue[-1] is incoming:
                 queue.pop()
-            turn = Incoming(ClientRequest("", "", "", [], None, chunked=False, local=False), False, False, False, False)
+            turn = Incoming(NOTHING, None, keep_alive=False, local=False)
             turn.refusal = refusal
             queue.append(turn)
 

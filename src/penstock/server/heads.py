@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import httptools
 
-from penstock.exchange.contract import ClientRequest, Handler, Headers
+from penstock.exchange.contract import ClientRequest, Handler, Headers, HeadMemo
 
-_LENGTHS = frozenset({4, 6, 7, 14, 17})
+_LENGTHS = frozenset({4, 6, 7, 17})
 """Of the names that are looked at here; all others cost one test of their length."""
 _HOST_ASKED = "A request needs exactly one Host header."
 _CODING = "This transfer coding is not taken; use chunked alone, or Content-Length."
@@ -27,23 +27,56 @@ class Bad(Exception):
         self.why = why
 
 
+class Known:
+    """What one head says, `Content-Length` apart."""
+
+    __slots__ = ("chunked", "expects", "headers", "memo", "method", "one_zero", "path", "query", "upgrade")
+
+    def __init__(self, method: str, path: str, query: str, headers: Headers, one_zero: bool, chunked: bool, expects: bool, upgrade: bool) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.one_zero = one_zero
+        self.chunked = chunked
+        self.expects = expects
+        """It waits for `100 Continue` before it sends its body."""
+        self.upgrade = upgrade
+        """It offers another protocol."""
+        self.memo = HeadMemo()
+
+
+class KnownHeads(dict[tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]], Known]):
+    """The heads that came lately, by target, method and header lines. Bounded: at most 512, none of more than 4 KiB."""
+
+    MOST = 512
+    LONGEST = 4096
+
+    def keep(self, key: tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]], known: Known) -> None:
+        """Remember it, where it is short."""
+        if len(key[0]) + sum([len(name) + len(value) for name, value in key[2]]) <= self.LONGEST:
+            if len(self) >= self.MOST:
+                self.clear()
+            self[key] = known
+
+
 class Incoming:
     """A request that is being read, that waits for the answers before it, or that is being answered."""
 
     __slots__ = ("bodiless", "body", "chunked", "complete", "expects", "handler", "head_only", "keep_alive", "one_zero", "refusal", "request",
                  "upgrade")
 
-    def __init__(self, request: ClientRequest, keep_alive: bool, one_zero: bool, expects: bool, upgrade: bool) -> None:
-        self.request = request
+    def __init__(self, known: Known, length: int | None, keep_alive: bool, local: bool) -> None:
+        method = known.method
+        chunked = known.chunked
+        self.request = ClientRequest(method, known.path, known.query, known.headers, length, chunked, local, known.memo)
         self.keep_alive = keep_alive
-        self.one_zero = one_zero
-        self.expects = expects
-        """It waits for `100 Continue` before it sends its body."""
-        self.upgrade = upgrade
-        """It offers another protocol."""
-        self.chunked = request.chunked
-        self.bodiless = not (request.chunked or request.content_length)
-        self.head_only = request.method == "HEAD"
+        self.one_zero = known.one_zero
+        self.expects = known.expects
+        self.upgrade = known.upgrade
+        self.chunked = chunked
+        self.bodiless = not (chunked or length)
+        self.head_only = method == "HEAD"
         self.body: bytearray | None = None
         """What came of the body before its turn."""
         self.complete = False
@@ -52,22 +85,34 @@ class Incoming:
         """The whole answer, where it was refused while others were before it."""
 
 
-def read_head(parser: httptools.HttpRequestParser, url: bytes, headers: Headers, local: bool) -> Incoming:
-    """The request whose head is complete in `parser`. Raises `Bad`."""
+NOTHING = Known("", "", "", [], False, False, False, False)
+"""Stands where no head could be read."""
+
+
+def read_head(parser: httptools.HttpRequestParser, url: bytes, headers: Headers, heads: KnownHeads) -> Known:
+    """The head that is complete in `parser`; `headers` without `Content-Length`. Raises `Bad`."""
     version = parser.get_http_version()
     one_zero = version == "1.0"
-    if not one_zero and version != "1.1":
-        raise Bad(505, "This gateway speaks HTTP/1.1.")
+    if not one_zero:
+        if version != "1.1":
+            raise Bad(505, "This gateway speaks HTTP/1.1.")
+        key = (url, parser.get_method(), tuple(headers))
+        known = heads.get(key)
+        if known is None:
+            known = _read(parser, url, headers, one_zero)
+            heads.keep(key, known)
+        return known
+    return _read(parser, url, headers, one_zero)
+
+
+def _read(parser: httptools.HttpRequestParser, url: bytes, headers: Headers, one_zero: bool) -> Known:
     hosts = 0
     padded: bytes | None = None
-    length: int | None = None
     chunked = expects = upgrade = False
     for name, value in headers:
         if len(name) in _LENGTHS:
             name = name.lower()
-            if name == b"content-length":
-                length = int(value)  # llhttp has seen that these are digits, and that there is one
-            elif name == b"host":
+            if name == b"host":
                 hosts += 1
                 if value[-1:] in (b" ", b"\t"):
                     padded = value
@@ -82,21 +127,21 @@ def read_head(parser: httptools.HttpRequestParser, url: bytes, headers: Headers,
     if hosts != 1 and not (one_zero and hosts == 0):
         raise Bad(400, _HOST_ASKED)
     if padded is not None:  # llhttp leaves the blanks behind values where they are
-        headers[:] = [(name, value.strip()) if name.lower() == b"host" else (name, value) for name, value in headers]
+        headers = [(name, value.strip()) if name.lower() == b"host" else (name, value) for name, value in headers]
     method = parser.get_method().decode("ascii")
     target = url.decode("latin-1")  # ASCII: llhttp lets nothing else through
     if target[:1] != "/" or "#" in target:
-        target = _unusual(method, target, headers)
+        target, headers = _unusual(method, target, headers)
     path, _, query = target.partition("?")
-    return Incoming(ClientRequest(method, path, query, headers, length, chunked, local), parser.should_keep_alive(), one_zero, expects, upgrade)
+    return Known(method, path, query, headers, one_zero, chunked, expects, upgrade)
 
 
-def _unusual(method: str, target: str, headers: Headers) -> str:
+def _unusual(method: str, target: str, headers: Headers) -> tuple[str, Headers]:
     """A target that is not in origin form: `*`, or the absolute form, which servers must accept. Raises `Bad`."""
     if method == "CONNECT":
         raise Bad(405, "This is no forward proxy.")
     if target == "*" and method == "OPTIONS":
-        return target
+        return target, headers
     scheme, found, rest = target.partition("://")
     if "#" in target or not found or scheme.lower() not in ("http", "https"):
         raise Bad(400, _TARGET)
@@ -104,6 +149,6 @@ def _unusual(method: str, target: str, headers: Headers) -> str:
     authority, rest = rest[:end].rpartition("@")[2], rest[end:]
     if not authority:
         raise Bad(400, _TARGET)
-    headers[:] = [pair for pair in headers if pair[0].lower() != b"host"]
+    headers = [pair for pair in headers if pair[0].lower() != b"host"]
     headers.append((b"host", authority.encode("latin-1")))
-    return rest if rest[:1] == "/" else "/" + rest
+    return rest if rest[:1] == "/" else "/" + rest, headers

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 import httptools
 
 from penstock.exchange.contract import Headers
-from penstock.server.heads import Bad, Incoming, read_head
+from penstock.server.heads import Bad, Incoming, KnownHeads, read_head
 from penstock.server.settings import Settings
 
 _BROKEN = "The request is not valid HTTP/1.1"
@@ -30,14 +30,17 @@ class Reader(ABC):
     raised.
     """
 
-    __slots__ = ("_deaf", "_fed", "_headers", "_local", "_parser", "_pieces", "_quiet", "_reading", "_settings", "_upgrading", "_url")
+    __slots__ = ("_deaf", "_fed", "_headers", "_heads", "_length", "_local", "_parser", "_pieces", "_quiet", "_reading",
+                 "_settings", "_upgrading", "_url")
 
-    def __init__(self, settings: Settings, local: bool) -> None:
+    def __init__(self, settings: Settings, local: bool, heads: KnownHeads) -> None:
         self._settings = settings
+        self._heads = heads
         self._local = local
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._url = b""
-        self._headers: Headers | None = None  # of the head that is being read
+        self._headers: Headers | None = None  # of the head that is being read, `Content-Length` apart
+        self._length: int | None = None  # the value of that
         self._fed = 0  # bytes since this message began, or more
         self._quiet = 0  # bytes of whole reads in which the parser told nothing
         self._reading: Incoming | None = None  # whose body comes
@@ -147,6 +150,7 @@ class Reader(ABC):
             raise _Enough
         self._url = b""
         self._headers = []
+        self._length = None
         self._quiet = 0
 
     def on_url(self, url: bytes) -> None:
@@ -155,7 +159,10 @@ class Reader(ABC):
     def on_header(self, name: bytes, value: bytes) -> None:
         headers = self._headers
         if headers is not None:  # else a trailer
-            headers.append((name, value))
+            if len(name) == 14 and name.lower() == b"content-length":
+                self._length = int(value)  # llhttp has seen that these are digits, and that there is one
+            else:
+                headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         headers, parser = self._headers, self._parser
@@ -167,7 +174,7 @@ class Reader(ABC):
             # The second is mostly known without counting.
             if len(headers) > settings.head_fields or (self._fed > settings.head_bytes and self._is_long(headers)):
                 raise Bad(431, _LONG_HEAD)
-            incoming = read_head(parser, self._url, headers, self._local)
+            incoming = Incoming(read_head(parser, self._url, headers, self._heads), self._length, parser.should_keep_alive(), self._local)
             if incoming.upgrade and parser.should_upgrade():
                 self._upgrading = incoming
                 self._headers = None

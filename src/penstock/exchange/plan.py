@@ -1,0 +1,61 @@
+"""What a request's head alone decides. Made once per head and shared by all requests that have the same one (`contract.HeadMemo`), so it
+holds nothing of one exchange, and nothing that may change while the gateway runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from penstock.exchange.contract import Headers
+from penstock.protocols.contract import ProtocolSpec
+from penstock.providers import Provider
+from penstock.routing import Endpoint
+from penstock.vocabulary.ids import Operation, ProtocolId
+
+str_of = str.__str__
+"""The plain text of a `StrEnum` member; `.value` is a Python call."""
+
+
+class Plan:
+    """Of a head that may enter."""
+
+    __slots__ = ("client_protocol", "endpoint", "headers", "operation", "query", "read_whole", "sent", "spec")
+
+    def __init__(self, specs: Mapping[ProtocolId, ProtocolSpec], endpoint: Endpoint, headers: Headers, query: str) -> None:
+        """`headers` and `query`: as they came, the gateway's own token taken out."""
+        self.endpoint = endpoint
+        self.spec: ProtocolSpec = specs[endpoint.protocol]
+        self.headers = headers
+        self.query = query
+        self.client_protocol = str_of(endpoint.protocol)
+        self.operation = str_of(endpoint.operation)
+        self.read_whole = endpoint.body == "peek" or endpoint.operation is Operation.RESPONSE_ITEM
+        """The request's body is read whole before a provider is chosen."""
+        self.sent: dict[str, SentHead] = {}
+        """By provider."""
+
+    def sent_to(self, provider: Provider) -> SentHead:
+        """What goes to `provider`."""
+        sent = self.sent.get(provider.name)
+        if sent is None:
+            self.sent[provider.name] = sent = SentHead(provider, self)
+        return sent
+
+
+class SentHead:
+    """The head of an upstream request as far as it does not depend on the body."""
+
+    __slots__ = ("lines", "query", "target")
+
+    def __init__(self, provider: Provider, plan: Plan) -> None:
+        headers, self.query = provider.headers(plan.headers, plan.query)
+        lines = [b"Host: %b\r\n" % provider.host_header.encode("latin-1")]
+        lines += [b"%b: %b\r\n" % pair for pair in headers]
+        self.lines = b"".join(lines)
+        self.target = target_of(provider, plan.endpoint, plan.endpoint.path, self.query)
+        """Where the path is sent as it came."""
+
+
+def target_of(provider: Provider, endpoint: Endpoint, path: str, query: str) -> bytes:
+    """The request target at `provider` for the client's `path`."""
+    return (provider.verbatim(path, query) if endpoint.verbatim else provider.target(path, query)).encode("ascii")
+
