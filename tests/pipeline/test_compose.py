@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from penstock.pipeline.body import BodyRelay, OpaqueRelay
 from penstock.pipeline.compose import Answer, Limits, Mode, compose

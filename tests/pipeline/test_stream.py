@@ -192,3 +192,74 @@ def test_a_failing_observer_is_counted_and_nothing_is_claimed() -> None:
     assert relay.outcome is not None
     assert relay.outcome.ending is Ending.UNVERIFIED
     assert not relay.spoke
+
+
+# Providers that never send the last frame.
+
+
+def repaired(pieces: list[bytes], *, clean: bool = True) -> tuple[bytes, Ending, str]:
+    relay = StreamRelay(
+        Scanner(1 << 20, Budget(1 << 20)), REGISTRY[CHAT].observer(Operation.CHAT), REGISTRY[CHAT].error_frame, 0.0, closing=REGISTRY[CHAT].closing
+    )
+    out = b"".join(relay.feed(piece, 1.0) for piece in pieces)
+    outcome = relay.conclude(clean, "the connection was reset")
+    whole = outcome.ending is Ending.COMPLETE
+    out += relay.end(None if whole else FAULT, ID)
+    assert relay.bytes_out == len(out)
+    assert relay.end(None, ID) == b"", "never twice"
+    return out, outcome.ending, outcome.cause
+
+
+def test_a_finish_reason_and_a_clean_end_are_completed() -> None:
+    out, ending, cause = repaired([CHUNK, STOP, USAGE])
+    assert out == CHUNK + STOP + USAGE + b"data: [DONE]\n\n"
+    assert (ending, cause) == (Ending.COMPLETE, "finish reason, then a clean end; [DONE] added")
+
+
+def test_a_stream_that_has_its_last_frame_gets_no_second() -> None:
+    assert repaired([CHUNK, STOP, DONE]) == (CHUNK + STOP + DONE, Ending.COMPLETE, "terminal event")
+
+
+SECOND = CHUNK.replace(b'"index":0', b'"index":1')
+
+
+@pytest.mark.parametrize(
+    ("pieces", "clean", "ending"),
+    [
+        ([CHUNK], True, Ending.TRUNCATED),
+        ([], True, Ending.TRUNCATED),
+        ([b": x\n\n"], True, Ending.TRUNCATED),
+        ([SECOND, STOP], True, Ending.TRUNCATED),  # of two answers one is finished
+        ([CHUNK, STOP, CHUNK[:-1]], True, Ending.TRUNCATED),
+        ([CHUNK, STOP], False, Ending.UPSTREAM_LOST),
+        ([CHUNK, ERROR, STOP], True, Ending.UPSTREAM_ERROR),
+    ],
+)
+def test_nothing_else_is_completed(pieces: list[bytes], clean: bool, ending: Ending) -> None:
+    assert SECOND != CHUNK
+    out, found, _ = repaired(pieces, clean=clean)
+    assert found is ending
+    assert b"[DONE]" not in out
+
+
+def test_without_the_option_it_is_truncated() -> None:
+    relay = relayed(CHAT, [CHUNK, STOP])
+    assert relay.outcome is not None
+    assert relay.outcome.ending is Ending.TRUNCATED
+    assert b"[DONE]" not in relay.out
+
+
+def test_what_has_begun() -> None:
+    relay = Relay(CHAT)
+    for piece, begun in ((b": hello\n\n", False), (b"\n", False), (CHUNK[:-1], False), (CHUNK[-1:], True)):
+        assert relay.feed(piece).pipeline.begun is begun
+    assert relay.pipeline.last_content_at == relay.pipeline.first_content_at == relay.now
+    relay.feed(b": x\n\n")
+    assert relay.pipeline.last_content_at != relay.now
+    failed = Relay(CHAT).feed(ERROR)
+    assert failed.pipeline.begun
+    assert failed.seen.error is not None
+    assert failed.pipeline.first_content_at is None
+    body = Relay(CHAT, stream=False)
+    assert not body.pipeline.begun
+    assert body.feed(b"{").pipeline.begun

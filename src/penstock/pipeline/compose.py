@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from penstock.pipeline.body import BodyRelay, OpaqueRelay
 from penstock.pipeline.contract import Pipeline
 from penstock.pipeline.decoded import DecodedBody, DecodedStream
 from penstock.pipeline.stream import Speak, StreamRelay
+from penstock.pipeline.tail import TailBytes
+from penstock.pipeline.unbegun import SPACE
 from penstock.protocols.contract import Observer, ProtocolSpec
 from penstock.vocabulary.errors import Fault
 from penstock.vocabulary.ids import GENERATING, Operation
@@ -28,16 +32,15 @@ class Limits:
     """The largest JSON body of which a copy is kept to be read."""
 
 
-_PROMISED = frozenset({
+PROMISED = frozenset({
     Operation.CHAT, Operation.COMPLETIONS, Operation.RESPONSES, Operation.MESSAGES, Operation.GENERATE, Operation.RESPONSE_ITEM,
 })  # fmt: skip
 """Operations whose streams their protocol ends with a terminal event. Of all others nothing is promised: a clean end is their end."""
-_READ = GENERATING | {Operation.COUNT_TOKENS}
+READ = GENERATING | {Operation.COUNT_TOKENS}
 """Operations whose whole bodies the protocol describes. Others are looked into, and nothing is held against them."""
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(msgspec.Struct, gc=False):
     """What a head says of the body behind it. `content_type` and `coding` in lower case, empty where absent."""
 
     operation: Operation
@@ -53,10 +56,11 @@ class Answer:
     """Usage was asked for that the client had not asked for: its frame is taken out again."""
     stored: bool = False
     """The body is a file of somebody's and no word of the provider's: not kept, not read."""
+    repaired: bool = False
+    """The provider never sends the frame that closes its streams; they are completed with it."""
 
 
-@dataclass(slots=True)
-class Mode:
+class Mode(msgspec.Struct, gc=False):
     pipeline: Pipeline
     streamed: bool
     """The body is a stream: framed in chunks whatever the upstream's framing, and ended in the protocol's words."""
@@ -64,7 +68,8 @@ class Mode:
     """The coding was taken off: `content-encoding` and `content-length` no longer hold."""
 
 
-def compose(answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, now: float) -> Mode:
+def compose(answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, now: float, kept: TailBytes | None = None) -> Mode:
+    """`kept`: where the last bytes of a stream are to be kept."""
     operation = answer.operation
     observer = spec.observer(operation)
     gzip = answer.coding in (b"gzip", b"x-gzip")
@@ -80,11 +85,14 @@ def compose(answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, 
         scanner = Scanner(limits.frame, budget) if sse else ArraySplitter(limits.frame, budget)
         stream = DecodedStream if gzip else StreamRelay
         speak = _speak_in_array(spec) if array else spec.error_frame
-        relay = stream(scanner, observer, speak, now, take_usage=answer.take_usage, promised=operation in _PROMISED)
+        relay = stream(
+            scanner, observer, speak, now, take_usage=answer.take_usage, promised=operation in PROMISED, still=SPACE if array else spec.keepalive,
+            closing=spec.closing if answer.repaired else b"", kept=kept,
+        )  # fmt: skip
         return Mode(relay, True, gzip)
     body = DecodedBody if gzip else BodyRelay
-    read = operation in _READ
-    asked = answer.stream_asked and operation in _PROMISED
+    read = operation in READ
+    asked = answer.stream_asked and operation in PROMISED
     return Mode(
         body(
             observer, answer.status, limits.body, budget, now,

@@ -34,7 +34,7 @@ class Check:
 class Pipeline(ABC):
     """One answer on its way. Never raises for any bytes."""
 
-    __slots__ = ("bytes_out", "events", "failures", "first_content_at", "largest_gap", "last_at", "observer", "state")
+    __slots__ = ("bytes_out", "events", "failures", "first_content_at", "largest_gap", "last_at", "last_content_at", "observer", "state")
 
     def __init__(self, observer: Observer, now: float) -> None:
         self.observer = observer
@@ -44,9 +44,12 @@ class Pipeline(ABC):
         self.failures = 0
         """Times that the observer raised: our bug, and never the client's loss."""
         self.bytes_out = 0
-        """Body bytes given out."""
+        """Body bytes given out, keep-alives among them."""
         self.first_content_at: float | None = None
+        self.last_content_at: float | None = None
+        """When the content of a stream last went on; `None` where content is not told from other bytes."""
         self.last_at = now
+        """When the last bytes came from the provider; at first, when its head came."""
         self.largest_gap = 0.0
         """Seconds: the longest silence between two upstream chunks since the head."""
 
@@ -61,6 +64,34 @@ class Pipeline(ABC):
     def end(self, fault: Fault | None, request_id: str) -> bytes:
         """The last bytes for the client: what is still held, or the protocol's own words for `fault`. To be called once."""
         del fault, request_id
+        return b""
+
+    @property
+    def begun(self) -> bool:
+        """Something that means something has come: a frame with data, or bytes of a body. Comments before it could still be taken back."""
+        return self.bytes_out > 0
+
+    @property
+    def tells_content(self) -> bool:
+        """Is progress of content told from other events? Not in bodies, nor where the bytes are not understood."""
+        return False
+
+    def keepalive(self) -> bytes:
+        """What may be given out now so that the client sees that the stream is alive; empty where nothing may. It counts as given out, and as
+        nothing else."""
+        return b""
+
+    def follow(self, before: Pipeline) -> None:
+        """Go on where `before`, which has spoken to the client in this one's place, leaves off. To be called before the first feed."""
+        self.bytes_out += before.bytes_out
+
+    def tail_rows(self, since: float) -> list[tuple[int, str, int]]:
+        """The last events of a stream, oldest first: milliseconds after `since`, type, size of the frame in bytes."""
+        del since
+        return []
+
+    def tail_bytes(self) -> bytes:
+        """The last bytes of a stream as they came, coding taken off; empty unless they were to be kept."""
         return b""
 
     def may_speak(self) -> bool:

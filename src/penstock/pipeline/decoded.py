@@ -36,6 +36,10 @@ class _Decoded(Pipeline):
                 out.append(super().feed(piece, now))
         except EncodingError:
             self.state = State.BROKEN
+        if not out:
+            # Nothing to be read came out of it yet; the provider is not silent for that.
+            self.largest_gap = max(self.largest_gap, now - self.last_at)
+            self.last_at = now
         return b"".join(out)
 
     def conclude(self, clean: bool, cause: str) -> Outcome:

@@ -5,13 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from penstock.pipeline.contract import Pipeline, State, upstream_error
-from penstock.protocols.contract import CONTENT, TERMINAL, USAGE_ONLY, Observer
+from penstock.pipeline.tail import (
+    BY_MARK,
+    BY_NAME,
+    COMMENT,
+    MARKS,
+    PIECE,
+    RING,
+    ROW,
+    TailBytes,
+    number_of,
+    pack_row,
+    rows_of,
+)
+from penstock.protocols.contract import CONTENT, MALFORMED, TERMINAL, USAGE_ONLY, Observer
 from penstock.vocabulary.errors import Fault
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 from penstock.wire.array import ArraySplitter
-from penstock.wire.sse import Scanner
+from penstock.wire.sse import Frame, Scanner
 
 _ENDED = State.ENDED
+_BOM = b"\xef\xbb\xbf"
 
 Speak = Callable[[Fault, str, Observer], bytes]
 """How an error is told in band."""
@@ -21,21 +35,35 @@ class StreamRelay(Pipeline):
     """Frames leave whole, in the feed that completes them. With `take_usage`, frames that carry nothing but usage are taken out again,
     because the client had not asked for them; otherwise every byte of a complete stream leaves, in order."""
 
-    __slots__ = ("_array", "_drop_lf", "_feed", "_observe", "_promised", "_scanner", "_speak", "_take_usage")
+    __slots__ = (
+        "_array", "_closing", "_drop_lf", "_feed", "_kept", "_lead", "_observe", "_promised", "_repaired", "_ring", "_row", "_scanner", "_speak",
+        "_still", "_take_usage",
+    )  # fmt: skip
 
     def __init__(
-        self, scanner: Scanner | ArraySplitter, observer: Observer, speak: Speak, now: float, *, take_usage: bool = False, promised: bool = True
-    ) -> None:
+        self, scanner: Scanner | ArraySplitter, observer: Observer, speak: Speak, now: float, *, take_usage: bool = False, promised: bool = True,
+        still: bytes = b"", closing: bytes = b"", kept: TailBytes | None = None,
+    ) -> None:  # fmt: skip
+        """`still`: what keeps the client's side open (`ProtocolSpec.keepalive`; white space in an array). `closing`: the frame that completes a
+        stream that has its finish reason, for a provider that never sends it; empty: such a stream is truncated. `kept`: where the last
+        bytes are kept."""
         super().__init__(observer, now)
         self._scanner = scanner
         self._array = scanner if isinstance(scanner, ArraySplitter) else None
-        self._feed = scanner.feed
+        self._feed: Callable[[bytes], list[Frame]] = scanner.feed if kept is None else self._scan_kept
         self._observe = observer.observe
         self._speak = speak
         self._take_usage = take_usage
         self._drop_lf = False  # the frame that was taken out last ended with a CR: the LF behind it is its own
         self._promised = promised
         """The protocol ends such a stream with a terminal event; else a clean end is its end, and nothing is put in."""
+        self._still = still
+        self._closing = closing
+        self._repaired = False
+        self._kept = kept
+        self._lead = b""
+        self._ring = bytearray(RING)
+        self._row = 0
 
     def feed(self, data: bytes, now: float) -> bytes:
         gap = now - self.last_at
@@ -50,17 +78,25 @@ class StreamRelay(Pipeline):
             if frames[0] == (b"", None, b"\n"):
                 taken = [id(frames[0])]
         for frame in frames:
-            payload = frame[1]
+            name, payload, raw = frame
             if payload is None:
+                if raw.startswith(b":") or scanner.overflowed:
+                    self._note(now, raw)
                 continue
             self.events += 1
             try:
-                mark = self._observe(frame[0], payload, now)
+                mark = self._observe(name, payload, now)
             except Exception:  # Law 5: whatever the observer does, the bytes go on. Counted, and told at the end.
                 self.failures += 1
-                continue
-            if mark & CONTENT and self.first_content_at is None:
-                self.first_content_at = now
+                mark = MALFORMED
+            # One row of the tail, written here: a call would cost as much again.
+            row = self._row
+            self._row = row + ROW if row < RING - ROW else 0
+            pack_row(self._ring, row, now, len(raw), BY_NAME.get(name) or number_of(name) if name else BY_MARK[mark & MARKS])
+            if mark & CONTENT:
+                self.last_content_at = now
+                if self.first_content_at is None:
+                    self.first_content_at = now
             if mark > CONTENT:
                 if mark & TERMINAL and self._promised:
                     self.state = _ENDED
@@ -77,6 +113,62 @@ class StreamRelay(Pipeline):
             out = b"".join([f[2] for f in frames])
         self.bytes_out += len(out)
         return out
+
+    def _note(self, now: float, raw: bytes) -> None:
+        """A row of the tail for bytes without data."""
+        row = self._row
+        self._row = row + ROW if row < RING - ROW else 0
+        pack_row(self._ring, row, now, len(raw), COMMENT if raw.startswith(b":") else PIECE)
+
+    def _scan_kept(self, data: bytes) -> list[Frame]:
+        if self._kept is not None:
+            self._kept.add(data)
+        return self._scanner.feed(data)
+
+    def _scan_late(self, data: bytes) -> list[Frame]:
+        """The first bytes of a stream whose client has been told something before: a BOM may not come behind that, for it would be part of a
+        name."""
+        data = self._lead + data
+        if len(data) < 3 and _BOM.startswith(data):
+            self._lead = data
+            self._scanner.whole = False
+            return []
+        self._lead = b""
+        self._feed = self._scanner.feed if self._kept is None else self._scan_kept
+        frames = self._feed(data.removeprefix(_BOM))
+        self._scanner.whole = False  # what leaves is not what came in the last feed
+        return frames
+
+    def follow(self, before: Pipeline) -> None:
+        super().follow(before)
+        if before.bytes_out:
+            self._feed = self._scan_late
+
+    @property
+    def begun(self) -> bool:
+        return self.events > 0 or self._blind
+
+    @property
+    def tells_content(self) -> bool:
+        return self._promised and not self._blind
+
+    @property
+    def _blind(self) -> bool:
+        """Bytes were passed on that were not understood."""
+        return self._scanner.overflowed or self.failures > 0 or (self._array is not None and not self._array.understood)
+
+    def keepalive(self) -> bytes:
+        # Frames leave whole, so the client is always behind one; what is held of the next one has not left.
+        if not self.may_speak():
+            return b""
+        self.bytes_out += len(self._still)
+        return self._still
+
+    def tail_rows(self, since: float) -> list[tuple[int, str, int]]:
+        return rows_of(self._ring, self._row, since)
+
+    def tail_bytes(self) -> bytes:
+        return self._kept.get() if self._kept is not None else b""
 
     def may_speak(self) -> bool:
         if self.state in (_ENDED, State.CUT) or not self._promised or self._scanner.overflowed or self.failures or self.observer.error is not None:
@@ -111,6 +203,9 @@ class StreamRelay(Pipeline):
             return Outcome(Ending.TRUNCATED, f"the body ended inside a frame ({held} bytes of it had come)", EndedBy.UPSTREAM)
         if observer.closable():
             return Outcome(Ending.COMPLETE, "finish reason, then a clean end", EndedBy.UPSTREAM)
+        if self._closing and observer.finished():
+            self._repaired = True
+            return Outcome(Ending.COMPLETE, "finish reason, then a clean end; [DONE] added", EndedBy.UPSTREAM)
         if not self.events:
             return Outcome(Ending.TRUNCATED, "the body ended before its first event", EndedBy.UPSTREAM)
         return Outcome(Ending.TRUNCATED, "the body ended without the terminal event", EndedBy.UPSTREAM)
@@ -125,6 +220,9 @@ class StreamRelay(Pipeline):
             # Nothing is to be said (a terminal event was given out, or nothing is claimed): the rest goes as it came. Half a frame
             # behind an error of the provider's does not go out.
             out = self._scanner.tail()
+        elif fault is None and self._repaired:
+            self._repaired = False
+            out = self._closing
         self.bytes_out += len(out)
         self._scanner.close()
         return out

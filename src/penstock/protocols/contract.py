@@ -51,7 +51,7 @@ class Peek(msgspec.Struct, frozen=True, gc=False):
 
 
 class ToolCall:
-    """One tool call that is open: its arguments began and have not ended."""
+    """One tool call that is open: it was announced or its arguments began, and they have not ended."""
 
     __slots__ = ("arguments_at", "kind", "name")
 
@@ -60,7 +60,8 @@ class ToolCall:
         self.kind = kind
         """`function`, `custom`, `mcp`, `shell`, `code_interpreter`, `server` (run by the provider)."""
         self.arguments_at = now
-        """Seconds on the caller's monotonic clock: when its arguments last went on. Pings and other calls do not move it."""
+        """Seconds on the caller's monotonic clock: when it was opened, or its arguments last went on. Pings, empty deltas and other calls
+        do not move it."""
 
 
 class Observer(ABC):
@@ -119,6 +120,11 @@ class Observer(ABC):
         """Would a clean end of the body now be a complete answer? Where there is a terminal event: only after it."""
         return self.terminal
 
+    def finished(self) -> bool:
+        """Does only the frame lack that ends every stream of this protocol (`ProtocolSpec.closing`), because every choice that began has its
+        finish reason? False where the protocol has no such frame."""
+        return False
+
     def provenance(self) -> Provenance:
         if self.usage == EMPTY_USAGE:
             return Provenance.NONE
@@ -167,6 +173,14 @@ class ProtocolSpec:
     error_frame: Callable[[Fault, str, Observer], bytes]
     """`error_frame(fault, request_id, observer)`: the frames that end a stream badly after its first byte, in SSE form, with what
     must precede them (Responses: `response.created` where none was seen)."""
+    error_of: Callable[[UpstreamError, str], tuple[int, bytes]]
+    """`error_of(error, request_id)`: status and JSON body of an error that a provider told, in band before anything else or in a body
+    that is not this protocol's. Its own words, where it said any; `statuses.status_of` says how its words become a status."""
+    keepalive: bytes
+    """What keeps a stream of server-sent events open and means nothing, whole: behind any whole frame (or before the first) it changes
+    no event that a client reads."""
+    closing: bytes = b""
+    """The frame that completes a stream with a finish reason, for providers that never send one; empty where there is none."""
     array_asked: Callable[[str], bool] | None = None
     """`array_asked(query)`: would a stream come as a JSON array instead of server-sent events? `None`: this protocol has no such form."""
     error_element: Callable[[Fault, str], bytes] | None = None

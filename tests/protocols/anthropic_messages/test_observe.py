@@ -228,6 +228,32 @@ def test_a_tool_call_is_open_from_its_start_to_its_stop() -> None:
     assert (seer.tools, seer.calls) == ({}, 3)
 
 
+@pytest.mark.parametrize(
+    ("fields", "bits"),
+    [
+        ({"type": "text_delta", "text": ""}, 0), ({"type": "thinking_delta", "thinking": ""}, 0),
+        ({"type": "input_json_delta", "partial_json": ""}, 0), ({"type": "input_json_delta"}, 0),
+        ({"type": "text_delta", "text": " "}, CONTENT), ({"type": "thinking_delta", "thinking": "x"}, CONTENT),
+        ({"type": "signature_delta", "signature": "x"}, CONTENT), ({"type": "later_delta"}, CONTENT),
+    ],
+)  # fmt: skip
+def test_an_empty_delta_is_no_progress(fields: dict[str, str], bits: int) -> None:
+    seer = observer()
+    see(seer, block(1, type="tool_use", id="t", name="look", input={}), 1.0)
+    assert see(seer, delta(1, **fields), 2.0) == bits
+    assert seer.tools[1].arguments_at == 1.0
+
+
+def test_the_stop_reason_ends_calls_that_were_never_stopped() -> None:
+    seer = observer()
+    see(seer, block(1, type="tool_use", id="t", name="look", input={}))
+    assert see(seer, {"type": "message_delta", "delta": {"stop_reason": None}, "usage": {"output_tokens": 1}}) == 0
+    assert list(seer.tools) == [1]
+    assert see(seer, {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 1}}) == TOOL
+    assert see(seer, {"type": "message_delta", "delta": {"stop_reason": "tool_use"}}) == 0
+    assert (seer.tools, seer.calls) == ({}, 1)
+
+
 def test_open_calls_are_bounded() -> None:
     seer = observer()
     for index in range(2000):

@@ -171,7 +171,10 @@ def test_a_call_in_pieces_stays_open_until_it_does_not_continue() -> None:
     see(o, call(partialArgs=[{"jsonPath": "$.a", "stringValue": "x", "willContinue": True}], willContinue=True), 2.0)
     assert o.tools[0].arguments_at == 2.0
     see(o, text("b", 1), 3.0)
-    assert o.tools[0].arguments_at == 2.0
+    see(o, call(willContinue=True), 3.5)
+    see(o, call(partialArgs=[], willContinue=True), 4.0)
+    see(o, call(partialArgs=None, willContinue=True), 4.5)
+    assert o.tools[0].arguments_at == 2.0, "only pieces of its arguments are progress"
     assert see(o, call()) == CONTENT | TOOL
     assert (o.calls, o.tools) == (1, {})
     see(o, call(name="g", willContinue=True))

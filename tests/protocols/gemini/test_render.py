@@ -212,7 +212,7 @@ def test_our_observer_reads_our_errors() -> None:
     observer.observe(b"", error_frame(FAULT, "i", observer)[6:-4], 0.0)
     assert observer.error == UpstreamError(message=FAULT.message, type="UNAVAILABLE", status=502)
     (frame,) = read(render([Failed(UpstreamError(message="m", type="overloaded_error", status=529)), TextDelta("late")]))
-    assert frame == {"error": {"code": 529, "message": "m", "status": "INTERNAL"}}
+    assert frame == {"error": {"code": 529, "message": "m", "status": "UNAVAILABLE"}}
 
 
 def test_the_array_form() -> None:

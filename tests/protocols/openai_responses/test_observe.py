@@ -296,11 +296,15 @@ def test_stream_taken_up_in_its_middle(at: int) -> None:
 )
 def test_tool_call_is_open_while_its_arguments_come(item: str, prefix: str, kind: str) -> None:
     observer = watch()
-    assert see(observer, "response.output_item.added", output_index=0, item={"type": item, "id": "i", "name": "f"}) == 0
-    assert (observer.tools, observer.calls) == ({}, 0)
-    assert see(observer, f"response.{prefix}.delta", item_id="i", output_index=0, delta="{", now=2.0) == CONTENT | TOOL
+    announced = {"type": item, "id": "i", "name": "f", "status": "in_progress", "arguments": "", "input": "", "code": None}
+    assert see(observer, "response.output_item.added", output_index=0, item=announced, now=1.0) == TOOL
     tool = observer.tools["i"]
-    assert (tool.name, tool.kind, tool.arguments_at) == ("f", kind, 2.0)
+    assert (tool.name, tool.kind, tool.arguments_at, observer.calls) == ("f", kind, 1.0, 0), "open, and not yet counted"
+    assert see(observer, f"response.{prefix}.delta", item_id="i", output_index=0, delta="", now=1.5) == TOOL
+    assert (tool.arguments_at, observer.calls) == (1.0, 1), "an empty delta is no progress"
+    assert see(observer, f"response.{prefix}.delta", item_id="i", output_index=0, delta="{", now=2.0) == CONTENT | TOOL
+    assert observer.tools == {"i": tool}
+    assert tool.arguments_at == 2.0
     see(observer, "keepalive", now=3.0)
     see(observer, "response.output_text.delta", delta="x", now=3.0)
     assert tool.arguments_at == 2.0
@@ -310,6 +314,39 @@ def test_tool_call_is_open_while_its_arguments_come(item: str, prefix: str, kind
     assert observer.tools == {}
     assert see(observer, "response.output_item.done", output_index=0, item={"type": item, "id": "i", "name": "f"}) == 0
     assert observer.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "whole"),
+    [
+        ("function_call", {"arguments": '{"a":1}'}), ("custom_tool_call", {"input": "x"}), ("code_interpreter_call", {"code": "1"}),
+        ("mcp_call", {"arguments": "{}"}), ("local_shell_call", {"status": "completed"}),
+    ],
+)  # fmt: skip
+def test_a_call_that_is_announced_whole_is_not_open(kind: str, whole: dict[str, str]) -> None:
+    observer = watch()
+    assert see(observer, "response.output_item.added", output_index=0, item={"type": kind, "id": "i", "name": "f", **whole}) == 0
+    assert observer.tools == {}
+    see(observer, "response.output_item.done", output_index=0, item={"type": kind, "id": "i", "name": "f", **whole})
+    assert (observer.tools, observer.calls) == ({}, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "event"),
+    [
+        ("code_interpreter_call", "response.code_interpreter_call.interpreting"),
+        ("code_interpreter_call", "response.code_interpreter_call.completed"),
+        ("mcp_call", "response.mcp_call.completed"),
+        ("mcp_call", "response.mcp_call.failed"),
+    ],
+)
+def test_a_call_that_is_run_writes_no_more_arguments(kind: str, event: str) -> None:
+    observer = watch()
+    see(observer, "response.output_item.added", output_index=0, item={"type": kind, "id": "i", "name": "f"})
+    assert see(observer, event.rpartition(".")[0] + ".in_progress", item_id="i", output_index=0) == 0
+    assert list(observer.tools) == ["i"]
+    assert see(observer, event, item_id="i", output_index=0) == TOOL
+    assert observer.tools == {}
 
 
 def test_end_of_the_item_ends_the_call() -> None:

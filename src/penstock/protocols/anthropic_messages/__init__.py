@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from penstock.protocols.anthropic_messages.assemble import MessagesAssembler
 from penstock.protocols.anthropic_messages.observe import MessagesObserver
-from penstock.protocols.anthropic_messages.render import MessagesRenderer, error_body, error_frame
+from penstock.protocols.anthropic_messages.render import PING, MessagesRenderer, error_body, error_frame, error_of
 from penstock.protocols.anthropic_messages.request import peek, rename
 from penstock.protocols.anthropic_messages.unfold import unfold
 from penstock.protocols.contract import ProtocolSpec
@@ -34,6 +34,8 @@ SPEC = ProtocolSpec(
     renderer=lambda operation: MessagesRenderer(),
     error_body=error_body,
     error_frame=error_frame,
+    error_of=error_of,
+    keepalive=PING,
 )
 
 __all__ = ["SPEC", "MessagesAssembler", "MessagesObserver", "MessagesRenderer", "error_body", "error_frame", "peek", "rename", "unfold"]

@@ -14,10 +14,11 @@ Rules
    the connection closes behind it and both official SDKs raise at once. An exchange that saw one ends as an upstream error, whatever
    follows.
 4. Behind `message_stop` nothing counts any more; frames there are not read.
-5. A tool call is open from its `content_block_start` (the next that can come are its arguments) to its `content_block_stop`. Calls that
-   the provider runs itself count too. Its key is the block's index.
-6. Each delta is progress, of a known type or not, empty or not. The start of a block is progress where it brings something: every type
-   except `text` and `thinking` that begin empty, and `compaction`, whose summary follows in a delta.
+5. A tool call is open from its `content_block_start` (the next that can come are its arguments) to its `content_block_stop`, or to the stop
+   reason at the latest. Calls that the provider runs itself count too. Its key is the block's index.
+6. Each delta is progress, of a known type or not, unless it is one of text, thinking or arguments that is empty: those only say that the
+   connection lives (Anthropic opens each call with one). The start of a block is progress where it brings something: every type except
+   `text` and `thinking` that begin empty, and `compaction`, whose summary follows in a delta.
 7. A `fallback` block names the model that goes on answering; it becomes the answer's model, as it does in the whole body.
 8. Usage is cumulative (`usage.py`); the figures count once a `message_delta` stated some, or `message_stop` passed after some.
 
@@ -25,9 +26,9 @@ Rules
 |-----------------------|---------------------------------------------|--------------------------------------------|
 | `message_start`       | id, model, usage so far, stop reason if any | 0                                          |
 | `content_block_start` | opens a call, model at a `fallback`         | CONTENT if it brings something; TOOL       |
-| `content_block_delta` | the call's `arguments_at`                   | CONTENT; TOOL for the arguments of a call  |
+| `content_block_delta` | the call's `arguments_at`                   | CONTENT; TOOL for the arguments of a call; 0 where empty |
 | `content_block_stop`  | ends the call                               | TOOL where it was one                      |
-| `message_delta`       | stop reason, usage                          | 0                                          |
+| `message_delta`       | stop reason, usage                          | TOOL where a call was still open           |
 | `message_stop`        | `terminal`, `final_usage`                   | TERMINAL                                   |
 | `ping`                |                                             | 0                                          |
 | `error`               | `error`                                     | ERROR                                      |
@@ -90,12 +91,16 @@ class MessagesObserver(Observer):
         delta = event.delta
         if delta is None:
             return self._malformed()
-        if delta.type == "input_json_delta" and event.index is not None:
-            call = self.tools.get(event.index)
+        if delta.text:
+            return CONTENT
+        if delta.type == "input_json_delta":
+            if not delta.partial_json:
+                return 0
+            call = self.tools.get(event.index) if event.index is not None else None
             if call is not None:
                 call.arguments_at = now
                 return CONTENT | TOOL
-        return CONTENT
+        return 0 if delta.text == "" or delta.thinking == "" else CONTENT
 
     def _other(self, kind: str, event: EventShape, now: float) -> int:
         match kind:
@@ -115,12 +120,16 @@ class MessagesObserver(Observer):
                     self.usage = usage.merge(self.usage, event.message.usage)
                 return 0
             case "message_delta":
+                bits = 0
                 if event.delta is not None and event.delta.stop_reason is not None:
                     self.stop_reason = event.delta.stop_reason
+                    if self.tools:
+                        self.tools.clear()
+                        bits = TOOL
                 if event.usage is not None:
                     self.usage = usage.merge(self.usage, event.usage)
                     self.final_usage = self.usage != EMPTY_USAGE
-                return 0
+                return bits
             case "message_stop":
                 self.terminal = True
                 self.final_usage = self.usage != EMPTY_USAGE

@@ -13,8 +13,9 @@ from __future__ import annotations
 from typing import Final, assert_never
 
 from penstock.protocols.anthropic_messages.raw import frame, write
-from penstock.protocols.anthropic_messages.words import STOP_REASONS, STOP_WORDS, error_type
+from penstock.protocols.anthropic_messages.words import STOP_REASONS, STOP_WORDS, error_type, status_type
 from penstock.protocols.contract import Observer, Renderer
+from penstock.protocols.statuses import message_of, status_of
 from penstock.vocabulary.errors import Fault, UpstreamError
 from penstock.vocabulary.events import (
     Ended,
@@ -33,6 +34,10 @@ from penstock.vocabulary.usage import EMPTY_USAGE, Usage
 
 UNNAMED: Final = "msg_unnamed"
 """The id of a message whose provider gave none; the dialect needs one."""
+
+
+PING: Final = b'event: ping\ndata: {"type": "ping"}\n\n'
+"""The protocol's own keep-alive ("event streams may also include any number of ping events"), spelled as Anthropic does."""
 
 
 class MessagesRenderer(Renderer):
@@ -158,6 +163,13 @@ def error_body(fault: Fault, request_id: str) -> bytes:
 def error_frame(fault: Fault, request_id: str, observer: Observer) -> bytes:
     """`event: error`. Nothing must precede it, wherever the stream stands: SDKs raise as soon as they read it."""
     return frame("error", _error_object(fault, request_id))
+
+
+def error_of(error: UpstreamError, request_id: str) -> tuple[int, bytes]:
+    """The same object with the provider's own words; the type, which the dialect requires, by the status where it gave none."""
+    status = status_of(error)
+    told = {"type": error.type or status_type(status), "message": message_of(error, status)}
+    return status, write({"type": "error", "error": told, "request_id": request_id})
 
 
 def _error_object(fault: Fault, request_id: str) -> dict[str, object]:

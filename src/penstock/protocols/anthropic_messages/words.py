@@ -74,3 +74,8 @@ def error_type(kind: FaultKind, status: int) -> str:
     if kind in (FaultKind.BAD_REQUEST, FaultKind.UPSTREAM_BROKEN):
         return STATUS_TYPES.get(status, ERROR_TYPES[kind])
     return ERROR_TYPES[kind]
+
+
+def status_type(status: int) -> str:
+    """The `error.type` for a status of a provider that has named no type."""
+    return STATUS_TYPES.get(status) or ("api_error" if status >= 500 else "invalid_request_error")

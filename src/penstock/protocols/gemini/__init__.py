@@ -16,7 +16,7 @@ does whether the client streams. Two framings, one meaning: the one who calls sp
 from penstock.protocols.contract import ProtocolSpec
 from penstock.protocols.gemini.assemble import GeminiAssembler
 from penstock.protocols.gemini.observe import GeminiObserver
-from penstock.protocols.gemini.render import GeminiRenderer, error_body, error_element, error_frame
+from penstock.protocols.gemini.render import KEEPALIVE, GeminiRenderer, error_body, error_element, error_frame, error_of
 from penstock.protocols.gemini.request import is_sse, peek, rename
 from penstock.protocols.gemini.unfold import unfold
 from penstock.vocabulary.ids import ProtocolId
@@ -32,6 +32,8 @@ SPEC = ProtocolSpec(
     renderer=lambda operation: GeminiRenderer(),
     error_body=error_body,
     error_frame=error_frame,
+    error_of=error_of,
+    keepalive=KEEPALIVE,
     array_asked=lambda query: not is_sse(query),
     error_element=error_element,
 )

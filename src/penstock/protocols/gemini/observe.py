@@ -11,7 +11,8 @@ Rules
 5. The stop reason is that of the candidate with the lowest index that gave one; the last one it gave; without any, the block reason.
 6. A function call comes whole, in one part: it begins and ends there. With `streamFunctionCallArguments` (Vertex AI) a first part names it
    with `willContinue: true`, further parts without a name bring `partialArgs`, and the first part without `willContinue` ends it: an empty
-   `functionCall`, or one that still brings arguments. A new call, or the finish of its candidate, ends an open one too.
+   `functionCall`, or one that still brings arguments. A new call, or the finish of its candidate, ends an open one too. A part that brings
+   nothing of them is no progress.
 7. `{"error": {...}}`, also in a list of one, is an error in band.
 
 | the frame has | bits | changes |
@@ -42,6 +43,9 @@ from penstock.vocabulary.usage import EMPTY_USAGE, Usage
 
 _CANDIDATES = 64
 """More than the API allows for (8): beyond that an index is no index, and no memory is spent on it."""
+
+
+_NO_PIECES = msgspec.Raw(b"[]")
 
 
 class GeminiObserver(Observer):
@@ -166,7 +170,8 @@ class GeminiObserver(Observer):
         open_call = self.tools.get(index)
         if open_call is not None and goes_on(open_call.name, call):
             if call.will_continue:
-                open_call.arguments_at = now
+                if given(call.partial_args) and call.partial_args != _NO_PIECES:
+                    open_call.arguments_at = now
             else:
                 del self.tools[index]
             return CONTENT | TOOL

@@ -14,9 +14,14 @@ from penstock.protocols.contract import BodyError, Observer, Renderer
 from penstock.protocols.gemini.arguments import LIMIT
 from penstock.protocols.gemini.body import dump, frame
 from penstock.protocols.gemini.words import CODES, FINISH_WORDS, STATUS_BY_HTTP, STATUSES, STOPS
+from penstock.protocols.statuses import message_of, status_of
 from penstock.vocabulary.errors import Fault, UpstreamError
 from penstock.vocabulary.events import Ended, Event, Failed, ReasoningDelta, Started, Stopped, TextDelta, ToolDelta, ToolEnded, ToolStarted, UsageSeen
 from penstock.vocabulary.usage import Usage
+
+KEEPALIVE = b"\r\n\r\n"
+"""Two empty lines, with the line ends that Google writes. No comment: its Python client takes every line but `data:` for JSON. And not one empty
+line: its Go client cuts at two line ends of a kind and then wants `data` as the very first word; it skips a piece that is empty."""
 
 
 class GeminiRenderer(Renderer):
@@ -153,6 +158,18 @@ def error_frame(fault: Fault, request_id: str, observer: Observer) -> bytes:
 def error_element(fault: Fault, request_id: str) -> bytes:
     """The same as an element of the array form; comma and brackets are the caller's, who knows what has left."""
     return error_body(fault, request_id)
+
+
+def error_of(error: UpstreamError, request_id: str) -> tuple[int, bytes]:
+    """The same object with the provider's own words; its `code` is the status."""
+    status = status_of(error)
+    details: list[dict[str, str]] = []
+    if error.code is not None:
+        details.append({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": error.code})
+    if request_id:
+        details.append({"@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": request_id})
+    word = error.type or STATUS_BY_HTTP.get(status, "INTERNAL" if status >= 500 else "INVALID_ARGUMENT")
+    return status, dump(_shape(status, message_of(error, status), word, details))
 
 
 def _error(fault: Fault, request_id: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from penstock.protocols.contract import Observer, ProtocolSpec
 from penstock.protocols.openai_chat.assemble import ChatAssembler
 from penstock.protocols.openai_chat.media import MediaObserver
 from penstock.protocols.openai_chat.observe import ChatObserver
-from penstock.protocols.openai_chat.render import ChatRenderer, error_body, error_frame
+from penstock.protocols.openai_chat.render import DONE, KEEPALIVE, ChatRenderer, error_body, error_frame, error_of
 from penstock.protocols.openai_chat.request import ask_usage, peek, rename
 from penstock.protocols.openai_chat.unfold import unfold
 from penstock.vocabulary.ids import Operation, ProtocolId
@@ -40,4 +40,7 @@ SPEC = ProtocolSpec(
     renderer=ChatRenderer,
     error_body=error_body,
     error_frame=error_frame,
+    error_of=error_of,
+    keepalive=KEEPALIVE,
+    closing=DONE,
 )

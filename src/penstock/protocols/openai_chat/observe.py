@@ -100,6 +100,9 @@ class ChatObserver(Observer):
     def observe_error(self, status: int, body: bytes) -> None:
         observe_error(self, status, body)
 
+    def finished(self) -> bool:
+        return self.choices > 0 and self._unfinished == 0
+
     def _observe_odd(self, data: bytes, now: float) -> int:
         """A frame that the typed decoder refused: `[DONE]` with space around it, half a surrogate pair, an unforeseen type, or not JSON at all."""
         stripped = data.strip()
@@ -207,6 +210,8 @@ class ChatObserver(Observer):
                 self.calls += 1
                 if self.sink is not None:
                     self.sink.append(ToolStarted(call.part, call.call_id or "", call.tool.name or "", answer.index))
+            else:
+                call.tool.arguments_at = now  # it is open again from now on
         elif call.tool.name is None:
             call.tool.name = word(function.name)
         piece = arguments_of(function)

@@ -12,6 +12,7 @@ from typing import Any, assert_never
 from penstock.protocols.contract import Observer, Renderer
 from penstock.protocols.openai_chat.chunk import encode_any
 from penstock.protocols.openai_chat.words import finish_reason_of
+from penstock.protocols.statuses import message_of, status_of
 from penstock.vocabulary.errors import Fault, FaultKind, UpstreamError
 from penstock.vocabulary.events import (
     Ended,
@@ -30,6 +31,9 @@ from penstock.vocabulary.ids import Operation
 from penstock.vocabulary.usage import Usage
 
 DONE = b"data: [DONE]\n\n"
+KEEPALIVE = b": keep-alive\n"
+"""A comment, without an empty line behind it: the official Python client dispatches an event without data, which it cannot read as JSON, at an
+empty line once the stream has had an `id:` field (also after a comment), and some decoders at any empty line."""
 
 # OpenAI's type words: platform.openai.com/docs/guides/error-codes and the errors that its API gives.
 _TYPES: dict[FaultKind, str] = {
@@ -49,6 +53,7 @@ _TYPES: dict[FaultKind, str] = {
     FaultKind.OVERLOADED: "server_error",
     FaultKind.CUT: "permission_error",
 }
+_STATUS_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _CODES: dict[FaultKind, str] = {FaultKind.UNAUTHENTICATED: "invalid_api_key", FaultKind.RATE_LIMITED: "rate_limit_exceeded"}
 
 
@@ -73,6 +78,23 @@ def error_body(fault: Fault, request_id: str) -> bytes:
 def error_frame(fault: Fault, request_id: str, observer: Observer) -> bytes:
     """The error object in a frame, which the official clients raise. No `[DONE]` behind it: that would be a clean end."""
     return b"data: " + error_body(fault, request_id) + b"\n\n"
+
+
+def error_of(error: UpstreamError, request_id: str) -> tuple[int, bytes]:
+    """The error object with the provider's own words; what it did not say is null, except the type, which the status gives."""
+    status = status_of(error)
+    said = {
+        "message": message_of(error, status),
+        "type": error.type or _type_of(status),
+        "param": error.param,
+        "code": error.code,
+        "request_id": request_id,
+    }
+    return status, encode_any({"error": said})
+
+
+def _type_of(status: int) -> str:
+    return _STATUS_TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from penstock.protocols.contract import ProtocolSpec
 from penstock.protocols.openai_responses.assemble import ResponsesAssembler
 from penstock.protocols.openai_responses.observe import ResponsesObserver
-from penstock.protocols.openai_responses.render import ResponsesRenderer, error_body, error_frame
+from penstock.protocols.openai_responses.render import KEEPALIVE, ResponsesRenderer, error_body, error_frame, error_of
 from penstock.protocols.openai_responses.request import peek, rename
 from penstock.protocols.openai_responses.unfold import unfold
 from penstock.vocabulary.ids import Operation, ProtocolId
@@ -48,4 +48,6 @@ SPEC = ProtocolSpec(
     renderer=_renderer,
     error_body=error_body,
     error_frame=error_frame,
+    error_of=error_of,
+    keepalive=KEEPALIVE,
 )

@@ -117,6 +117,10 @@ class Item(msgspec.Struct, gc=False):
     id: str | None = None
     name: str | None = None
     call_id: str | None = None
+    status: str | None = None
+    arguments: str | None = None
+    input: str | None = None
+    code: str | None = None
 
 
 class Frame(msgspec.Struct, gc=False):
@@ -256,7 +260,7 @@ def _code(value: object) -> str | int | None:
 
 
 def _item(fields: dict[str, Any]) -> Item:
-    return Item(text(fields.get("type")), text(fields.get("id")), text(fields.get("name")), text(fields.get("call_id")))
+    return Item(*(text(fields.get(name)) for name in ("type", "id", "name", "call_id", "status", "arguments", "input", "code")))
 
 
 def _response(fields: dict[str, Any]) -> ResponseObject:

@@ -156,8 +156,10 @@ class ResponsesObserver(Observer):
                 return self._arguments(frame.item_id, frame.output_index, "", word, now)
             case What.ARGUMENTS_DONE:
                 return self._arguments_done(frame, data, word, now)
+            case What.ARGUMENTS_OVER:
+                return self._close(self._calls.key(frame.item_id, frame.output_index))
             case What.ITEM_ADDED:
-                return self._item_added(frame)
+                return self._item_added(frame, now)
             case What.ITEM_DONE:
                 return self._item_done(frame, data, now)
             case What.NOTHING:
@@ -253,18 +255,18 @@ class ResponsesObserver(Observer):
 
     def _arguments(self, item_id: str | None, index: int | None, delta: str, word: str, now: float) -> int:
         key = self._calls.key(item_id, index)
+        call = self._calls.get(key)
+        if call is None or not call.begun:
+            call = self._begin(key, item_id, index, word)
         tool = self.tools.get(key)
         if tool is None:
-            call = self._begin(key, item_id, index, word)
             self.tools[key] = ToolCall(call.name, call.kind, now)
-        else:
+        elif delta or word == "response.shell_call_command.added":
             tool.arguments_at = now
         if not delta:
             return TOOL
-        if self.sink is not None:
-            call = self._calls.get(key)
-            if call is not None and call.part >= 0:
-                self.sink.append(ToolDelta(call.part, delta))
+        if self.sink is not None and call.part >= 0:
+            self.sink.append(ToolDelta(call.part, delta))
         return CONTENT | TOOL
 
     def _begin(self, key: str | int, item_id: str | None, index: int | None, word: str) -> Call:
@@ -300,14 +302,19 @@ class ResponsesObserver(Observer):
             self.sink.append(ToolEnded(call.part))
         return TOOL
 
-    def _item_added(self, frame: Frame) -> int:
+    def _item_added(self, frame: Frame, now: float) -> int:
         item = frame.item or Item()
         kind = KINDS.get(item.type or "")
-        if kind is not None:
-            forgotten = self._calls.add(item.id, Call(keep(item.name), kind, keep(item.call_id), frame.output_index))
-            if forgotten is not None:
-                self.tools.pop(forgotten, None)
-        return 0
+        if kind is None:
+            return 0
+        call = Call(keep(item.name), kind, keep(item.call_id), frame.output_index)
+        forgotten = self._calls.add(item.id, call)
+        if forgotten is not None:
+            self.tools.pop(forgotten, None)
+        if item.status == "completed" or item.arguments or item.input or item.code:
+            return 0  # it was announced with all that it will ever say
+        self.tools[self._calls.key(item.id, frame.output_index)] = ToolCall(call.name, kind, now)
+        return TOOL
 
     def _item_done(self, frame: Frame, data: bytes, now: float) -> int:
         item = frame.item or Item()

@@ -13,7 +13,8 @@ import msgspec
 
 from penstock.protocols.contract import Observer, Renderer
 from penstock.protocols.openai_responses.observe import ResponsesObserver
-from penstock.protocols.openai_responses.words import ERROR_TYPES, FAILURE_CODES, INCOMPLETE_REASONS
+from penstock.protocols.openai_responses.words import ERROR_TYPES, FAILURE_CODES, INCOMPLETE_REASONS, STATUS_TYPES
+from penstock.protocols.statuses import message_of, status_of
 from penstock.vocabulary.errors import Fault, UpstreamError
 from penstock.vocabulary.events import (
     Ended,
@@ -31,6 +32,9 @@ from penstock.vocabulary.events import (
 )
 from penstock.vocabulary.usage import Usage
 
+KEEPALIVE = b": keep-alive\n"
+"""A comment, without an empty line behind it: the official Python client dispatches an event without data, which it cannot read as JSON, at an
+empty line once the stream has had an `id:` field. OpenAI's own `keepalive` event would need a sequence number."""
 _NUMBER_LIMIT = 2**53
 
 
@@ -64,6 +68,19 @@ def error_frame(fault: Fault, request_id: str, observer: Observer) -> bytes:
     }
     failed = _frame("response.failed", number + (not begun), response={**base, "status": "failed", "error": error})
     return failed if begun else _frame("response.created", number, response=base) + failed
+
+
+def error_of(error: UpstreamError, request_id: str) -> tuple[int, bytes]:
+    """The error object with the provider's own words; what it did not say is null, except the type, which the status gives."""
+    status = status_of(error)
+    said = {
+        "message": message_of(error, status),
+        "type": error.type or STATUS_TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error"),
+        "param": error.param,
+        "code": error.code,
+        "request_id": request_id,
+    }
+    return status, msgspec.json.encode({"error": said})
 
 
 def _response(response_id: str, model: str | None, created: int | None) -> dict[str, Any]:

@@ -13,10 +13,11 @@ taken up again (`GET /v1/responses/{id}?stream=true&starting_after=N`, backgroun
 *Items* are announced whole-but-empty (`output_item.added`), grow by deltas, and are said again whole (`output_item.done`). Deltas of text,
 refusal, reasoning, audio and arguments are content; partial images and the output of commands too. `*.done` events repeat and are none.
 
-*Tool calls* are open from the first event of their arguments to its `.done`, or to the end of the item. The announcement alone opens
-nothing: an MCP or code interpreter call may be announced long before its arguments are written. A call whose arguments come whole (only in
-`.done` or with the item) counts as begun and ended in one. A shell call writes several commands one after the other and is one call.
-Neither the end of arguments nor that of an item ends the stream.
+*Tool calls* are open from their announcement (the model writes the arguments next, and if it never does that is a stall) to the `.done` of their
+arguments, to the event that says that the provider runs or ran them, or to the end of the item, whichever is first. An item that is
+announced with its arguments is not open. A call counts as begun with the first event of its arguments; one whose arguments come whole (only in
+`.done` or with the item) as begun and ended in one. A shell call writes several commands one after the other and is one call. Empty deltas
+bring nothing and move no time. Neither the end of arguments nor that of an item ends the stream.
 
 *The end* is `response.completed`, `response.incomplete` or `response.failed`, with the whole Response: output, usage, error. Its `status`
 counts where it names an end; so does that of `response.cancelled`, which is not documented as an event, but `cancelled` is as a status.
@@ -51,6 +52,8 @@ class What(Enum):
     ARGUMENTS = auto()
     ARGUMENTS_BEGIN = auto()
     ARGUMENTS_DONE = auto()
+    ARGUMENTS_OVER = auto()
+    """The provider runs the call: whatever its arguments are, no more of them are written."""
     ERROR = auto()
     NOTHING = auto()
 
@@ -101,8 +104,12 @@ TABLE: dict[str, What] = {
     **_family("image_generation_call", "in_progress", "generating", "completed"),
     **_family("web_search_call", "in_progress", "searching", "completed"),
     **_family("file_search_call", "in_progress", "searching", "completed"),
-    **_family("code_interpreter_call", "in_progress", "interpreting", "completed"),
-    **_family("mcp_call", "in_progress", "completed", "failed"),
+    "response.code_interpreter_call.in_progress": What.NOTHING,
+    "response.code_interpreter_call.interpreting": What.ARGUMENTS_OVER,
+    "response.code_interpreter_call.completed": What.ARGUMENTS_OVER,
+    "response.mcp_call.in_progress": What.NOTHING,
+    "response.mcp_call.completed": What.ARGUMENTS_OVER,
+    "response.mcp_call.failed": What.ARGUMENTS_OVER,
     **_family("mcp_list_tools", "in_progress", "completed", "failed"),
     **_family("shell_call_output_content", "done"),
     **_family("compaction", "compacting"),

@@ -35,6 +35,9 @@ ERROR_TYPES: dict[FaultKind, str] = {
 }
 """`error.type` of an error body."""
 
+STATUS_TYPES: dict[int, str] = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+"""`error.type` by status, where the provider gave none; `server_error` from 500 on, `invalid_request_error` for the others."""
+
 FAILURE_CODES: dict[FaultKind, str] = {
     FaultKind.RATE_LIMITED: "rate_limit_exceeded",
     FaultKind.BAD_REQUEST: "invalid_prompt",

@@ -1,0 +1,88 @@
+"""Errors that came in nobody's shape: a load balancer's HTML page, a line of text, nothing at all. The status stays, the words are kept, the
+shape becomes the client's.
+
+JSON is a provider's own word, whatever its shape: it passes as it is.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+
+from penstock.protocols.contract import ProtocolSpec
+from penstock.vocabulary.errors import UpstreamError
+from penstock.wire.secrets import mask_secrets
+
+READ = 64 * 1024
+"""Bytes of such a body that are looked at."""
+_SHOWN = 500
+"""Characters of its text that are told."""
+_INVISIBLE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\ufeff\ufffd]+")
+_SILENT = ("script", "style", "svg", "template")
+
+
+def may_be_foreign(content_type: bytes) -> bool:
+    """By its head alone: must the body of an answer of 400 or above be held until `wrap_foreign` has seen it? `content_type` in lower case."""
+    return not content_type.partition(b";")[0].rstrip().endswith((b"/json", b"+json"))
+
+
+def wrap_foreign(spec: ProtocolSpec, status: int, content_type: bytes, body: bytes, request_id: str) -> bytes | None:
+    """The JSON body for the client of an answer with `status` (400 or above) and `body` (coding taken off); `None` where the body is JSON and
+    goes on as it is.
+
+    The message is the text without its tags and without what looks like a secret, in 500 characters, or the name of the status where there is
+    no text. The type is the protocol's word for the status.
+    """
+    if _is_json(body):
+        return None
+    text = body[:READ].decode("utf-8", "replace")
+    if b"html" in content_type or b"xml" in content_type or text.lstrip("\ufeff \t\r\n").startswith("<"):
+        text = html.unescape(_without_tags(text))
+    text = mask_secrets(_INVISIBLE.sub(" ", text).strip()[: 8 * _SHOWN])
+    if len(text) > _SHOWN:
+        text = text[: _SHOWN - 1].rstrip() + "\u2026"
+    return spec.error_of(UpstreamError(message=text or None, status=status), request_id)[1]
+
+
+def _is_json(body: bytes) -> bool:
+    """An object or a list."""
+    if not body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
+        return False
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _without_tags(text: str) -> str:
+    """What a reader of the page would see, more or less. One pass over its tags: these pages are strangers'."""
+    first, *pieces = text.split("<")
+    seen = [first]
+    inside = ""  # of what is not shown: the end that it waits for
+    for piece in pieces:
+        if inside == "-->":
+            _, found, rest = piece.partition("-->")
+            if found:
+                inside = ""
+                seen.append(rest)
+            continue
+        if not inside and piece.startswith("!--"):
+            _, found, rest = piece.partition("-->")
+            if found:
+                seen.append(rest)
+            else:
+                inside = "-->"
+            continue
+        tag, found, rest = piece.partition(">")
+        name = tag[:16].split(maxsplit=1)[0].lower() if tag[:16].split() else ""
+        if inside:
+            if name != inside:
+                continue
+            inside = ""
+        elif name in _SILENT and not tag.endswith("/"):
+            inside = "/" + name
+            continue
+        seen.append(rest if found else "")
+    return " ".join(seen)

@@ -1,0 +1,113 @@
+"""Statuses of errors that came without one, by their words."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.protocols import REGISTRY
+from penstock.protocols.contract import ProtocolSpec
+from penstock.protocols.statuses import fault_of, message_of, status_of
+from penstock.vocabulary.errors import FaultKind, UpstreamError
+from penstock.vocabulary.ids import Operation, ProtocolId
+
+SPECS = pytest.mark.parametrize("spec", REGISTRY.values(), ids=lambda spec: spec.id.value)
+WORD = st.none() | st.text(max_size=8) | st.sampled_from(["overloaded_error", "429", "rate_limit_exceeded", "UNAVAILABLE", "99", "700"])
+ERRORS = st.builds(UpstreamError, message=st.none() | st.text(max_size=8), type=WORD, code=WORD, param=WORD, status=st.none() | st.integers(-5, 1000))
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UpstreamError(type="invalid_request_error"), 400),
+        (UpstreamError(type="authentication_error"), 401),
+        (UpstreamError(type="billing_error"), 402),
+        (UpstreamError(type="permission_error"), 403),
+        (UpstreamError(type="not_found_error"), 404),
+        (UpstreamError(type="request_too_large"), 413),
+        (UpstreamError(type="rate_limit_error"), 429),
+        (UpstreamError(type="api_error"), 500),
+        (UpstreamError(type="timeout_error"), 504),
+        (UpstreamError(type="overloaded_error"), 529),
+        (UpstreamError(type="server_error"), 500),
+        (UpstreamError(type="tokens", code="rate_limit_exceeded"), 429),
+        (UpstreamError(type="insufficient_quota", code="insufficient_quota"), 429),
+        (UpstreamError(type="insufficient_quota", code="project_spend_limit_exceeded"), 429),
+        (UpstreamError(type="invalid_request_error", code="invalid_api_key"), 401),
+        (UpstreamError(type="invalid_request_error", code="model_not_found"), 404),
+        (UpstreamError(type="invalid_request_error", code="context_length_exceeded"), 400),
+        (UpstreamError(code="server_is_overloaded"), 503),
+        (UpstreamError(code="server_error"), 500),
+        (UpstreamError(type="RESOURCE_EXHAUSTED"), 429),
+        (UpstreamError(type="DEADLINE_EXCEEDED"), 504),
+        (UpstreamError(type="UNAVAILABLE", status=503), 503),
+        (UpstreamError(type="overloaded_error", status=503), 503),
+        (UpstreamError(code="503"), 503),
+        (UpstreamError(code="200", type="api_error"), 500),
+        (UpstreamError(status=200, type="api_error"), 500),
+        (UpstreamError(type="new_word", code="newer"), 502),
+        (UpstreamError(), 502),
+    ],
+)
+def test_words(error: UpstreamError, status: int) -> None:
+    assert status_of(error) == status
+
+
+def test_a_message_is_the_providers_or_the_name_of_the_status() -> None:
+    assert message_of(UpstreamError(message="m"), 500) == "m"
+    assert message_of(UpstreamError(), 429) == "Too Many Requests"
+    assert message_of(UpstreamError(message=""), 529) == "Overloaded"
+
+
+def test_as_a_fault() -> None:
+    fault = fault_of(UpstreamError(message="m", type="t", code="rate_limit_exceeded", param="p"))
+    assert (fault.kind, fault.status, fault.message, fault.type, fault.code, fault.param) == (
+        FaultKind.RATE_LIMITED, 429, "m", "t", "rate_limit_exceeded", "p",
+    )  # fmt: skip
+    assert fault_of(UpstreamError(status=502)).kind is FaultKind.UPSTREAM_BROKEN
+    assert fault_of(UpstreamError(status=422)).kind is FaultKind.BAD_REQUEST
+
+
+def fields(spec: ProtocolSpec, body: bytes) -> dict[str, Any]:
+    return json.loads(body)["error"]
+
+
+@SPECS
+def test_an_error_of_the_first_frame_as_a_body(spec: ProtocolSpec) -> None:
+    error = UpstreamError(message="Slow \u00e9 down.", type="rate_limit_error", code="rate_limit_exceeded", param="model")
+    status, body = spec.error_of(error, "px-1")
+    assert status == 429
+    told = fields(spec, body)
+    assert told["message"] == "Slow \u00e9 down."
+    match spec.id:
+        case ProtocolId.OPENAI_CHAT | ProtocolId.OPENAI_RESPONSES:
+            assert (told["type"], told["code"], told["param"]) == ("rate_limit_error", "rate_limit_exceeded", "model")
+        case ProtocolId.ANTHROPIC_MESSAGES:
+            assert (json.loads(body)["type"], told["type"], json.loads(body)["request_id"]) == ("error", "rate_limit_error", "px-1")
+        case ProtocolId.GEMINI:
+            assert (told["code"], told["status"], told["details"][0]["reason"]) == (429, "rate_limit_error", "rate_limit_exceeded")
+
+
+@SPECS
+def test_nothing_is_invented(spec: ProtocolSpec) -> None:
+    for status in (400, 401, 429, 500):
+        told = fields(spec, spec.error_of(UpstreamError(message="m", status=status), "")[1])
+        assert told.get("param") is None
+        assert told.get("code") in (None, status)
+        assert not told.get("details")
+
+
+@SPECS
+@given(error=ERRORS)
+def test_any_error_is_read_back_with_its_status(spec: ProtocolSpec, error: UpstreamError) -> None:
+    status, body = spec.error_of(error, "px-1")
+    assert 400 <= status <= 599
+    observer = spec.observer(Operation.CHAT)
+    observer.observe_error(status, body)
+    assert observer.error is not None
+    assert observer.error.status == status
+    assert observer.error.message == message_of(error, status)
