@@ -45,8 +45,7 @@ def reader(any_settings: LedgerSettings, store: Store) -> Iterator[sa.Engine]:
 def test_every_row_is_written_whatever_the_size_of_the_batch(store: Store, reader: sa.Engine, count: int) -> None:
     rows = [make_row(f"{at:03}", started_at=MIDNIGHT + at, input_tokens=at, streamed=bool(at % 2), outcome=COMPLETE) for at in range(count)]
     store.write(rows)
-    found = query.exchanges(reader, 1000)
-    assert [tuple(row[name] for name in COLUMNS) for row in reversed(found)] == rows
+    assert _all(reader) == rows
 
 
 def test_a_batch_of_rows_of_every_shape_is_stored_as_it_is(store: Store, reader: sa.Engine) -> None:
@@ -62,8 +61,7 @@ def test_a_batch_of_rows_of_every_shape_is_stored_as_it_is(store: Store, reader:
         rows.append(make_row(f"{at + 2:03}", started_at=MIDNIGHT + at + 2, outcome=GONE, input_tokens=at, error_code="x" if at % 8 else None))
         rows.append(make_row(f"{at + 3:03}", started_at=MIDNIGHT + at + 3, streamed=True, tool_requests=at))
     store.write(rows)
-    found = query.exchanges(reader, 1000)
-    assert [tuple(row[name] for name in COLUMNS) for row in reversed(found)] == rows
+    assert _all(reader) == rows
 
 
 def test_members_of_enums_and_truth_are_stored_as_plain_values(store: Store, reader: sa.Engine) -> None:
@@ -71,6 +69,11 @@ def test_members_of_enums_and_truth_are_stored_as_plain_values(store: Store, rea
     row = query.exchange(reader, "a")
     assert row is not None
     assert [row[name] for name in ("operation", "client_protocol", "upstream_protocol", "streamed")] == ["chat", "gemini", "a-new-one", True]
+
+
+def _all(reader: sa.Engine) -> list[Row]:
+    with reader.connect() as connection:
+        return [tuple(row) for row in connection.execute(sa.select(exchanges).order_by(exchanges.c.started_at))]
 
 
 WRITES: dict[str, Callable[[Store], object]] = {

@@ -6,7 +6,8 @@ In: an `Entry` that the exchange fills and settles, on the event loop's thread. 
 - `entry`: the row as the hot path sees it (pure). `writer`: `Ledger`, the queue and the one thread that writes. `upkeep`: leases, crashed
   rows and retention, on the same thread. `spill`: where rows wait when the database does not take them.
 - `store`: one database, behind five verbs. `engine`: how it is opened. `schema`, `migrations`: what stands in it. `rows`: one row as a tuple.
-- `lease`, `retention`: what each does in one transaction. `query`: reading.
+  `shapes`: how SQLite is given many of them.
+- `lease`, `retention`: what each does in one transaction. `query`: reading. `story`, `advice`: a row in plain words (pure).
 
 Laws: 9 (once: opened = settled under any interleaving of end, cut, cancel, drain, crash). No row is ever dropped: database, else spill
 file, else memory, and then new exchanges are refused (`LedgerFull`). No caller of `open` or `settle` ever waits for a disk.

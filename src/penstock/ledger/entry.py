@@ -7,8 +7,13 @@ Attributes are plain values; members of the shared `StrEnum`s are welcome where 
 
 from __future__ import annotations
 
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from operator import attrgetter
 from typing import Protocol
+
+import msgspec
 
 from penstock.vocabulary.errors import UpstreamError
 from penstock.vocabulary.outcome import Outcome
@@ -21,7 +26,8 @@ COLUMNS: tuple[str, ...] = (
     "stop_reason", "usage_source", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_5m_tokens",
     "cache_write_1h_tokens", "reasoning_tokens", "audio_input_tokens", "audio_output_tokens", "tool_use_tokens", "tool_requests",
     "ttft_ms", "duration_ms", "largest_gap_ms", "events", "bytes_in", "bytes_out", "retries", "upstream_request_id", "user_agent",
-    "key_fingerprint", "error_type", "error_code", "error_message", "malformed", "late_settles",
+    "key_fingerprint", "error_type", "error_code", "error_message", "malformed", "late_settles", "timer", "route", "dial_ms",
+    "head_ms", "tries", "tail", "tail_bytes",
 )  # fmt: skip
 """Every column, in the order of the table and of every row tuple. What each means: `docs/ledger.md`."""
 
@@ -31,6 +37,14 @@ LINE = 1024
 """Characters of a path or a user agent."""
 SENTENCE = 500
 """Characters of an error message or a cause."""
+KIND = 64
+"""Characters of an event's type in a tail."""
+EVENTS = 64
+"""Events that a tail holds."""
+TAIL_BYTES = 16 * 1024
+"""Bytes of a stream that are kept with `tail: content`."""
+TRIES = 16
+"""Tries that a row tells of; `retries` counts them all."""
 _READ = 4096
 """How much of an error message is read at all."""
 
@@ -42,10 +56,23 @@ class Book(Protocol):
     def note_late(self, entry: Entry) -> None: ...
 
 
+class Try(msgspec.Struct, frozen=True, gc=False):
+    """A try at a provider that was not the last one."""
+
+    after_ms: float
+    """From the request to this try's end."""
+    status: int | None
+    """The provider's, where it came to one."""
+    cause: str
+
+
 class Entry:
     """A row in the making. `None` is unknown: counts that were never taken (`events`, `bytes_out`) stay `None`, not 0.
 
-    `id` is the exchange's id. `started_at` is in seconds since the epoch (UTC).
+    `id` is the exchange's id. `started_at` is in seconds since the epoch (UTC). `timer`, `route`, `dial_ms` and `head_ms` are set like any
+    other; `tries`, `tail` and `tail_bytes` by the methods that bound them.
+
+    Plain slots, measured: a msgspec.Struct is made 0.2 us sooner and takes 0.6 us longer to be given the 40 values of an exchange.
     """
 
     __slots__ = (*COLUMNS, "book", "queued")
@@ -98,6 +125,13 @@ class Entry:
         self.error_message: str | None = None
         self.malformed: int | None = None
         self.late_settles: int = 0
+        self.timer: str | None = None
+        self.route: str | None = None
+        self.dial_ms: float | None = None
+        self.head_ms: float | None = None
+        self.tries: str | None = None
+        self.tail: str | None = None
+        self.tail_bytes: str | None = None
         self.book: Book | None = None
         self.queued: bool = False
 
@@ -147,6 +181,22 @@ class Entry:
         self.error_code = None if error.code is None else _shorten(error.code, WORD)
         self.error_message = None if error.message is None else _shorten(error.message, SENTENCE)
 
+    def keep_tries(self, tries: Iterable[Try]) -> None:
+        """Keep how each try before the last one ended; the causes masked and short, the first `TRIES` of them."""
+        rows = [{"after_ms": round(t.after_ms, 1), "status": t.status, "cause": _storable(t.cause, WORD)} for t in islice(tries, TRIES)]
+        self.tries = _spell(rows)
+
+    def keep_tail(self, events: Sequence[tuple[float, str, int]]) -> None:
+        """Keep the last events of a stream that ended badly: `(milliseconds from the request, type, bytes)`, the last `EVENTS` of them."""
+        last = events[-EVENTS:]
+        named = {kind: _storable(kind, KIND) for kind in {kind for _, kind, _ in last}}  # few: each is masked once
+        rows = [(round(at, 1), named[kind], size) for at, kind, size in last]
+        self.tail = _spell(rows)
+
+    def keep_bytes(self, data: bytes) -> None:
+        """Keep the last `TAIL_BYTES` of the stream's bytes; only where its route says `tail: content`."""
+        self.tail_bytes = b64encode(data[-TAIL_BYTES:]).decode() if data else None
+
     def clip_request(self) -> None:
         """Bound what the client's request wrote into the row (law 4). Called once, when the entry is opened."""
         if self.path is not None and len(self.path) > LINE:
@@ -181,3 +231,12 @@ row_of = attrgetter(*COLUMNS)
 def _shorten(text: str, limit: int) -> str:
     # Masked before it is cut, so that no half of a secret is left at the cut.
     return mask_secrets(text[:_READ])[:limit]
+
+
+def _spell(rows: Sequence[object]) -> str | None:
+    return msgspec.json.encode(rows).decode() if rows else None
+
+
+def _storable(text: str, limit: int) -> str:
+    """As `_shorten`, without halves of surrogate pairs, which no JSON can hold."""
+    return _shorten(text, limit).encode("utf-8", "replace").decode()

@@ -5,7 +5,7 @@ Rules
 - Who finds that its own lease ran out (the machine slept, the clock jumped, the database was locked for long) judges nobody until it has
   held a lease for a full term: the others slept too.
 - CRASHED is a judgement, an ending told by the row's own instance is knowledge. So whichever is written first, the owner's word stands in
-  the end, and among everything else the first stands (`store.UPSERT`). The result does not depend on the order of writes.
+  the end, and among everything else the first stands (`shapes.upsert`). The result does not depend on the order of writes.
 """
 
 from __future__ import annotations

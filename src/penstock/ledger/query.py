@@ -9,6 +9,7 @@ Sums reach past retention: rows that were retired are in `daily`, and `usage` ad
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
@@ -37,6 +38,9 @@ _CUT = frozenset({
     Ending.TRUNCATED, Ending.UPSTREAM_ERROR, Ending.UPSTREAM_LOST, Ending.TIMED_OUT, Ending.CUT, Ending.CLIENT_GONE, Ending.SHUTDOWN,
     Ending.CRASHED,
 })
+_SHOWN = tuple(column for column in schema.exchanges.columns if column.name != "tail_bytes")
+FAILED: tuple[str, ...] = tuple(ending for ending in Ending if ending not in (Ending.COMPLETE, Ending.UNVERIFIED))
+"""Outcomes of exchanges that went wrong, whoever was to blame."""
 _GENERATING = tuple(sorted(operation.value for operation in GENERATING))
 
 
@@ -127,6 +131,7 @@ def exchanges(
 ) -> list[dict[str, Any]]:
     """The last exchanges that fit all of the filters, the newest first: one dict each, keyed as the columns are.
 
+    What a model wrote is not among them (`tail_bytes`: see `kept_bytes`).
     `model` fits the requested or the actual model. `stop_reason` reads `incomplete` where a stream was cut before one was given.
     """
     table = schema.exchanges.c
@@ -147,14 +152,40 @@ def exchanges(
         conditions.append(table.id.startswith(id_prefix, autoescape=True))
     if open_only:
         conditions.append(table.outcome.is_(None))
-    statement = sa.select(schema.exchanges).where(*conditions).order_by(table.started_at.desc(), table.id.desc()).limit(max(0, last))
+    statement = sa.select(*_SHOWN).where(*conditions).order_by(table.started_at.desc(), table.id.desc()).limit(max(0, last))
     return [_shown(row) for row in _fetch(engine, statement)]
 
 
 def exchange(engine: sa.Engine, id: str) -> dict[str, Any] | None:
     """One exchange by its whole id; `None` where there is none (or it was retired)."""
-    found = _fetch(engine, sa.select(schema.exchanges).where(schema.exchanges.c.id == id))
+    found = _fetch(engine, sa.select(*_SHOWN).where(schema.exchanges.c.id == id))
     return _shown(found[0]) if found else None
+
+
+def kept_bytes(engine: sa.Engine, id: str) -> bytes | None:
+    """The last bytes of a stream that ended badly, where its route keeps them; `None` where there are none."""
+    found = _fetch(engine, sa.select(schema.exchanges.c.tail_bytes).where(schema.exchanges.c.id == id))
+    text = found[0]["tail_bytes"] if found else None
+    if text is None:
+        return None
+    try:
+        return b64decode(text, validate=True)
+    except ValueError:
+        return None
+
+
+def notes(engine: sa.Engine) -> list[str]:
+    """How the database is kept, one clause each: for reports."""
+    with engine.connect() as connection:
+        said = [f"schema {revision(connection)}", f"{engine.dialect.name} {'.'.join(map(str, engine.dialect.server_version_info or ()))}"]
+        if engine.dialect.name == "sqlite":
+            said += [f"{name} {connection.exec_driver_sql(f'PRAGMA {name}').scalar()}" for name in ("journal_mode", "page_count", "freelist_count")]
+    return said
+
+
+def instances(engine: sa.Engine) -> list[dict[str, Any]]:
+    """The processes that the ledger knows, the latest first: one dict each, keyed as the table's columns are."""
+    return _fetch(engine, sa.select(schema.instances).order_by(schema.instances.c.started_at.desc()))
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from penstock.ledger.entry import COLUMNS, LINE
+from penstock.ledger.entry import COLUMNS, LINE, TAIL_BYTES
 from penstock.ledger.schema import TOKENS, TOKENS_LIMIT, exchanges
 
 Row = tuple[Any, ...]
@@ -17,11 +17,13 @@ Row = tuple[Any, ...]
 
 _WHOLE = 2**63 - 1
 _LIMITS = dict.fromkeys(TOKENS, TOKENS_LIMIT) | {"status": 2**31 - 1, "upstream_status": 2**31 - 1}
+_WHOLE_TEXTS = {"tries": 32 * 1024, "tail": 32 * 1024, "tail_bytes": 4 * (TAIL_BYTES // 3 + 1)}
+"""Characters. Texts that are of no use in part: one that is longer becomes unknown."""
 _PLAN: tuple[tuple[type, int], ...] = tuple(
     (bool, 0) if isinstance(column.type, sa.Boolean)
     else (int, _LIMITS.get(column.name, _WHOLE)) if isinstance(column.type, sa.Integer)
     else (float, 0) if isinstance(column.type, sa.Double)
-    else (str, LINE)
+    else (str, _WHOLE_TEXTS.get(column.name, LINE))
     for column in exchanges.columns
 )  # fmt: skip
 _LATE = COLUMNS.index("late_settles")
@@ -44,7 +46,8 @@ def _clean(value: Any, kind: type, limit: int) -> Any:
     if value is None:
         return None
     if kind is str:
-        return str(value).encode("utf-8", "replace").decode().replace("\0", "")[:limit]
+        text = str(value).encode("utf-8", "replace").decode().replace("\0", "")
+        return text[:LINE] if limit == LINE else text if len(text) <= limit else None
     if kind is bool:
         return bool(value)
     if not isinstance(value, (int, float)) or not isfinite(value):

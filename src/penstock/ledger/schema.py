@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ColumnElement
 
-HEAD = "0001"
+HEAD = "0002"
 """The revision that this code reads and writes: the newest in `migrations/versions`."""
 
 metadata = sa.MetaData()
@@ -63,6 +63,9 @@ exchanges = sa.Table(
     *_texts("upstream_request_id", "user_agent", "key_fingerprint", "error_type", "error_code", "error_message"),
     *_counts("malformed"),
     sa.Column("late_settles", sa.BigInteger, nullable=False),
+    *_texts("timer", "route"),
+    *_reals("dial_ms", "head_ms"),
+    *_texts("tries", "tail", "tail_bytes"),
     sa.CheckConstraint(TOKENS_CHECK, name="credible_counts"),
 )
 

@@ -5,71 +5,23 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from itertools import chain, compress
-from operator import itemgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from penstock.ledger import engine as engines
-from penstock.ledger import lease, migrations, retention
-from penstock.ledger.entry import COLUMNS
+from penstock.ledger import lease, migrations, retention, shapes
 from penstock.ledger.errors import LedgerError, StoreError
 from penstock.ledger.rows import Row, clean, late
 from penstock.ledger.schema import ID_KEPT, exchanges
 from penstock.ledger.settings import LedgerSettings
-from penstock.vocabulary.ids import Operation, ProtocolId
-from penstock.vocabulary.outcome import Ending
 
 T = TypeVar("T")
 
-GROUPS = (32, 8, 1)
-"""Rows per SQLite statement. sqlite3 gives the GIL away once per statement, and each time it must win it back from the event loop: with one
-row per statement that costs more than the rows. Beyond 32 nothing is gained, and the GIL is held longer at a stretch."""
-
-_AT_OPENING = frozenset({
-    "id", "instance", "started_at", "provider", "client_protocol", "upstream_protocol", "operation", "method", "path", "streamed",
-    "requested_model", "bytes_in", "user_agent", "key_fingerprint", "late_settles",
-})
-_SELDOM = frozenset({
-    "cache_write_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "audio_input_tokens", "audio_output_tokens", "tool_use_tokens",
-    "tool_requests", "error_type", "error_code", "error_message",
-})
-SHAPES: tuple[tuple[str, ...], ...] = (
-    tuple(name for name in COLUMNS if name in _AT_OPENING),
-    tuple(name for name in COLUMNS if name not in _SELDOM),
-    COLUMNS,
-)
-"""Which columns a SQLite statement names: those of a row that was just opened, those of most that are settled, all. sqlite3 spends 20 ns on a
-number, 75 on a text, and 270 on each value whose exact type it does not know: None, bool, members of an enum. So it gets few of those."""
-_NOT_PLAIN = frozenset({"streamed", "operation", "client_protocol", "upstream_protocol"})
-
-_OUTCOME = exchanges.c.outcome
-_FIXED = frozenset({"id", "instance", "started_at"})
-"""Known when a row is opened and never changed: left out of updates, so that their indexes are left alone."""
-
-
-def _upsert(dialect: sa.Dialect, columns: Sequence[str] = COLUMNS) -> str:
-    """INSERT of one row, overwriting an open one. What stands in the end does not depend on the order of writes:
-
-    an ending stays, except that one told by the row's own instance replaces CRASHED, which was only concluded (`lease`).
-    `columns`: those that are given, the others are NULL.
-    """
-    insert = postgresql.insert(exchanges) if dialect.name == "postgresql" else sqlite.insert(exchanges)
-    insert = insert.values({name: sa.bindparam(name, type_=exchanges.c[name].type) for name in columns})
-    new = insert.excluded
-    crashed = sa.literal_column(f"'{Ending.CRASHED.value}'", sa.Text)
-    statement = insert.on_conflict_do_update(
-        index_elements=["id"],
-        set_={name: new[name] for name in COLUMNS if name not in _FIXED},
-        where=sa.or_(_OUTCOME.is_(None), sa.and_(exchanges.c.outcome == crashed, new.outcome.is_not(None), exchanges.c.instance == new.instance)),
-    )
-    compiled = statement.compile(dialect=dialect)
-    assert list(compiled.positiontup or ()) == list(columns), "the statement must take a row as it is"
-    return str(compiled)
+_COUNT_LATE = "UPDATE exchanges SET late_settles = ? WHERE id = ? AND late_settles < ?"
 
 
 class Store:
@@ -85,8 +37,10 @@ class Store:
         self._clock = clock
         self._postgresql = engine.dialect.name == "postgresql"
         dialect = postgresql.dialect(paramstyle="format") if self._postgresql else sqlite.dialect(paramstyle="qmark")  # type: ignore[no-untyped-call]
-        self._one = _upsert(dialect)
-        self._shapes = () if self._postgresql else tuple(_Shape(dialect, columns) for columns in SHAPES)
+        self._one = shapes.upsert(dialect)
+        self._shapes = None if self._postgresql else shapes.Shapes(dialect)
+        self._held: sa.PoolProxiedConnection | None = None
+        """SQLite: the connection that rows are written on, below SQLAlchemy, which would cost more per batch than a small batch itself."""
 
     @classmethod
     def open(cls, settings: LedgerSettings, *, clock: Callable[[], float] = time.time) -> Store:
@@ -118,27 +72,40 @@ class Store:
         """Insert or overwrite the rows. A batch with a value that no database takes is cleaned and written once more."""
         try:
             self._write(rows)
-        except OperationalError as error:
+        except (OperationalError, sqlite3.OperationalError) as error:
             raise StoreError(_reason(error)) from error
         except (SQLAlchemyError, sqlite3.Error, UnicodeError, OverflowError, ValueError, TypeError):
             try:
                 self._write([clean(row) for row in rows])
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, sqlite3.Error) as error:
                 raise StoreError(_reason(error)) from error
 
     def _write(self, rows: Sequence[Row]) -> None:
         again = late(rows)
-        with self._engine.begin() as connection:
-            if self._postgresql:
+        if self._shapes is None:
+            with self._engine.begin() as connection:
                 connection.exec_driver_sql(self._one, list(rows))
-            else:
-                for shape in self._shapes:
-                    rows = shape.write(connection, rows)
-            for count, id in again:
-                # An ending that is written is not touched again, only this count of it.
-                connection.execute(
-                    sa.update(exchanges).where(exchanges.c.id == id, exchanges.c.late_settles < count).values(late_settles=count)
-                )
+                for count, id in again:
+                    # An ending that is written is not touched again, only this count of it.
+                    connection.exec_driver_sql(_COUNT_LATE.replace("?", "%s"), (count, id, count))
+            return
+        connection = self._writing()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            self._shapes.write(connection, rows)
+            connection.executemany(_COUNT_LATE, [(count, id, count) for count, id in again])
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:  # some errors roll it back themselves
+                connection.execute("ROLLBACK")
+            raise
+
+    def _writing(self) -> sqlite3.Connection:
+        if self._held is None:
+            self._held = self._engine.raw_connection()
+        connection = self._held.driver_connection
+        assert isinstance(connection, sqlite3.Connection)
+        return connection
 
     def now(self) -> float:
         """The clock by which leases are held: the server's for PostgreSQL, because hosts disagree. Seconds since the epoch."""
@@ -177,6 +144,9 @@ class Store:
             return connection.scalar(query)
 
     def close(self) -> None:
+        if self._held is not None:
+            self._held.close()
+            self._held = None
         self._engine.dispose()
         self._reader.dispose()
 
@@ -194,53 +164,6 @@ class _told:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, SQLAlchemyError):
             raise StoreError(_reason(error)) from error
-
-
-class _Plain(dict[Any, Any]):
-    """Looks a value up; one that is not listed stands for itself."""
-
-    def __missing__(self, key: Any) -> Any:
-        return str(key)
-
-
-_PLAIN: dict[Any, Any] = _Plain({None: None, True: 1, False: 0} | {member.value: member.value for kind in (Operation, ProtocolId) for member in kind})
-
-
-class _Shape:
-    """How SQLite is given the rows that have values in these columns only."""
-
-    def __init__(self, dialect: sa.Dialect, columns: Sequence[str]) -> None:
-        one = _upsert(dialect, columns)
-        slots = "(" + ", ".join("?" * len(columns)) + ")"
-        self._statements = tuple((size, one.replace(slots, ", ".join([slots] * size), 1)) for size in GROUPS)
-        self._width = len(columns)
-        self._plain = tuple(at for at, name in enumerate(columns) if name in _NOT_PLAIN)
-        rest = [at for at, name in enumerate(COLUMNS) if name not in columns]
-        self._rest = itemgetter(*rest) if rest else None
-        self._nothing = (None,) * len(rest)
-        self._pick = itemgetter(*(COLUMNS.index(name) for name in columns))
-
-    def write(self, connection: sa.Connection, rows: Sequence[Row]) -> Sequence[Row]:
-        """Write the rows that fit; returns the others."""
-        rest, nothing = self._rest, self._nothing
-        if rest is None:
-            mine, others = rows, ()
-        else:
-            fits = [rest(row) == nothing for row in rows]
-            mine = [self._pick(row) for row in compress(rows, fits)]
-            others = [row for row, fit in zip(rows, fits, strict=True) if not fit] if len(mine) < len(rows) else ()
-        at, total = 0, len(mine)
-        for size, sql in self._statements:
-            while total - at >= size:
-                connection.exec_driver_sql(sql, self._flat(mine[at : at + size]))
-                at += size
-        return others
-
-    def _flat(self, rows: Sequence[Row]) -> tuple[Any, ...]:
-        flat = list(chain.from_iterable(rows))
-        for column in self._plain:
-            flat[column :: self._width] = map(_PLAIN.__getitem__, flat[column :: self._width])
-        return tuple(flat)
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,231 @@
+"""What an ending means for the people who run the gateway, and what they may change. Pure: one table, by outcome and by timer or cause.
+
+`case_of` finds the line of the table by a row's columns, `ADVICE` holds the lines. The keys of the configuration that they name are those of
+`docs/configuration.md`; a test holds that each exists. `{where}`, `{provider}`, `{silence}` and `{status}` are filled in by `story`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.vocabulary.outcome import EndedBy, Ending
+
+SILENT_MS = 20_000.0
+"""A client that leaves after such a silence probably left because of it: nobody else counts to less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    means: str
+    """The verdict, one or two sentences."""
+    change: tuple[str, ...] = ()
+    """What to do, the best first; empty: nothing is to be done."""
+    keys: tuple[str, ...] = ()
+    """Keys of the configuration that `change` is about."""
+
+
+_AGAIN = "Ask again: nothing is to be changed here."
+_SLOW = "If such models are meant to take this long, raise {key} {where}."
+
+
+def _timer(key: str, means: str, *more: str) -> Advice:
+    return Advice(means, (*more, _SLOW.replace("{key}", f"`{key}`")), (f"timers.{key}",))
+
+
+ADVICE: Mapping[str, Advice] = {
+    "open": Advice("It has not ended: it is still running, or its process died less than a lease (15 s) ago."),
+    "complete": Advice("The answer came to its end."),
+    "truncated.frame": Advice(
+        "The provider ended its answer inside an event: something on its side was cut off. The half event was not passed on; the client was "
+        "told that the answer is not complete.", (_AGAIN, "If it happens at the same size or time again and again, a proxy before the provider "
+        "cuts it: compare with a request that goes there directly.")),
+    "truncated.nothing": Advice(
+        "The provider answered, and ended its answer before its first event.", (
+            _AGAIN, "If it happens often, let the gateway try again by itself: `retries.first_frame` {where} (the answer may have been billed)."),
+        ("retries.first_frame",)),
+    "truncated.finished": Advice(
+        "The model had finished, but the provider closed without the event that ends a stream. So the answer is probably whole, and nothing says "
+        "that it is.", ("If this provider never sends that event, say so: `terminal: finish_reason` on provider `{provider}`.",), ("terminal",)),
+    "truncated.body": Advice("The connection ended before all of the body had come.", (_AGAIN,)),
+    "truncated.kind": Advice(
+        "A stream was asked for, and what came was none: a whole body, or a web page.", (
+            "Look at the base_url of provider `{provider}`: a page usually means that it is not the URL of the API, or that a proxy or login "
+            "stands before it.",)),
+    "truncated": Advice(
+        "The provider closed its answer without the event that ends a stream, so an unknown part is missing.", (
+            _AGAIN, "If it always happens after the same time, something between here and the provider limits how long an answer may take.")),
+    "upstream_error.400": Advice("The provider refused the request itself: another try will not help.", (
+        "Its message says which field it does not take. If the client is right, look for a route whose `provider` or `rename` sends the request to "
+        "a model that knows the field.",)),
+    "upstream_error.401": Advice("The provider did not take the credential.", (
+        "Look at `api_key` of provider `{provider}`. Where it has none, the client's own key is passed on: then it is the client's that is wrong.",),
+        ("api_key",)),
+    "upstream_error.403": Advice("The provider knows the credential and does not allow this.", (
+        "Look at what the key of provider `{provider}` may do: its project, its region, this model.",), ("api_key",)),
+    "upstream_error.404": Advice("The provider does not know the model or the path.", (
+        "Compare the model's name with the provider's list; a route's `rename` changes it. If every model is unknown, look at `base_url` of "
+        "provider `{provider}`.",), ("rename", "base_url")),
+    "upstream_error.413": Advice("The request is larger than the provider takes.", ("Send less: nothing is to be changed here.",)),
+    "upstream_error.429": Advice("The provider limits how much may be asked, and the limit was reached.", (
+        "Clients of the official kind wait and try again by themselves.",
+        "For those that do not: `retries.status` {where}, or fewer at once with `max_streams`."), ("retries.status", "max_streams")),
+    "upstream_error.5xx": Advice("The provider failed, or was overloaded, and said so.", (
+        "Clients of the official kind try again by themselves.", "For those that do not: `retries.status` {where}."), ("retries.status",)),
+    "upstream_error.status": Advice("The provider refused, with status {status}.", ("Its message says why.",)),
+    "upstream_error": Advice("The provider said that it failed."),
+    "upstream_error.in_band": Advice(
+        "The provider told an error inside an answer that it had begun. The client got it as it came.", (
+            "Its type and message say why; overloaded models say it so. Ask again.",)),
+    "upstream_lost.tls": Advice("TLS with the provider failed.", (
+        "If a proxy of your house opens TLS, name its certificate authority: `upstream.ca_file`.", "Else look at the clock of this machine and at "
+        "`base_url` of provider `{provider}`."), ("upstream.ca_file", "base_url")),
+    "upstream_lost.connect": Advice("No connection to the provider was made.", (
+        "Look at `base_url` of provider `{provider}`, and whether this machine reaches it (`curl -v URL`).",
+        "HTTPS_PROXY and NO_PROXY of the gateway's own environment count."), ("base_url",)),
+    "upstream_lost.garbage": Advice("What the provider sent is not HTTP/1.1, or not in the coding that it names.", (
+        "Look at the scheme and port in `base_url` of provider `{provider}`.",), ("base_url",)),
+    "upstream_lost.head": Advice("The provider took the request, and the connection broke before any answer came.", (
+        _AGAIN, "If it happens often, let the gateway try again by itself: `retries.first_frame` {where} (the request may have been billed).",
+        "If it always happens after the same time, a proxy before the provider closes connections while the model thinks."),
+        ("retries.first_frame",)),
+    "upstream_lost": Advice("The connection to the provider broke inside its answer.", (
+        _AGAIN, "If it always breaks after the same time, something between here and the provider limits how long an answer may take.")),
+    "timed_out.connect": Advice("No connection to the provider was made in time.", (
+        "Look whether this machine reaches it at all; behind a proxy, HTTPS_PROXY must be set for the gateway.",
+        "On a slow line, raise `connect` {where}."), ("timers.connect",)),
+    "timed_out.first_content": _timer(
+        "first_content", "The provider sent no content in time: the model may have thought too long, or it hung.", _AGAIN),
+    "timed_out.idle": _timer("idle", "The provider had begun its answer, and then sent nothing at all any more: no event, no ping.", _AGAIN),
+    "timed_out.content": _timer(
+        "content", "The provider went on to send, but only pings and the like, and no content any more: to others it looks alive.", _AGAIN),
+    "timed_out.tool_call": _timer(
+        "tool_call", "A tool call had begun and its arguments did not go on: the model, or the provider, hung inside the call. The client was "
+        "told so instead of waiting for ever.", "Ask again. A half tool call is not to be run.",
+        "Healthy models have been seen silent for up to 180 s inside a large argument; Claude Code and Codex give up after 300 s."),
+    "timed_out.client_stall": Advice("The client took nothing for so long that it was given up.", (
+        "Look at the client: it hangs, or it was suspended.", "If it is meant to wait, raise `client_stall` {where}."), ("timers.client_stall",)),
+    "timed_out.drain": Advice("The gateway was stopping, and the answer did not end in time.", (
+        "Raise `drain` {where} if such answers should be let to their end.",), ("timers.drain",)),
+    "timed_out.max_duration": Advice("The exchange took longer than it may, by your own limit.", ("Raise `max_duration` {where}, or take it out.",),
+                                     ("timers.max_duration",)),
+    "timed_out.on_disconnect": Advice("The client had left, and the answer was read on for its usage as long as it may be.", (
+        "Raise `on_disconnect.drain.seconds` {where} for truer figures.",), ("on_disconnect.drain.seconds",)),
+    "timed_out": Advice("A timer of the gateway ran out."),
+    "cut": Advice("A policy of this gateway ended the answer."),
+    "client_gone.silent": Advice(
+        "The client closed its connection after {silence} in which nothing came from the provider. Clients seldom do that by themselves: most likely "
+        "a balancer or proxy between client and gateway gave up (60 s is a usual limit), or the client's own timeout ran out.", (
+            "Let the gateway say something sooner: `keepalive` {where}, below the other's limit; before the first event, `early_head`.",
+            "Or raise the other's limit (nginx: proxy_read_timeout; AWS: idle timeout; SDKs: timeout)."), ("keepalive", "early_head")),
+    "client_gone.waiting": Advice("The client closed its connection before anything of an answer had come.", (
+        "Somebody interrupted it, or its timeout is shorter than this model takes to begin.",)),
+    "client_gone": Advice("The client closed its connection while the answer was coming: somebody interrupted it, or it had enough.", (
+        "Nothing is to be changed. For the true usage of such answers: `on_disconnect: drain` {where}.",), ("on_disconnect",)),
+    "refused.400": Advice("The request was not understood, and no provider was asked.", (
+        "The cause says what is wrong with it; routes whose provider speaks another protocol are told there too.",)),
+    "refused.401": Advice("No token, or a wrong one: clients of this gateway must send its token.", (
+        "Send it as the API key, or as x-penstock-token beside a key of your own. `token: auto` keeps it in the data directory.",), ("token",)),
+    "refused.403": Advice("The request named another host, as a web page that wants to reach this machine would.", (
+        "If the name is yours, add it to `hosts`.",), ("hosts",)),
+    "refused.404": Advice("No such path, or no provider for this model and protocol.", (
+        "Compare the path with the client's base URL (for OpenAI's SDKs it ends in /v1, for Anthropic's and Google's it does not), the model with "
+        "`routes`.",), ("routes",)),
+    "refused.405": Advice("This path takes another method.", ("Look at the client's base URL.",)),
+    "refused.408": Advice("The request came too slowly and was given up.", ("On slow lines, raise `limits.body_gap` or `limits.head_time`.",),
+                          ("limits.body_gap", "limits.head_time")),
+    "refused.413": Advice("The request's body is larger than this gateway takes.", ("Raise `limits.body`.",), ("limits.body",)),
+    "refused.415": Advice("The request's body is in a form that is not read here.", ("Send JSON, uncompressed.",)),
+    "refused.429": Advice("One client opened more connections than it may.", ("Raise `limits.connections_per_client`.",),
+                          ("limits.connections_per_client",)),
+    "refused.431": Advice("The request's head is larger than this gateway takes.", ("Raise `limits.head` or `limits.head_fields`.",),
+                          ("limits.head", "limits.head_fields")),
+    "refused.503.stopping": Advice("The gateway was stopping.", ("Ask again; whoever balances should look at /ready of the admin plane.",)),
+    "refused.503.ledger": Advice("The ledger could write neither to its database nor to its spill file, and no request is answered unaccounted.", (
+        "Look at the disk of the data directory, and at `penstock logs collect --type diagnostics`.",)),
+    "refused.503.bodies": Advice("As many request bodies were held as may be.", ("Raise `limits.peeked_total`.",), ("limits.peeked_total",)),
+    "refused.503": Advice("As many exchanges were under way as may be.", (
+        "Ask again; official clients do so by themselves.", "Or raise `max_streams` of what the cause names."), ("max_streams",)),
+    "refused": Advice("The gateway refused the request; no provider was asked."),
+    "shutdown": Advice("The gateway was stopped while the answer was coming. The client was told so.", (
+        "Ask again. To let longer answers finish, raise `drain` {where}, and the patience of whatever stops the gateway.",), ("timers.drain",)),
+    "crashed": Advice(
+        "The process that held it died without a word (killed, out of memory, power), and its lease ran out.", (
+            "Look at the system's log for that moment; `penstock exchanges --outcome CRASHED` shows what else it held.",)),
+    "unverified.frame": Advice("One event was larger than may be held, so it was passed on without being understood, and nothing is claimed.", (
+        "Raise `limits.max_frame`.",), ("limits.max_frame",)),
+    "unverified.gateway": Advice("The gateway itself made a mistake.", (
+        "Please report it, with what `penstock logs collect` packs.",)),
+    "unverified": Advice("The answer was in a coding or form that is not read here: it was passed on as it was, and nothing is claimed."),
+}  # fmt: skip
+
+
+def case_of(row: Mapping[str, Any], silence_ms: float | None) -> str:
+    """The key in `ADVICE` for a row. `silence_ms`: for how long nothing had come when it ended, as far as is known."""
+    outcome, cause = row.get("outcome"), str(row.get("cause") or "")
+    if outcome is None:
+        return "open"
+    base = str(outcome).lower()
+    match outcome:
+        case Ending.TRUNCATED:
+            found = _truncated(row, cause)
+        case Ending.UPSTREAM_ERROR:
+            found = _upstream_error(row.get("upstream_status"))
+        case Ending.UPSTREAM_LOST:
+            found = _upstream_lost(row, cause)
+        case Ending.TIMED_OUT:
+            found = str(row.get("timer") or cause.partition(":")[0])
+        case Ending.CLIENT_GONE:
+            silent = silence_ms is not None and silence_ms >= SILENT_MS
+            found = "silent" if silent else "waiting" if row.get("upstream_status") is None else ""
+        case Ending.REFUSED:
+            found = _refused(row.get("status"), cause, row.get("ended_by"))
+            if found == "gateway":
+                return "unverified.gateway"
+        case Ending.UNVERIFIED:
+            found = "gateway" if row.get("ended_by") == EndedBy.GATEWAY else "frame" if "larger than what may be held" in cause else ""
+        case _:
+            found = ""
+    return f"{base}.{found}" if f"{base}.{found}" in ADVICE else base
+
+
+def _truncated(row: Mapping[str, Any], cause: str) -> str:
+    if "inside a frame" in cause:
+        return "frame"
+    if "not the stream that was asked for" in cause:
+        return "kind"
+    if "inside the body" in cause:
+        return "body"
+    if "before its first event" in cause or row.get("events") == 0:
+        return "nothing"
+    chat = (row.get("upstream_protocol") or row.get("client_protocol")) == "openai_chat"
+    return "finished" if chat and row.get("stop_reason") not in (None, "incomplete") else ""
+
+
+def _upstream_error(status: Any) -> str:
+    if not isinstance(status, int) or status < 400:
+        return "in_band"
+    if status in (400, 422):
+        return "400"
+    return "5xx" if status >= 500 or status == 408 else str(status) if f"upstream_error.{status}" in ADVICE else "status"
+
+
+def _upstream_lost(row: Mapping[str, Any], cause: str) -> str:
+    if "TLS" in cause or "certificate" in cause:
+        return "tls"
+    if row.get("upstream_status") is None:
+        if any(word in cause for word in ("refused the connection", "no connection", "host name", "connection was not made")):
+            return "connect"
+        return "head" if "closed" in cause or "reset" in cause or "given up" in cause else "garbage"
+    return "garbage" if "is not the gzip" in cause else ""
+
+
+def _refused(status: Any, cause: str, ended_by: Any) -> str:
+    if status == 500 and ended_by == EndedBy.GATEWAY:
+        return "gateway"
+    if status == 503:
+        for word, found in (("shut", "503.stopping"), ("ledger", "503.ledger"), ("bodies", "503.bodies")):
+            if word in cause:
+                return found
+    return str(status)
