@@ -42,11 +42,20 @@ def test_every_key_is_described() -> None:
     assert all("description" in node for node in _walk(cast("dict[str, Any]", schema())["properties"]) if "type" in node and "pattern" in node)
 
 
+def test_the_page_s_defaults_are_the_schema_s() -> None:
+    page = (DOCS / "configuration.md").read_text(encoding="utf-8")
+    rows = {row.split("`")[1]: row for row in page.splitlines() if row.startswith("| `")}
+    for name, field in fields():
+        if field.default is not None and not field.second and name in rows:
+            shown = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+            assert f"`{shown}`" in rows[name], name
+
+
 def test_every_key_and_variable_stands_in_the_documentation() -> None:
     page = (DOCS / "configuration.md").read_text(encoding="utf-8")
     for name, field in fields():
         assert f"`{name}`" in page, name
         assert field.variable is None or f"`{field.variable}`" in page, field.variable
-    for field in (*PROVIDER, *ROUTE):
-        assert f"`{field.name}`" in page, field.name
+    for name, _ in (*fields(PROVIDER), *fields(ROUTE)):
+        assert f"`{name}`" in page, name
     assert CONFIG_VARIABLE in page

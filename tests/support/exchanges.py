@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import ClientRequest, Headers
 from penstock.exchange.gateway import Demo, Gateway, Settings
 from penstock.exchange.intake import Front, Intake
+from penstock.exchange.permits import Permits
 from penstock.ledger.entry import Entry
 from penstock.ledger.errors import LedgerFull
 from penstock.protocols import REGISTRY
@@ -46,7 +48,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.run_until_complete(nothing())
 
     def wait(self, seconds: float) -> None:
-        self.now += seconds
+        """Let time pass, in steps in which every timer has its turn."""
+        until = self.now + seconds
+        while until - self.now > 0.05:
+            self.now += 0.05
+            self.settle()
+        self.now = until
         self.settle()
 
     def call(self, function: Callable[..., None], *args: Any) -> None:
@@ -120,6 +127,7 @@ class FakeAsk:
     receiver: Receiver | None
     run: Callable[..., None]
     """Calls something as the loop would."""
+    now: Callable[[], float]
     head_only: bool = False
     uploading: bool = False
     fresh: bool = False
@@ -166,7 +174,7 @@ class FakeAsk:
         self.began = True
         head = ResponseHead(status, SSE if headers is None else headers)
         self.left = head.content_length
-        self.run(self.to.answer_began, head, 0.0)
+        self.run(self.to.answer_began, head, self.now())
         return self
 
     def answer_json(self, body: Any, status: int = 200) -> None:
@@ -184,7 +192,7 @@ class FakeAsk:
                 piece = piece[: self.left]
                 self.left -= len(piece)
             if self.receiver is not None and piece:
-                self.run(self.receiver.answer_body, piece, 0.0)
+                self.run(self.receiver.answer_body, piece, self.now())
         return self
 
     def end(self) -> None:
@@ -194,11 +202,11 @@ class FakeAsk:
             self.lose(LossKind.EOF, "the provider closed the connection inside its answer")
             return
         receiver, self.receiver = self.to, None
-        self.run(receiver.answer_ended, 0.0)
+        self.run(receiver.answer_ended, self.now())
 
     def lose(self, kind: LossKind = LossKind.RESET, cause: str = "the provider reset the connection") -> None:
         receiver, self.receiver = self.to, None
-        self.run(receiver.answer_lost, Loss(kind, cause), 0.0)
+        self.run(receiver.answer_lost, Loss(kind, cause), self.now())
 
     def header(self, name: str) -> str | None:
         for line in self.rest.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n"):
@@ -280,8 +288,9 @@ class House:
     """A gateway, its fakes, and whoever asks it."""
 
     def __init__(
-        self, settings: Settings | None = None, *, routes: list[Route] | None = None, held: int = 1 << 20, peeked: int = 1 << 20, **more: Any
-    ) -> None:
+        self, settings: Settings | None = None, *, routes: list[Route] | None = None, held: int = 1 << 20, peeked: int = 1 << 20,
+        conduct: Conduct | None = None, route_conduct: Sequence[Conduct] = (), limits: dict[str, int] | None = None, **more: Any,
+    ) -> None:  # fmt: skip
         self.loop = VirtualLoop()
         self.asks: list[FakeAsk] = []
         self.book = FakeBook()
@@ -296,19 +305,21 @@ class House:
             settings=settings or Settings(), instance="i1", specs=REGISTRY, providers=self.providers, faces=faces,
             router=Router(routes or [], list(self.providers.values()), demo), client=cast(Client, self), ask_demo=self._ask_demo,
             ledger=self.book, catalog=self.catalog, held=Budget(held), peeked=Budget(peeked), spawn=self._spawn, on_settled=self.told.append,
+            conduct=conduct or Conduct(), route_conduct=route_conduct, permits=Permits(limits or {}), clock=self.loop.time, dice=lambda: 1.0,
         )  # fmt: skip
         self.front = Front(self.gateway)
 
     def ask(
-        self, origin: Origin, request: tuple[bytes, bytes, bytes], receiver: Receiver, *, head_only: bool, uploading: bool, fresh: bool
+        self, origin: Origin, request: tuple[bytes, bytes, bytes], receiver: Receiver, *, head_only: bool, uploading: bool, fresh: bool,
+        connect: float | None = None,
     ) -> FakeAsk:
         """What the real client offers exchanges."""
-        asked = FakeAsk(origin, *request, receiver, self.run, head_only=head_only, uploading=uploading, fresh=fresh)
+        asked = FakeAsk(origin, *request, receiver, self.run, self.loop.time, head_only=head_only, uploading=uploading, fresh=fresh)
         self.asks.append(asked)
         return asked
 
     def _ask_demo(self, *args: Any) -> FakeAsk:
-        asked = FakeAsk(None, b"", b"", b"", args[-1], self.run)
+        asked = FakeAsk(None, b"", b"", b"", args[-1], self.run, self.loop.time)
         self.asks.append(asked)
         return asked
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from penstock.admin.captures import Control
 from penstock.ledger.query import Group
+from penstock.ledger.writer import Counters
+from penstock.telemetry.metrics import Family
 
 Row = dict[str, Any]
 
@@ -49,6 +52,22 @@ class SumUsage(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Readings:
+    """What `/metrics` reads at the moment when it is asked. Each is called on the loop and answers at once."""
+
+    exchanges_open: Callable[[], int]
+    client_connections: Callable[[], int]
+    upstream_open: Callable[[], int]
+    upstream_idle: Callable[[], int]
+    """Of the open ones."""
+    upstream_dialing: Callable[[], int]
+    ledger_queued: Callable[[], int]
+    ledger_torn: Callable[[], int]
+    ledger_counters: Callable[[], Counters]
+    log_dropped: Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
 class Deps:
     version: str
     instance: str
@@ -66,5 +85,11 @@ class Deps:
     """Names that the Host header may have beside loopback's."""
     clock: Callable[[], float] = time.time
     """Seconds since the epoch, for times such as `12h`."""
+    capture: Control | None = None
+    """Captures, on and off; `None`: there is no `/api/capture`."""
     query_limit: float = 10.0
     """Seconds for one read of the ledger, its wait for a free thread included."""
+    families: Callable[[], Iterable[Family]] = tuple
+    """What was counted of exchanges, for `/metrics`; taken a family at a time."""
+    readings: Readings | None = None
+    """`None`: `/metrics` tells only what was counted, and of the process."""

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from penstock.admin.deps import Deps
 from penstock.admin.guard import SAFE, answer, refusal
+from penstock.admin.metrics import Exposition
 from penstock.admin.params import Asked, BadParameter, parse_exchanges, parse_usage
 from penstock.admin.queries import Busy, Queries
 from penstock.ledger.errors import LedgerError
@@ -22,6 +23,7 @@ class Routes:
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
         self._queries = Queries(deps.query_limit)
+        self._exposition = Exposition(deps)
 
     async def health(self, request: Request) -> Response:
         """`GET /health`: 200 as long as the process answers at all."""
@@ -37,6 +39,10 @@ class Routes:
         if reasons:
             return answer({"status": "not ready", "reasons": reasons}, 503)
         return answer({"status": "ready", "reasons": reasons})
+
+    async def metrics(self, request: Request) -> Response:
+        """`GET /metrics`: counts for Prometheus. Answers also while the ledger does not."""
+        return await self._exposition.answer()
 
     async def exchanges(self, request: Request) -> Response:
         """`GET /api/exchanges?last=&outcome=&provider=&model=&operation=&since=&until=&id=&open=`: the newest first."""
@@ -94,8 +100,8 @@ async def refuse_http(request: Request, error: Exception) -> Response:
     status: int = getattr(error, "status_code", 500)
     headers: dict[str, Any] | None = getattr(error, "headers", None)
     kind, message = {
-        404: ("not_found", "There is nothing here; there are /health, /ready, /api/exchanges and /api/usage."),
-        405: ("method_not_allowed", "Only GET and HEAD are answered here."),
+        404: ("not_found", "There is nothing here; there are /health, /ready, /metrics, /api/exchanges, /api/usage and /api/capture."),
+        405: ("method_not_allowed", f"Only {(headers or {}).get('Allow') or 'GET, HEAD'} are answered here."),
     }.get(status, ("bad_request", "The request cannot be answered."))
     return refusal(status, kind, message, headers)
 

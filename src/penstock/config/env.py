@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 
 from penstock.config.document import Listing, Scalar
 from penstock.config.errors import Place, Problems
-from penstock.config.model import TOP, Field, Group
+from penstock.config.model import TOP
+from penstock.config.shape import Field, Group
 from penstock.config.walk import Given, read_field
 
 CONFIG_VARIABLE = "PENSTOCK_CONFIG"
 
 
-def fields() -> Iterator[tuple[str, Field]]:
-    """Every field of the top, as `key` or `group.key`."""
-    for entry in TOP:
+def fields(entries: Iterable[Field | Group] = TOP) -> Iterator[tuple[str, Field]]:
+    """Every field, as `key` or `group.key`."""
+    for entry in entries:
         if isinstance(entry, Group):
-            for below in entry.fields:
-                yield f"{entry.name}.{below.name}", below
+            for name, below in fields(entry.fields):
+                yield f"{entry.name}.{name}", below
         else:
             yield entry.name, entry
 

@@ -16,6 +16,10 @@ class Place:
     path: str
     """`providers.openai.api_key`, `routes[2].model`, `PENSTOCK_LISTEN`, `--listen`; empty for the file as a whole."""
 
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.line is not None else self.file
+        return f"{where}: {self.path}" if self.path else where
+
     def below(self, key: str, line: int | None = None) -> Place:
         path = f"{self.path}{key}" if key.startswith("[") or not self.path else f"{self.path}.{key}"
         return Place(self.file, line if line is not None else self.line, path)
@@ -30,8 +34,7 @@ class ConfigError:
     """What is wrong and what to write instead; never a secret."""
 
     def __str__(self) -> str:
-        where = f"{self.file}:{self.line}" if self.line is not None else self.file
-        return f"{where}: {self.path}: {self.message}" if self.path else f"{where}: {self.message}"
+        return f"{Place(self.file, self.line, self.path)}: {self.message}"
 
 
 class ConfigErrors(Exception):

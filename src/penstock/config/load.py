@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 
+from penstock.capture.settings import CaptureSettings
 from penstock.config import env, providers
+from penstock.config.conduct import Level, read_level
 from penstock.config.document import Node, Section, parse
 from penstock.config.errors import Place, Problems
+from penstock.config.levels import gather
 from penstock.config.model import TOP
+from penstock.config.providers import FoundRoute
 from penstock.config.rules import exposure, own_listener, same_place
-from penstock.config.settings import Address, Config, Limits
+from penstock.config.settings import Address, Config, Limits, Listening
 from penstock.config.walk import Given, read_fields
 from penstock.providers import ProviderSettings
-from penstock.routing import Route
+from penstock.telemetry.log import LogSettings
 
 T = TypeVar("T")
 
@@ -69,17 +73,20 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
     nodes = {key.text: (node, top.below(key.text, key.line)) for key, node in section.items}
     found, provider_notes = _providers(nodes, environ, is_own, lambda written: absolute(written, top), problems)
     notes += provider_notes
-    routes = _routes(nodes, found, problems)
+    settings_found = [settings for settings, _ in found]
+    routes = _routes(nodes, settings_found, problems)
+    level = read_level(given, problems)
 
     if socket is None and same_place(listen, admin):
         problems.add(_place(given, "admin", "listen", top), f"listen and admin both want {listen}; give admin another port")
-    danger = exposure(listen, socket, found, token)
+    danger = exposure(listen, socket, settings_found, token)
     if danger is not None:
         problems.add(_place(given, "listen", "listen", top), danger)
     problems.raise_any()
 
     transparent = _get(given, "transparent", bool) or False
     drops = cast("tuple[str, ...]", _get(given, "drop_headers", tuple) or ())
+    conducts = gather(level, found, routes, transparent=transparent, worker=given.get("limits.max_streams"))
     limits = defaults.limits
     return replace(
         defaults,
@@ -91,22 +98,57 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
         data_dir=path_of("data_dir") or defaults.data_dir,
         hosts=cast("tuple[str, ...]", _get(given, "hosts", tuple) or ()),
         providers=tuple(
-            replace(settings, ask_usage=settings.ask_usage and not transparent, drop_headers=settings.drop_headers + drops) for settings in found),
-        routes=routes,
+            replace(settings, ask_usage=settings.ask_usage and not transparent, drop_headers=settings.drop_headers + drops)
+            for settings in settings_found),
+        routes=tuple(found.route for found in routes),
+        conduct=conducts.top,
+        provider_conduct=conducts.providers,
+        route_conduct=conducts.routes,
+        listening=_listening(given),
+        log=LogSettings(
+            level=cast("Literal['debug', 'info', 'warning', 'error']", _said(given, "log.level", defaults.log.level)),
+            format=cast("Literal['auto', 'human', 'json']", _said(given, "log.format", defaults.log.format)),
+            file=path_of("log.file"),
+        ),
+        capture=_capture(given),
+        max_streams=cast("int | None", _said(given, "limits.max_streams", defaults.max_streams)),
         limits=Limits(
             max_frame=_get(given, "limits.max_frame", int) or limits.max_frame,
             held_total=_get(given, "limits.held_total", int) or limits.held_total,
             peeked_total=_get(given, "limits.peeked_total", int) or limits.peeked_total,
             body=_get(given, "limits.body", int) or limits.body,
         ),
-        retention_days=cast("int | None", given["retention"].value) if "retention" in given else defaults.retention_days,
+        retention_days=cast("int | None", _said(given, "retention", defaults.retention_days)),
         ledger_url=_get(given, "ledger.url", str),
         ledger_queue=_get(given, "ledger.queue", int) or defaults.ledger_queue,
-        connect_timeout=_get(given, "upstream.connect", float) or defaults.connect_timeout,
         ca_file=path_of("upstream.ca_file"),
         transparent=transparent,
         drop_response_headers=frozenset(cast("tuple[str, ...]", _get(given, "drop_response_headers", tuple) or ())),
-        notes=tuple(notes) + (_readable_by_others(file, section) if file is not None else ()),
+        notes=(*notes, *conducts.notes) + (_readable_by_others(file, section) if file is not None else ()),
+    )
+
+
+def _listening(given: Mapping[str, Given]) -> Listening:
+    default = Listening()
+    return Listening(
+        head_bytes=_get(given, "limits.head", int) or default.head_bytes,
+        head_fields=_get(given, "limits.head_fields", int) or default.head_fields,
+        head_seconds=_get(given, "limits.head_time", float) or default.head_seconds,
+        body_seconds=_get(given, "limits.body_gap", float) or default.body_seconds,
+        idle_seconds=cast("float | None", _said(given, "limits.keepalive_idle", default.idle_seconds)),
+        client_connections=cast("int | None", _said(given, "limits.connections_per_client", default.client_connections)),
+    )
+
+
+def _capture(given: Mapping[str, Given]) -> CaptureSettings:
+    default = CaptureSettings()
+    return CaptureSettings(
+        patterns=cast("tuple[str, ...]", _said(given, "capture.patterns", default.patterns)),
+        mask_keys=_get(given, "capture.mask_keys", bool) is not False,
+        max_bytes=_get(given, "capture.max_bytes", int) or default.max_bytes,
+        total_bytes=_get(given, "capture.total_bytes", int) or default.total_bytes,
+        keep_days=cast("int | None", _said(given, "capture.keep_days", default.keep_days)),
+        most=_get(given, "capture.most", int) or default.most,
     )
 
 
@@ -126,20 +168,21 @@ def _read_file(file: Path, named_by: str, environ: Mapping[str, str], problems: 
 def _providers(
     nodes: Mapping[str, tuple[Node, Place]], environ: Mapping[str, str], is_own: Callable[[str], str | None], absolute: Callable[[Path], Path],
     problems: Problems,
-) -> tuple[tuple[ProviderSettings, ...], list[str]]:
-    """The file's providers if it has that key, else those that always exist."""
+) -> tuple[list[tuple[ProviderSettings, Level]], list[str]]:
+    """The file's providers if it has that key, else those that always exist; what each says of its exchanges; and notes."""
     if "providers" not in nodes:
-        return providers.from_environment(environ, is_own, problems)
+        always, notes = providers.from_environment(environ, is_own, problems)
+        return [(settings, {}) for settings in always], notes
     node, place = nodes["providers"]
     read = providers.read_providers(node, place, absolute, problems)
-    for settings, here in read.values():
-        own = is_own(settings.base_url)
+    for provider in read.values():
+        own = is_own(provider.settings.base_url)
         if own is not None:
-            problems.add(here.below("base_url"), f"points at this gateway itself ({own}); write the provider's own address")
-    return tuple(settings for settings, _ in read.values()), []
+            problems.add(provider.place.below("base_url"), f"points at this gateway itself ({own}); write the provider's own address")
+    return [(provider.settings, provider.level) for provider in read.values()], []
 
 
-def _routes(nodes: Mapping[str, tuple[Node, Place]], found: tuple[ProviderSettings, ...], problems: Problems) -> tuple[Route, ...]:
+def _routes(nodes: Mapping[str, tuple[Node, Place]], found: Sequence[ProviderSettings], problems: Problems) -> tuple[FoundRoute, ...]:
     if "routes" not in nodes:
         return ()
     # A provider that is there but wrong is one error, not one more in each of its routes.
@@ -168,6 +211,11 @@ def _holds_key(node: Node) -> bool:
 
 def _place(given: Mapping[str, Given], name: str, path: str, top: Place) -> Place:
     return given[name].place if name in given else Place(top.file, None, path)
+
+
+def _said(given: Mapping[str, Given], name: str, default: object) -> object:
+    """What is given, which may be `None` for `off`."""
+    return given[name].value if name in given else default
 
 
 def _get(given: Mapping[str, Given], name: str, kind: type[T]) -> T | None:

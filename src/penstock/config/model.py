@@ -2,85 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from penstock.config import values
-from penstock.config.document import Scalar
-
-Fragment = Mapping[str, object]
-"""A piece of JSON Schema."""
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One key with a scalar, or (`many`) a list of scalars."""
-
-    name: str
-    read: Callable[[Scalar], object]
-    """Raises `Unfit`."""
-    means: str
-    fragment: Fragment
-    many: bool = False
-    default: object = None
-    """As an editor should show it; `None`: none to show."""
-    variable: str | None = None
-    """The environment's variable that overrides the file."""
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """One key with keys of its own."""
-
-    name: str
-    fields: tuple[Field, ...]
-    means: str
-
-
-STRING: Fragment = {"type": "string", "minLength": 1}
-_SIZE: Fragment = {"type": ["integer", "string"], "pattern": r"^[0-9]+ *([KMG]i?B|[KMG]|B)?$|\$\{", "minimum": 1}
-_FLAG: Fragment = {"type": ["boolean", "string"], "pattern": r"^(true|false)$|\$\{"}
-_COUNT: Fragment = {"type": ["integer", "string"], "pattern": r"^[0-9]+$|\$\{", "minimum": 1}
-_ADDRESS: Fragment = {"type": ["string", "integer"], "pattern": r"^(.+:)?[0-9]{1,5}$|\$\{"}
+from penstock.config.conduct_keys import CONDUCT
+from penstock.config.shape import ADDRESS, COUNT, COUNT_OR_OFF, DAYS, FLAG, SECONDS, SECONDS_OR_OFF, SIZE, STRING, Field, Group
 
 PROTOCOLS: tuple[str, ...] = ("openai", "anthropic", "gemini", "openai_chat", "openai_responses", "anthropic_messages")
+LEVELS: tuple[str, ...] = ("debug", "info", "warning", "error")
+FORMATS: tuple[str, ...] = ("auto", "human", "json")
 AUTHS: tuple[str, ...] = ("bearer", "x-api-key", "api-key", "x-goog-api-key")
 
 TOP: tuple[Field | Group, ...] = (
-    Field("listen", values.read_address, "Where clients connect: HOST:PORT.", _ADDRESS, default="127.0.0.1:4270", variable="PENSTOCK_LISTEN"),
-    Field("admin", values.read_address, "Where the admin plane listens: HOST:PORT.", _ADDRESS, default="127.0.0.1:4271", variable="PENSTOCK_ADMIN"),
+    Field("listen", values.read_address, "Where clients connect: HOST:PORT.", ADDRESS, default="127.0.0.1:4270", variable="PENSTOCK_LISTEN"),
+    Field("admin", values.read_address, "Where the admin plane listens: HOST:PORT.", ADDRESS, default="127.0.0.1:4271", variable="PENSTOCK_ADMIN"),
     Field("socket", values.read_path, "A unix socket for clients (mode 0600), instead of listen.", STRING, variable="PENSTOCK_SOCKET"),
     Field("data_dir", values.read_path, "Where ledger and tokens are kept.", STRING, default="~/.local/share/penstock", variable="PENSTOCK_DATA_DIR"),
     Field("token", values.read_secret, "What clients must send to enter; 'auto' makes one and keeps it in the data directory.", STRING,
           variable="PENSTOCK_TOKEN"),
     Field("hosts", values.read_host, "Host names, besides this machine's own, under which clients may ask.", STRING, many=True,
           variable="PENSTOCK_HOSTS"),
-    Field("retention", values.read_days, "Days for which the ledger keeps its rows (their daily sums stay), or 'forever'.",
-          {"type": ["integer", "string"], "minimum": 1, "pattern": r"^([0-9]+ *(d|days?)?|forever)$|\$\{"}, default=90,
+    Field("retention", values.read_days, "Days for which the ledger keeps its rows (their daily sums stay), or 'forever'.", DAYS, default=90,
           variable="PENSTOCK_RETENTION"),
-    Field("transparent", values.read_flag, "Pass requests and answers with no byte added or taken out; usage is not asked for then.", _FLAG,
+    Field("transparent", values.read_flag, "Pass requests and answers with no byte added or taken out; usage is not asked for then.", FLAG,
           default=False, variable="PENSTOCK_TRANSPARENT"),
     Field("drop_headers", values.read_header_name, "Further request headers that no provider gets.", STRING, many=True),
     Field("drop_response_headers", values.read_header_name, "Further answer headers that no client gets.", STRING, many=True),
     Group("limits", (
-        Field("max_frame", values.read_size, "The longest frame that is held until it is whole.", _SIZE, default="64MiB"),
-        Field("held_total", values.read_size, "All incomplete frames of all streams together.", _SIZE, default="256MiB"),
-        Field("body", values.read_size, "The longest request body that is read for its model.", _SIZE, default="64MiB"),
-        Field("peeked_total", values.read_size, "All such bodies together; beyond it the answer is 503.", _SIZE, default="256MiB"),
-    ), "Bounds on memory, in bytes or with KiB, MiB, GiB."),
+        Field("max_frame", values.read_size, "The longest frame that is held until it is whole.", SIZE, default="64MiB"),
+        Field("held_total", values.read_size, "All incomplete frames of all streams together.", SIZE, default="256MiB"),
+        Field("body", values.read_size, "The longest request body that is read for its model.", SIZE, default="64MiB"),
+        Field("peeked_total", values.read_size, "All such bodies together; beyond it the answer is 503.", SIZE, default="256MiB"),
+        Field("head", values.read_size, "A request's target and headers.", SIZE, default="32KiB"),
+        Field("head_fields", values.read_count, "Headers of one request.", COUNT, default=100),
+        Field("head_time", values.read_seconds, "The longest time in which a request's head must have come.", SECONDS, default="10s"),
+        Field("body_gap", values.read_seconds, "The longest time between two bytes of a request's body.", SECONDS, default="60s"),
+        Field("keepalive_idle", values.read_seconds_or_off, "For which a client's connection is kept open without a request.", SECONDS_OR_OFF,
+              default="75s"),
+        Field("connections_per_client", values.read_count_or_off, "Open connections from one address.", COUNT_OR_OFF, default="off"),
+        Field("max_streams", values.read_count_or_off, "Exchanges under way at the same time, all providers together.", COUNT_OR_OFF, default="off"),
+    ), "Bounds on what clients may send and hold: bytes or with KiB, MiB, GiB; seconds or with ms, s, m, h; counts."),
     Group("ledger", (
         Field("url", values.read_database_url, "A database instead of SQLite in the data directory: postgresql://... or sqlite:///...", STRING,
               variable="PENSTOCK_LEDGER_URL"),
-        Field("queue", values.read_count, "Entries that may wait in memory before they go to the spill file.", _COUNT, default=10_000),
+        Field("queue", values.read_count, "Entries that may wait in memory before they go to the spill file.", COUNT, default=10_000),
     ), "Where every exchange is written down."),
     Group("upstream", (
-        Field("connect", values.read_seconds, "The longest time for name, connection and TLS together: seconds, or with ms, s, m.",
-              {"type": ["number", "string"], "pattern": r"^[0-9]+(\.[0-9]+)? *(ms|s|m|h)?$|\$\{", "exclusiveMinimum": 0}, default="10s"),
+        Field("connect", values.read_seconds, "Another name of timers.connect.", SECONDS, default="10s"),
         Field("ca_file", values.read_path, "A PEM file with further certificate authorities.", STRING),
     ), "Connections to providers."),
+    *CONDUCT,
+    Group("log", (
+        Field("level", values.choice(LEVELS), "The least weight of a line that is written.",
+              {"enum": list(LEVELS)}, default="info", variable="PENSTOCK_LOG_LEVEL"),
+        Field("format", values.choice(FORMATS), "human, json, or auto: human on a terminal and json elsewhere.", {"enum": list(FORMATS)},
+              default="auto", variable="PENSTOCK_LOG_FORMAT"),
+        Field("file", values.read_path, "A file instead of standard error.", STRING, variable="PENSTOCK_LOG_FILE"),
+    ), "One line per exchange, and the gateway's own messages."),
+    Group("capture", (
+        Field("patterns", values.read_pattern, "Regular expressions whose matches are masked in captures; with a group named secret, that group.",
+              STRING, many=True),
+        Field("mask_keys", values.read_flag, "Mask in bodies what looks like a key or a password; heads and URLs always are.", FLAG, default=True),
+        Field("max_bytes", values.read_capture_size, "Of one capture, where its order says nothing.", SIZE, default="8MiB"),
+        Field("total_bytes", values.read_size, "Of all captures on the disk.", SIZE, default="256MiB"),
+        Field("keep_days", values.read_days, "Days for which captures are kept, or 'forever'.", DAYS, default=7),
+        Field("most", values.read_count, "Captures on the disk.", COUNT, default=200),
+    ), "What holds for captures; they are switched on by a command and never here."),
 )
 
-PROVIDER: tuple[Field, ...] = (
+PROVIDER: tuple[Field | Group, ...] = (
     Field("protocol", values.choice(PROTOCOLS), "What it speaks. openai is both openai_chat and openai_responses; the long names restrict it to one.",
           {"enum": list(PROTOCOLS)}),
     Field("base_url", values.read_base_url, "Where it is: https://..., http://... or unix:/path/to.sock. Left out: its maker's address.", STRING),
@@ -88,18 +78,20 @@ PROVIDER: tuple[Field, ...] = (
           STRING),
     Field("api_key_file", values.read_path, "A file that holds the key.", STRING),
     Field("auth", values.choice(AUTHS), "How the key is sent. Left out: the protocol's way. api-key is for Azure's v1 URLs.", {"enum": list(AUTHS)}),
-    Field("ask_usage", values.read_flag, "Ask for usage in Chat streams where the client did not; the extra frame is taken out again.", _FLAG,
+    Field("ask_usage", values.read_flag, "Ask for usage in Chat streams where the client did not; the extra frame is taken out again.", FLAG,
           default=True),
     Field("drop_headers", values.read_header_name, "Further request headers that this provider does not get.", STRING, many=True),
+    *CONDUCT,
 )
 """`headers`, a mapping, stands beside these."""
 
 HEADERS_MEAN = "Headers sent with every request, in place of the client's of the same name."
 
-ROUTE: tuple[Field, ...] = (
+ROUTE: tuple[Field | Group, ...] = (
     Field("model", values.read_glob, "The model's name as clients write it; *, ? and [abc] are wildcards.", STRING),
     Field("provider", values.read_text, "The name of the provider that takes it.", STRING),
     Field("rename", values.read_model, "What the provider calls the model.", STRING),
+    *CONDUCT,
 )
 
 
@@ -108,5 +100,8 @@ SYNONYMS: Mapping[str, str] = {
     "token_file": "api_key_file", "key_file": "api_key_file", "bind": "listen", "host": "listen", "port": "listen", "address": "listen",
     "allowed_hosts": "hosts", "data": "data_dir", "datadir": "data_dir", "database": "ledger", "models": "routes", "route": "routes",
     "provider": "providers", "name": "model", "alias": "rename", "to": "rename", "target": "provider", "match": "model",
+    "timeout": "timers", "timeouts": "timers", "connect_timeout": "connect", "idle_timeout": "idle", "read_timeout": "idle",
+    "tool_timeout": "tool_call", "total_timeout": "max_duration", "heartbeat": "keepalive", "ping": "keepalive", "concurrency": "max_streams",
+    "attempts": "retries", "logging": "log", "log_level": "log",
 }
 """Words that people write for ours; offered where nothing closer is found."""

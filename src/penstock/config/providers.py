@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
 
+from penstock.config.conduct import Level, read_level
 from penstock.config.document import Listing, Node, Scalar, Section
 from penstock.config.errors import Place, Problems, Unfit
 from penstock.config.model import PROTOCOLS, PROVIDER, ROUTE
@@ -37,10 +39,24 @@ _ENVIRONMENT: tuple[tuple[Kind, tuple[str, ...], str], ...] = (
 T = TypeVar("T")
 
 
-def read_providers(node: Node, place: Place, absolute: Callable[[Path], Path], problems: Problems) -> dict[str, tuple[ProviderSettings, Place]]:
+@dataclass(frozen=True, slots=True)
+class FoundProvider:
+    settings: ProviderSettings
+    place: Place
+    level: Level
+    """What it says of how its exchanges are conducted."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRoute:
+    route: Route
+    level: Level
+
+
+def read_providers(node: Node, place: Place, absolute: Callable[[Path], Path], problems: Problems) -> dict[str, FoundProvider]:
     """The file's providers by name, in its order. One that is wrong is left out, and noted."""
     section = section_of(node, place, problems, f"{{openai: {_EXAMPLE}}}")
-    found: dict[str, tuple[ProviderSettings, Place]] = {}
+    found: dict[str, FoundProvider] = {}
     if section is None:
         return found
     if not section.items:
@@ -57,25 +73,26 @@ def read_providers(node: Node, place: Place, absolute: Callable[[Path], Path], p
             problems.add(here, "looks like a key, and a provider's name is shown everywhere; write the name here and the key into api_key")
         else:
             fields = section_of(below, here, problems, _EXAMPLE)
-            settings = _read_provider(key.text, fields, here, absolute, problems) if fields is not None else None
-            if settings is not None:
-                found[key.text] = settings, here
+            provider = _read_provider(key.text, fields, here, absolute, problems) if fields is not None else None
+            if provider is not None:
+                found[key.text] = provider
     return found
 
 
-def read_routes(node: Node, place: Place, known: list[str], problems: Problems) -> tuple[Route, ...]:
+def read_routes(node: Node, place: Place, known: list[str], problems: Problems) -> tuple[FoundRoute, ...]:
     """The file's routes. `known`: every name that a provider has or was meant to have."""
     if not isinstance(node, Listing):
         if not (isinstance(node, Scalar) and node.tag == "null"):
             problems.add(place, "must be a list, like [{model: \"claude-*\", provider: anthropic}]")
         return ()
-    routes: list[Route] = []
+    routes: list[FoundRoute] = []
     for index, item in enumerate(node.items):
         here = place.below(f"[{index}]", item.line)
         section = section_of(item, here, problems, "{model: \"claude-*\", provider: anthropic}")
         if section is None:
             continue
         given = read_fields(section, ROUTE, here, problems)
+        level = read_level(given, problems)
         named = {key.text for key, _ in section.items}
         for name, example in (("model", "\"gpt-*\""), ("provider", known[0] if known else "openai")):
             if name not in named:
@@ -85,7 +102,7 @@ def read_routes(node: Node, place: Place, known: list[str], problems: Problems) 
             problems.add(given["provider"].place, f"there is no provider {given['provider'].shown}; {suggest(provider, known)}")
         model = _value(given, "model", Glob)
         if provider is not None and model is not None:
-            routes.append(Route(model, provider, _value(given, "rename", str)))
+            routes.append(FoundRoute(Route(model, provider, _value(given, "rename", str)), level))
     return tuple(routes)
 
 
@@ -123,10 +140,11 @@ def _environment_key(environ: Mapping[str, str], variables: tuple[str, ...], pro
     return None
 
 
-def _read_provider(name: str, section: Section, place: Place, absolute: Callable[[Path], Path], problems: Problems) -> ProviderSettings | None:
+def _read_provider(name: str, section: Section, place: Place, absolute: Callable[[Path], Path], problems: Problems) -> FoundProvider | None:
     given = read_fields(section, PROVIDER, place, problems, others=("headers",))
     stated = {key.text for key, _ in section.items}
     before = len(problems.found)
+    level = read_level(given, problems)
     protocol = _value(given, "protocol", str)
     if "protocol" not in stated:
         if name in KINDS:
@@ -143,7 +161,7 @@ def _read_provider(name: str, section: Section, place: Place, absolute: Callable
     if protocol is None or len(problems.found) > before:
         return None
     kind, restricted = _KIND_OF[protocol]
-    return ProviderSettings(
+    settings = ProviderSettings(
         name=name,
         kind=kind,
         base_url=_value(given, "base_url", str) or KINDS[kind].default_base_url,
@@ -154,6 +172,7 @@ def _read_provider(name: str, section: Section, place: Place, absolute: Callable
         headers=headers,
         drop_headers=cast("tuple[str, ...]", _value(given, "drop_headers", tuple) or ()),
     )
+    return FoundProvider(settings, place, level)
 
 
 def _key_from_file(given: Mapping[str, Given], absolute: Callable[[Path], Path], problems: Problems) -> str | None:

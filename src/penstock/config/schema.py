@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from penstock.config.model import HEADERS_MEAN, PROVIDER, ROUTE, TOP, Field, Group
+from penstock.config.model import HEADERS_MEAN, PROVIDER, ROUTE, TOP
+from penstock.config.shape import Field, Group
 
 
 def schema() -> dict[str, object]:
@@ -38,8 +39,15 @@ def text() -> str:
 def _object(entries: Iterable[Field | Group], means: str) -> dict[str, object]:
     properties: dict[str, object] = {}
     for entry in entries:
-        properties[entry.name] = _object(entry.fields, entry.means) if isinstance(entry, Group) else _property(entry)
+        properties[entry.name] = _group(entry) if isinstance(entry, Group) else _property(entry)
     return {"type": "object", "description": means, "additionalProperties": False, "properties": properties}
+
+
+def _group(entry: Group) -> dict[str, object]:
+    keys = _object(entry.fields, entry.means)
+    if entry.alone is None:
+        return keys
+    return {"description": entry.means, "anyOf": [_property(entry.alone), keys]}
 
 
 def _property(entry: Field) -> dict[str, object]:

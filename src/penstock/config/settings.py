@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from penstock.admission.hosts import is_loopback
+from penstock.capture.settings import CaptureSettings
+from penstock.exchange.conduct import Conduct
 from penstock.providers import ProviderSettings
 from penstock.routing.routes import Route
+from penstock.telemetry.log import LogSettings
 
 AUTO_TOKEN = "auto"
 """As `token`: make one at the first start and keep it in the data directory."""
@@ -43,6 +47,23 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Listening:
+    """What clients of the data plane may take, by the names of the server's own settings. Times in seconds."""
+
+    head_bytes: int = 32 << 10
+    """Of a request's target and headers."""
+    head_fields: int = 100
+    head_seconds: float = 10.0
+    """From the first byte of a request to the end of its head."""
+    body_seconds: float = 60.0
+    """Between two bytes of a request's body."""
+    idle_seconds: float | None = 75.0
+    """For which a connection is kept open without a request."""
+    client_connections: int | None = None
+    """From one address. No limit unless asked for: behind a proxy all clients have one address."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Paths are absolute. `repr` shows no secret."""
 
@@ -61,14 +82,24 @@ class Config:
     """Names, besides loopback's, that a Host header may have."""
     routes: tuple[Route, ...] = ()
     limits: Limits = Limits()
+    listening: Listening = Listening()
+    max_streams: int | None = None
+    """Exchanges under way at the same time, all providers together; each provider's and route's own number is in its `Conduct`."""
+    conduct: Conduct = field(default_factory=Conduct)
+    """What holds where neither provider nor route says anything: for the built-in `demo`, and as the default of all."""
+    provider_conduct: Mapping[str, Conduct] = field(default_factory=dict[str, Conduct])
+    """One for each of `providers`, complete."""
+    route_conduct: tuple[Conduct, ...] = ()
+    """One for each of `routes`, complete: the route's own, else its provider's, else the top's."""
     retention_days: int | None = 90
     """`None`: every row is kept."""
     ledger_url: str | None = field(default=None, repr=False)
     """`None`: SQLite in the data directory."""
     ledger_queue: int = 10_000
     """Entries that may wait in memory."""
-    connect_timeout: float = 10.0
-    """Seconds for name, connection and TLS of an upstream connection together."""
+    log: LogSettings = field(default_factory=LogSettings)
+    capture: CaptureSettings = field(default_factory=CaptureSettings)
+    """What holds for all captures; none is made until somebody orders it."""
     ca_file: Path | None = None
     """Further certificate authorities for upstream connections (PEM)."""
     transparent: bool = False
@@ -77,6 +108,15 @@ class Config:
     """Further names, in lower case, that stay in the house on the way down. (Those on the way up are in each provider's settings.)"""
     notes: tuple[str, ...] = ()
     """What a person should know although it is no error, one sentence each."""
+
+    @property
+    def connect_timeout(self) -> float:
+        """Seconds for name, connection and TLS of an upstream connection together, where nothing nearer says otherwise."""
+        return self.conduct.timers.connect
+
+    def conduct_of(self, provider: str) -> Conduct:
+        """For a request that came by no route; `demo` is known."""
+        return self.provider_conduct.get(provider, self.conduct)
 
     @property
     def local(self) -> bool:

@@ -8,6 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from penstock.capture.redact import BadPattern, compile_patterns
+from penstock.capture.settings import LARGEST
 from penstock.config.document import Scalar
 from penstock.config.errors import Unfit
 from penstock.config.settings import Address
@@ -16,11 +18,16 @@ from penstock.routing.globs import BadGlob, Glob
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _HOSTNAME = re.compile(r"(?:\*\.)?[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\Z|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?\Z")
-_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB|KB|MB|GB|K|M|G)?\Z", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,15})\s*(B|KiB|MiB|GiB|KB|MB|GB|K|M|G)?\Z", re.IGNORECASE)
 _SIZES = {"": 1, "b": 1, "k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20, "g": 1 << 30, "gib": 1 << 30,
           "kb": 10**3, "mb": 10**6, "gb": 10**9}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\Z")
+_DURATION = re.compile(r"(-?)([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h)?\Z")
 _SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
+_LONGEST = 366 * 86_400.0
+_COUNT = re.compile(r"[0-9]{1,12}\Z")
+_MOST_RETRIES = 10
+_OFF = frozenset({"off", "false", "no"})
+"""YAML 1.1 takes all three for the same thing, and people write it so."""
 
 
 def _taken_for(value: Scalar) -> str:
@@ -55,7 +62,7 @@ def read_address(value: Scalar) -> Address:
     host, colon, port = text.rpartition(":")
     if not colon:
         host, port = "127.0.0.1", text
-    if not port.isascii() or not port.isdigit() or int(port) > 65535:
+    if not re.match(r"[0-9]{1,5}\Z", port) or int(port) > 65535:
         raise Unfit(f"{value.shown} has no port from 0 to 65535; {example}")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -76,11 +83,55 @@ def read_size(value: Scalar) -> int:
     return size
 
 
+def read_capture_size(value: Scalar) -> int:
+    size = read_size(value)
+    if size > LARGEST:
+        raise Unfit(f"{value.shown} is more than one capture may hold; write at most {LARGEST >> 20}MiB")
+    return size
+
+
+def read_pattern(value: Scalar) -> str:
+    """A regular expression that finds something; as text, for it is used elsewhere."""
+    text = read_text(value)
+    try:
+        compile_patterns([text], mask_keys=False)
+    except BadPattern as error:
+        raise Unfit(str(error).replace(repr(text), value.shown)) from None  # it may hold what it is to find
+    return text
+
+
 def read_seconds(value: Scalar) -> float:
-    found = _DURATION.match(value.text.strip())
-    seconds = float(found.group(1)) * _SECONDS[found.group(2) or ""] if found else 0.0
-    if seconds <= 0:
-        raise Unfit(f"{value.shown} is no duration; write seconds, or a number with ms, s, m or h, like 10s")
+    """Seconds above 0, at most a year: nothing here can be off."""
+    if _is_off(value):
+        raise Unfit(f"{value.shown}: this cannot be off; write seconds, or a number with ms, s, m or h, like 10s")
+    return _seconds(value, "")
+
+
+def read_seconds_or_off(value: Scalar) -> float | None:
+    """Seconds above 0, at most a year; `None` for `off`. A 0 is refused, for it may be meant as `off` or as `at once`."""
+    return None if _is_off(value) else _seconds(value, ", or off")
+
+
+def _stated(value: Scalar) -> str:
+    text = value.text.strip()
+    if not text or value.tag == "null":
+        raise Unfit("is empty; write a value or leave the key out")
+    return text
+
+
+def _is_off(value: Scalar) -> bool:
+    return value.text.strip().lower() in _OFF
+
+
+def _seconds(value: Scalar, or_off: str) -> float:
+    found = _DURATION.match(_stated(value))
+    if found is None:
+        raise Unfit(f"{value.shown} is no duration; write seconds, or a number with ms, s, m or h, like 10s{or_off}")
+    seconds = float(found.group(2)) * _SECONDS[found.group(3) or ""]
+    if found.group(1) or not seconds:
+        raise Unfit(f"{value.shown} is not above 0; write seconds, or a number with ms, s, m or h, like 10s{or_off}")
+    if seconds > _LONGEST:
+        raise Unfit(f"{value.shown} is more than a year; write a shorter time{or_off}")
     return seconds
 
 
@@ -97,9 +148,40 @@ def read_days(value: Scalar) -> int | None:
 
 def read_count(value: Scalar) -> int:
     text = value.text.strip()
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
+    if not _COUNT.match(text) or int(text) == 0:
         raise Unfit(f"{value.shown} is no whole number above 0")
     return int(text)
+
+
+def read_count_or_off(value: Scalar) -> int | None:
+    """A whole number above 0; `None` for `off`."""
+    if _is_off(value):
+        return None
+    text = _stated(value)
+    if not _COUNT.match(text) or int(text) == 0:
+        raise Unfit(f"{value.shown} is no whole number above 0; write one, or off for no limit")
+    return int(text)
+
+
+def read_retries(value: Scalar) -> int:
+    """How many further tries; 0 (and `off`) for none."""
+    if _is_off(value):
+        return 0
+    text = _stated(value)
+    if not _COUNT.match(text) or int(text) > _MOST_RETRIES:
+        raise Unfit(f"{value.shown} is no number of further tries; write one from 0 to {_MOST_RETRIES}")
+    return int(text)
+
+
+def only_off(instead: str) -> Callable[[Scalar], str]:
+    """A reader of `off`, for keys whose other form is a mapping."""
+
+    def read(value: Scalar) -> str:
+        if not _is_off(value):
+            raise Unfit(f"{value.shown} does not fit; write off, or {instead}")
+        return "off"
+
+    return read
 
 
 def read_flag(value: Scalar) -> bool:

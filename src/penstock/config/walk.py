@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from penstock.config.document import Listing, Node, Scalar, Section
 from penstock.config.errors import Place, Problems, Unfit
-from penstock.config.model import SYNONYMS, Field, Group
+from penstock.config.model import SYNONYMS
+from penstock.config.shape import Field, Group
 from penstock.wire.secrets import mask_secrets
 
 
@@ -25,7 +26,8 @@ class Given:
 def read_fields(
     section: Section, fields: Iterable[Field | Group], place: Place, problems: Problems, others: tuple[str, ...] = ()
 ) -> dict[str, Given]:
-    """The values of `section` by key, those of groups as `group.key`. `others`: keys that the caller reads itself."""
+    """The values of `section` by key, those of groups as `group.key`; a group itself as `group`, with the value that stands alone in its
+    place, else `None`. `others`: keys that the caller reads itself."""
     by_name = {entry.name: entry for entry in fields}
     given: dict[str, Given] = {}
     for key, node in section.items:
@@ -33,10 +35,9 @@ def read_fields(
         match by_name.get(key.text):
             case None:
                 if key.text not in others:
-                    problems.add(here, f"is no key{_within(place)}; {suggest(key.text, [*by_name, *others])}")
+                    problems.add(here, f"is no key{_within(place)}; {_instead(key.text, by_name, others)}")
             case Group() as group:
-                for name, value in _read_group(group, node, here, problems).items():
-                    given[f"{group.name}.{name}"] = value
+                given |= _read_group(group, node, here, problems)
             case Field() as known:
                 value = read_field(known, node, here, problems)
                 if value is not None:
@@ -73,8 +74,8 @@ def section_of(node: Node, here: Place, problems: Problems, example: str) -> Sec
     return None
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """What to write instead of an unknown `word`."""
+def suggest(word: str, known: Iterable[str], listed: Iterable[str] | None = None) -> str:
+    """What to write instead of an unknown `word`. `listed`: those of `known` that are told where none is close; left out: all."""
     names = list(known)
     low = word.lower().replace("-", "_")
     if low in names:
@@ -85,13 +86,22 @@ def suggest(word: str, known: Iterable[str]) -> str:
         return f"did you mean {close[0]!r}?"
     if synonym in names:
         return f"did you mean {synonym!r}?"
-    return f"there is {', '.join(names)}"
+    return f"there is {', '.join(names if listed is None else listed)}"
+
+
+def _instead(word: str, by_name: Mapping[str, Field | Group], others: tuple[str, ...]) -> str:
+    return suggest(word, [*by_name, *others], [*(name for name, entry in by_name.items() if not entry.second), *others])
 
 
 def _read_group(group: Group, node: Node, here: Place, problems: Problems) -> dict[str, Given]:
-    first = group.fields[0]
-    section = section_of(node, here, problems, f"{{{first.name}: {first.default or '...'}}}")
-    return {} if section is None else read_fields(section, group.fields, here, problems)
+    if group.alone is not None and isinstance(node, Scalar) and node.tag != "null":
+        value = _read_scalar(group.alone, node, here, problems)
+        return {} if value is None else {group.name: value}
+    section = section_of(node, here, problems, group.example)
+    if section is None:
+        return {}
+    below = read_fields(section, group.fields, here, problems)
+    return {group.name: Given(None, here), **{f"{group.name}.{name}": value for name, value in below.items()}}
 
 
 def _read_scalar(known: Field, node: Node, here: Place, problems: Problems) -> Given | None:

@@ -1,0 +1,106 @@
+"""A configuration without its secrets, for others to read: the file as it was written, and the settings that it came to.
+
+What is secret is told by its key, by what it looks like, and by being the value of a secret that this process knows: each alone is enough.
+Comments are not kept (they may hold an old key); `${NAME}` is, for it is only a name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from penstock.wire.secrets import MASK, mask_secrets
+
+if TYPE_CHECKING:
+    from penstock.config import Config
+
+_SECRET_KEY = re.compile(
+    r"(?:^|[^a-z])(?:api_?)?(?:key|token|secret|password|passwd|credentials?|authorization|cookie)(?![a-z])(?!.*_file$)", re.IGNORECASE)
+_SECRET_PLACES = frozenset({"headers", "patterns"})
+"""Mappings and lists of which every value is taken out: a header may be a key, and a pattern may spell one."""
+_VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
+_URL_USER = re.compile(r"(?<=://)[^\s/@]*@")
+_URL_QUERY = re.compile(r"(?<=\?)\S*")
+_SHORTEST = 6
+"""Characters: a shorter value is no secret that could be told from a word."""
+
+
+def redact_document(text: str) -> str:
+    """The YAML of a configuration's file, without secrets and comments. Raises `ValueError` where it cannot be read."""
+    import yaml
+
+    try:
+        document: object = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ValueError(f"the file is not valid YAML ({type(error).__name__})") from None  # an error quotes the line
+    return yaml.safe_dump(_redact(document), sort_keys=False, allow_unicode=True, width=140)
+
+
+def redact_settings(config: Config) -> dict[str, Any]:
+    """What the configuration came to. Fields that a `repr` does not show are secrets: of those only whether they are set."""
+    return cast("dict[str, Any]", _spread(config))
+
+
+def known_secrets(config: Config | None, environ: Mapping[str, str]) -> list[str]:
+    """The secrets that are known literally, the longest first."""
+    found = {value for name, value in environ.items() if _SECRET_KEY.search(name)}
+    if config is not None:
+        found |= {config.token or "", *(provider.api_key or "" for provider in config.providers)}
+        found |= {value for provider in config.providers for _, value in provider.headers}
+        password = re.search(r"://[^/@:]*:([^/@]*)@", config.ledger_url or "")
+        found |= {password[1]} if password else set[str]()
+    return sorted((value for value in found if len(value) >= _SHORTEST), key=len, reverse=True)
+
+
+def without(text: str, secrets: Iterable[str]) -> str:
+    """`text` with every one of the secrets masked, and whatever else looks like one."""
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return mask_secrets(text)
+
+
+def _redact(node: Any, *, secret: bool = False) -> Any:
+    if isinstance(node, dict):
+        return {
+            mask_secrets(str(key)): _redact(value, secret=secret or str(key) in _SECRET_PLACES or _SECRET_KEY.search(str(key)) is not None)
+            for key, value in cast("dict[object, object]", node).items()
+        }
+    if isinstance(node, list):
+        return [_redact(value, secret=secret) for value in cast("list[object]", node)]
+    if node is None or isinstance(node, bool):
+        return node
+    if secret:
+        return node if node in ("auto", "") or _VARIABLE.fullmatch(str(node)) else MASK
+    return node if isinstance(node, int | float) else _plain(str(node))
+
+
+def _spread(value: Any, *, shown: bool = True) -> Any:
+    if not shown:
+        return value if value is None or value == "auto" else [] if isinstance(value, Collection) and not value else "set, not shown"
+    if is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: _spread(getattr(value, field.name), shown=field.repr and field.name not in _SECRET_PLACES) for field in fields(value)
+        }
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, Mapping):
+        return {str(key): _spread(one) for key, one in cast("Mapping[object, object]", value).items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        items = cast("Collection[object]", value)
+        spread = [_spread(one) for one in items]
+        return sorted(spread, key=str) if isinstance(value, set | frozenset) else spread
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return _plain(str(value) if isinstance(value, str | Path) else repr(value))
+
+
+def _plain(text: str) -> str:
+    if _VARIABLE.fullmatch(text):
+        return text
+    if "://" in text:
+        text = _URL_QUERY.sub(MASK, _URL_USER.sub(f"{MASK}@", text))
+    return mask_secrets(text)

@@ -1,0 +1,68 @@
+"""The three levels of one file brought together: a complete `Conduct` for the top, each provider and each route, and what to tell of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from penstock.config.advice import advise
+from penstock.config.conduct import Level, resolve, silence
+from penstock.config.providers import FoundRoute
+from penstock.config.walk import Given
+from penstock.exchange.conduct import Conduct
+from penstock.providers import ProviderSettings
+from penstock.vocabulary.ids import ProtocolId
+
+
+@dataclass(frozen=True, slots=True)
+class Conducts:
+    top: Conduct
+    providers: Mapping[str, Conduct]
+    routes: tuple[Conduct, ...]
+    notes: tuple[str, ...]
+
+
+def gather(
+    top: Level,
+    providers: Sequence[tuple[ProviderSettings, Level]],
+    routes: Sequence[FoundRoute],
+    *,
+    transparent: bool = False,
+    worker: Given | None = None,
+) -> Conducts:
+    """`worker`: the limit on all exchanges together."""
+    notes: list[str] = []
+    named = {settings.name: level for settings, level in providers}
+    stacks: list[tuple[Level, ...]] = [(top,), *((top, level) for level in named.values())]
+    stacks += [(top, named.get(found.route.provider, {}), found.level) for found in routes]
+    if transparent:
+        for stack in stacks:
+            silence(stack[-1], notes)
+        stacks = [tuple(silence(level, []) for level in stack) for stack in stacks]
+    notes += [note for stack in stacks for note in advise(stack, worker)]
+    chat = {settings.name for settings, _ in providers if _speaks_chat(settings)}
+    for (settings, level) in providers:
+        notes += _unheard(level, settings.name, chat)
+    for found in routes:
+        notes += _unheard(found.level, found.route.provider, chat)
+    conducts = [resolve(*stack) for stack in stacks]
+    first_route = 1 + len(named)
+    return Conducts(
+        top=conducts[0],
+        providers=MappingProxyType(dict(zip(named, conducts[1:first_route], strict=True))),
+        routes=tuple(conducts[first_route:]),
+        notes=tuple(notes),
+    )
+
+
+def _speaks_chat(settings: ProviderSettings) -> bool:
+    return settings.kind == "openai" and (settings.protocols is None or ProtocolId.OPENAI_CHAT in settings.protocols)
+
+
+def _unheard(level: Level, provider: str, chat: set[str]) -> list[str]:
+    terminal = level.get("terminal")
+    if terminal is None or terminal.value != "finish_reason" or provider in chat:
+        return []
+    place = terminal.place
+    return [f"{place.file}:{place.line}: {place.path}: finish_reason is about Chat streams, and provider {provider!r} makes none; leave it out"]

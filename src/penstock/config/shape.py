@@ -1,0 +1,65 @@
+"""What a key of the file can be: one value, a list of values, or keys of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from penstock.config.document import Scalar
+
+Fragment = Mapping[str, object]
+"""A piece of JSON Schema."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One key with a scalar, or (`many`) a list of scalars."""
+
+    name: str
+    read: Callable[[Scalar], object]
+    """Raises `Unfit`."""
+    means: str
+    fragment: Fragment
+    many: bool = False
+    default: object = None
+    """As an editor should show it; `None`: none to show."""
+    variable: str | None = None
+    """The environment's variable that overrides the file."""
+    second: bool = False
+    """Another spelling of a key that stands elsewhere; not offered where all keys are listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One key with keys of its own."""
+
+    name: str
+    fields: tuple[Field | Group, ...]
+    means: str
+    alone: Field | None = None
+    """The same key with one value instead of keys, where that is allowed."""
+    second: bool = False
+
+    @property
+    def example(self) -> str:
+        first = self.fields[0]
+        return first.example if isinstance(first, Group) else f"{{{first.name}: {first.default or '...'}}}"
+
+
+STRING: Fragment = {"type": "string", "minLength": 1}
+SIZE: Fragment = {"type": ["integer", "string"], "pattern": r"^[0-9]+ *([KMG]i?B|[KMG]|B)?$|\$\{", "minimum": 1}
+FLAG: Fragment = {"type": ["boolean", "string"], "pattern": r"^(true|false)$|\$\{"}
+COUNT: Fragment = {"type": ["integer", "string"], "pattern": r"^[0-9]+$|\$\{", "minimum": 1}
+ADDRESS: Fragment = {"type": ["string", "integer"], "pattern": r"^(.+:)?[0-9]{1,5}$|\$\{"}
+DAYS: Fragment = {"type": ["integer", "string"], "minimum": 1, "pattern": r"^([0-9]+ *(d|days?)?|forever)$|\$\{"}
+SECONDS: Fragment = {"type": ["number", "string"], "pattern": r"^[0-9]+(\.[0-9]+)? *(ms|s|m|h)?$|\$\{", "exclusiveMinimum": 0}
+
+# An editor that reads YAML 1.1 sees `off` as false, one that reads 1.2 as a word.
+OFF: Fragment = {"enum": ["off", False]}
+SECONDS_OR_OFF: Fragment = {
+    "type": ["number", "string", "boolean"], "pattern": r"^([0-9]+(\.[0-9]+)? *(ms|s|m|h)?|off)$|\$\{", "exclusiveMinimum": 0, "not": {"const": True},
+}
+COUNT_OR_OFF: Fragment = {"type": ["integer", "string", "boolean"], "pattern": r"^([0-9]+|off)$|\$\{", "minimum": 1, "not": {"const": True}}
+RETRIES: Fragment = {
+    "type": ["integer", "string", "boolean"], "pattern": r"^([0-9]|10|off)$|\$\{", "minimum": 0, "maximum": 10, "not": {"const": True},
+}
