@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from itertools import pairwise
 from typing import Any
 
 import uvloop
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.fuzz import CUTS, split, tries
+from tests.support.guests import GuestRim
 from tests.support.rim import Rim, Talk, chunked, get, post
 
 UPGRADE = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AA")
@@ -48,7 +49,7 @@ SPICE = st.sampled_from([
 ])
 ACTS = st.sampled_from(["whole", "stream", "short", "abort", "leave", "pause upload"])
 WHEN = st.sampled_from(["open", "body", "end", "later"])
-STEPS = st.sampled_from(["feed", "feed", "feed", "turns", "turns", "answer", "pause", "resume", "eof", "lose", "close"])
+STEPS = st.sampled_from(["feed", "feed", "feed", "turns", "turns", "answer", "pause", "resume", "eof", "lose", "close", "late", "late"])
 
 
 @st.composite
@@ -66,11 +67,6 @@ def spoilt(draw: st.DrawFn) -> bytes:
             case _:
                 data[at:at] = data[at // 2: at]
     return bytes(data)
-
-
-def split(data: bytes, cuts: list[int]) -> list[bytes]:
-    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[a:b] for a, b in pairwise(places)]
 
 
 def do(talk: Talk, act: str) -> None:
@@ -106,7 +102,7 @@ class Fuzzed:
     def __init__(self, acts: list[tuple[str, str]]) -> None:
         self.acts = acts
         self.answered: set[int] = set()
-        self.rim = Rim(self._act, pipelined_requests=3, pipelined_bytes=100, head_bytes=2000, head_fields=20)
+        self.rim = GuestRim(self._act, pipelined_requests=3, pipelined_bytes=100, head_bytes=2000, head_fields=20)
 
     def _act(self, talk: Talk, event: str) -> None:
         number = self.rim.talks.index(talk)
@@ -139,20 +135,21 @@ class Fuzzed:
             if answer.status == 200 and answer.body.startswith(b"answer"):
                 assert answer.body == b"answer to " + method.encode()
         for answer in answers[len(methods):]:
-            assert answer.status in (400, 405, 429, 431, 505)
+            assert answer.status in (400, 405, 408, 429, 431, 505)
             assert answer.header(b"connection") == b"close"
         if len(answers) > len(methods):
             assert rim.wire.eof or rim.wire.closing
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@tries(6)
 @given(
     data=st.one_of(spoilt(), st.binary(max_size=200), st.lists(GOOD, max_size=6).map(b"".join)),
-    cuts=st.lists(st.integers(0, 5000), max_size=8),
+    cuts=CUTS,
     acts=st.lists(st.tuples(ACTS, WHEN), min_size=1, max_size=4),
     steps=st.lists(STEPS, max_size=25),
+    late=st.sampled_from([1.0, 11.0, 100.0]),
 )
-def test_anything(data: bytes, cuts: list[int], acts: list[tuple[str, str]], steps: list[str]) -> None:
+def test_anything(data: bytes, cuts: list[int], acts: list[tuple[str, str]], steps: list[str], late: float) -> None:
     async def main() -> None:
         fuzzed = Fuzzed(acts)
         rim = fuzzed.rim
@@ -168,6 +165,8 @@ def test_anything(data: bytes, cuts: list[int], acts: list[tuple[str, str]], ste
                     await asyncio.sleep(0)
             elif step == "answer" and rim.talks:
                 fuzzed.answer(len(rim.talks) - 1, acts[0][0])
+            elif step == "late":
+                rim.look(rim.now + late)
             elif step == "pause":
                 rim.connection.pause_writing()
             elif step == "resume":
@@ -188,11 +187,11 @@ def test_anything(data: bytes, cuts: list[int], acts: list[tuple[str, str]], ste
     run(main())
 
 
-@settings(max_examples=200, deadline=None)
+@tries(4)
 @given(
     good=st.lists(GOOD, min_size=1, max_size=6),
     last=LAST,
-    cuts=st.lists(st.integers(0, 5000), max_size=8),
+    cuts=CUTS,
     act=st.sampled_from(["whole", "stream"]),
     when=st.sampled_from(["end", "later"]),
 )

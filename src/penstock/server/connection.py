@@ -264,7 +264,6 @@ class Connection(Reader, asyncio.Protocol):
             lines.append(b"connection: keep-alive")
         lines.append(b"\r\n")
         self._opening = b"\r\n".join(lines)
-        asyncio.get_running_loop().call_soon(self._open)  # where the body is long in coming, the head is not
 
     def _open(self) -> None:
         opening, self._opening = self._opening, None

@@ -130,7 +130,7 @@ def _read(parser: httptools.HttpRequestParser, url: bytes, headers: Headers, one
         headers = [(name, value.strip()) if name.lower() == b"host" else (name, value) for name, value in headers]
     method = parser.get_method().decode("ascii")
     target = url.decode("latin-1")  # ASCII: llhttp lets nothing else through
-    if target[:1] != "/" or "#" in target:
+    if target[:1] != "/" or "#" in target or method == "CONNECT":  # behind any CONNECT llhttp reads no body
         target, headers = _unusual(method, target, headers)
     path, _, query = target.partition("?")
     return Known(method, path, query, headers, one_zero, chunked, expects, upgrade)

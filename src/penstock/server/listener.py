@@ -11,7 +11,10 @@ from pathlib import Path
 
 from penstock.admission import is_loopback
 from penstock.exchange.contract import Front
-from penstock.server.connection import Connection
+from penstock.server.crowd import Crowd
+from penstock.server.guest import Guest
+from penstock.server.heads import KnownHeads
+from penstock.server.patience import period
 from penstock.server.settings import Settings
 
 BACKLOG = 4096
@@ -28,7 +31,11 @@ class Listener:
         self._server: asyncio.Server | None = None
         self._own: tuple[int, int] | None = None  # device and inode of our unix socket
         self._local = settings.socket_path is not None or is_loopback(settings.host)
-        self.connections: set[Connection] = set()
+        self._heads = KnownHeads()
+        self._crowd = Crowd(settings.client_connections) if settings.client_connections is not None and settings.socket_path is None else None
+        self._period = period(settings)
+        self._timer: asyncio.TimerHandle | None = None
+        self.connections: set[Guest] = set()
         self.port = settings.port
         """The port in use; after `start`, the real one where 0 was asked for."""
 
@@ -47,8 +54,20 @@ class Listener:
         self._server = server
         self.port = server.sockets[0].getsockname()[1]
 
-    def _make(self) -> Connection:
-        return Connection(self._front, self.connections, self._settings, local=self._local)
+    def _make(self) -> Guest:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._period, self._look)
+        return Guest(self._front, self.connections, self._settings, local=self._local, heads=self._heads, crowd=self._crowd)
+
+    def _look(self) -> None:
+        """One timer for all connections, and none for a request; it stands still where there are none."""
+        self._timer = None
+        if self.connections:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._period, self._look)
+            now = loop.time()
+            for connection in list(self.connections):
+                connection.look(now)
 
     @property
     def busy(self) -> int:

@@ -26,5 +26,7 @@ def shape(path: str, status: int, why: str) -> tuple[Headers, bytes]:
 def write_refusal(status: int, headers: Headers, body: bytes, *, head_only: bool) -> bytes:
     """A whole answer, behind which the connection closes."""
     lines = [b"HTTP/1.1 %d %b" % (status, REASONS.get(status, b"Refused")), *(b": ".join(pair) for pair in headers)]
+    if status == 503 and not any(name.lower() == b"retry-after" for name, _ in headers):
+        lines.append(b"retry-after: 1")
     lines += (b"content-length: %d" % len(body), b"connection: close", b"\r\n")
     return b"\r\n".join(lines) + (b"" if head_only else body)

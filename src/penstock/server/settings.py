@@ -22,6 +22,14 @@ class Settings:
     head_bytes: int = 32 * 1024
     """Of a request's target and headers; of the trailers or chunk extensions that come without any body between."""
     head_fields: int = 100
+    head_seconds: float = 10.0
+    """From the first byte of a request's head until it is whole."""
+    body_seconds: float = 60.0
+    """Between two bytes of a request's body; not while we do not read, because the provider is slow."""
+    idle_seconds: float | None = 75.0
+    """For which a connection may be open without a request; `None`: for ever."""
+    client_connections: int | None = None
+    """Of one peer address at the same time, where it is no unix socket; `None`: any number."""
     pipelined_bytes: int = 1 << 20
     """Of request bodies that came before the answer to an earlier request on their connection."""
     pipelined_requests: int = 64
