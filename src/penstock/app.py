@@ -18,9 +18,11 @@ import sqlalchemy as sa
 from penstock import __version__
 from penstock.admin import AdminListener, Deps, load_token, make_app
 from penstock.config.settings import AUTO_TOKEN, Config
+from penstock.exchange.conduct import Conduct
 from penstock.exchange.gateway import Demo, Gateway, Settings
 from penstock.exchange.intake import Front
 from penstock.exchange.models import Catalog
+from penstock.exchange.permits import GATEWAY, Permits, permit_names
 from penstock.ledger import query
 from penstock.ledger.entry import Entry
 from penstock.ledger.errors import LedgerFull
@@ -38,8 +40,6 @@ from penstock.upstream.local import ask_demo
 from penstock.upstream.settings import Settings as UpstreamSettings
 from penstock.wire.budget import Budget
 
-DRAIN = 120.0
-"""Seconds for which running answers may go on after the first signal."""
 log = logging.getLogger("penstock")
 
 
@@ -74,10 +74,17 @@ class App:
         self.catalog = Catalog(self.client, list(providers.values()), aliases, monotonic)
         self.gateway = self._gateway(providers)
         front = Front(self.gateway)
+        listening = config.listening
         server = ServerSettings(
             config.listen.host,
             config.listen.port,
             str(config.socket) if config.socket else None,
+            listening.head_bytes,
+            listening.head_fields,
+            listening.head_seconds,
+            listening.body_seconds,
+            listening.idle_seconds,
+            listening.client_connections,
             draining=lambda: self.gateway.draining,
             refusal=front.refuse,
         )
@@ -118,7 +125,14 @@ class App:
             peeked=Budget(limits.peeked_total),
             spawn=self._spawn,
             on_settled=self.log.note,
+            conduct=self._conduct(config.conduct),
+            provider_conduct={name: self._conduct(conduct) for name, conduct in config.provider_conduct.items()},
+            route_conduct=[self._conduct(conduct) for conduct in config.route_conduct],
+            permits=Permits(_permits(config)),
         )
+
+    def _conduct(self, conduct: Conduct) -> Conduct:
+        return replace(conduct, transparent=self.config.transparent)
 
     def _admin_deps(self, ledger: Ledger, reader: sa.Engine) -> Deps:
         return Deps(
@@ -170,16 +184,13 @@ class App:
         """Once: stop accepting and let answers finish. Twice: end them now."""
         if self._stopping.is_set():
             self.gateway.shut_down()
-        self.gateway.draining = True
+        self.gateway.drain()
         self._stopping.set()
 
     async def _drain(self) -> None:
         self.listener.stop()
-        loop = asyncio.get_running_loop()
-        until = loop.time() + DRAIN
-        while self.gateway.live and loop.time() < until:  # noqa: ASYNC110  # nobody would tell; this is the end of the process
+        while self.gateway.live:  # noqa: ASYNC110  # nobody would tell; this is the end of the process. Each exchange ends by its own `drain`
             await asyncio.sleep(0.02)
-        self.gateway.shut_down()
         await asyncio.sleep(0)  # what was said last leaves
         self.listener.close()
         await self.catalog.close()
@@ -196,6 +207,14 @@ class App:
         logging.getLogger().removeHandler(self._handler)
         self.log.close()
         return left
+
+
+def _permits(config: Config) -> dict[str, int]:
+    """The limits on exchanges under way, by what they are of."""
+    limits = {GATEWAY: config.max_streams}
+    limits |= {permit_names(name, None)[1]: conduct.max_streams for name, conduct in config.provider_conduct.items()}
+    limits |= {permit_names("", index)[2]: conduct.max_streams for index, conduct in enumerate(config.route_conduct)}
+    return {name: limit for name, limit in limits.items() if limit is not None}
 
 
 class _Unopened:

@@ -73,6 +73,30 @@ def test_before_the_commit_a_loss_has_a_true_status() -> None:
     dialing().on(I.HEAD).on(I.LOST, C.REFUSE, C.SETTLE).at(P.SETTLED)
 
 
+def test_a_try_that_failed_is_followed_by_another() -> None:
+    dialing().on(I.RETRY, C.CANCEL, C.WAIT).on(I.HEAD).on(I.COMMIT, C.SEND_HEAD).at(P.STREAMING)
+    dialing().on(I.HEAD).on(I.RETRY, C.CANCEL, C.WAIT).on(I.LOST, C.REFUSE, C.SETTLE).at(P.SETTLED)
+
+
+def test_a_limit_of_ours_closes_the_upstream_connection_first() -> None:
+    dialing().on(I.FAILED, C.CANCEL, C.REFUSE, C.SETTLE).at(P.SETTLED)
+    dialing().on(I.HEAD).on(I.FAILED, C.CANCEL, C.REFUSE, C.SETTLE).at(P.SETTLED)
+    streaming().on(I.FAILED, C.CANCEL, C.BREAK, C.SETTLE).at(P.SETTLED)
+
+
+def test_a_client_that_waited_long_has_a_head_of_ours_and_learns_the_rest_in_band() -> None:
+    dialing().on(I.EARLY, C.SEND_EARLY).on(I.HEAD).on(I.COMMIT).on(I.TERMINAL, C.SETTLE, C.LINGER).at(P.SETTLED)
+    dialing().on(I.EARLY, C.SEND_EARLY).on(I.LOST, C.BREAK, C.SETTLE).at(P.SETTLED)
+    dialing().on(I.EARLY, C.SEND_EARLY).on(I.RETRY, C.CANCEL, C.WAIT).on(I.FAILED, C.CANCEL, C.BREAK, C.SETTLE).at(P.SETTLED)
+    dialing().on(I.EARLY, C.SEND_EARLY).on(I.STALE, C.ASK_FRESH).on(I.CLIENT_GONE, C.CANCEL, C.SETTLE).at(P.SETTLED)
+
+
+def test_an_answer_is_read_on_without_its_client() -> None:
+    streaming().on(I.CLIENT_LEFT).on(I.TERMINAL, C.CANCEL, C.SETTLE).at(P.SETTLED)
+    dialing().on(I.CLIENT_LEFT).on(I.HEAD).on(I.ENDED, C.CANCEL, C.SETTLE).at(P.SETTLED)
+    dialing().on(I.HEAD).on(I.CLIENT_LEFT).on(I.FAILED, C.CANCEL, C.SETTLE).at(P.SETTLED)
+
+
 def test_refused_and_answered() -> None:
     Playbook().on(I.REFUSED, C.REFUSE, C.SETTLE).at(P.SETTLED)
     Playbook().on(I.ANSWERED, C.SETTLE).at(P.SETTLED)
@@ -95,20 +119,24 @@ def test_the_gateway_shuts_down() -> None:
 
 # Every phase with every input, written down a second time and apart from the table: the phase that follows, `-` for a ProtocolError.
 GRID = """
-             OPENED    DIALING   HEAD_HELD  STREAMING  SETTLED
-REFUSED      SETTLED   -         -          -          SETTLED
-ANSWERED     SETTLED   -         -          -          SETTLED
-ROUTED       DIALING   -         -          -          SETTLED
-HEAD         -         HEAD_HELD -          -          SETTLED
-AGAIN        -         -         DIALING    -          SETTLED
-COMMIT       -         -         STREAMING  -          SETTLED
-STALE        -         DIALING   -          -          SETTLED
-LOST         -         SETTLED   SETTLED    SETTLED    SETTLED
-ENDED        -         -         -          SETTLED    SETTLED
-TERMINAL     -         -         -          SETTLED    SETTLED
-LINGERED     -         -         -          -          SETTLED
-CLIENT_GONE  SETTLED   SETTLED   SETTLED    SETTLED    SETTLED
-SHUTDOWN     SETTLED   SETTLED   SETTLED    SETTLED    SETTLED
+             OPENED    DIALING   HEAD_HELD  EARLY      STREAMING  DRAINING  SETTLED
+REFUSED      SETTLED   -         -          -          -          -         SETTLED
+ANSWERED     SETTLED   -         -          -          -          -         SETTLED
+ROUTED       DIALING   -         -          -          -          -         SETTLED
+HEAD         -         HEAD_HELD -          EARLY      -          DRAINING  SETTLED
+AGAIN        -         -         DIALING    EARLY      -          DRAINING  SETTLED
+RETRY        -         DIALING   DIALING    EARLY      -          -         SETTLED
+EARLY        -         EARLY     EARLY      -          -          -         SETTLED
+COMMIT       -         -         STREAMING  STREAMING  -          -         SETTLED
+STALE        -         DIALING   -          EARLY      -          DRAINING  SETTLED
+LOST         -         SETTLED   SETTLED    SETTLED    SETTLED    SETTLED   SETTLED
+FAILED       -         SETTLED   SETTLED    SETTLED    SETTLED    SETTLED   SETTLED
+ENDED        -         -         -          -          SETTLED    SETTLED   SETTLED
+TERMINAL     -         -         -          -          SETTLED    SETTLED   SETTLED
+LINGERED     -         -         -          -          -          -         SETTLED
+CLIENT_GONE  SETTLED   SETTLED   SETTLED    SETTLED    SETTLED    SETTLED   SETTLED
+CLIENT_LEFT  -         DRAINING  DRAINING   DRAINING   DRAINING   -         SETTLED
+SHUTDOWN     SETTLED   SETTLED   SETTLED    SETTLED    SETTLED    SETTLED   SETTLED
 """
 LINES = [line.split() for line in GRID.strip().splitlines()]
 CELLS = {(Phase[phase], Input[line[0]]): cell for line in LINES[1:] for phase, cell in zip(LINES[0], line[1:], strict=True)}
@@ -143,8 +171,8 @@ def test_settled_once_and_the_client_told_once_whatever_comes(inputs: list[Input
     assert settles == (machine.phase is Phase.SETTLED)
     ends = [c for c in wanted[: wanted.index(Command.SETTLE)] if c in (Command.REFUSE, Command.FINISH, Command.BREAK)] if settles else []
     assert len(ends) <= 1
-    if Command.SEND_HEAD in wanted:
-        assert Command.REFUSE not in wanted, "there is one head"
+    heads = [c for c in wanted if c in (Command.SEND_HEAD, Command.SEND_EARLY, Command.REFUSE)]
+    assert len(heads) <= 1, "there is one head"
     if Command.REFUSE in wanted:
         assert not {Command.FINISH, Command.BREAK} & set(wanted[: wanted.index(Command.REFUSE)])
 
@@ -161,5 +189,5 @@ def test_no_way_out_of_settled(inputs: list[Input]) -> None:
 def test_whoever_asked_cancels_before_it_tells() -> None:
     """Where the client is told that it is over while the provider still talks, the provider is cancelled first."""
     for (phase, what), (_, commands) in TABLE.items():
-        if what is Input.SHUTDOWN and phase in (Phase.DIALING, Phase.HEAD_HELD, Phase.STREAMING):
+        if what in (Input.SHUTDOWN, Input.FAILED) and phase not in (Phase.OPENED, Phase.SETTLED):
             assert commands[0] is Command.CANCEL

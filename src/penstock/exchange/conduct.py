@@ -40,5 +40,7 @@ class Conduct:
     """`finish_reason`: this provider never sends `[DONE]`, and its streams are completed with one."""
     tail_content: bool = False
     """Keep the last bytes of the stream with the record of a bad ending."""
+    transparent: bool = False
+    """Nothing is put in, taken out or told in other words."""
     max_streams: int | None = None
     """Exchanges under way at the same time, of the gateway, the provider or the route where this was set."""

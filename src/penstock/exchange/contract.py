@@ -53,7 +53,8 @@ class Reply(Protocol):
     """The client's side of one exchange. After `end` or `abort` no call may follow; none of them raises, however the client is."""
 
     def head(self, status: int, headers: Headers, length: int | None) -> None:
-        """Send the head. `length`: of the body in bytes; `None`: chunks (to an HTTP/1.0 client: until the connection closes)."""
+        """Send the head, together with the first bytes behind it or with the end. `length`: of the body in bytes; `None`: chunks (to an
+        HTTP/1.0 client: until the connection closes)."""
         ...
 
     def write(self, data: bytes) -> None: ...

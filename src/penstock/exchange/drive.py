@@ -6,73 +6,43 @@ callback ends this exchange, with a row, and reaches no other.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable
-from time import monotonic
 
 from penstock.exchange import faults
 from penstock.exchange.contract import ClientRequest, Headers, Reply
-from penstock.exchange.gateway import Demo, Gateway
-from penstock.exchange.judge import Judge
-from penstock.exchange.machine import Command, Input, Machine, Phase
-from penstock.exchange.plan import Plan
-from penstock.exchange.settle import close_entry, read
-from penstock.exchange.telling import Telling
-from penstock.pipeline.compose import Answer, compose
+from penstock.exchange.gateway import Gateway
+from penstock.exchange.holding import BODY, FLOWING, FRAME, JUDGED, UNSEEN, Holding
+from penstock.exchange.machine import Command, Input, Phase
+from penstock.exchange.settle import close_entry, read, read_tail
 from penstock.pipeline.contract import Pipeline, State
-from penstock.protocols.contract import Peek
-from penstock.providers import Provider, response_headers, upstream_request_id
-from penstock.upstream.contract import Ask, Loss, LossKind, ResponseHead
+from penstock.providers import upstream_request_id
+from penstock.upstream.contract import Loss, LossKind, ResponseHead
 from penstock.vocabulary.errors import Fault
-from penstock.vocabulary.ids import Operation
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 
 log = logging.getLogger(__name__)
-Sent = tuple[bytes, bytes, bytes]
-"""An upstream request: method, target, and the rest from the first header line on."""
 _GONE = Outcome(Ending.CLIENT_GONE, "the client closed its connection", EndedBy.CLIENT)
 # Members of enumerations by names of their own: an attribute of an Enum class costs six times a global, and this runs per chunk.
 _RUNNING, _ENDED = State.RUNNING, State.ENDED
-_OPENED, _DIALING, _STREAMING, _SETTLED = Phase.OPENED, Phase.DIALING, Phase.STREAMING, Phase.SETTLED
+_OPENED, _DIALING, _HEAD_HELD, _EARLY, _STREAMING, _SETTLED = (
+    Phase.OPENED, Phase.DIALING, Phase.HEAD_HELD, Phase.EARLY, Phase.STREAMING, Phase.SETTLED)
+_DRAINING = Phase.DRAINING
 _SETTLE, _FINISH, _ASK, _SEND_HEAD = Command.SETTLE, Command.FINISH, Command.ASK, Command.SEND_HEAD
 _HEAD, _COMMIT, _ROUTED, _UPSTREAM_ENDED = Input.HEAD, Input.COMMIT, Input.ROUTED, Input.ENDED
 
 
-class Exchange(Telling):
+_NOT_WHOLE = frozenset({Ending.TRUNCATED, Ending.UPSTREAM_LOST})
+_TRYING = frozenset({Phase.DIALING, Phase.HEAD_HELD, Phase.EARLY})
+
+
+class Exchange(Holding):
     """From routed request to settled row. Implements `upstream.contract.Receiver`; `intake` takes the request in before that."""
 
-    __slots__ = (
-        "_ask", "_judge", "_linger", "_paused", "_retried", "_unknown_id", "again", "chunked", "head", "machine", "outcome", "peek",
-        "plan", "provider", "request", "sent", "started", "take_usage", "taken", "uploading",
-    )  # fmt: skip
+    __slots__ = ()
 
     def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
         super().__init__(gateway, request, reply)
-        self.started = monotonic()
-        self.request: ClientRequest | None = request
-        self.machine = Machine()
-        self.plan: Plan | None = None
-        self.peek = Peek(None, stream=False)
-        self.provider: Provider | Demo | None = None
-        self.sent: Sent | None = None
-        """The upstream request, kept until an answer begins."""
-        self.again: Callable[[], Sent] | None = None
-        """The same request without the field that we added."""
-        self.taken = 0
-        """Bytes of the shared budget of request bodies that this exchange holds."""
-        self.take_usage = False
-        self.uploading = False
-        self.chunked = request.chunked
-        self.head: ResponseHead | None = None
-        self.outcome: Outcome | None = None
-        self._ask: Ask | None = None
-        self._judge: Judge | None = None
-        self._linger: asyncio.TimerHandle | None = None
-        self._paused = False
-        self._retried = False  # without the field that we added
-        self._unknown_id = False  # a response whose id others may ask for while it is made
-        gateway.live.add(self)
+        gateway.watch(self)
 
     # -- the provider's answer -------------------------------------------------------------------------------------------------------
 
@@ -80,66 +50,85 @@ class Exchange(Telling):
         try:
             self.machine.handle(_HEAD)
             self.head = head
-            self.entry.upstream_status = head.status
-            self.entry.upstream_request_id = upstream_request_id(head.headers)
-            if self._retried and head.status < 400:
-                self.gateway.no_usage_field.add(self._provider_name)
-            if self.again is not None and head.status in (400, 422):
-                self._judge = Judge(head.content_encoding)
-            else:
-                self._commit(now)
+            entry = self.entry
+            entry.head_ms = (now - self.started) * 1e3
+            entry.upstream_status = status = head.status
+            entry.upstream_request_id = upstream_request_id(head.headers)
+            if status < 400:
+                if self._retried:
+                    self.gateway.no_usage_field.add(self.provider_name)
+            elif self._again_after_status(head):
+                return
+            self._weigh(head, now)
         except Exception as error:
             self.fail(error)
 
     def answer_body(self, data: bytes, now: float) -> None:
         try:
             pipeline = self.pipeline
-            if pipeline is None:
-                return self._hold(data, now)
+            if self._stage or pipeline is None:
+                self._hold(data, now)
+                return
             out = pipeline.feed(data, now)
             reply = self.reply
             if out and reply is not None:
+                self.last_out = now
                 reply.write(out)
             if pipeline.state is not _RUNNING and self.machine.phase is _STREAMING:
                 self._stopped(pipeline, now)
             elif self._unknown_id and pipeline.observer.response_id is not None:
                 self._unknown_id = False
-                self.gateway.ledger.remember(pipeline.observer.response_id, self._provider_name)
+                self.gateway.ledger.remember(pipeline.observer.response_id, self.provider_name)
         except Exception as error:
             self.fail(error)
 
     def answer_ended(self, now: float) -> None:
         try:
             self._ask = None
-            if self._judge is not None:
-                self._rule(now)
+            stage, pipeline = self._stage, self.pipeline
+            if stage is JUDGED:
+                self._judged(now, whole=True)
                 return
-            pipeline = self.pipeline
-            if self.machine.phase is _STREAMING and pipeline is not None:
+            phase = self.machine.phase
+            if pipeline is not None and phase is not _SETTLED and phase is not _DRAINING:
                 self.outcome = outcome = pipeline.conclude(True, "")
-                if outcome.ending in (Ending.TRUNCATED, Ending.UPSTREAM_LOST):
-                    self._do(self.machine.handle(Input.LOST), now, faults.truncated(outcome.cause, self._provider_name))
+                if outcome.ending in _NOT_WHOLE:
+                    if stage is not FRAME or not self._once_more_after_frame(outcome.cause):
+                        self._do(self.machine.handle(Input.LOST), now, faults.truncated(outcome.cause, self.provider_name))
                     return
+                if stage is BODY or stage is FRAME:
+                    self._open_up(now)
             self._do(self.machine.handle(_UPSTREAM_ENDED), now)
         except Exception as error:
             self.fail(error)
 
     def answer_lost(self, loss: Loss, now: float) -> None:
         try:
-            self._ask = self._judge = None
-            phase = self.machine.phase
-            if phase is _DIALING and loss.kind is LossKind.STALE and self.sent is not None:
+            self._ask = None
+            phase, pipeline, stage = self.machine.phase, self.pipeline, self._stage
+            if phase is _SETTLED:
+                self._do(self.machine.handle(Input.LOST), now)
+                return
+            if loss.kind is LossKind.STALE and self.head is None and self.sent is not None:
                 self._do(self.machine.handle(Input.STALE), now)
                 return
-            if phase is _STREAMING and self.pipeline is not None:
-                self.outcome = self.pipeline.conclude(False, loss.cause)
+            if phase is _DRAINING:
+                pass  # the client left before
+            elif pipeline is not None and self._early is None and stage is not JUDGED:
+                self.outcome = pipeline.conclude(False, loss.cause)
                 if self.outcome.ending is Ending.COMPLETE:
                     # The provider said all that it had to say, and then the line broke.
                     self._do(self.machine.handle(_UPSTREAM_ENDED), now)
                     return
-            elif phase is not _SETTLED:
+            else:
                 self.outcome = faults.outcome_of(loss)
-            self._do(self.machine.handle(Input.LOST), now, faults.lost(loss, self._provider_name))
+                if self.outcome.ending is Ending.TIMED_OUT:
+                    self.entry.timer = "connect"
+            if phase in _TRYING and self.can_try:
+                status = self.head.status if self.head is not None else None
+                if self._once_more(self.tries.after_loss(loss.kind, self.gateway.dice()), status, loss.cause):
+                    return
+            self._do(self.machine.handle(Input.LOST), now, faults.lost(loss, self.provider_name))
         except Exception as error:
             self.fail(error)
 
@@ -151,38 +140,48 @@ class Exchange(Telling):
         if self.reply is not None:
             self.reply.resume_upload()
 
-    # -- the client's body, where it is sent as it comes -------------------------------------------------------------------------------
-
-    def upload(self, data: bytes) -> None:
-        if self._ask is not None:
-            self._ask.upload(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
-
-    def upload_end(self) -> None:
-        if self._ask is not None:
-            if self.chunked:
-                self._ask.upload(b"0\r\n\r\n")
-            self._ask.upload_end()
-
     # -- the client ------------------------------------------------------------------------------------------------------------------
 
     def client_gone(self, outcome: Outcome = _GONE) -> None:
         """The client left; or, with another outcome, was sent away by the listener."""
+        if self._reads_on(outcome):
+            return
         self.reply = self._judge = None
         if self.machine.phase is _OPENED:
             self.open_row()
         if self.outcome is None:
             self.outcome = outcome
-        self._do(self.machine.handle(Input.CLIENT_GONE), monotonic())
+        self._do(self.machine.handle(Input.CLIENT_GONE), self.gateway.clock())
         if self.pipeline is not None:
             self.pipeline.close()
 
+    def _reads_on(self, outcome: Outcome) -> bool:
+        """Is the answer read on for its account, now that the client has left?"""
+        if outcome is not _GONE or self.conduct.on_disconnect != "drain" or self.machine.phase not in (_DIALING, _HEAD_HELD, _EARLY, _STREAMING):
+            return False
+        if self.uploading and self.sent is None and self.head is None:
+            return False  # half a request
+        self.reply = None
+        self._do(self.machine.handle(Input.CLIENT_LEFT), self.gateway.clock())
+        self.outcome = _GONE
+        if self._pausing is not None:  # between two tries: there is nothing to read on
+            self._do(self.machine.handle(Input.CLIENT_GONE), self.gateway.clock())
+            return True
+        if self._stage is not JUDGED:
+            self._stage = UNSEEN
+        self._held = None
+        self.left(self.gateway.clock())
+        self.client_resumed()
+        return True
+
     def client_paused(self) -> None:
-        self._paused = True
+        if self.paused_at is None:
+            self.paused_at = self.gateway.clock()
         if self._ask is not None:
             self._ask.pause()
 
     def client_resumed(self) -> None:
-        self._paused = False
+        self.excuse(self.gateway.clock())
         if self._ask is not None:
             self._ask.resume()
 
@@ -193,13 +192,9 @@ class Exchange(Telling):
         if self.outcome is None:
             self.outcome = Outcome(Ending.SHUTDOWN, "the gateway shut down", EndedBy.GATEWAY)
         self._judge = None
-        self._do(self.machine.handle(Input.SHUTDOWN), monotonic(), faults.DRAINING)
+        self._do(self.machine.handle(Input.SHUTDOWN), self.gateway.clock(), faults.DRAINING)
 
     # -- steps -----------------------------------------------------------------------------------------------------------------------
-
-    @property
-    def _provider_name(self) -> str:
-        return self.provider.name if self.provider is not None else "?"
 
     def ask(self, now: float) -> None:
         """Routed: ask the provider. `sent` (and `again`, `take_usage`) are set."""
@@ -212,7 +207,7 @@ class Exchange(Telling):
         self.outcome = Outcome(Ending.REFUSED, cause, EndedBy.GATEWAY)
         if not self.open_row():
             fault, headers = faults.FULL, faults.SOON
-        self._do(self.machine.handle(Input.REFUSED), monotonic(), fault, headers or [])
+        self._do(self.machine.handle(Input.REFUSED), self.gateway.clock(), fault, headers or [])
 
     def answer(self, status: int, headers: Headers, body: bytes, cause: str) -> None:
         """Answer from what we know."""
@@ -224,17 +219,34 @@ class Exchange(Telling):
         self.outcome = Outcome(Ending.COMPLETE, cause, EndedBy.GATEWAY)
         self.entry.bytes_out = len(body)
         self.say_whole(status, headers, body)
-        self._do(self.machine.handle(Input.ANSWERED), monotonic())
+        self._do(self.machine.handle(Input.ANSWERED), self.gateway.clock())
+
+    def expire(self, timer: str, cause: str, now: float, ended_by: EndedBy = EndedBy.GATEWAY) -> None:
+        """A timer ran out."""
+        if self.machine.phase is not _DRAINING:
+            self.entry.timer = timer
+            self.outcome = Outcome(Ending.TIMED_OUT, cause, ended_by)
+        if ended_by is EndedBy.CLIENT and self.reply is not None:  # it takes no last word either
+            reply, self.reply = self.reply, None
+            reply.abort()
+        self._do(self.machine.handle(Input.FAILED), now, faults.timed_out(cause, self.provider_name))
+
+    def open_early(self, now: float) -> None:
+        """The client has waited long enough for a head."""
+        if self.machine.phase is _HEAD_HELD and self._stage is FRAME:
+            self._open_up(now)
+        elif self._stage is FLOWING:
+            self._do(self.machine.handle(Input.EARLY), now)
 
     def fail(self, error: Exception) -> None:
         """A mistake of ours: end this exchange, whatever its phase, and reach nobody else."""
         log.error("exchange %s: %s", self.id, type(error).__name__, exc_info=error)
+        began = self.machine.phase in (_STREAMING, _EARLY) or (self.machine.phase is _SETTLED and self.pipeline is not None)
         self.machine.phase = _SETTLED
         self._judge = None
-        self._cancel()
+        self.cancel()
         self.open_row()
-        began = self.pipeline is not None
-        if began and self.pipeline is not None:
+        if self.pipeline is not None:
             self.pipeline.close()
         if self.reply is not None:
             if began:
@@ -242,137 +254,61 @@ class Exchange(Telling):
                 reply.abort()
             else:
                 self.say_fault(faults.SELF, [])
+        self.leave()
         ending = Ending.UNVERIFIED if began else Ending.REFUSED
         outcome = Outcome(ending, f"a mistake of the gateway ({type(error).__name__})", EndedBy.GATEWAY)
-        self._close_row(outcome, monotonic())
+        self._close_row(outcome, self.gateway.clock())
 
     def _do(self, commands: tuple[Command, ...], now: float, fault: Fault = faults.SELF, headers: Headers = faults.NONE) -> None:
         for command in commands:
             if command is _SETTLE:
                 self._settle(now)
             elif command is _FINISH:
-                self._stop_lingering()
+                self.stop_waiting()
+                self.leave()
                 self.finish()
             elif command is _SEND_HEAD:
-                self._send_head(now)
+                self._send_head()
             elif command is _ASK:
-                self._send(fresh=False)
+                self.send(self, fresh=False)
             elif command is Command.ASK_FRESH:
-                self._send(fresh=True)
+                self.send(self, fresh=True)
             elif command is Command.REFUSE:
-                self.say_fault(fault, headers)
+                self.say_whole(*self._last_words) if self._last_words is not None else self.say_fault(fault, headers)
             elif command is Command.BREAK:
                 self.break_off(fault)
             elif command is Command.CANCEL:
-                self._cancel()
-            elif command is Command.LINGER and self._ask is not None:
-                self._linger = asyncio.get_running_loop().call_later(self.gateway.settings.linger, self._lingered)
+                self.cancel()
+                self.leave()
+            elif command is Command.SEND_EARLY:
+                self._send_early(now)
+            elif command is Command.LINGER:
+                self.linger(self._lingered)
 
-    def _send(self, *, fresh: bool) -> None:
-        provider, sent, plan = self.provider, self.sent, self.plan
-        assert plan is not None
-        if isinstance(provider, Demo):
-            self._ask = ask = self.gateway.ask_demo(self.spec, plan.endpoint.operation, self.peek, not self._array_asked(), self)
-        else:
-            assert provider is not None
-            assert sent is not None
-            if self.uploading:
-                self.sent = None  # what was sent as it came cannot be sent again
-            # Nothing comes back before `ask` has returned.
-            self._ask = ask = self.gateway.client.ask(
-                provider.origin, sent, self, head_only=sent[0] == b"HEAD", uploading=self.uploading, fresh=fresh)
-        if self._paused:
-            ask.pause()
-
-    def _array_asked(self) -> bool:
-        asked = self.spec.array_asked
-        return self.peek.stream and asked is not None and self.plan is not None and asked(self.plan.query)
-
-    def _commit(self, now: float) -> None:
-        """The head goes to the client; from here there is one answer."""
-        self._do(self.machine.handle(_COMMIT), now)
-
-    def _send_head(self, now: float) -> None:
-        head, reply, plan, gateway = self.head, self.reply, self.plan, self.gateway
-        assert head is not None
-        assert plan is not None
-        endpoint = plan.endpoint
-        operation = endpoint.operation
-        answer = Answer(
-            operation, head.status, head.content_type, head.content_encoding, head.delimited, self.peek.stream, self._array_asked(),
-            take_usage=self.take_usage, stored=endpoint.content)  # fmt: skip
-        mode = compose(answer, self.spec, gateway.settings.limits, gateway.held, now)
-        self.pipeline = mode.pipeline
-        self._unknown_id = operation is Operation.RESPONSES
-        entry = self.entry
-        entry.status = head.status
-        entry.streamed = mode.streamed
-        headers = response_headers(head.headers, gateway.settings.drop_response_headers)
-        if mode.decoded:
-            headers = [pair for pair in headers if pair[0].lower() != b"content-encoding"]
-        headers.append((b"x-penstock-id", self.id.encode()))
-        if reply is not None:
-            reply.head(head.status, headers, None if mode.streamed or mode.decoded else head.content_length)
-        self.head = None  # used up; a stream must not carry it along
-        self._let_go()
-
-    def _let_go(self) -> None:
-        """The request is no longer needed."""
-        self.request = self.sent = self.again = None
-        if self.taken:
-            self.gateway.peeked.give(self.taken)
-            self.taken = 0
+    # -- the end -----------------------------------------------------------------------------------------------------------------------
 
     def _stopped(self, pipeline: Pipeline, now: float) -> None:
         if pipeline.state is _ENDED:
             self.outcome = pipeline.conclude(True, "")
             self._do(self.machine.handle(Input.TERMINAL), now)
         elif pipeline.state is State.BROKEN:
-            self._cancel()
+            self.cancel()
             self.answer_lost(Loss(LossKind.GARBAGE, "the provider's answer is not the gzip that it says it is"), now)
 
-    # -- an answer that may be about what we added -------------------------------------------------------------------------------------
-
-    def _hold(self, data: bytes, now: float) -> None:
-        if self._judge is not None and not self._judge.hold(data):
-            self._release(now)
-
-    def _rule(self, now: float) -> None:
-        again = self.again
-        if again is not None and self._judge is not None and self._judge.is_about_usage():
-            self.entry.retries = (self.entry.retries or 0) + 1
-            self.sent, self.again, self._judge, self.take_usage, self._retried = again(), None, None, False, True
-            self._do(self.machine.handle(Input.AGAIN), now)
-            return
-        self._release(now)
-        self.answer_ended(now)
-
-    def _release(self, now: float) -> None:
-        held, self._judge = self._judge, None
-        self._commit(now)
-        for piece in held.pieces if held is not None else ():
-            self.answer_body(piece, now)
-
-    # -- the end -----------------------------------------------------------------------------------------------------------------------
+    def send_again(self) -> None:
+        """Another try; the pause before it is over."""
+        self._pausing = None
+        try:
+            self.send(self, fresh=False)
+        except Exception as error:
+            self.fail(error)
 
     def _lingered(self) -> None:
         self._linger = None
         try:
-            self._do(self.machine.handle(Input.LINGERED), monotonic())
+            self._do(self.machine.handle(Input.LINGERED), self.gateway.clock())
         except Exception as error:
             self.fail(error)
-
-    def _stop_lingering(self) -> None:
-        if self._linger is not None:
-            self._linger.cancel()
-            self._linger = None
-
-    def _cancel(self) -> None:
-        self._stop_lingering()
-        self.gateway.live.discard(self)
-        ask, self._ask = self._ask, None
-        if ask is not None:
-            ask.cancel()
 
     def _settle(self, now: float) -> None:
         outcome = self.outcome or Outcome(Ending.UNVERIFIED, "no outcome was known: a mistake of the gateway", EndedBy.GATEWAY)
@@ -381,12 +317,16 @@ class Exchange(Telling):
             if outcome is _GONE:
                 pipeline.conclude(False, outcome.cause)  # what had come until then: the figures so far
             read(self.entry, pipeline, self.started)
+            if outcome.ending is not Ending.COMPLETE:
+                read_tail(self.entry, pipeline, self.started)
+            if self.reply is None:
+                pipeline.close()  # nothing of it goes to anybody any more
         if self._ask is None:
-            self.gateway.live.discard(self)
+            self.leave()
         self._close_row(outcome, now)
 
     def _close_row(self, outcome: Outcome, now: float) -> None:
         first = close_entry(self.entry, outcome, self.started, now)
-        self._let_go()
+        self.let_go()
         if first and self.gateway.on_settled is not None:
             self.gateway.on_settled(self.entry)

@@ -48,3 +48,18 @@ def of_form(status: int, why: str) -> Fault:
 
 def truncated(cause: str, provider: str) -> Fault:
     return Fault(FaultKind.UPSTREAM_BROKEN, 502, f"The answer of provider {provider!r} is not complete: {cause}.")
+
+
+def timed_out(cause: str, provider: str) -> Fault:
+    return Fault(FaultKind.UPSTREAM_TIMEOUT, 504, f"The answer of provider {provider!r} took too long: {cause}.")
+
+
+def full(name: str) -> Fault:
+    """`name`: of the limit, as `Gateway.permits` has it."""
+    return Fault(FaultKind.OVERLOADED, 503, f"As many requests are under way as may be ({name}); try again.")
+
+
+def no_stream(seen: Outcome) -> Outcome:
+    """An answer that was neither passed on nor an error: a page, or a whole body for a client whose stream was opened already."""
+    cause = f"the answer was not the stream that was asked for ({seen.cause})" if seen.ending is Ending.COMPLETE else seen.cause
+    return Outcome(Ending.TRUNCATED, cause, EndedBy.UPSTREAM)

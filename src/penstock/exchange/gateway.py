@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from random import random
+from time import monotonic
 from typing import Protocol
 
+from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import Headers
+from penstock.exchange.permits import Permits
 from penstock.ledger.entry import Entry
 from penstock.pipeline.compose import MIB, Limits
 from penstock.protocols.contract import Peek, ProtocolSpec
@@ -16,6 +21,9 @@ from penstock.upstream.client import Client
 from penstock.upstream.contract import Ask, Receiver
 from penstock.vocabulary.ids import Operation, ProtocolId
 from penstock.wire.budget import Budget
+
+LOOK = 0.1
+"""Seconds between two looks at the clock for all exchanges: what a timer may be late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +74,13 @@ class Book(Protocol):
     async def provider_of(self, response_id: str) -> str | None: ...
 
 
-class Stoppable(Protocol):
-    """An exchange, as the drain sees it."""
+class Live(Protocol):
+    """An exchange, as the drain and the clock see it."""
+
+    due: float
+    """When `tick` is to be called, or later; on the gateway's clock."""
+
+    def tick(self, now: float) -> None: ...
 
     def shut_down(self) -> None: ...
 
@@ -100,13 +113,54 @@ class Gateway:
     spawn: Callable[[Awaitable[None], str], None]
     """Run something in the gateway's task group, under a name."""
     on_settled: Callable[[Entry], None] | None = None
+    conduct: Conduct = field(default_factory=Conduct)
+    """For whatever is not named below."""
+    provider_conduct: Mapping[str, Conduct] = field(default_factory=dict[str, Conduct])
+    route_conduct: Sequence[Conduct] = ()
+    """In the order of the router's routes."""
+    permits: Permits = field(default_factory=lambda: Permits({}))
+    clock: Callable[[], float] = monotonic
+    """Seconds; the clock of every `now`."""
+    dice: Callable[[], float] = random
+    """0 to 1: spreads the tries of many exchanges."""
     draining: bool = False
+    drained_since: float = 0.0
+    """When the gateway was told to stop."""
     count: int = 0
     no_usage_field: set[str] = field(default_factory=set[str])
     """Providers that refused `stream_options.include_usage`."""
 
-    live: set[Stoppable] = field(default_factory=set[Stoppable])
+    live: set[Live] = field(default_factory=set[Live])
     """Exchanges that are not settled, or whose last bytes are on their way."""
+    _sweep: asyncio.TimerHandle | None = None
+
+    def watch(self, exchange: Live) -> None:
+        """Keep an eye on its time. One timer for all, and none for an exchange: a stream that is well costs one comparison a look."""
+        self.live.add(exchange)
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(LOOK, self._look)
+
+    def _look(self) -> None:
+        self._sweep = None
+        now = self.clock()
+        for exchange in [live for live in self.live if live.due <= now]:
+            exchange.tick(now)
+        if self.live:
+            self._sweep = asyncio.get_running_loop().call_later(LOOK, self._look)
+
+    def conduct_of(self, provider: str, route: int | None) -> Conduct:
+        """How an exchange with `provider` that came by this route is conducted."""
+        if route is not None and route < len(self.route_conduct):
+            return self.route_conduct[route]
+        return self.provider_conduct.get(provider, self.conduct)
+
+    def drain(self) -> None:
+        """Nothing new is taken; what is under way may go on, each exchange for as long as its `drain` says."""
+        if not self.draining:
+            self.draining = True
+            self.drained_since = self.clock()
+            for exchange in self.live:
+                exchange.due = 0.0
 
     def shut_down(self) -> None:
         """End every exchange now, in its client's protocol."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from contextlib import suppress
-from time import monotonic, time
+from time import time
 from typing import cast
 from urllib.parse import unquote
 
@@ -19,6 +19,7 @@ from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.drive import Exchange
 from penstock.exchange.gateway import Demo, Gateway
 from penstock.exchange.machine import Phase
+from penstock.exchange.permits import permit_names
 from penstock.exchange.plan import Plan, str_of
 from penstock.exchange.settle import close_entry
 from penstock.ledger.entry import Entry
@@ -146,6 +147,7 @@ class Intake:
             exchange.refuse(fault, cause, headers)
             return
         if exchange.uploading:
+            exchange.uploaded = True
             exchange.upload_end()
             return
         if exchange.machine.phase is not Phase.OPENED or exchange.plan is None:
@@ -233,6 +235,7 @@ class Intake:
         model = peek.model
         entry = exchange.entry
         entry.requested_model = model
+        route: int | None = None
         if endpoint.provider is not None:
             provider = cast("Provider | Demo", gateway.faces[endpoint.provider])
         else:
@@ -248,10 +251,21 @@ class Intake:
                 exchange.refuse(Fault(kind, status, chosen.message), chosen.message)
                 return
             provider = chosen.provider
+            route = chosen.index
+            if chosen.route is not None:
+                entry.route = chosen.route.model.text
             model = chosen.model_upstream if peek.model is not None else None
         exchange.provider = provider
         entry.provider = provider.name
         entry.upstream_protocol = entry.client_protocol
+        exchange.conduct = gateway.conduct_of(provider.name, route)
+        if gateway.permits:
+            names = permit_names(provider.name, route)
+            full = gateway.permits.take(names)
+            if full is not None:
+                exchange.refuse(faults.full(full), f"max_streams of {full}: as many are under way as may be", faults.SOON)
+                return
+            exchange.permits = names
         if not isinstance(provider, Demo):
             ask_usage = provider.settings.ask_usage and provider.name not in gateway.no_usage_field
             path, changed, exchange.take_usage = edit_body(plan.spec, endpoint, peek, model, endpoint.path, body or b"", ask_usage=ask_usage)
@@ -271,7 +285,7 @@ class Intake:
         if not exchange.open_row():
             exchange.refuse(faults.FULL, "the ledger is full", faults.SOON)
             return
-        exchange.ask(monotonic())
+        exchange.ask(gateway.clock())
 
     # -- refusals --------------------------------------------------------------------------------------------------------------------
 

@@ -44,6 +44,14 @@ def read(entry: Entry, pipeline: Pipeline, started: float) -> None:
     entry.malformed = observer.malformed + pipeline.failures
 
 
+def read_tail(entry: Entry, pipeline: Pipeline, started: float) -> None:
+    """Keep the last events of a stream that ended badly, and its last bytes where they were kept."""
+    rows = pipeline.tail_rows(started)
+    if rows:
+        entry.keep_tail(rows)
+    entry.keep_bytes(pipeline.tail_bytes())
+
+
 def close_entry(entry: Entry, outcome: Outcome, started: float, now: float) -> bool:
     """Settle; True the first time."""
     if entry.outcome is None:

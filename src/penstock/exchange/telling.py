@@ -1,9 +1,10 @@
-"""What the client of one exchange is told: whole answers, the ends of streams, refusals. Part of `drive`."""
+"""What the client of one exchange is told: whole answers, early heads, the ends of streams, refusals. Part of `drive`."""
 
 from __future__ import annotations
 
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.gateway import Gateway
+from penstock.exchange.plan import Plan
 from penstock.exchange.settle import open_entry
 from penstock.ledger.entry import Entry
 from penstock.ledger.errors import LedgerFull
@@ -12,11 +13,18 @@ from penstock.protocols.contract import ProtocolSpec
 from penstock.vocabulary.errors import Fault
 from penstock.vocabulary.ids import ProtocolId
 
+JSON = (b"content-type", b"application/json")
+UNBUFFERED: Headers = [(b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no")]
+"""Asks whoever stands between us and the client to pass a stream on as it comes: `no-transform` keeps compressing proxies off
+(RFC 9111, 5.2.2.6), the other is nginx's own."""
+_REQUEST_ID = {ProtocolId.ANTHROPIC_MESSAGES: b"request-id", ProtocolId.OPENAI_CHAT: b"x-request-id", ProtocolId.OPENAI_RESPONSES: b"x-request-id"}
+"""Where the makers' clients look for an id to quote."""
+
 
 class Telling:
     """The reply, and the row that goes with it. After `reply` is gone nothing is told any more."""
 
-    __slots__ = ("_opened", "entry", "gateway", "id", "pipeline", "reply", "spec")
+    __slots__ = ("_opened", "entry", "gateway", "id", "last_out", "pipeline", "plan", "reply", "spec")
 
     def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
         self.gateway = gateway
@@ -25,7 +33,10 @@ class Telling:
         self.entry: Entry = open_entry(self.id, gateway.instance, request)
         self.spec: ProtocolSpec = gateway.specs[ProtocolId.OPENAI_CHAT]
         """Of the client; until the path is known, the one that most clients read."""
+        self.plan: Plan | None = None
         self.pipeline: Pipeline | None = None
+        self.last_out = 0.0
+        """When the client was last sent something, on the monotonic clock."""
         self._opened = False
 
     def open_row(self) -> bool:
@@ -44,8 +55,12 @@ class Telling:
         self.entry.status = status
         if reply is None:
             return
-        kind: Headers = [(b"content-type", b"application/json")] if body else []
-        reply.head(status, [*kind, *headers, (b"x-penstock-id", self.id.encode())], len(body))
+        kind: Headers = [JSON] if body else []
+        own: Headers = [(b"x-penstock-id", self.id.encode())]
+        name = _REQUEST_ID.get(self.spec.id)
+        if name is not None and status >= 400 and all(key.lower() != name for key, _ in headers):
+            own.append((name, self.id.encode()))
+        reply.head(status, [*kind, *headers, *own], len(body))
         if body:
             reply.write(body)
         reply.end()
@@ -54,9 +69,14 @@ class Telling:
         """An error before the first byte, with its true status."""
         self.say_whole(fault.status, headers, self.spec.error_body(fault, self.id))
 
+    def say(self, data: bytes, now: float) -> None:
+        """Some bytes of the answer."""
+        if data and self.reply is not None:
+            self.last_out = now
+            self.reply.write(data)
+
     def finish(self) -> None:
         """Give out what is held, and end the answer. Does nothing where that was done."""
-        self.gateway.live.discard(self)  # pyright: ignore[reportArgumentType]  # an Exchange, which is what the set holds
         pipeline, reply = self.pipeline, self.reply
         rest = pipeline.end(None, self.id) if pipeline is not None else b""
         self.reply = None

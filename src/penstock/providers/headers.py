@@ -106,15 +106,30 @@ def response_headers(upstream: Sequence[Header], extra: frozenset[bytes] = froze
     return without(kept, listed) if listed else kept
 
 
+_NO_ID = len(_REQUEST_IDS)
+_ranks: dict[bytes, int] = {}  # of names as they are spelled; bounded
+
+
 def upstream_request_id(headers: Sequence[Header]) -> str | None:
     """The provider's own id of this request, to quote to its support; at most 200 printable characters."""
-    best: tuple[int, bytes] | None = None
+    best, found = _NO_ID, b""
     for name, value in headers:
-        low = name.lower()
-        if low in _REQUEST_IDS and value:
-            rank = _REQUEST_IDS.index(low)
-            if best is None or rank < best[0]:
-                best = rank, value
-    if best is None:
+        rank = _ranks.get(name)
+        if rank is None:
+            rank = _rank(name)
+        if rank < best and value:
+            best, found = rank, value
+    if not found:
         return None
-    return "".join(char for char in best[1][:200].decode("latin-1") if char.isprintable()) or None
+    text = found[:200].decode("latin-1")
+    return text if text.isprintable() else "".join(char for char in text if char.isprintable()) or None
+
+
+def _rank(name: bytes) -> int:
+    low = name.lower()
+    rank = _REQUEST_IDS.index(low) if low in _REQUEST_IDS else _NO_ID
+    if len(name) <= _LONGEST:
+        if len(_ranks) >= _REMEMBERED:
+            _ranks.clear()
+        _ranks[name] = rank
+    return rank

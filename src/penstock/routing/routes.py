@@ -63,6 +63,8 @@ class Choice(Generic[P]):
     model_upstream: str | None
     """What the provider is to be told; `None` where the request has no model."""
     route: Route | None = None
+    index: int | None = None
+    """Of the route, in the file's order."""
 
     @property
     def renamed(self) -> bool:
@@ -118,11 +120,11 @@ class Router(Generic[P]):
 
     def _for_model(self, protocol: ProtocolId, operation: Operation, model: str) -> Choice[P] | Mismatch | NoRoute:
         passed_over: P | None = None
-        for route, provider in self._routes:
+        for index, (route, provider) in enumerate(self._routes):
             if not route.model.matches(model):
                 continue
             if protocol in provider.protocols:
-                return Choice(provider, route.rename or model, route)
+                return Choice(provider, route.rename or model, route, index)
             passed_over = passed_over or provider
         if model == DEMO and self._demo is not None and protocol in self._demo.protocols:
             return Choice(self._demo, model)

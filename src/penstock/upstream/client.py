@@ -54,15 +54,15 @@ class Request:
         if self._early_end:
             connection.upload_end(self)
 
-    def dial(self, parts: Parts) -> None:
+    def dial(self, parts: Parts, connect: float | None) -> None:
         self._parts = parts
         # In no task group: a dial lives as long as its request, which ends in callbacks, and no dial's fault may end another's. It is held
         # here and by the client, `cancel` and the client's end cancel it, and its waits have the dial's deadline.
-        self._task = self._client.spawn(self._dial())
+        self._task = self._client.spawn(self._dial(connect))
 
-    async def _dial(self) -> None:
+    async def _dial(self, connect: float | None) -> None:
         try:
-            connection = await self._client.dial(self.origin)
+            connection = await self._client.dial(self.origin, connect)
         except DialError as error:
             self._lose(Loss(error.kind, str(error)))
         except Exception:
@@ -146,15 +146,18 @@ class Client:
         """Connections that are being made."""
         return len(self._dials)
 
-    def ask(self, origin: Origin, request: Parts, receiver: Receiver, *, head_only: bool, uploading: bool, fresh: bool) -> Request:
+    def ask(
+        self, origin: Origin, request: Parts, receiver: Receiver, *, head_only: bool, uploading: bool, fresh: bool, connect: float | None = None
+    ) -> Request:
         """Send `request`, whose body comes later by `upload` where `uploading`. `head_only`: its method is HEAD. `fresh`: on a new
-        connection. Nothing is called on `receiver` before this has returned."""
+        connection. `connect`: seconds for making one, where it is not as the settings say. Nothing is called on `receiver` before this
+        has returned."""
         asked = Request(self, origin, receiver, head_only=head_only, uploading=uploading)
         connection = None if fresh or uploading else self.take(origin)
         if connection is not None:
             asked.send(connection, request)
         else:
-            asked.dial(request)
+            asked.dial(request, connect)
         return asked
 
     def take(self, origin: Origin) -> Connection | None:
@@ -166,11 +169,11 @@ class Client:
             connection.drop()
         return None
 
-    async def dial(self, origin: Origin) -> Connection:
+    async def dial(self, origin: Origin, connect: float | None = None) -> Connection:
         """A new connection, which nobody uses yet. Raises `DialError`."""
         connection = Connection(self, origin)
         try:
-            connection.via = await self._dialer.dial(origin, connection, self.settings.connect)
+            connection.via = await self._dialer.dial(origin, connection, connect or self.settings.connect)
         except BaseException:
             connection.drop()  # it may have been connected when the dial was given up
             raise

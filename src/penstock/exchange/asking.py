@@ -1,0 +1,152 @@
+"""How a provider is asked: the tries of one exchange, and what each came to. Part of `drive`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from penstock.exchange.conduct import Conduct
+from penstock.exchange.contract import ClientRequest, Reply
+from penstock.exchange.gateway import Demo, Gateway
+from penstock.exchange.machine import Machine, Phase
+from penstock.exchange.retry import Tries
+from penstock.exchange.telling import Telling
+from penstock.ledger.entry import Try
+from penstock.protocols.contract import Peek
+from penstock.providers import Provider
+from penstock.upstream.contract import Ask, Receiver
+
+Sent = tuple[bytes, bytes, bytes]
+"""An upstream request: method, target, and the rest from the first header line on."""
+
+
+class Asking(Telling):
+    """The provider's side of one exchange, until an answer is given out."""
+
+    __slots__ = (
+        "_ask", "_linger", "_pausing", "_tried", "_tries", "again", "chunked", "conduct", "machine", "paused_at", "peek", "permits", "provider",
+        "request", "sent", "started", "take_usage", "taken", "uploading",
+    )  # fmt: skip
+
+    def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
+        super().__init__(gateway, request, reply)
+        self.started = gateway.clock()
+        self.request: ClientRequest | None = request
+        self.machine = Machine()
+        self.peek = Peek(None, stream=False)
+        self.provider: Provider | Demo | None = None
+        self.conduct: Conduct = gateway.conduct
+        self.sent: Sent | None = None
+        """The upstream request, kept until the answer is given out."""
+        self.again: Callable[[], Sent] | None = None
+        """The same request without the field that we added."""
+        self.taken = 0
+        """Bytes of the shared budget of request bodies that this exchange holds."""
+        self.permits: tuple[str, ...] = ()
+        """What it holds of `Gateway.permits`."""
+        self.take_usage = False
+        self.uploading = False
+        self.chunked = request.chunked
+        self.paused_at: float | None = None
+        """Since when the client has taken nothing."""
+        self._ask: Ask | None = None
+        self._tries: Tries | None = None
+        self._tried: list[Try] | None = None
+        self._pausing: asyncio.TimerHandle | None = None
+        self._linger: asyncio.TimerHandle | None = None
+
+    @property
+    def provider_name(self) -> str:
+        return self.provider.name if self.provider is not None else "?"
+
+    @property
+    def tries(self) -> Tries:
+        if self._tries is None:
+            self._tries = Tries(self.conduct.retries)
+        return self._tries
+
+    @property
+    def can_try(self) -> bool:
+        """Could another try be made? Not once the client has left, nor where what was sent is no longer here."""
+        return self.sent is not None and self.reply is not None and self.machine.phase in (Phase.DIALING, Phase.HEAD_HELD, Phase.EARLY)
+
+    def note_try(self, status: int | None, cause: str) -> None:
+        """One try is over, and another follows."""
+        if self._tried is None:
+            self._tried = []
+        after = (self.gateway.clock() - self.started) * 1e3
+        self._tried.append(Try(after, status, cause))
+        self.entry.retries = (self.entry.retries or 0) + 1
+        self.entry.keep_tries(self._tried)
+
+    def send(self, receiver: Receiver, *, fresh: bool) -> None:
+        """Ask the provider. Nothing comes back before this has returned."""
+        provider, sent, plan = self.provider, self.sent, self.plan
+        assert plan is not None
+        if isinstance(provider, Demo):
+            self._ask = ask = self.gateway.ask_demo(self.spec, plan.endpoint.operation, self.peek, not self.array_asked(), receiver)
+        else:
+            assert provider is not None
+            assert sent is not None
+            if self.uploading:
+                self.sent = None  # what was sent as it came cannot be sent again
+            self._ask = ask = self.gateway.client.ask(
+                provider.origin, sent, receiver, head_only=sent[0] == b"HEAD", uploading=self.uploading, fresh=fresh,
+                connect=self.conduct.timers.connect,
+            )  # fmt: skip
+        if self.paused_at is not None:
+            ask.pause()
+
+    def array_asked(self) -> bool:
+        asked = self.spec.array_asked
+        return self.peek.stream and asked is not None and self.plan is not None and asked(self.plan.query)
+
+    def wait(self, pause: float, then: Callable[[], None]) -> None:
+        """Until the next try."""
+        self._pausing = asyncio.get_running_loop().call_later(pause, then)
+
+    def linger(self, then: Callable[[], None]) -> None:
+        """For the provider to end its answer behind the terminal event."""
+        if self._ask is not None:
+            self._linger = asyncio.get_running_loop().call_later(self.gateway.settings.linger, then)
+
+    def stop_waiting(self) -> None:
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        if self._pausing is not None:
+            self._pausing.cancel()
+            self._pausing = None
+
+    def cancel(self) -> None:
+        """Close the upstream connection, and forget every wait."""
+        self.stop_waiting()
+        ask, self._ask = self._ask, None
+        if ask is not None:
+            ask.cancel()
+
+    def let_go(self) -> None:
+        """The request is no longer needed."""
+        self.request = self.sent = self.again = None
+        if self.taken:
+            self.gateway.peeked.give(self.taken)
+            self.taken = 0
+
+    def leave(self) -> None:
+        """The last byte is out, or nobody waits for it: what was held of the gateway is free."""
+        self.gateway.live.discard(self)  # pyright: ignore[reportArgumentType]  # an Exchange, which is what the set holds
+        if self.permits:
+            self.gateway.permits.give(self.permits)
+            self.permits = ()
+
+    # -- the client's body, where it is sent as it comes -------------------------------------------------------------------------------
+
+    def upload(self, data: bytes) -> None:
+        if self._ask is not None:
+            self._ask.upload(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
+
+    def upload_end(self) -> None:
+        if self._ask is not None:
+            if self.chunked:
+                self._ask.upload(b"0\r\n\r\n")
+            self._ask.upload_end()

@@ -1,0 +1,58 @@
+"""How the answer of a provider goes to the client, by its head."""
+
+from __future__ import annotations
+
+from penstock.exchange.conduct import Conduct
+from penstock.exchange.contract import Headers
+from penstock.exchange.gateway import Gateway
+from penstock.exchange.plan import Plan
+from penstock.exchange.telling import UNBUFFERED
+from penstock.pipeline.compose import PROMISED, READ, Answer, Mode, compose
+from penstock.pipeline.foreign import may_be_foreign
+from penstock.pipeline.tail import TailBytes
+from penstock.protocols.contract import Peek
+from penstock.providers import response_headers
+from penstock.upstream.contract import ResponseHead
+
+_READABLE = (b"", b"identity", b"gzip", b"x-gzip")
+_OWN = frozenset({b"content-type", b"content-encoding"})
+_BUFFERING = frozenset({b"cache-control", b"x-accel-buffering"})
+
+
+def compose_answer(
+    gateway: Gateway, plan: Plan, conduct: Conduct, peek: Peek, head: ResponseHead, now: float, *, array: bool, take_usage: bool
+) -> Mode:
+    """The mode of this answer."""
+    endpoint = plan.endpoint
+    answer = Answer(
+        endpoint.operation, head.status, head.content_type, head.content_encoding, head.delimited, peek.stream, array,
+        take_usage=take_usage, stored=endpoint.content, repaired=conduct.terminal == "finish_reason" and not conduct.transparent,
+    )  # fmt: skip
+    return compose(answer, plan.spec, gateway.settings.limits, gateway.held, now, TailBytes() if conduct.tail_content else None)
+
+
+def is_foreign(plan: Plan, head: ResponseHead) -> bool:
+    """By its head, is it nobody's word: an error in no protocol's shape, or a page where an answer was promised? It is held until that is known."""
+    operation = plan.endpoint.operation
+    if plan.endpoint.content or head.content_encoding not in _READABLE:
+        return False
+    if head.status >= 400:
+        return operation in READ and may_be_foreign(head.content_type)
+    return operation in PROMISED and head.status == 200 and head.content_type.startswith(b"text/html")
+
+
+def headers_down(head: ResponseHead, drops: frozenset[bytes], *, decoded: bool, streamed: bool, transparent: bool) -> Headers:
+    """The provider's headers, as the client gets them."""
+    headers = response_headers(head.headers, drops)
+    if decoded:
+        headers = [pair for pair in headers if pair[0].lower() != b"content-encoding"]
+    if streamed and not transparent:
+        stated = [pair[1] for pair in headers if pair[0].lower() == b"cache-control"]
+        headers = [pair for pair in headers if pair[0].lower() not in _BUFFERING]
+        headers += UNBUFFERED if not stated or b"no-transform" in stated[0] else [(b"cache-control", stated[0] + b", no-transform"), UNBUFFERED[1]]
+    return headers
+
+
+def headers_beside(head: ResponseHead, drops: frozenset[bytes]) -> Headers:
+    """The provider's headers beside a body of ours: what says whose answer it was, and when to come again."""
+    return [pair for pair in response_headers(head.headers, drops) if pair[0].lower() not in _OWN]

@@ -1,0 +1,279 @@
+"""What is held before the commit: the head until the first frame with data, or the first bytes of a body; errors until they are understood.
+Until then a true status is possible, and another try. Part of `drive`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from enum import IntEnum, auto
+from time import time
+
+from penstock.exchange import faults
+from penstock.exchange.compose_answer import compose_answer, headers_beside, headers_down, is_foreign
+from penstock.exchange.contract import ClientRequest, Headers, Reply
+from penstock.exchange.gateway import Gateway
+from penstock.exchange.judge import HELD, Judge
+from penstock.exchange.machine import Command, Input, Phase
+from penstock.exchange.telling import UNBUFFERED
+from penstock.exchange.watching import Watching
+from penstock.pipeline.contract import Pipeline, State
+from penstock.pipeline.foreign import wrap_foreign
+from penstock.pipeline.stream import StreamRelay
+from penstock.pipeline.unbegun import Unbegun
+from penstock.upstream.contract import ResponseHead
+from penstock.vocabulary.errors import Fault, UpstreamError
+from penstock.vocabulary.ids import Operation
+from penstock.vocabulary.outcome import Outcome
+
+
+class Stage(IntEnum):
+    """What is waited for before bytes of the answer go to the client."""
+
+    FLOWING = 0
+    """Nothing: they go."""
+    BODY = auto()
+    """The first bytes of a body."""
+    FRAME = auto()
+    """The first frame with data."""
+    JUDGED = auto()
+    """The whole of an error, which may be about what we added, or in a stranger's shape."""
+    UNSEEN = auto()
+    """Nothing any more: the client has left, and what comes is only read."""
+
+
+FLOWING, BODY, FRAME, JUDGED, UNSEEN = Stage
+"""By names of their own, as above."""
+_RUNNING = State.RUNNING
+
+
+class Holding(Watching):
+    __slots__ = ("_decoded", "_early", "_foreign", "_held", "_judge", "_last_words", "_retried", "_stage", "_unknown_id", "head", "outcome")
+
+    def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
+        super().__init__(gateway, request, reply)
+        self.head: ResponseHead | None = None
+        """Of the provider's answer, until it is given out."""
+        self.outcome: Outcome | None = None
+        self._stage = FLOWING
+        self._early: Unbegun | None = None  # in the place of the answer's pipeline: the client has a head of ours
+        self._decoded = False  # a coding is taken off
+        self._foreign = False  # an error in nobody's shape, or a page
+        self._judge: Judge | None = None
+        self._held: list[bytes] | None = None  # of a stream, before its first frame with data
+        self._last_words: tuple[int, Headers, bytes] | None = None  # the provider's own, in the client's shape, in the place of a fault of ours
+        self._retried = False  # without the field that we added
+        self._unknown_id = False  # a response whose id others may ask for while it is made
+
+    @abstractmethod
+    def _do(self, commands: tuple[Command, ...], now: float, fault: Fault = faults.SELF, headers: Headers = faults.NONE) -> None: ...
+
+    @abstractmethod
+    def _stopped(self, pipeline: Pipeline, now: float) -> None: ...
+
+    @abstractmethod
+    def send_again(self) -> None: ...
+
+    @abstractmethod
+    def answer_body(self, data: bytes, now: float) -> None: ...
+
+    @abstractmethod
+    def answer_ended(self, now: float) -> None: ...
+
+    def _weigh(self, head: ResponseHead, now: float) -> None:
+        """The head has come: what is waited for before anything goes to the client?"""
+        plan = self.plan
+        assert plan is not None
+        array = self.array_asked()
+        mode = compose_answer(self.gateway, plan, self.conduct, self.peek, head, now, array=array, take_usage=self.take_usage)
+        self.pipeline = mode.pipeline
+        self._decoded = mode.decoded
+        self.entry.streamed = mode.streamed
+        framed = mode.streamed and isinstance(mode.pipeline, StreamRelay)
+        if self.machine.phase is Phase.DRAINING:
+            self._stage = UNSEEN
+        elif self.again is not None and head.status in (400, 422):
+            self._stage, self._judge = JUDGED, Judge(head.content_encoding)
+        elif self._early is not None:
+            self._go_on(self._early, mode.pipeline, now, fits=framed and array == (not head.content_type.startswith(b"text/event-stream")))
+        elif is_foreign(plan, head) and not self.conduct.transparent:
+            self._foreign = True
+            self._stage, self._judge = JUDGED, Judge(head.content_encoding)
+        elif framed:
+            self._stage, self._held = FRAME, []
+        else:
+            self._stage = BODY
+    def _send_early(self, now: float) -> None:
+        """The client gets a head of ours, and the first keep-alive."""
+        plan, reply = self.plan, self.reply
+        assert plan is not None
+        assert reply is not None
+        self.pipeline = self._early = early = Unbegun(self.spec, plan.endpoint.operation, now, array=self.array_asked())
+        self.entry.status = 200
+        self.entry.streamed = True
+        reply.head(200, [(b"content-type", early.content_type), *UNBUFFERED, (b"x-penstock-id", self.id.encode())], None)
+        self.say(early.keepalive(), now)
+
+    def _go_on(self, early: Unbegun, pipeline: Pipeline, now: float, *, fits: bool) -> None:
+        """The answer to a client that has a head of ours already. What is no stream is told when it is whole."""
+        if fits:
+            pipeline.follow(early)
+            self._early = None
+            self._open_up(now)
+        else:
+            assert self.head is not None
+            self._stage, self._judge = JUDGED, Judge(self.head.content_encoding)
+
+    def _open_up(self, now: float) -> None:
+        """The commit: from here there is one answer."""
+        held, self._held = self._held, None
+        self._stage = FLOWING
+        plan, pipeline = self.plan, self.pipeline
+        assert plan is not None
+        assert pipeline is not None
+        self._unknown_id = plan.endpoint.operation is Operation.RESPONSES
+        self._do(self.machine.handle(Input.COMMIT), now)
+        self.head = None  # used up; a stream must not carry it along
+        self.let_go()
+        if held:
+            self.say(held[0] if len(held) == 1 else b"".join(held), now)
+        if pipeline.state is not _RUNNING:
+            self._stopped(pipeline, now)
+
+    def _send_head(self) -> None:
+        head, reply, pipeline = self.head, self.reply, self.pipeline
+        assert head is not None
+        entry = self.entry
+        entry.status = head.status
+        streamed = entry.streamed is True
+        if reply is not None:
+            headers = headers_down(
+                head, self.gateway.settings.drop_response_headers, decoded=self._decoded, streamed=streamed and isinstance(pipeline, StreamRelay),
+                transparent=self.conduct.transparent,
+            )  # fmt: skip
+            headers.append((b"x-penstock-id", self.id.encode()))
+            reply.head(head.status, headers, None if streamed or self._decoded else head.content_length)
+
+    def _hold(self, data: bytes, now: float) -> None:
+        stage, pipeline = self._stage, self.pipeline
+        assert pipeline is not None
+        if stage is BODY:
+            self._open_up(now)
+            self.answer_body(data, now)
+        elif stage is JUDGED:
+            if self._judge is not None and not self._judge.hold(data):
+                self._judged(now, whole=False)
+        elif stage is UNSEEN:
+            pipeline.feed(data, now)
+            if pipeline.state is not _RUNNING:
+                self._do(self.machine.handle(Input.TERMINAL), now)
+        else:
+            held = self._held
+            assert held is not None
+            out = pipeline.feed(data, now)
+            if out:
+                held.append(out)
+            if pipeline.state is State.BROKEN:
+                self._stopped(pipeline, now)
+            elif pipeline.begun:
+                error = pipeline.observer.error
+                if error is None or pipeline.events > 1 or not self._told_first(pipeline, error, now):
+                    self._open_up(now)
+            elif sum(map(len, held)) > HELD:
+                self._open_up(now)
+
+    def _told_first(self, pipeline: Pipeline, error: UpstreamError, now: float) -> bool:
+        """The answer is nothing but an error: it gets its true status, or another try."""
+        if self.conduct.transparent:
+            return False
+        assert self.head is not None
+        self.outcome = pipeline.conclude(True, "")
+        if not self._once_more_after_frame(self.outcome.cause):
+            status, body = self.spec.error_of(error, self.id)
+            self._last_words = status, headers_beside(self.head, self.gateway.settings.drop_response_headers), body
+            self._do(self.machine.handle(Input.FAILED), now)
+            pipeline.close()
+        return True
+
+    # -- errors that are looked at as a whole ------------------------------------------------------------------------------------------
+
+    def _judged(self, now: float, *, whole: bool) -> None:
+        """An answer that was held is whole, or larger than what is held."""
+        judge, head, pipeline, again, spec = self._judge, self.head, self.pipeline, self.again, self.spec
+        if judge is None or head is None or pipeline is None:
+            return  # nobody waits any more
+        self._judge = None
+        if again is not None and whole and judge.is_about_usage():
+            self.note_try(head.status, f"the provider answered {head.status} to stream_options.include_usage")
+            self.sent, self.again, self.take_usage, self._retried = again(), None, False, True
+            self._forget_answer()
+            self._do(self.machine.handle(Input.AGAIN), now)
+            return
+        over = Input.LOST if whole else Input.FAILED
+        early = self._early
+        if early is None and not self._foreign:
+            self._pass_on(judge, now, whole=whole)
+            return
+        body = b"".join([pipeline.feed(piece, now) for piece in judge.pieces])
+        self.outcome = outcome = pipeline.conclude(whole, "the answer was longer than what is held of an error")
+        error = pipeline.observer.error
+        if early is not None:
+            # The status can no longer be told; the words can.
+            self._early = None
+            if error is not None:
+                self.say(early.tell(error, self.id), now)
+                self._do(self.machine.handle(over), now, faults.SELF)
+            else:
+                self.outcome = faults.no_stream(outcome)
+                self.pipeline = early
+                self._do(self.machine.handle(over), now, faults.truncated(self.outcome.cause, self.provider_name))
+        elif head.status < 400:
+            self.outcome = faults.no_stream(outcome)
+            self._do(self.machine.handle(over), now, faults.truncated(self.outcome.cause, self.provider_name))
+        else:
+            wrapped = wrap_foreign(spec, head.status, head.content_type, body, self.id)
+            told = wrapped if wrapped is not None else body
+            self._last_words = head.status, headers_beside(head, self.gateway.settings.drop_response_headers), told
+            self._do(self.machine.handle(over), now)
+        pipeline.close()
+
+    def _pass_on(self, judge: Judge, now: float, *, whole: bool) -> None:
+        self._open_up(now)
+        for piece in judge.pieces:
+            self.answer_body(piece, now)
+        if whole:
+            self.answer_ended(now)
+
+    # -- another try -------------------------------------------------------------------------------------------------------------------
+
+    def _again_after_status(self, head: ResponseHead) -> bool:
+        if not self.conduct.retries.status or not self.can_try:
+            return False
+        pause = self.tries.after_status(head.status, head.headers, time(), self.gateway.dice())
+        return self._once_more(pause, head.status, f"the provider answered {head.status}")
+
+    def _once_more_after_frame(self, cause: str) -> bool:
+        if not self.conduct.retries.first_frame or not self.can_try or self.head is None:
+            return False
+        return self._once_more(self.tries.after_first_frame(self.gateway.dice()), self.head.status, cause)
+
+    def _once_more(self, pause: float | None, status: int | None, cause: str) -> bool:
+        """After `pause` another try, if there is one."""
+        if pause is None:
+            return False
+        self.note_try(status, cause)
+        self.outcome = None
+        self._forget_answer()
+        for command in self.machine.handle(Input.RETRY):
+            if command is Command.CANCEL:
+                self.cancel()
+            elif command is Command.WAIT:
+                self.wait(pause, self.send_again)
+        return True
+
+    def _forget_answer(self) -> None:
+        if self.pipeline is not None and self.pipeline is not self._early:
+            self.pipeline.close()
+        self.pipeline = self._early
+        self.head = self._judge = self._held = None
+        self._foreign = False
+        self._stage = FLOWING

@@ -1,0 +1,159 @@
+"""The time of one exchange: its timers, keep-alives, the early head, and how long an answer is read on without its client. Part of `drive`.
+
+Nothing is armed per exchange or per chunk: the gateway looks at all that are due (`Gateway.watch`), and what is due is worked out from
+what the pipeline keeps anyway.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from math import inf
+
+from penstock.exchange.asking import Asking
+from penstock.exchange.contract import ClientRequest, Reply
+from penstock.exchange.gateway import Gateway
+from penstock.exchange.machine import Phase
+from penstock.pipeline.compose import PROMISED
+from penstock.pipeline.watch import excuse, expired, next_look
+from penstock.vocabulary.outcome import EndedBy
+
+NEWS = 1.0
+"""Seconds after which an exchange is looked at again whose request is still being read."""
+
+
+class Watching(Asking):
+    __slots__ = ("_left_at", "_left_tokens", "due", "uploaded")
+
+    def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
+        super().__init__(gateway, request, reply)
+        self.due = 0.0
+        """When to look again; at once, until that was worked out."""
+        self.uploaded = False
+        """What is uploaded has been, wholly: from now on it is the provider who is waited for."""
+        self._left_at: float | None = None
+        self._left_tokens = 0
+
+    @abstractmethod
+    def expire(self, timer: str, cause: str, now: float, ended_by: EndedBy = EndedBy.GATEWAY) -> None: ...
+
+    @abstractmethod
+    def open_early(self, now: float) -> None: ...
+
+    @abstractmethod
+    def shut_down(self) -> None: ...
+
+    @abstractmethod
+    def fail(self, error: Exception) -> None: ...
+
+    def tick(self, now: float) -> None:
+        """Do what the time brings, and say when to look again."""
+        try:
+            self._tick(now)
+        except Exception as error:  # as in every callback: a mistake of ours ends this exchange and no other
+            self.fail(error)
+
+    def _tick(self, now: float) -> None:
+        phase = self.machine.phase
+        if phase is Phase.SETTLED:
+            self.due = inf
+            return
+        drain = self.conduct.timers.drain
+        if self.gateway.draining and drain is not None and now - self.gateway.drained_since >= drain:
+            self.shut_down()
+            return
+        if phase is Phase.OPENED:
+            self.due = now + NEWS
+            return
+        if self._ran_out(now):
+            return
+        if self.reply is not None and self.paused_at is None:
+            self._keep_alive(now)
+        if self.machine.phase is not Phase.SETTLED:
+            self.due = self._next(now)
+
+    def _ran_out(self, now: float) -> bool:
+        timers = self.conduct.timers
+        if self._left_at is not None and self._enough(now, self._left_at):
+            self.expire("on_disconnect", "", now)
+            return True
+        if self.paused_at is not None:
+            # We do not read either: only the client's own timer runs, and the one for everything.
+            if timers.client_stall is not None and now - self.paused_at >= timers.client_stall:
+                self.expire("client_stall", f"client_stall: the client took nothing for {timers.client_stall:g} s", now, EndedBy.CLIENT)
+                return True
+            if timers.max_duration is not None and now - self.started >= timers.max_duration:
+                self.expire("max_duration", f"max_duration: the exchange took longer than {timers.max_duration:g} s", now)
+                return True
+            return False
+        if self.uploading and not self.uploaded:
+            return False
+        ran_out = expired(timers, self.started, self.pipeline, now)
+        if ran_out is not None:
+            self.expire(ran_out.timer, ran_out.cause, now)
+        return ran_out is not None
+
+    def _keep_alive(self, now: float) -> None:
+        conduct, phase = self.conduct, self.machine.phase
+        if conduct.early_head is not None and self._opens_early and now - self.started >= conduct.early_head:
+            self.open_early(now)
+        elif phase in (Phase.EARLY, Phase.STREAMING) and conduct.keepalive is not None and now - self.last_out >= conduct.keepalive:
+            assert self.pipeline is not None
+            self.say(self.pipeline.keepalive(), now)
+
+    @property
+    def _opens_early(self) -> bool:
+        """The client waits for the head of a stream."""
+        if self.plan is None or self.machine.phase not in (Phase.DIALING, Phase.HEAD_HELD):
+            return False
+        return self.peek.stream and self.plan.endpoint.operation in PROMISED
+
+    def _next(self, now: float) -> float:
+        conduct = self.conduct
+        timers = conduct.timers
+        due = inf
+        if self.paused_at is not None:
+            if timers.client_stall is not None:
+                due = self.paused_at + timers.client_stall
+            if timers.max_duration is not None:
+                due = min(due, self.started + timers.max_duration)
+        else:
+            look = next_look(timers, self.started, self.pipeline, now)
+            due = look if look is not None else inf
+            if self.reply is not None and conduct.early_head is not None and self._opens_early:
+                due = min(due, self.started + conduct.early_head)
+            if self.reply is not None and conduct.keepalive is not None:
+                due = min(due, max(self.last_out, now - conduct.keepalive) + conduct.keepalive)
+        if self._left_at is not None:
+            due = now  # at every look: what it has made is to be counted
+        if self.gateway.draining and timers.drain is not None:
+            due = min(due, self.gateway.drained_since + timers.drain)
+        return due
+
+    # -- a client that does not read, or has left ---------------------------------------------------------------------------------------
+
+    def excuse(self, now: float) -> None:
+        """The client reads again: the time in which we did not is not the provider's."""
+        if self.paused_at is not None:
+            if self.pipeline is not None:
+                excuse(self.pipeline, now - self.paused_at)
+            self.paused_at = None
+            self.due = 0.0
+
+    def left(self, now: float) -> None:
+        """The client has left, and the answer is read on."""
+        self._left_at = now
+        self._left_tokens = self._tokens()
+        self.due = 0.0
+
+    def _enough(self, now: float, since: float) -> bool:
+        conduct = self.conduct
+        if conduct.drain_seconds is not None and now - since >= conduct.drain_seconds:
+            return True
+        return conduct.drain_tokens is not None and self._tokens() - self._left_tokens >= conduct.drain_tokens
+
+    def _tokens(self) -> int:
+        """Made so far: by the provider's count, or by its events, which carry a token or some each."""
+        pipeline = self.pipeline
+        if pipeline is None:
+            return 0
+        return max(pipeline.observer.usage.output or 0, pipeline.events)
