@@ -16,7 +16,7 @@ from time import monotonic
 import sqlalchemy as sa
 
 from penstock import __version__
-from penstock.admin import AdminListener, Deps, load_token, make_app
+from penstock.admin import AdminListener, Deps, Readings, load_token, make_app
 from penstock.config.settings import AUTO_TOKEN, Config
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.gateway import Demo, Gateway, Settings
@@ -35,6 +35,7 @@ from penstock.routing import Face, Router
 from penstock.server.listener import Listener
 from penstock.server.settings import Settings as ServerSettings
 from penstock.telemetry.log import Handler, Log
+from penstock.telemetry.metrics import Metrics
 from penstock.upstream.client import Client
 from penstock.upstream.local import ask_demo
 from penstock.upstream.settings import Settings as UpstreamSettings
@@ -61,7 +62,8 @@ class App:
         self.instance = secrets.token_hex(6)
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._token = load_token(config.data_dir, "token") if config.token == AUTO_TOKEN else config.token
-        self.log = Log(sys.stderr)
+        self.metrics = Metrics((*(p.name for p in config.providers), Demo.name))
+        self.log = Log(sys.stderr, config.log, self.metrics)
         self._handler = Handler(self.log)
         self._ledger_settings = LedgerSettings(config.data_dir, config.ledger_url, config.retention_days, config.ledger_queue)
         self._ledger: Ledger | None = None
@@ -146,6 +148,18 @@ class App:
             ledger_failing=lambda: ledger.failing,
             listen_host=self.config.admin.host,
             hosts=self.config.hosts,
+            families=self.metrics.families,
+            readings=Readings(
+                exchanges_open=lambda: len(self.gateway.live),
+                client_connections=lambda: len(self.listener.connections),
+                upstream_open=lambda: self.client.open,
+                upstream_idle=lambda: self.client.idle,
+                upstream_dialing=lambda: self.client.dialing,
+                ledger_queued=lambda: ledger.queued,
+                ledger_torn=lambda: ledger.torn,
+                ledger_counters=lambda: ledger.counters,
+                log_dropped=lambda: self.log.dropped,
+            ),
         )
 
     def _spawn(self, work: Awaitable[None], name: str) -> None:
@@ -156,10 +170,10 @@ class App:
     async def start(self) -> Started:
         """Listen, then open the ledger: a start that finds its address taken leaves no trace there.
 
-        Raises `OSError` where an address cannot be had, and `LedgerError`.
+        Raises `OSError` where an address or the log's file cannot be had, and `LedgerError`.
         """
-        logging.getLogger().addHandler(self._handler)
         self.log.start()
+        self._handler.attach()
         try:
             await self.admin.bind()
             await self.listener.start()
@@ -204,7 +218,7 @@ class App:
         left = self._ledger.close() if self._ledger is not None else 0
         if left:
             log.error("%d rows could be saved nowhere: neither the ledger nor %s takes them; they are lost", left, self.config.data_dir)
-        logging.getLogger().removeHandler(self._handler)
+        self._handler.detach()
         self.log.close()
         return left
 

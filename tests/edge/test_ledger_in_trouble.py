@@ -185,6 +185,6 @@ def test_a_stop_on_a_full_disk_says_what_it_lost(tmp_path: Path) -> None:
                 assert (await ask(gateway.port, "POST", *QUESTIONS[ProtocolId.OPENAI_CHAT])).status == 200
             gateway.signal(signal.SIGTERM)
             assert await gateway.ended() == 1, gateway.stderr
-            assert re.search(r"^error: .*\b3 ", gateway.stderr, re.MULTILINE), gateway.stderr
+            assert re.search(r'"level":"error".*"message":"3 rows', gateway.stderr), gateway.stderr
 
     run(main())

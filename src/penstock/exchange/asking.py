@@ -16,6 +16,7 @@ from penstock.protocols.contract import Peek
 from penstock.providers import Provider
 from penstock.upstream.contract import Ask, Receiver
 
+NOTHING_KNOWN = Peek(None, stream=False)
 Sent = tuple[bytes, bytes, bytes]
 """An upstream request: method, target, and the rest from the first header line on."""
 
@@ -23,37 +24,33 @@ Sent = tuple[bytes, bytes, bytes]
 class Asking(Telling):
     """The provider's side of one exchange, until an answer is given out."""
 
-    __slots__ = (
-        "_ask", "_linger", "_pausing", "_tried", "_tries", "again", "chunked", "conduct", "machine", "paused_at", "peek", "permits", "provider",
-        "request", "sent", "started", "take_usage", "taken", "uploading",
-    )  # fmt: skip
+    peek = NOTHING_KNOWN
+    provider: Provider | Demo | None = None
+    sent: Sent | None = None
+    """The upstream request, kept until the answer is given out."""
+    again: Callable[[], Sent] | None = None
+    """The same request without the field that we added."""
+    taken = 0
+    """Bytes of the shared budget of request bodies that this exchange holds."""
+    permits: tuple[str, ...] = ()
+    """What it holds of `Gateway.permits`."""
+    take_usage = False
+    uploading = False
+    paused_at: float | None = None
+    """Since when the client has taken nothing."""
+    _ask: Ask | None = None
+    _tries: Tries | None = None
+    _tried: list[Try] | None = None
+    _pausing: asyncio.TimerHandle | None = None
+    _linger: asyncio.TimerHandle | None = None
 
     def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
         super().__init__(gateway, request, reply)
         self.started = gateway.clock()
         self.request: ClientRequest | None = request
         self.machine = Machine()
-        self.peek = Peek(None, stream=False)
-        self.provider: Provider | Demo | None = None
-        self.conduct: Conduct = gateway.conduct
-        self.sent: Sent | None = None
-        """The upstream request, kept until the answer is given out."""
-        self.again: Callable[[], Sent] | None = None
-        """The same request without the field that we added."""
-        self.taken = 0
-        """Bytes of the shared budget of request bodies that this exchange holds."""
-        self.permits: tuple[str, ...] = ()
-        """What it holds of `Gateway.permits`."""
-        self.take_usage = False
-        self.uploading = False
         self.chunked = request.chunked
-        self.paused_at: float | None = None
-        """Since when the client has taken nothing."""
-        self._ask: Ask | None = None
-        self._tries: Tries | None = None
-        self._tried: list[Try] | None = None
-        self._pausing: asyncio.TimerHandle | None = None
-        self._linger: asyncio.TimerHandle | None = None
+        self.conduct: Conduct = gateway.conduct
 
     @property
     def provider_name(self) -> str:

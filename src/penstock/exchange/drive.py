@@ -38,8 +38,6 @@ _TRYING = frozenset({Phase.DIALING, Phase.HEAD_HELD, Phase.EARLY})
 class Exchange(Holding):
     """From routed request to settled row. Implements `upstream.contract.Receiver`; `intake` takes the request in before that."""
 
-    __slots__ = ()
-
     def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
         super().__init__(gateway, request, reply)
         gateway.watch(self)

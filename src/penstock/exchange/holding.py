@@ -10,8 +10,7 @@ from time import time
 
 from penstock.exchange import faults
 from penstock.exchange.compose_answer import compose_answer, headers_beside, headers_down, is_foreign
-from penstock.exchange.contract import ClientRequest, Headers, Reply
-from penstock.exchange.gateway import Gateway
+from penstock.exchange.contract import Headers
 from penstock.exchange.judge import HELD, Judge
 from penstock.exchange.machine import Command, Input, Phase
 from penstock.exchange.telling import UNBUFFERED
@@ -47,22 +46,18 @@ _RUNNING = State.RUNNING
 
 
 class Holding(Watching):
-    __slots__ = ("_decoded", "_early", "_foreign", "_held", "_judge", "_last_words", "_retried", "_stage", "_unknown_id", "head", "outcome")
-
-    def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
-        super().__init__(gateway, request, reply)
-        self.head: ResponseHead | None = None
-        """Of the provider's answer, until it is given out."""
-        self.outcome: Outcome | None = None
-        self._stage = FLOWING
-        self._early: Unbegun | None = None  # in the place of the answer's pipeline: the client has a head of ours
-        self._decoded = False  # a coding is taken off
-        self._foreign = False  # an error in nobody's shape, or a page
-        self._judge: Judge | None = None
-        self._held: list[bytes] | None = None  # of a stream, before its first frame with data
-        self._last_words: tuple[int, Headers, bytes] | None = None  # the provider's own, in the client's shape, in the place of a fault of ours
-        self._retried = False  # without the field that we added
-        self._unknown_id = False  # a response whose id others may ask for while it is made
+    head: ResponseHead | None = None
+    """Of the provider's answer, until it is given out."""
+    outcome: Outcome | None = None
+    _stage = FLOWING
+    _early: Unbegun | None = None  # in the place of the answer's pipeline: the client has a head of ours
+    _decoded = False  # a coding is taken off
+    _foreign = False  # an error in nobody's shape, or a page
+    _judge: Judge | None = None
+    _held: list[bytes] | None = None  # of a stream, before its first frame with data
+    _last_words: tuple[int, Headers, bytes] | None = None  # the provider's own, in the client's shape, in the place of a fault of ours
+    _retried = False  # without the field that we added
+    _unknown_id = False  # a response whose id others may ask for while it is made
 
     @abstractmethod
     def _do(self, commands: tuple[Command, ...], now: float, fault: Fault = faults.SELF, headers: Headers = faults.NONE) -> None: ...

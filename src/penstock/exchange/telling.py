@@ -24,7 +24,12 @@ _REQUEST_ID = {ProtocolId.ANTHROPIC_MESSAGES: b"request-id", ProtocolId.OPENAI_C
 class Telling:
     """The reply, and the row that goes with it. After `reply` is gone nothing is told any more."""
 
-    __slots__ = ("_opened", "entry", "gateway", "id", "last_out", "pipeline", "plan", "reply", "spec")
+    # What most exchanges never change stands on the class: an attribute that is not set costs nothing, and this runs once per exchange.
+    plan: Plan | None = None
+    pipeline: Pipeline | None = None
+    last_out = 0.0
+    """When the client was last sent something, on the monotonic clock."""
+    _opened = False
 
     def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
         self.gateway = gateway
@@ -33,11 +38,6 @@ class Telling:
         self.entry: Entry = open_entry(self.id, gateway.instance, request)
         self.spec: ProtocolSpec = gateway.specs[ProtocolId.OPENAI_CHAT]
         """Of the client; until the path is known, the one that most clients read."""
-        self.plan: Plan | None = None
-        self.pipeline: Pipeline | None = None
-        self.last_out = 0.0
-        """When the client was last sent something, on the monotonic clock."""
-        self._opened = False
 
     def open_row(self) -> bool:
         """Before anything is asked of a provider. False: the ledger is full, and nothing may be asked."""

@@ -10,8 +10,6 @@ from abc import abstractmethod
 from math import inf
 
 from penstock.exchange.asking import Asking
-from penstock.exchange.contract import ClientRequest, Reply
-from penstock.exchange.gateway import Gateway
 from penstock.exchange.machine import Phase
 from penstock.pipeline.compose import PROMISED
 from penstock.pipeline.watch import excuse, expired, next_look
@@ -22,16 +20,12 @@ NEWS = 1.0
 
 
 class Watching(Asking):
-    __slots__ = ("_left_at", "_left_tokens", "due", "uploaded")
-
-    def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
-        super().__init__(gateway, request, reply)
-        self.due = 0.0
-        """When to look again; at once, until that was worked out."""
-        self.uploaded = False
-        """What is uploaded has been, wholly: from now on it is the provider who is waited for."""
-        self._left_at: float | None = None
-        self._left_tokens = 0
+    due = 0.0
+    """When to look again; at once, until that was worked out."""
+    uploaded = False
+    """What is uploaded has been, wholly: from now on it is the provider who is waited for."""
+    _left_at: float | None = None
+    _left_tokens = 0
 
     @abstractmethod
     def expire(self, timer: str, cause: str, now: float, ended_by: EndedBy = EndedBy.GATEWAY) -> None: ...

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 from urllib.parse import unquote, urlsplit
 
+import msgspec
+
 _VERSION = re.compile(r"v\d+(?:(?:alpha|beta|p)\d*)*\Z")
 _PATH = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]*)*\Z")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?\Z")
@@ -21,8 +23,7 @@ class BadUrl(ValueError):
     """A base URL that cannot be used. Its text says what to write; it never repeats the URL, which may hold a secret."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True, gc=False):
     """Where to dial; the key of a connection pool. With a `socket_path`, `host` and `port` are only names."""
 
     scheme: str
