@@ -19,8 +19,8 @@ from penstock import __version__
 from penstock.admin import AdminListener, Deps, Readings, load_token, make_app
 from penstock.config.settings import AUTO_TOKEN, Config
 from penstock.exchange.conduct import Conduct
+from penstock.exchange.front import Front
 from penstock.exchange.gateway import Demo, Gateway, Settings
-from penstock.exchange.intake import Front
 from penstock.exchange.models import Catalog
 from penstock.exchange.permits import GATEWAY, Permits, permit_names
 from penstock.ledger import query

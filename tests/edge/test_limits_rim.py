@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from penstock.exchange.intake import Front
+from penstock.exchange.front import Front
 from penstock.lab.scripted import Do, Script, ScriptedServer, Sleep, Step, whole
 from penstock.server.listener import Listener
 from penstock.server.settings import Settings

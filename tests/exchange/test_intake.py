@@ -452,3 +452,29 @@ def test_limits_are_those_of_the_settings() -> None:
         house.last.answer().body(b"data: a long frame, longer than ten bytes\n\n").end()
         assert asker.reply.body == b"data: a long frame, longer than ten bytes\n\n"
         assert house.row().outcome == "UNVERIFIED"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1beta/models/m:generateContent"])
+def test_a_compressed_request_is_refused_where_it_is_read(house: House, path: str) -> None:
+    asker = house.post(path, b"\x28\xb5\x2f\xfd", [(b"Content-Encoding", b"zstd")])
+    assert (asker.reply.status, asker.reply.header(b"accept-encoding")) == (415, b"identity")
+    assert "Content-Encoding" in asker.reply.json()["error"]["message"]
+    assert house.row().outcome == "REFUSED"
+    assert not house.asks
+    house.check_quiet()
+
+
+def test_a_compressed_request_below_a_providers_name_is_the_providers_affair(house: House) -> None:
+    house.post("/openai/v1/chat/completions", b"\x28\xb5\x2f\xfd", [(b"Content-Encoding", b"zstd")])
+    assert house.last.sent_body == b"\x28\xb5\x2f\xfd"
+    assert house.last.header("content-encoding") == "zstd"
+
+
+@pytest.mark.parametrize(("method", "status"), [("GET", 200), ("HEAD", 200), ("OPTIONS", 204), ("POST", 405), ("DELETE", 405)])
+def test_health(house: House, method: str, status: int) -> None:
+    asker = house.open(method, "/health")
+    assert asker.reply.status == status
+    assert asker.reply.over == "ended"
+    if status != 200:
+        assert asker.reply.header(b"allow") == b"GET, HEAD, OPTIONS"
+    assert not house.book.opened, "no row"

@@ -10,8 +10,9 @@ from typing import Any, cast
 
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import ClientRequest, Headers
+from penstock.exchange.front import Front
 from penstock.exchange.gateway import Demo, Gateway, Settings
-from penstock.exchange.intake import Front, Intake
+from penstock.exchange.intake import Intake
 from penstock.exchange.permits import Permits
 from penstock.ledger.entry import Entry
 from penstock.ledger.errors import LedgerFull
@@ -284,6 +285,38 @@ def providers(**more: Any) -> dict[str, Provider]:
     return found
 
 
+REQUESTS: dict[ProtocolId, tuple[str, dict[str, Any]]] = {
+    ProtocolId.OPENAI_CHAT: ("/v1/chat/completions", {"model": "m", "messages": [], "stream_options": {"include_usage": True}}),
+    ProtocolId.OPENAI_RESPONSES: ("/v1/responses", {"model": "m", "input": "x"}),
+    ProtocolId.ANTHROPIC_MESSAGES: ("/v1/messages", {"model": "m", "max_tokens": 9, "messages": []}),
+    ProtocolId.GEMINI: ("/v1beta/models/m:streamGenerateContent?alt=sse", {"contents": []}),
+}
+"""Path and body with which a client of each protocol asks for a stream, `stream` apart."""
+
+
+def told_whole(protocol: ProtocolId, reply: FakeReply) -> dict[str, Any]:
+    """The error that is the whole answer, in the shape of `protocol`."""
+    assert reply.over == "ended"
+    assert reply.header(b"content-type") == b"application/json"
+    told = reply.json()
+    assert told.get("type") == ("error" if protocol is ProtocolId.ANTHROPIC_MESSAGES else None)
+    assert told["error"].get("code" if protocol is ProtocolId.GEMINI else "type") is not None
+    return told["error"]
+
+
+def told_last(protocol: ProtocolId, reply: FakeReply) -> dict[str, Any]:
+    """The error that ends the stream, in the shape of `protocol`, behind whole frames."""
+    assert (reply.status, reply.over) == (200, "ended")
+    *_, last, behind = reply.body.split(b"\n\n")
+    assert behind == b"", "nothing stands behind it"
+    name, _, data = last.lstrip(b"\n").rpartition(b"data: ")
+    told = json.loads(data)
+    named = {ProtocolId.OPENAI_RESPONSES: "response.failed", ProtocolId.ANTHROPIC_MESSAGES: "error"}.get(protocol)
+    assert name == (f"event: {named}\n".encode() if named else b"")
+    assert told.get("type") == named
+    return told["response"]["error"] if protocol is ProtocolId.OPENAI_RESPONSES else told["error"]
+
+
 class House:
     """A gateway, its fakes, and whoever asks it."""
 
@@ -308,6 +341,12 @@ class House:
             conduct=conduct or Conduct(), route_conduct=route_conduct, permits=Permits(limits or {}), clock=self.loop.time, dice=lambda: 1.0,
         )  # fmt: skip
         self.front = Front(self.gateway)
+
+    def __enter__(self) -> House:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def ask(
         self, origin: Origin, request: tuple[bytes, bytes, bytes], receiver: Receiver, *, head_only: bool, uploading: bool, fresh: bool,
@@ -358,6 +397,27 @@ class House:
 
     def chat(self, **more: Any) -> Asker:
         return self.post("/v1/chat/completions", {"model": "m", "stream": True, "stream_options": {"include_usage": True}, "messages": [], **more})
+
+    def stream(self, protocol: ProtocolId, **more: Any) -> tuple[Asker, FakeAsk]:
+        """A client of `protocol` that asks for a stream, and the provider that is asked."""
+        path, body = REQUESTS[protocol]
+        stream = {} if protocol is ProtocolId.GEMINI else {"stream": True}
+        return self.post(path, {**body, **stream, **more}), self.last
+
+    def whole(self, protocol: ProtocolId, **more: Any) -> tuple[Asker, FakeAsk]:
+        """The same, who asks for a whole body."""
+        path, body = REQUESTS[protocol]
+        body = {key: value for key, value in body.items() if key != "stream_options"}
+        return self.post(path.replace("streamGenerateContent?alt=sse", "generateContent"), {**body, **more}), self.last
+
+    def until(self, true: Callable[[], object], most: float = 60.0) -> float:
+        """Let time pass until it is true; how long that took, to a hundredth of a second."""
+        began = self.loop.now
+        while not true():
+            assert self.loop.now < began + most, "it never came true"
+            self.loop.now += 0.01
+            self.loop.settle()
+        return self.loop.now - began
 
     @property
     def last(self) -> FakeAsk:

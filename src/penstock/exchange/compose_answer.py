@@ -47,9 +47,13 @@ def headers_down(head: ResponseHead, drops: frozenset[bytes], *, decoded: bool, 
     if decoded:
         headers = [pair for pair in headers if pair[0].lower() != b"content-encoding"]
     if streamed and not transparent:
-        stated = [pair[1] for pair in headers if pair[0].lower() == b"cache-control"]
+        stated = b", ".join([pair[1] for pair in headers if pair[0].lower() == b"cache-control"])
         headers = [pair for pair in headers if pair[0].lower() not in _BUFFERING]
-        headers += UNBUFFERED if not stated or b"no-transform" in stated[0] else [(b"cache-control", stated[0] + b", no-transform"), UNBUFFERED[1]]
+        if not stated:
+            headers += UNBUFFERED
+        else:
+            whole = stated if b"no-transform" in stated.lower() else stated + b", no-transform"
+            headers += [(b"cache-control", whole), UNBUFFERED[1]]
     return headers
 
 

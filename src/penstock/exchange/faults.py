@@ -17,6 +17,8 @@ FORM_FAULTS = {
 FULL = Fault(FaultKind.OVERLOADED, 503, "This gateway cannot account for another request now; try again.")
 BODIES_FULL = Fault(FaultKind.OVERLOADED, 503, "This gateway holds as many request bodies as it may; try again.")
 DRAINING = Fault(FaultKind.OVERLOADED, 503, "This gateway is shutting down; try again.")
+CODED = Fault(
+    FaultKind.UNSUPPORTED_MEDIA, 415, "The request body must not be compressed: it is read for its model. Send it without Content-Encoding.")
 SELF = Fault(FaultKind.INTERNAL, 500, "This gateway made a mistake; the request was not completed.")
 
 

@@ -7,8 +7,6 @@ A refusal waits for a small body to be whole, so that the connection can go on t
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from contextlib import suppress
-from time import time
 from typing import cast
 from urllib.parse import unquote
 
@@ -21,14 +19,11 @@ from penstock.exchange.gateway import Demo, Gateway
 from penstock.exchange.machine import Phase
 from penstock.exchange.permits import permit_names
 from penstock.exchange.plan import Plan, str_of
-from penstock.exchange.settle import close_entry
-from penstock.ledger.entry import Entry
-from penstock.ledger.errors import LedgerFull
 from penstock.protocols.contract import BadRequest, ProtocolSpec
 from penstock.providers import Provider
 from penstock.routing import Allowed, Choice, Hints, Mismatch, Refusal, resolve
 from penstock.vocabulary.errors import Fault, FaultKind
-from penstock.vocabulary.ids import Operation, ProtocolId
+from penstock.vocabulary.ids import Operation
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 from penstock.wire.secrets import mask_secrets
 
@@ -72,6 +67,8 @@ class Intake:
         entry.operation = plan.operation
         if gateway.draining:
             self._refuse(faults.DRAINING, "the gateway is shutting down", faults.SOON)
+        elif plan.read_whole and plan.coded:
+            self._refuse(faults.CODED, "the request body is compressed", [(b"accept-encoding", b"identity")])
         elif plan.read_whole:
             limit = gateway.settings.body_bytes
             if request.content_length is not None and request.content_length > limit:
@@ -169,7 +166,7 @@ class Intake:
         exchange.entry.status = status
         self._body = None
         exchange.client_gone(Outcome(Ending.REFUSED, why, EndedBy.GATEWAY))
-        return _refusal(exchange.spec, status, why, exchange.id)
+        return refusal(exchange.spec, status, why, exchange.id)
 
     def client_paused(self) -> None:
         self.exchange.client_paused()
@@ -298,59 +295,5 @@ class Intake:
             self.exchange.refuse(fault, cause, headers)
 
 
-def _refusal(spec: ProtocolSpec, status: int, why: str, entry_id: str) -> tuple[Headers, bytes]:
+def refusal(spec: ProtocolSpec, status: int, why: str, entry_id: str) -> tuple[Headers, bytes]:
     return [(b"content-type", b"application/json"), (b"x-penstock-id", entry_id.encode())], spec.error_body(faults.of_form(status, why), entry_id)
-
-
-class HealthCheck:
-    """`/health` on the data plane: no row, no token, nothing to do with what follows."""
-
-    def client_body(self, data: bytes) -> None: ...
-    def client_end(self) -> None: ...
-    def client_gone(self) -> None: ...
-    def client_bad(self, status: int, why: str) -> tuple[Headers, bytes]:
-        return [], b""
-
-    def client_paused(self) -> None: ...
-    def client_resumed(self) -> None: ...
-
-
-_HEALTH = HealthCheck()
-
-
-class Front:
-    """Implements `contract.Front`."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-
-    def open(self, request: ClientRequest, reply: Reply) -> Intake | HealthCheck:
-        if request.path == "/health" and request.method in ("GET", "HEAD") and self._is_for_us(request):
-            body = b'{"status":"draining"}' if self._gateway.draining else b'{"status":"ok"}'
-            reply.head(503 if self._gateway.draining else 200, [(b"content-type", b"application/json"), (b"cache-control", b"no-store")], len(body))
-            reply.write(body)
-            reply.end()
-            return _HEALTH
-        intake = Intake(self._gateway, request, reply)
-        intake.begin()
-        return intake
-
-    def _is_for_us(self, request: ClientRequest) -> bool:
-        settings = self._gateway.settings
-        return host_allowed((request.header(b"host") or b"").decode("latin-1"), settings.listen_host, settings.hosts)
-
-    def refuse(self, path: str, status: int, why: str) -> tuple[Headers, bytes]:
-        """Headers and body of the answer to a request whose form the listener refuses: in the shape of the path's protocol, with an id
-        and a row of its own. `path`: as far as it is known; may be empty."""
-        gateway = self._gateway
-        path = path.partition("?")[0].partition("#")[0] if path.startswith("/") else "/"  # a row holds no query, and nobody's password
-        nearest = resolve("POST", path, False, gateway.faces)
-        protocol = ProtocolId.OPENAI_CHAT if isinstance(nearest, Allowed) else nearest.protocol
-        entry = Entry(gateway.next_id(), time())
-        entry.instance, entry.path, entry.status, entry.client_protocol = gateway.instance, path, status, str_of(protocol)
-        with suppress(LedgerFull):  # it was asked for nothing, and nothing is lost but this row
-            gateway.ledger.open(entry)
-        close_entry(entry, Outcome(Ending.REFUSED, why, EndedBy.GATEWAY), 0.0, 0.0)
-        if gateway.on_settled is not None:
-            gateway.on_settled(entry)
-        return _refusal(gateway.specs[protocol], status, why, entry.id)

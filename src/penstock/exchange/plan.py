@@ -18,7 +18,7 @@ str_of = str.__str__
 class Plan:
     """Of a head that may enter."""
 
-    __slots__ = ("client_protocol", "endpoint", "headers", "operation", "query", "read_whole", "sent", "spec")
+    __slots__ = ("client_protocol", "coded", "endpoint", "headers", "operation", "query", "read_whole", "sent", "spec")
 
     def __init__(self, specs: Mapping[ProtocolId, ProtocolSpec], endpoint: Endpoint, headers: Headers, query: str) -> None:
         """`headers` and `query`: as they came, the gateway's own token taken out."""
@@ -30,6 +30,8 @@ class Plan:
         self.operation = str_of(endpoint.operation)
         self.read_whole = endpoint.body == "peek" or endpoint.operation is Operation.RESPONSE_ITEM
         """The request's body is read whole before a provider is chosen."""
+        self.coded = not endpoint.verbatim and any(name.lower() == b"content-encoding" and _is_coded(value) for name, value in headers)
+        """The body comes in a coding, so it cannot be read for its model."""
         self.sent: dict[str, SentHead] = {}
         """By provider."""
 
@@ -59,3 +61,6 @@ def target_of(provider: Provider, endpoint: Endpoint, path: str, query: str) -> 
     """The request target at `provider` for the client's `path`."""
     return (provider.verbatim(path, query) if endpoint.verbatim else provider.target(path, query)).encode("ascii")
 
+
+def _is_coded(value: bytes) -> bool:
+    return value.strip().lower() not in (b"", b"identity")

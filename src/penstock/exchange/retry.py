@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
+from math import isnan
 
 from penstock.exchange.conduct import Retries
 from penstock.upstream.contract import LossKind
@@ -68,9 +69,13 @@ def _asked(stated: dict[bytes, bytes], wall: float) -> float | None:
         if value is None:
             continue
         try:
-            return float(value) * unit
+            seconds = float(value) * unit
         except ValueError:
             pass
+        else:
+            if isnan(seconds):
+                continue
+            return seconds
         try:
             return parsedate_to_datetime(value.decode("latin-1")).timestamp() - wall
         except ValueError:

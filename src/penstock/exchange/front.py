@@ -1,0 +1,87 @@
+"""Who takes requests from the listener: `/health` is answered here, everything else is an `Intake`'s."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from time import time
+
+from penstock.admission import host_allowed
+from penstock.exchange.contract import ClientRequest, Headers, Reply
+from penstock.exchange.gateway import Gateway
+from penstock.exchange.intake import Intake, refusal
+from penstock.exchange.plan import str_of
+from penstock.exchange.settle import close_entry
+from penstock.ledger.entry import Entry
+from penstock.ledger.errors import LedgerFull
+from penstock.routing import Allowed, resolve
+from penstock.vocabulary.errors import Fault, FaultKind
+from penstock.vocabulary.ids import ProtocolId
+from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
+
+
+class HealthCheck:
+    """`/health` on the data plane: no row, no token, nothing to do with what follows."""
+
+    def client_body(self, data: bytes) -> None: ...
+    def client_end(self) -> None: ...
+    def client_gone(self) -> None: ...
+    def client_bad(self, status: int, why: str) -> tuple[Headers, bytes]:
+        return [], b""
+
+    def client_paused(self) -> None: ...
+    def client_resumed(self) -> None: ...
+
+
+_HEALTH = HealthCheck()
+_JSON = (b"content-type", b"application/json")
+_ALLOW = (b"allow", b"GET, HEAD, OPTIONS")
+_WELL, _DRAINING = b'{"status":"ok"}', b'{"status":"draining"}'
+
+
+class Front:
+    """Implements `contract.Front`."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def open(self, request: ClientRequest, reply: Reply) -> Intake | HealthCheck:
+        if request.path == "/health" and self._is_for_us(request):
+            self._tell_health(request.method, reply)
+            return _HEALTH
+        intake = Intake(self._gateway, request, reply)
+        intake.begin()
+        return intake
+
+    def _tell_health(self, method: str, reply: Reply) -> None:
+        draining = self._gateway.draining
+        headers: Headers = [_JSON, (b"cache-control", b"no-store")]
+        status, body = (503, _DRAINING) if draining else (200, _WELL)
+        if method == "OPTIONS":
+            status, headers, body = 204, [_ALLOW], b""
+        elif method not in ("GET", "HEAD"):
+            fault = Fault(FaultKind.METHOD_NOT_ALLOWED, 405, "/health takes GET, HEAD and OPTIONS.")
+            status, headers, body = 405, [_JSON, _ALLOW], self._gateway.specs[ProtocolId.OPENAI_CHAT].error_body(fault, self._gateway.next_id())
+        reply.head(status, headers, len(body))
+        if body:
+            reply.write(body)
+        reply.end()
+
+    def _is_for_us(self, request: ClientRequest) -> bool:
+        settings = self._gateway.settings
+        return host_allowed((request.header(b"host") or b"").decode("latin-1"), settings.listen_host, settings.hosts)
+
+    def refuse(self, path: str, status: int, why: str) -> tuple[Headers, bytes]:
+        """Headers and body of the answer to a request whose form the listener refuses: in the shape of the path's protocol, with an id
+        and a row of its own. `path`: as far as it is known; may be empty."""
+        gateway = self._gateway
+        path = path.partition("?")[0].partition("#")[0] if path.startswith("/") else "/"  # a row holds no query, and nobody's password
+        nearest = resolve("POST", path, False, gateway.faces)
+        protocol = ProtocolId.OPENAI_CHAT if isinstance(nearest, Allowed) else nearest.protocol
+        entry = Entry(gateway.next_id(), time())
+        entry.instance, entry.path, entry.status, entry.client_protocol = gateway.instance, path, status, str_of(protocol)
+        with suppress(LedgerFull):  # it was asked for nothing, and nothing is lost but this row
+            gateway.ledger.open(entry)
+        close_entry(entry, Outcome(Ending.REFUSED, why, EndedBy.GATEWAY), 0.0, 0.0)
+        if gateway.on_settled is not None:
+            gateway.on_settled(entry)
+        return refusal(gateway.specs[protocol], status, why, entry.id)
