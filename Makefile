@@ -13,12 +13,18 @@ READY := $(VENV)/.ready
 # Real sockets with real timers: these have the machine to themselves.
 ALONE := $(wildcard tests/edge)
 
-.PHONY: help setup serve test soak check bench clean
+# Streams of bytes, good and spoilt, at both rims and through every observer.
+FUZZ := $(wildcard tests/*/test_fuzz*.py) tests/laws/test_spoilt_recordings.py
+# How hard `make fuzz` tries: 1 takes some minutes.
+EFFORT ?= 1
+
+.PHONY: help setup serve test soak fuzz check bench clean
 
 help:
 	@echo 'make serve   run the gateway on 127.0.0.1:4270'
 	@echo 'make test    run the tests (PostgreSQL and nginx are started for them where they can be had)'
 	@echo 'make soak    the long tests: thousands of streams, gateways that are killed over and over (some minutes)'
+	@echo 'make fuzz    the tests with random and spoilt bytes, for some minutes (longer: make fuzz EFFORT=10)'
 	@echo 'make check   ruff, pyright, the import contracts'
 	@echo 'make bench   what a relayed chunk costs, beside nginx (two processors and some minutes)'
 	@echo 'make clean   remove what these commands made'
@@ -48,6 +54,9 @@ endif
 
 soak: $(READY)
 	PENSTOCK_SOAK=$(or $(ROUNDS),1) $(BIN)/python -m pytest tests/soak $(ARGS)
+
+fuzz: $(READY)
+	HYPOTHESIS_PROFILE=thorough PENSTOCK_FUZZ=$(EFFORT) $(BIN)/python -m pytest -o timeout=0 $(FUZZ) $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

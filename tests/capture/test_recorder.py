@@ -226,10 +226,10 @@ def test_beyond_the_line_they_are_dropped_counted_and_told_once(
         write(self, id, files)
 
     monkeypatch.setattr(Store, "write", slow)
-    recorder = make(tmp_path)
+    recorder = make(tmp_path, CaptureSettings(keep_days=None, total_bytes=100_000))
     with caplog.at_level(logging.WARNING, "penstock.capture"):
         for _ in range(20):
-            answer(begin(recorder), [b"x"])
+            answer(begin(recorder), [b"x" * 1000])
     hold.set()
     assert recorder.flush()
     state = recorder.state()
@@ -237,6 +237,9 @@ def test_beyond_the_line_they_are_dropped_counted_and_told_once(
     assert state["kept"] in (3, 4)
     assert state["dropped"] == 20 - state["kept"]
     assert len(caplog.records) == 1
+    recording = begin(recorder, Order(phases=(Phase.UPSTREAM_RESPONSE,)))
+    answer(recording, [b"x" * 20_000])
+    assert recording.parts[0].crowded is False, "what was dropped gave its memory back"
     recorder.close()
 
 

@@ -198,6 +198,16 @@ def test_a_match_at_or_over_the_edge_of_a_window_is_found_whole() -> None:
     assert search(greedy, "." * (WINDOW - 1) + "b" * (3 * WINDOW)) == [(WINDOW - 1, 4 * WINDOW - 1)]
 
 
+def test_a_place_is_looked_at_in_one_window_only() -> None:
+    """What lies ahead of a window is only there to be seen: a match that begins there is the next window's, which sees further."""
+    pattern = re.compile(r"a(?!b)")
+    text = "." * (WINDOW + AHEAD - 1) + "ab" + "." * WINDOW
+    assert search(pattern, text) == naive(pattern, text) == []
+    behind = re.compile(r"(?<=x)a")
+    text = "." * (WINDOW - 1) + "xa" + "." * 10
+    assert search(behind, text) == naive(behind, text) == [(WINDOW, WINDOW + 1)]
+
+
 def test_others_are_let_in_between() -> None:
     breaths: list[None] = []
     redact_body(b"x" * (5 * WINDOW), (), (), [re.compile("secret")], lambda: breaths.append(None))

@@ -44,6 +44,8 @@ from penstock.vocabulary.events import (
 from penstock.vocabulary.ids import Operation, ProtocolId
 from penstock.vocabulary.outcome import Ending
 from penstock.vocabulary.usage import EMPTY_USAGE, Provenance, Usage
+from penstock.wire.budget import Budget
+from penstock.wire.sse import Scanner
 from tests.support.corpus import cases
 from tests.support.neutral import answers
 from tests.support.relays import data_of, frames_of, relayed
@@ -290,6 +292,45 @@ def test_an_error_frame_ends_a_stream_badly_wherever_it_stands(spec: ProtocolSpe
             assert relay.seen.error is not None
             assert relay.seen.error.message == fault(kind).message
             assert relay.seen.malformed == 0
+
+
+@SPECS
+def test_a_keep_alive_means_nothing(spec: ProtocolSpec) -> None:
+    """Neither to our observer nor between the lines of what comes behind it."""
+    scanner, observer = Scanner(1 << 16, Budget(1 << 16)), spec.observer(operation_of(spec))
+    last = spec.error_frame(fault(), "px-1", observer)
+    marks = [observer.observe(name, data, 0.0) for name, data, _ in scanner.feed(spec.keepalive * 3 + last) if data is not None]
+    assert spec.keepalive.endswith(b"\n")
+    assert not any(marks[:-2])
+    assert marks[-1] & ERROR
+    assert (observer.malformed, observer.unknown) == (0, 0)
+
+
+@SPECS
+def test_a_closing_frame_closes_what_is_finished(spec: ProtocolSpec) -> None:
+    observer = spec.observer(operation_of(spec))
+    assert not observer.finished()
+    if not spec.closing:
+        return
+    [case, *_] = [case for case in of(spec.id) if case in COMPLETE]
+    frames = frames_of(case.body)
+    for frame in frames[:-1]:
+        observer.observe(*data_of(frame), 0.0)
+    assert observer.finished()
+    assert not observer.closable()
+    assert frames_of(spec.closing) == [spec.closing]
+    assert observer.observe(*data_of(spec.closing), 0.0) & TERMINAL
+
+
+@SPECS
+@pytest.mark.parametrize("status", [None, 400, 418, 429, 503, 599, 200])
+def test_an_error_of_the_providers_is_told_with_a_status(spec: ProtocolSpec, status: int | None) -> None:
+    found, body = spec.error_of(UpstreamError(message="m", status=status), "px-1")
+    assert found == (status if status not in (None, 200) else 502)
+    observer = spec.observer(operation_of(spec))
+    observer.observe_error(found, body)
+    assert observer.error is not None
+    assert (observer.error.message, observer.error.status) == ("m", found)
 
 
 @SPECS

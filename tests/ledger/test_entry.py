@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from base64 import b64decode
 
-from penstock.ledger.entry import COLUMNS, LINE, SENTENCE, WORD, Entry, row_of
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.ledger.entry import COLUMNS, EVENTS, LINE, SENTENCE, TAIL_BYTES, TRIES, WORD, Entry, Try, row_of
+from penstock.ledger.rows import clean
 from penstock.vocabulary.errors import UpstreamError
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 from penstock.vocabulary.usage import Provenance, Usage
@@ -89,3 +95,45 @@ def test_outsiders_cannot_make_a_row_large(name: str, limit: int) -> None:
     entry.settle(Outcome(Ending.CUT, "y" * 1_000_000, EndedBy.GATEWAY), 1.0)
     assert len(getattr(entry, name)) == limit
     assert len(entry.cause or "") == SENTENCE
+
+
+def test_the_tries_before_the_last_are_kept_short_and_masked() -> None:
+    entry = Entry("a", 1.0)
+    entry.keep_tries([Try(12.34, 503, "the provider answered 503"), Try(99.0, None, "no: key sk-proj-abcdefgh12345678 " + "x " * 9000)])
+    first, second = json.loads(entry.tries or "")
+    assert first == {"after_ms": 12.3, "status": 503, "cause": "the provider answered 503"}
+    assert (second["after_ms"], second["status"], len(second["cause"])) == (99.0, None, WORD)
+    assert "abcdefgh" not in second["cause"]
+    entry.keep_tries([])
+    assert entry.tries is None
+
+
+def test_the_tail_holds_the_last_events_in_order() -> None:
+    entry = Entry("a", 1.0)
+    entry.keep_tail([(float(at), "content_block_delta", at) for at in range(100)])
+    kept = json.loads(entry.tail or "")
+    assert kept == [[float(at), "content_block_delta", at] for at in range(100 - EVENTS, 100)]
+    entry.keep_tail([])
+    assert entry.tail is None
+
+
+@given(
+    events=st.lists(st.tuples(st.floats(0, 1e7), st.text(alphabet=st.characters(), max_size=300), st.integers(0, 2**40)), max_size=80),
+    causes=st.lists(st.text(alphabet=st.characters(), max_size=600), max_size=40),
+    data=st.binary(max_size=TAIL_BYTES + 500),
+)
+def test_whatever_is_kept_is_bounded_and_can_be_read_again(events: list[tuple[float, str, int]], causes: list[str], data: bytes) -> None:
+    entry = make_entry("a", instance="i1")
+    entry.keep_tail(events)
+    entry.keep_tries(Try(1.0, None, cause) for cause in causes)
+    entry.keep_bytes(data)
+    entry.settle(GONE, 2.0)
+    row = dict(zip(COLUMNS, clean(row_of(entry)), strict=True))
+    assert (row["tail"], row["tries"], row["tail_bytes"]) == (entry.tail, entry.tries, entry.tail_bytes), "no bound cuts what was bounded already"
+    assert len(json.loads(entry.tail or "[]")) == min(len(events), EVENTS)
+    assert len(json.loads(entry.tries or "[]")) == min(len(causes), TRIES)
+    assert b64decode(entry.tail_bytes or "") == data[-TAIL_BYTES:]
+
+
+def test_entries_are_told_apart_by_who_they_are() -> None:
+    assert len({Entry("a", 1.0), Entry("a", 1.0)}) == 2

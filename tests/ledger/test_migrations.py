@@ -8,17 +8,20 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from penstock.ledger import engine as engines
 from penstock.ledger import migrations, query
-from penstock.ledger.entry import COLUMNS
+from penstock.ledger.entry import COLUMNS, row_of
 from penstock.ledger.errors import LedgerError
 from penstock.ledger.schema import HEAD, TOKENS_CHECK, exchanges, metadata
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.store import Store
+from tests.support.ledgers import COMPLETE, make_entry
 
 
 def _engine(settings: LedgerSettings) -> sa.Engine:
@@ -53,6 +56,47 @@ def test_the_constant_is_the_newest_revision() -> None:
 
 def test_the_row_and_the_table_have_the_same_columns() -> None:
     assert tuple(column.name for column in exchanges.columns) == COLUMNS
+
+
+def _make_old(settings: LedgerSettings, revision: str) -> None:
+    """A ledger as the version of that revision left it."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    if settings.url is None:
+        settings.sqlite_path.touch()
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.set_main_option("path_separator", "os")
+    engine = _engine(settings)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+        assert migrations.revision(connection) == revision
+        connection.exec_driver_sql(
+            "INSERT INTO exchanges (id, instance, started_at, outcome, input_tokens, late_settles) VALUES ('old', 'i0', 5.5, 'COMPLETE', 7, 0)")
+        connection.exec_driver_sql("INSERT INTO exchanges (id, instance, started_at, late_settles) VALUES ('open', 'i1', 6.5, 0)")
+    engine.dispose()
+
+
+def test_an_older_ledger_is_upgraded_and_keeps_its_rows(any_settings: LedgerSettings) -> None:
+    _make_old(any_settings, "0001")
+    with pytest.raises(LedgerError, match="schema 0001, this version reads 0002"):
+        query.connect(any_settings)
+    store = Store.open(any_settings)
+    entry = make_entry("open", 6.5, instance="i1", timer="tool_call", route="claude-*", dial_ms=1.5, head_ms=20.25)
+    entry.keep_tail([(30.0, "ping", 40)])
+    entry.settle(COMPLETE, 7.0)
+    store.write([row_of(entry)])
+    store.close()
+    reader = query.connect(any_settings)
+    old, new = query.exchange(reader, "old"), query.exchange(reader, "open")
+    reader.dispose()
+    added = COLUMNS[COLUMNS.index("late_settles") + 1 : -1]
+    assert added == ("timer", "route", "dial_ms", "head_ms", "tries", "tail")
+    assert old is not None
+    assert new is not None
+    assert (old["input_tokens"], [old[name] for name in added]) == (7, [None] * len(added))
+    assert [new[name] for name in ("outcome", *added)] == ["COMPLETE", "tool_call", "claude-*", 1.5, 20.25, None, '[[30.0,"ping",40]]']
+    test_head_is_what_the_tables_say(any_settings)
 
 
 def test_a_ledger_of_a_newer_version_is_named_and_left_alone(any_settings: LedgerSettings) -> None:

@@ -11,13 +11,13 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from penstock.ledger import query
-from penstock.ledger.entry import COLUMNS
+from penstock.ledger.entry import COLUMNS, row_of
 from penstock.ledger.errors import LedgerError
 from penstock.ledger.retention import DAY_S
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.store import Store
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
-from tests.support.ledgers import COMPLETE, GONE, MIDNIGHT, make_row
+from tests.support.ledgers import COMPLETE, GONE, MIDNIGHT, make_entry, make_row
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_the_last_exchanges_by_filter(reader: sa.Engine, filters: dict[str, Any]
 def test_rows_are_keyed_as_the_columns_are(reader: sa.Engine) -> None:
     row = query.exchange(reader, "a1")
     assert row is not None
-    assert tuple(row) == COLUMNS
+    assert (*row, "tail_bytes") == COLUMNS, "what a model wrote is only read on demand"
     assert (row["outcome"], row["cause"], row["ended_by"], row["input_tokens"], row["streamed"]) == ("COMPLETE", COMPLETE.cause, "upstream", 10, None)
     assert query.exchange(reader, "zz") is None
 
@@ -136,3 +136,16 @@ def test_where_there_is_no_ledger_none_is_made(tmp_path: Path) -> None:
     (tmp_path / "ledger.db").touch()
     with pytest.raises(query.LedgerMissing):
         query.connect(LedgerSettings(tmp_path))
+
+
+def test_what_a_model_wrote_is_in_no_list_and_read_by_name(any_settings: LedgerSettings) -> None:
+    store = Store.open(any_settings)
+    entry = make_entry("a", instance="i1")
+    entry.keep_bytes(b"\x00\xff half a call")
+    entry.settle(COMPLETE, MIDNIGHT)
+    store.write([row_of(entry), make_row("b")])
+    store.close()
+    reader = query.connect(any_settings)
+    assert "tail_bytes" not in query.exchanges(reader)[0]
+    assert [query.kept_bytes(reader, id) for id in ("a", "b", "zz")] == [b"\x00\xff half a call", None, None]
+    reader.dispose()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
 
 import pytest
 
+from penstock.ledger.entry import COLUMNS, LINE, TAIL_BYTES, Try, row_of
 from penstock.ledger.rows import Row
 from penstock.ledger.spill import Spill
-from tests.support.ledgers import COMPLETE, make_row
+from tests.support.ledgers import COMPLETE, MIDNIGHT, make_entry, make_row
 
 
 def _all(spill: Spill, limit: int = 2) -> list[Row]:
@@ -106,6 +108,26 @@ def test_columns_of_another_version_are_passed_over(tmp_path: Path) -> None:
     spill.adopt(frozenset())
     [row] = _all(spill)
     assert row[:5] == ("a", "i0", 5.0, None, "COMPLETE")
+
+
+def test_what_was_kept_of_a_bad_ending_comes_back_whole(tmp_path: Path) -> None:
+    entry = make_entry("a", instance="i1", timer="tool_call", route="claude-*", dial_ms=1.5, head_ms=2.5)
+    entry.keep_tries(Try(float(at), 503, "the provider answered 503" * 20) for at in range(20))
+    entry.keep_tail([(float(at), f"an_event_of_a_long_name_{at}", at) for at in range(64)])
+    entry.keep_bytes(b"\xff" * TAIL_BYTES)
+    entry.settle(COMPLETE, MIDNIGHT)
+    spill = Spill(tmp_path, "i1")
+    spill.append([row_of(entry)])
+    assert _all(spill) == [row_of(entry)]
+
+
+def test_text_that_is_of_no_use_in_part_is_left_out_where_it_is_too_long(tmp_path: Path) -> None:
+    line = json.dumps({"id": "a", "instance": "i0", "started_at": 5, "tail": "x" * 99_999, "path": "y" * 99_999})
+    (tmp_path / "spill-old-1.jsonl").write_text(line + "\n")
+    spill = Spill(tmp_path, "i1")
+    spill.adopt(frozenset())
+    [row] = _all(spill)
+    assert (row[COLUMNS.index("tail")], row[COLUMNS.index("path")]) == (None, "y" * LINE)
 
 
 @pytest.mark.parametrize("truncates", [True, False])

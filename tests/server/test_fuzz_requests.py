@@ -247,8 +247,8 @@ def others(data: bytes, most: int) -> list[Asked]:
 
 
 def _tidy(data: bytes) -> bytes:
-    """Without what we may take and h11 does not: empty lines before a request (RFC 9112, 2.2), and blanks before the target (3)."""
-    return re.sub(rb"^([A-Z]+) +", rb"\1 ", data.lstrip(b"\r\n"))
+    """Without what we may take and h11 does not: empty lines before a request (RFC 9112, 2.2), and more blanks than one around its target (3)."""
+    return re.sub(rb"^([A-Z]+) +([^ \r\n]+) +", rb"\1 \2 ", data.lstrip(b"\r\n"))
 
 
 # -- the laws ----------------------------------------------------------------------------------------------------------------------------

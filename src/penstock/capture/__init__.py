@@ -7,6 +7,7 @@ Leaves: one folder an exchange in `<data_dir>/captures`, which people can read a
 - `redact`: what is taken out of heads and bodies. Pure.
 - `recording`: one exchange's bytes in memory, bounded.
 - `recorder`: on or off, which exchanges, and the counters; hands what is whole to `writer`, a thread of its own.
+- `taps`: a recording between an exchange and its client or its provider, so that exchanges that are not recorded pay nothing.
 - `layout`: what a capture's folder holds; a recording becomes those files: decoded, redacted, cut to its size.
 - `store`: finds, reads, writes, deletes such folders, and forgets the old ones.
 - `export`: a folder becomes a recording as `lab` reads them.
@@ -21,5 +22,6 @@ Not here: when an exchange begins and what it sends (`exchange`), the terminal (
 from penstock.capture.recorder import Recorder
 from penstock.capture.recording import Recording, Subject
 from penstock.capture.settings import BadOrder, CaptureSettings, Order, Phase
+from penstock.capture.taps import AnswerTap, ReplyTap
 
-__all__ = ["BadOrder", "CaptureSettings", "Order", "Phase", "Recorder", "Recording", "Subject"]
+__all__ = ["AnswerTap", "BadOrder", "CaptureSettings", "Order", "Phase", "Recorder", "Recording", "ReplyTap", "Subject"]

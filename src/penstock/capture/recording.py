@@ -169,6 +169,11 @@ class Recording:
         except Exception:  # as in `inbound`
             self._spoil()
 
+    def upload(self, data: bytes, now: float) -> None:
+        """A piece of a request's body that goes on to the provider as it comes; without chunked coding."""
+        self.chunk(Phase.INBOUND_REQUEST, data, now)
+        self.chunk(Phase.PROVIDER_REQUEST, data, now)
+
     def answer(self, phase: Phase, status: int, headers: Headers, now: float) -> None:
         """The head of the provider's answer, or of ours."""
         self.head(phase, b"%d" % status, headers, now)

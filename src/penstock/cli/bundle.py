@@ -22,6 +22,8 @@ import msgspec
 from penstock import __version__
 from penstock.cli.redaction import known_secrets, redact_document, redact_settings, without
 
+from penstock.wire.secrets import mask_secrets
+
 if TYPE_CHECKING:
     from penstock.config import Config
 
@@ -58,8 +60,10 @@ class Source:
     last: int
     """Rows of the ledger."""
 
-    def plain(self, text: str) -> bytes:
-        return without(text, known_secrets(self.config, self.environ)).encode("utf-8", "replace")
+    def plain(self, text: str, *, redacted: bool = False) -> bytes:
+        """`text` without the secrets that are known, and without what looks like one, unless that was done."""
+        text = without(text, known_secrets(self.config, self.environ))
+        return (text if redacted else mask_secrets(text)).encode("utf-8", "replace")
 
 
 def gather(source: Source, kinds: Iterable[str]) -> dict[str, list[Part]]:
@@ -90,9 +94,21 @@ def pack(parts: Sequence[Part], output: Path, told: Callable[[Part, int | None],
         if force:
             scratch.replace(output)
         else:
-            os.link(scratch, output)  # fails where somebody was quicker
+            _place(scratch, output)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def _place(scratch: Path, output: Path) -> None:
+    """Under its name, unless somebody was quicker."""
+    try:
+        os.link(scratch, output)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if output.exists():
+            raise FileExistsError(output) from None
+        scratch.replace(output)
 
 
 def _json(value: Any) -> bytes:
@@ -186,7 +202,7 @@ def _configuration(source: Source) -> list[Part]:
     if file is not None and file.is_file():
         parts.append(Part("config/penstock.yaml", lambda: _document(source, file)))
     if config is not None:
-        parts.append(Part("config/settings.json", lambda: source.plain(_json(redact_settings(config)).decode())))
+        parts.append(Part("config/settings.json", lambda: source.plain(_json(redact_settings(config)).decode(), redacted=True)))
     if source.errors:
         parts.append(Part("config/errors.txt", lambda: source.plain(source.errors + "\n")))
     return parts
@@ -194,7 +210,7 @@ def _configuration(source: Source) -> list[Part]:
 
 def _document(source: Source, file: Path) -> bytes:
     try:
-        return source.plain(redact_document(file.read_text("utf-8", "replace")))
+        return source.plain(redact_document(file.read_text("utf-8", "replace")), redacted=True)
     except ValueError as error:
         return f"# left out: {error}\n".encode()
 

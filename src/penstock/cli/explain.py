@@ -45,7 +45,8 @@ def explain(
     if json:
         from msgspec import to_builtins
 
-        print_json([{**to_builtins(story), "row": row, **({"tail_bytes": content and b64encode(content).decode()} if kept else {})}])
+        plain = {name: value for name, value in row.items() if name not in ("tries", "tail")}  # the story has them, decoded
+        print_json([{**to_builtins(story), "row": plain, **({"tail_bytes": content and b64encode(content).decode()} if kept else {})}])
         return
     open_console().print(show(story, row), soft_wrap=False)
     if kept:
@@ -90,7 +91,7 @@ def show(story: Story, row: Mapping[str, Any]) -> RenderableType:
         facts.add_row("cause", Text(story.cause))
     facts.add_row("expected", Text(story.expected))
     facts.add_row("came", Text(story.came))
-    facts.add_row("ended by", Text(story.ended_by + (f", by its timer {story.timer}" if story.timer else "")))
+    facts.add_row("ended by", Text(story.ended_by + (f", by the timer {story.timer}" if story.timer else "")))
     for number, line in enumerate(story.change):
         facts.add_row("what to do" if number == 0 else "", Text(line))
 

@@ -32,6 +32,7 @@ _HEAD, _COMMIT, _ROUTED, _UPSTREAM_ENDED = Input.HEAD, Input.COMMIT, Input.ROUTE
 
 
 _NOT_WHOLE = frozenset({Ending.TRUNCATED, Ending.UPSTREAM_LOST})
+_SAID = frozenset({Ending.COMPLETE, Ending.UPSTREAM_ERROR})
 _TRYING = frozenset({Phase.DIALING, Phase.HEAD_HELD, Phase.EARLY})
 
 
@@ -148,7 +149,7 @@ class Exchange(Holding):
         if self.machine.phase is _OPENED:
             self.open_row()
         if self.outcome is None:
-            self.outcome = outcome
+            self.outcome = self._said() or outcome
         self._do(self.machine.handle(Input.CLIENT_GONE), self.gateway.clock())
         if self.pipeline is not None:
             self.pipeline.close()
@@ -156,6 +157,8 @@ class Exchange(Holding):
     def _reads_on(self, outcome: Outcome) -> bool:
         """Is the answer read on for its account, now that the client has left?"""
         if outcome is not _GONE or self.conduct.on_disconnect != "drain" or self.machine.phase not in (_DIALING, _HEAD_HELD, _EARLY, _STREAMING):
+            return False
+        if self._said() is not None:
             return False
         if self.uploading and self.sent is None and self.head is None:
             return False  # half a request
@@ -188,7 +191,7 @@ class Exchange(Holding):
         if self.machine.phase is _OPENED:
             self.open_row()
         if self.outcome is None:
-            self.outcome = Outcome(Ending.SHUTDOWN, "the gateway shut down", EndedBy.GATEWAY)
+            self.outcome = self._said() or Outcome(Ending.SHUTDOWN, "the gateway shut down", EndedBy.GATEWAY)
         self._judge = None
         self._do(self.machine.handle(Input.SHUTDOWN), self.gateway.clock(), faults.DRAINING)
 
@@ -221,7 +224,10 @@ class Exchange(Holding):
 
     def expire(self, timer: str, cause: str, now: float, ended_by: EndedBy = EndedBy.GATEWAY) -> None:
         """A timer ran out."""
-        if self.machine.phase is not _DRAINING:
+        said = self._said()
+        if said is not None:
+            self.outcome = said
+        elif self.machine.phase is not _DRAINING:
             self.entry.timer = timer
             self.outcome = Outcome(Ending.TIMED_OUT, cause, ended_by)
         if ended_by is EndedBy.CLIENT and self.reply is not None:  # it takes no last word either
@@ -274,7 +280,7 @@ class Exchange(Holding):
             elif command is Command.REFUSE:
                 self.say_whole(*self._last_words) if self._last_words is not None else self.say_fault(fault, headers)
             elif command is Command.BREAK:
-                self.break_off(fault)
+                self.break_off(fault, told=self._is_told())
             elif command is Command.CANCEL:
                 self.cancel()
                 self.leave()
@@ -300,6 +306,22 @@ class Exchange(Holding):
             self.send(self, fresh=False)
         except Exception as error:
             self.fail(error)
+
+    def _said(self) -> Outcome | None:
+        """How the stream ended by what its client already has of the provider's: an error in band, or all of an array. Who closes first after
+        that, or how late, is no news (official clients leave as soon as they have read an error)."""
+        pipeline = self.pipeline
+        if pipeline is None or self.machine.phase is not _STREAMING or not self.entry.streamed:
+            return None
+        found = pipeline.conclude(False, "")
+        return found if found.ending in _SAID else None
+
+    def _is_told(self) -> bool:
+        """Does the stream end well with what was given out? An array that is not closed does not."""
+        outcome = self.outcome
+        if outcome is None or not self.entry.streamed or outcome.ending not in _SAID:
+            return False
+        return outcome.ending is Ending.COMPLETE or not self.array_asked()
 
     def _lingered(self) -> None:
         self._linger = None

@@ -19,6 +19,9 @@ from penstock.vocabulary.ids import ProtocolId
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 
 
+Header = tuple[bytes, bytes]
+
+
 class HealthCheck:
     """`/health` on the data plane: no row, no token, nothing to do with what follows."""
 
@@ -33,8 +36,8 @@ class HealthCheck:
 
 
 _HEALTH = HealthCheck()
-_JSON = (b"content-type", b"application/json")
-_ALLOW = (b"allow", b"GET, HEAD, OPTIONS")
+_JSON: Header = (b"content-type", b"application/json")
+_ALLOW: Header = (b"allow", b"GET, HEAD, OPTIONS")
 _WELL, _DRAINING = b'{"status":"ok"}', b'{"status":"draining"}'
 
 
@@ -57,10 +60,11 @@ class Front:
         headers: Headers = [_JSON, (b"cache-control", b"no-store")]
         status, body = (503, _DRAINING) if draining else (200, _WELL)
         if method == "OPTIONS":
-            status, headers, body = 204, [_ALLOW], b""
+            status, body, headers = 204, b"", [_ALLOW]
         elif method not in ("GET", "HEAD"):
             fault = Fault(FaultKind.METHOD_NOT_ALLOWED, 405, "/health takes GET, HEAD and OPTIONS.")
-            status, headers, body = 405, [_JSON, _ALLOW], self._gateway.specs[ProtocolId.OPENAI_CHAT].error_body(fault, self._gateway.next_id())
+            status, body = 405, self._gateway.specs[ProtocolId.OPENAI_CHAT].error_body(fault, self._gateway.next_id())
+            headers = [_JSON, _ALLOW]
         reply.head(status, headers, len(body))
         if body:
             reply.write(body)

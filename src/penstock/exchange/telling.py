@@ -85,10 +85,11 @@ class Telling:
                 reply.write(rest)
             reply.end()
 
-    def break_off(self, fault: Fault) -> None:
-        """Tell `fault` in band where that is possible, and end the answer so that its end cannot be taken for a good one."""
+    def break_off(self, fault: Fault, *, told: bool) -> None:
+        """Tell `fault` in band where that is possible, and end the answer so that its end cannot be taken for a good one. `told`: the client has
+        the provider's own word on its end, and nothing is added to it."""
         pipeline, reply = self.pipeline, self.reply
-        spoke = pipeline is not None and pipeline.may_speak()
+        spoke = told or (pipeline is not None and pipeline.may_speak())
         last = pipeline.end(fault, self.id) if pipeline is not None else b""
         self.reply = None
         if reply is None:

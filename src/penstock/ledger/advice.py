@@ -63,7 +63,7 @@ ADVICE: Mapping[str, Advice] = {
         "Look at `api_key` of provider `{provider}`. Where it has none, the client's own key is passed on: then it is the client's that is wrong.",),
         ("api_key",)),
     "upstream_error.403": Advice("The provider knows the credential and does not allow this.", (
-        "Look at what the key of provider `{provider}` may do: its project, its region, this model.",), ("api_key",)),
+        "Look at what `api_key` of provider `{provider}` (or the client's own) may do: its project, its region, this model.",), ("api_key",)),
     "upstream_error.404": Advice("The provider does not know the model or the path.", (
         "Compare the model's name with the provider's list; a route's `rename` changes it. If every model is unknown, look at `base_url` of "
         "provider `{provider}`.",), ("rename", "base_url")),

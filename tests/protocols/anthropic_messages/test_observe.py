@@ -231,13 +231,13 @@ def test_a_tool_call_is_open_from_its_start_to_its_stop() -> None:
 @pytest.mark.parametrize(
     ("fields", "bits"),
     [
-        ({"type": "text_delta", "text": ""}, 0), ({"type": "thinking_delta", "thinking": ""}, 0),
+        ({"type": "text_delta", "text": ""}, 0), ({"type": "thinking_delta", "thinking": "", "estimated_tokens": 9}, CONTENT),
         ({"type": "input_json_delta", "partial_json": ""}, 0), ({"type": "input_json_delta"}, 0),
         ({"type": "text_delta", "text": " "}, CONTENT), ({"type": "thinking_delta", "thinking": "x"}, CONTENT),
         ({"type": "signature_delta", "signature": "x"}, CONTENT), ({"type": "later_delta"}, CONTENT),
     ],
 )  # fmt: skip
-def test_an_empty_delta_is_no_progress(fields: dict[str, str], bits: int) -> None:
+def test_an_empty_delta_is_no_progress(fields: dict[str, Any], bits: int) -> None:
     seer = observer()
     see(seer, block(1, type="tool_use", id="t", name="look", input={}), 1.0)
     assert see(seer, delta(1, **fields), 2.0) == bits

@@ -16,9 +16,10 @@ Rules
 4. Behind `message_stop` nothing counts any more; frames there are not read.
 5. A tool call is open from its `content_block_start` (the next that can come are its arguments) to its `content_block_stop`, or to the stop
    reason at the latest. Calls that the provider runs itself count too. Its key is the block's index.
-6. Each delta is progress, of a known type or not, unless it is one of text, thinking or arguments that is empty: those only say that the
-   connection lives (Anthropic opens each call with one). The start of a block is progress where it brings something: every type except
-   `text` and `thinking` that begin empty, and `compaction`, whose summary follows in a delta.
+6. Each delta is progress, of a known type or not, unless it is one of text or arguments that is empty: those only say that the connection
+   lives (Anthropic opens each call with one). An empty one of thinking is progress: it may count tokens that are not shown. The start of
+   a block is progress where it brings something: every type except `text` and `thinking` that begin empty, and `compaction`, whose
+   summary follows in a delta.
 7. A `fallback` block names the model that goes on answering; it becomes the answer's model, as it does in the whole body.
 8. Usage is cumulative (`usage.py`); the figures count once a `message_delta` stated some, or `message_stop` passed after some.
 
@@ -100,7 +101,7 @@ class MessagesObserver(Observer):
             if call is not None:
                 call.arguments_at = now
                 return CONTENT | TOOL
-        return 0 if delta.text == "" or delta.thinking == "" else CONTENT
+        return 0 if delta.text == "" else CONTENT
 
     def _other(self, kind: str, event: EventShape, now: float) -> int:
         match kind:
