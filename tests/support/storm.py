@@ -82,6 +82,8 @@ class Plan:
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     arrived_at: float | None = None
     """When the provider had the request."""
+    headed: asyncio.Event = field(default_factory=asyncio.Event)
+    """The provider has sent the head of its answer."""
     status: int = 0
     id: str | None = None
     """The exchange's id, where the client learnt it."""
@@ -102,6 +104,18 @@ class Plan:
         if self.fate is Fate.GONE_AFTER_END and self.case.recording.protocol == ProtocolId.GEMINI:
             return "CLIENT_GONE"  # it has no terminal event: only a clean end behind the finish reason would be complete
         return OUTCOMES[self.fate]
+
+    @property
+    def untold(self) -> bool:
+        """No frame with data is whole at its fate: a failure then has a true status."""
+        at = 0
+        for frame in self.case.recording.frames:
+            at += len(frame.raw)
+            if at > self.at:
+                return True
+            if frame.data:
+                return False
+        return True
 
     @property
     def settled_by(self) -> float | None:
@@ -234,6 +248,7 @@ class Storm:
                 await visit.send(whole(FAILED, 500))
             case Fate.GONE_AT_HEAD:
                 await visit.send(SSE_HEAD)
+                plan.headed.set()
                 await visit.left()
             case _:
                 await visit.send(SSE_HEAD)
@@ -283,6 +298,8 @@ class Storm:
             writer.write(plan.question())
             if plan.fate is Fate.GONE_WAITING:
                 await plan.arrived.wait()
+            elif plan.fate is Fate.GONE_AT_HEAD:
+                await plan.headed.wait()  # which the gateway holds until the first frame
             else:
                 await self._listen(plan, reader)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -296,8 +313,6 @@ class Storm:
         plan.status = int(head[0].split()[1])
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:])}
         plan.id = headers.get("x-penstock-id")
-        if plan.fate is Fate.GONE_AT_HEAD:
-            return
         if "content-length" in headers:
             plan.body += await reader.readexactly(int(headers["content-length"]))
             plan.clean = True
