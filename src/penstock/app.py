@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from penstock import __version__
 from penstock.admin import AdminListener, Deps, Readings, load_token, make_app
+from penstock.capture import Recorder
 from penstock.config.settings import AUTO_TOKEN, Config
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.front import Front
@@ -62,6 +63,7 @@ class App:
         self.instance = secrets.token_hex(6)
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._token = load_token(config.data_dir, "token") if config.token == AUTO_TOKEN else config.token
+        self._admin_token = load_token(config.data_dir)
         self.metrics = Metrics((*(p.name for p in config.providers), Demo.name))
         self.log = Log(sys.stderr, config.log, self.metrics)
         self._handler = Handler(self.log)
@@ -74,6 +76,12 @@ class App:
         providers = {p.name: build(replace(p, ask_usage=False) if config.transparent else p) for p in config.providers}
         aliases = [r.model.text for r in config.routes if not set("*?[") & set(r.model.text)]
         self.catalog = Catalog(self.client, list(providers.values()), aliases, monotonic)
+        own = [token for token in (self._token, self._admin_token) if token]
+        keys = [key for p in config.providers for key in (p.api_key, *(value for _, value in p.headers)) if key]
+        self.recorder = Recorder(
+            config.data_dir, config.capture, routes=[(r.model.text, r.provider) for r in config.routes], providers=[*providers, Demo.name],
+            secrets=[*own, *keys],
+        )  # fmt: skip
         self.gateway = self._gateway(providers)
         front = Front(self.gateway)
         listening = config.listening
@@ -92,7 +100,6 @@ class App:
         )
         self.listener = Listener(front, server)
         self.admin = AdminListener(config.admin.host, config.admin.port)
-        self._admin_token = load_token(config.data_dir)
 
     @property
     def ledger(self) -> Ledger:
@@ -131,6 +138,7 @@ class App:
             provider_conduct={name: self._conduct(conduct) for name, conduct in config.provider_conduct.items()},
             route_conduct=[self._conduct(conduct) for conduct in config.route_conduct],
             permits=Permits(_permits(config)),
+            recorder=self.recorder,
         )
 
     def _conduct(self, conduct: Conduct) -> Conduct:
@@ -148,6 +156,7 @@ class App:
             ledger_failing=lambda: ledger.failing,
             listen_host=self.config.admin.host,
             hosts=self.config.hosts,
+            capture=self.recorder,
             families=self.metrics.families,
             readings=Readings(
                 exchanges_open=lambda: len(self.gateway.live),
@@ -180,6 +189,7 @@ class App:
             # No await from here on until it is open: whoever has connected by now is heard after that.
             ledger = self._ledger = self.gateway.ledger = Ledger.start(self._ledger_settings, self.instance)
             reader = self._reader = query.connect(self._ledger_settings)
+            self.recorder.start()
             admin_port = await self.admin.start(make_app(self._admin_deps(ledger, reader)))
         except BaseException:
             self.listener.close()
@@ -215,6 +225,7 @@ class App:
         """Flush and close what outlives the loop; returns how many rows neither the database nor the spill file took."""
         if self._reader is not None:
             self._reader.dispose()
+        self.recorder.close()
         left = self._ledger.close() if self._ledger is not None else 0
         if left:
             log.error("%d rows could be saved nowhere: neither the ledger nor %s takes them; they are lost", left, self.config.data_dir)

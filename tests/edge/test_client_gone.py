@@ -72,8 +72,8 @@ KNOWN = {"usage_source": "partial", "input_tokens": 25, "cache_read_tokens": 7, 
 SCENES = {
     "before the head": Scene("chat", [], b"", {**NOTHING, "status": None}),
     "inside the head": Scene("messages", [SSE_HEAD[:40]], b"", {**NOTHING, "status": None}),
-    "behind the head": Scene("gemini", [SSE_HEAD], b"\r\n\r\n", {**NOTHING, "status": 200}),
-    "inside the first frame": Scene("messages", [SSE_HEAD, chunk(frame(MESSAGE)[:50])], b"\r\n\r\n", NOTHING),
+    "behind the head": Scene("gemini", [SSE_HEAD], b"", {**NOTHING, "status": None, "upstream_status": 200}),
+    "inside the first frame": Scene("messages", [SSE_HEAD, chunk(frame(MESSAGE)[:50])], b"", NOTHING),
     "chat, midway": Scene("chat", [SSE_HEAD, chunk(frame(CHAT))], b"Hello", {**NOTHING, "model": "gpt-x", "events": 1}),
     "responses, midway": Scene("responses", [SSE_HEAD, chunk(frame(RESPONSE))], b"resp_1", {**NOTHING, "response_id": "resp_1"}),
     "gemini, midway": Scene(

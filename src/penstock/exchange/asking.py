@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from penstock.capture import AnswerTap, Recording
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import ClientRequest, Reply
 from penstock.exchange.gateway import Demo, Gateway
@@ -38,6 +39,8 @@ class Asking(Telling):
     uploading = False
     paused_at: float | None = None
     """Since when the client has taken nothing."""
+    recording: Recording | None = None
+    """Where the exchange is captured."""
     _ask: Ask | None = None
     _tries: Tries | None = None
     _tried: list[Try] | None = None
@@ -80,6 +83,10 @@ class Asking(Telling):
         """Ask the provider. Nothing comes back before this has returned."""
         provider, sent, plan = self.provider, self.sent, self.plan
         assert plan is not None
+        if self.recording is not None:
+            receiver = AnswerTap(receiver, self.recording)
+            if sent is not None:
+                self.recording.provider(sent, self.gateway.clock())
         if isinstance(provider, Demo):
             self._ask = ask = self.gateway.ask_demo(self.spec, plan.endpoint.operation, self.peek, not self.array_asked(), receiver)
         else:
@@ -139,6 +146,8 @@ class Asking(Telling):
     # -- the client's body, where it is sent as it comes -------------------------------------------------------------------------------
 
     def upload(self, data: bytes) -> None:
+        if self.recording is not None:
+            self.recording.upload(data, self.gateway.clock())
         if self._ask is not None:
             self._ask.upload(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 

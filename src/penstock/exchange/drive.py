@@ -97,6 +97,8 @@ class Exchange(Holding):
                     return
                 if stage is BODY or stage is FRAME:
                     self._open_up(now)
+            elif pipeline is not None and phase is _DRAINING:
+                pipeline.conclude(True, "")  # for its figures
             self._do(self.machine.handle(_UPSTREAM_ENDED), now)
         except Exception as error:
             self.fail(error)
@@ -160,7 +162,7 @@ class Exchange(Holding):
             return False
         if self._said() is not None:
             return False
-        if self.uploading and self.sent is None and self.head is None:
+        if self.uploading and not self.uploaded:
             return False  # half a request
         self.reply = None
         self._do(self.machine.handle(Input.CLIENT_LEFT), self.gateway.clock())
@@ -168,10 +170,15 @@ class Exchange(Holding):
         if self._pausing is not None:  # between two tries: there is nothing to read on
             self._do(self.machine.handle(Input.CLIENT_GONE), self.gateway.clock())
             return True
-        if self._stage is not JUDGED:
-            self._stage = UNSEEN
-        self._held = None
-        self.left(self.gateway.clock())
+        now = self.gateway.clock()
+        judge, aside = self._judge, self._aside
+        if judge is not None and aside is not None:
+            self.pipeline = aside
+            for piece in judge.pieces:
+                aside.feed(piece, now)
+        self._stage = UNSEEN
+        self._held = self._judge = None
+        self.left(now)
         self.client_resumed()
         return True
 
@@ -199,6 +206,7 @@ class Exchange(Holding):
 
     def ask(self, now: float) -> None:
         """Routed: ask the provider. `sent` (and `again`, `take_usage`) are set."""
+        self.due = 0.0
         self._do(self.machine.handle(_ROUTED), now)
 
     def refuse(self, fault: Fault, cause: str, headers: Headers | None = None) -> None:
@@ -239,6 +247,8 @@ class Exchange(Holding):
         """The client has waited long enough for a head."""
         if self.machine.phase is _HEAD_HELD and self._stage is FRAME:
             self._open_up(now)
+            if not self.last_out and self.pipeline is not None:
+                self.say(self.pipeline.keepalive(), now)  # a head leaves with what follows it
         elif self._stage is FLOWING:
             self._do(self.machine.handle(Input.EARLY), now)
 
@@ -348,5 +358,8 @@ class Exchange(Holding):
     def _close_row(self, outcome: Outcome, now: float) -> None:
         first = close_entry(self.entry, outcome, self.started, now)
         self.let_go()
+        recording, self.recording = self.recording, None
+        if recording is not None:
+            recording.end(outcome.ending, outcome.cause, now)
         if first and self.gateway.on_settled is not None:
             self.gateway.on_settled(self.entry)

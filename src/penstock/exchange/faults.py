@@ -62,6 +62,13 @@ def full(name: str) -> Fault:
 
 
 def no_stream(seen: Outcome) -> Outcome:
-    """An answer that was neither passed on nor an error: a page, or a whole body for a client whose stream was opened already."""
-    cause = f"the answer was not the stream that was asked for ({seen.cause})" if seen.ending is Ending.COMPLETE else seen.cause
-    return Outcome(Ending.TRUNCATED, cause, EndedBy.UPSTREAM)
+    """An answer that was neither passed on nor an error: a whole body, or a page, for a client whose stream was opened already."""
+    whole = seen.ending in (Ending.COMPLETE, Ending.UNVERIFIED)
+    return Outcome(Ending.TRUNCATED, "the answer was not the stream that was asked for" if whole else seen.cause, EndedBy.UPSTREAM)
+
+
+PAGE = Outcome(Ending.TRUNCATED, "the answer was a page of HTML", EndedBy.UPSTREAM)
+
+
+def page(provider: str) -> Fault:
+    return Fault(FaultKind.UPSTREAM_BROKEN, 502, f"Provider {provider!r} sent a page of HTML in the place of an answer.")

@@ -18,7 +18,6 @@ from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.ids import ProtocolId
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 
-
 Header = tuple[bytes, bytes]
 
 

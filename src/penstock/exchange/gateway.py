@@ -9,6 +9,7 @@ from random import random
 from time import monotonic
 from typing import Protocol
 
+from penstock.capture import Recorder
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import Headers
 from penstock.exchange.permits import Permits
@@ -119,6 +120,8 @@ class Gateway:
     route_conduct: Sequence[Conduct] = ()
     """In the order of the router's routes."""
     permits: Permits = field(default_factory=lambda: Permits({}))
+    recorder: Recorder | None = None
+    """Of captures; `None`: none are made."""
     clock: Callable[[], float] = monotonic
     """Seconds; the clock of every `now`."""
     dice: Callable[[], float] = random

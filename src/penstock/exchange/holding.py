@@ -19,6 +19,7 @@ from penstock.pipeline.contract import Pipeline, State
 from penstock.pipeline.foreign import wrap_foreign
 from penstock.pipeline.stream import StreamRelay
 from penstock.pipeline.unbegun import Unbegun
+from penstock.protocols.statuses import fault_of
 from penstock.upstream.contract import ResponseHead
 from penstock.vocabulary.errors import Fault, UpstreamError
 from penstock.vocabulary.ids import Operation
@@ -54,6 +55,7 @@ class Holding(Watching):
     _decoded = False  # a coding is taken off
     _foreign = False  # an error in nobody's shape, or a page
     _judge: Judge | None = None
+    _aside: Pipeline | None = None  # of an answer that is looked at as a whole
     _held: list[bytes] | None = None  # of a stream, before its first frame with data
     _last_words: tuple[int, Headers, bytes] | None = None  # the provider's own, in the client's shape, in the place of a fault of ours
     _retried = False  # without the field that we added
@@ -80,23 +82,33 @@ class Holding(Watching):
         assert plan is not None
         array = self.array_asked()
         mode = compose_answer(self.gateway, plan, self.conduct, self.peek, head, now, array=array, take_usage=self.take_usage)
+        framed = mode.streamed and isinstance(mode.pipeline, StreamRelay)
+        early = self._early
+        if early is not None and self.machine.phase is not Phase.DRAINING:
+            # As long as it may be an error, it is `early` who keeps the client's side open and has the last word on it.
+            if framed and not (array and head.content_type.startswith(b"text/event-stream")):
+                self._go_on(early, mode.pipeline, now)
+            else:
+                self._look_at(mode.pipeline, head)
+            return
         self.pipeline = mode.pipeline
         self._decoded = mode.decoded
         self.entry.streamed = mode.streamed
-        framed = mode.streamed and isinstance(mode.pipeline, StreamRelay)
         if self.machine.phase is Phase.DRAINING:
             self._stage = UNSEEN
-        elif self.again is not None and head.status in (400, 422):
-            self._stage, self._judge = JUDGED, Judge(head.content_encoding)
-        elif self._early is not None:
-            self._go_on(self._early, mode.pipeline, now, fits=framed and array == (not head.content_type.startswith(b"text/event-stream")))
-        elif is_foreign(plan, head) and not self.conduct.transparent:
-            self._foreign = True
-            self._stage, self._judge = JUDGED, Judge(head.content_encoding)
+            return
+        self._foreign = not self.conduct.transparent and is_foreign(plan, head)
+        if self._foreign or (self.again is not None and head.status in (400, 422)):
+            self._look_at(mode.pipeline, head)
         elif framed:
             self._stage, self._held = FRAME, []
         else:
             self._stage = BODY
+
+    def _look_at(self, pipeline: Pipeline, head: ResponseHead) -> None:
+        """Hold the answer until it is whole."""
+        self._stage, self._judge, self._aside = JUDGED, Judge(head.content_encoding), pipeline
+
     def _send_early(self, now: float) -> None:
         """The client gets a head of ours, and the first keep-alive."""
         plan, reply = self.plan, self.reply
@@ -108,15 +120,11 @@ class Holding(Watching):
         reply.head(200, [(b"content-type", early.content_type), *UNBUFFERED, (b"x-penstock-id", self.id.encode())], None)
         self.say(early.keepalive(), now)
 
-    def _go_on(self, early: Unbegun, pipeline: Pipeline, now: float, *, fits: bool) -> None:
-        """The answer to a client that has a head of ours already. What is no stream is told when it is whole."""
-        if fits:
-            pipeline.follow(early)
-            self._early = None
-            self._open_up(now)
-        else:
-            assert self.head is not None
-            self._stage, self._judge = JUDGED, Judge(self.head.content_encoding)
+    def _go_on(self, early: Unbegun, pipeline: Pipeline, now: float) -> None:
+        """The stream for a client that has a head of ours already."""
+        pipeline.follow(early)
+        self.pipeline, self._early = pipeline, None
+        self._open_up(now)
 
     def _open_up(self, now: float) -> None:
         """The commit: from here there is one answer."""
@@ -171,9 +179,9 @@ class Holding(Watching):
                 self._stopped(pipeline, now)
             elif pipeline.begun:
                 error = pipeline.observer.error
-                if error is None or pipeline.events > 1 or not self._told_first(pipeline, error, now):
+                if error is None or not _came_first(pipeline) or not self._told_first(pipeline, error, now):
                     self._open_up(now)
-            elif sum(map(len, held)) > HELD:
+            elif pipeline.bytes_out > HELD:
                 self._open_up(now)
 
     def _told_first(self, pipeline: Pipeline, error: UpstreamError, now: float) -> bool:
@@ -193,7 +201,7 @@ class Holding(Watching):
 
     def _judged(self, now: float, *, whole: bool) -> None:
         """An answer that was held is whole, or larger than what is held."""
-        judge, head, pipeline, again, spec = self._judge, self.head, self.pipeline, self.again, self.spec
+        judge, head, pipeline, again, spec = self._judge, self.head, self._aside, self.again, self.spec
         if judge is None or head is None or pipeline is None:
             return  # nobody waits any more
         self._judge = None
@@ -213,17 +221,14 @@ class Holding(Watching):
         error = pipeline.observer.error
         if early is not None:
             # The status can no longer be told; the words can.
-            self._early = None
-            if error is not None:
-                self.say(early.tell(error, self.id), now)
-                self._do(self.machine.handle(over), now, faults.SELF)
-            else:
+            early.observer = pipeline.observer
+            if error is None:
                 self.outcome = faults.no_stream(outcome)
-                self.pipeline = early
-                self._do(self.machine.handle(over), now, faults.truncated(self.outcome.cause, self.provider_name))
+            fault = faults.truncated(self.outcome.cause, self.provider_name) if error is None else fault_of(error)
+            self._do(self.machine.handle(over), now, fault)
         elif head.status < 400:
-            self.outcome = faults.no_stream(outcome)
-            self._do(self.machine.handle(over), now, faults.truncated(self.outcome.cause, self.provider_name))
+            self.outcome = faults.PAGE
+            self._do(self.machine.handle(over), now, faults.page(self.provider_name))
         else:
             wrapped = wrap_foreign(spec, head.status, head.content_type, body, self.id)
             told = wrapped if wrapped is not None else body
@@ -269,6 +274,14 @@ class Holding(Watching):
         if self.pipeline is not None and self.pipeline is not self._early:
             self.pipeline.close()
         self.pipeline = self._early
-        self.head = self._judge = self._held = None
+        self.head = self._judge = self._held = self._aside = None
+        entry = self.entry
+        entry.upstream_status = entry.upstream_request_id = entry.head_ms = None  # of the try that is over; `tries` has its status
         self._foreign = False
         self._stage = FLOWING
+
+
+def _came_first(pipeline: Pipeline) -> bool:
+    """Was the error that came the first event of all? More may have come in the same read."""
+    kinds = (kind for _, kind, _ in pipeline.tail_rows(0.0) if kind not in ("comment", "piece"))
+    return pipeline.events == 1 or next(kinds, "") in ("error", "response.failed")

@@ -11,6 +11,7 @@ from typing import cast
 from urllib.parse import unquote
 
 from penstock.admission import check, host_allowed
+from penstock.capture import Recorder, ReplyTap, Subject
 from penstock.exchange import faults
 from penstock.exchange.compose_request import edit_body, upstream_request
 from penstock.exchange.contract import ClientRequest, Headers, Reply
@@ -263,6 +264,8 @@ class Intake:
                 exchange.refuse(faults.full(full), f"max_streams of {full}: as many are under way as may be", faults.SOON)
                 return
             exchange.permits = names
+        if gateway.recorder is not None and gateway.recorder.active:
+            self._capture(gateway.recorder, request, provider.name, model, body)
         if not isinstance(provider, Demo):
             ask_usage = provider.settings.ask_usage and provider.name not in gateway.no_usage_field
             path, changed, exchange.take_usage = edit_body(plan.spec, endpoint, peek, model, endpoint.path, body or b"", ask_usage=ask_usage)
@@ -283,6 +286,18 @@ class Intake:
             exchange.refuse(faults.FULL, "the ledger is full", faults.SOON)
             return
         exchange.ask(gateway.clock())
+
+    def _capture(self, recorder: Recorder, request: ClientRequest, provider: str, model: str | None, body: bytes | None) -> None:
+        exchange, entry = self.exchange, self.exchange.entry
+        recording = recorder.begin(Subject(
+            exchange.id, entry.started_at, exchange.started, provider, exchange.peek.model, model, entry.route, entry.key_fingerprint,
+            entry.client_protocol, entry.operation,
+        ))  # fmt: skip
+        if recording is not None and exchange.reply is not None:
+            exchange.recording = recording
+            target = f"{request.path}?{request.query}" if request.query else request.path
+            recording.inbound(request.method, target, request.headers, body, exchange.started)
+            exchange.reply = ReplyTap(exchange.reply, recording, self._gateway.clock)
 
     # -- refusals --------------------------------------------------------------------------------------------------------------------
 

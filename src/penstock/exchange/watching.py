@@ -70,13 +70,13 @@ class Watching(Asking):
         if self._left_at is not None and self._enough(now, self._left_at):
             self.expire("on_disconnect", "", now)
             return True
+        if timers.max_duration is not None and now >= self.started + timers.max_duration:  # whoever is waited for
+            self.expire("max_duration", f"max_duration: the exchange took longer than {timers.max_duration:g} s", now)
+            return True
         if self.paused_at is not None:
-            # We do not read either: only the client's own timer runs, and the one for everything.
-            if timers.client_stall is not None and now - self.paused_at >= timers.client_stall:
+            # We do not read either: only the client's own timer runs.
+            if timers.client_stall is not None and now >= self.paused_at + timers.client_stall:
                 self.expire("client_stall", f"client_stall: the client took nothing for {timers.client_stall:g} s", now, EndedBy.CLIENT)
-                return True
-            if timers.max_duration is not None and now - self.started >= timers.max_duration:
-                self.expire("max_duration", f"max_duration: the exchange took longer than {timers.max_duration:g} s", now)
                 return True
             return False
         if self.uploading and not self.uploaded:
@@ -88,9 +88,9 @@ class Watching(Asking):
 
     def _keep_alive(self, now: float) -> None:
         conduct, phase = self.conduct, self.machine.phase
-        if conduct.early_head is not None and self._opens_early and now - self.started >= conduct.early_head:
+        if conduct.early_head is not None and self._opens_early and now >= self.started + conduct.early_head:
             self.open_early(now)
-        elif phase in (Phase.EARLY, Phase.STREAMING) and conduct.keepalive is not None and now - self.last_out >= conduct.keepalive:
+        elif phase in (Phase.EARLY, Phase.STREAMING) and conduct.keepalive is not None and now >= self.last_out + conduct.keepalive:
             assert self.pipeline is not None
             self.say(self.pipeline.keepalive(), now)
 
@@ -116,7 +116,8 @@ class Watching(Asking):
             if self.reply is not None and conduct.early_head is not None and self._opens_early:
                 due = min(due, self.started + conduct.early_head)
             if self.reply is not None and conduct.keepalive is not None:
-                due = min(due, max(self.last_out, now - conduct.keepalive) + conduct.keepalive)
+                quiet = self.last_out + conduct.keepalive
+                due = min(due, quiet if quiet > now else now + conduct.keepalive)  # where nothing may be said now, not before long
         if self._left_at is not None:
             due = now  # at every look: what it has made is to be counted
         if self.gateway.draining and timers.drain is not None:
