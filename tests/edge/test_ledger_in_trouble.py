@@ -16,10 +16,9 @@ from penstock.vocabulary.ids import ProtocolId
 from tests.support.gateway import providers_at, run
 from tests.support.http import Answer, ask
 from tests.support.process import Row, all_settled, rows_in, rows_until, serving, spilled_in
-from tests.support.storm import Fate, Plan, scatter, storming
+from tests.support.storm import ALL, Fate, Plan, scatter, storming
 from tests.support.verdicts import by_plan, check_answer, check_killed, check_row
 
-ALL = list(Fate)
 HURRY = {"lease_s": 1.0, "renew_s": 0.2}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.support.gateway import providers_at, run
 from tests.support.process import Row, open_models, rows_in, rows_until, serving
-from tests.support.storm import Fate, scatter, storming
+from tests.support.storm import ALL, Fate, scatter, storming
 from tests.support.verdicts import by_plan, check_answer, check_row
 
 HURRY = {"lease_s": 1.5, "renew_s": 0.3}
@@ -27,7 +27,7 @@ def instance_of(rows: list[Row], model: str) -> str:
 
 def test_one_is_killed_and_the_others_rows_are_untouched(tmp_path: Path) -> None:
     async def main() -> None:
-        plans = scatter(random.Random(7), 120, list(Fate), lasting=1.0)
+        plans = scatter(random.Random(7), 120, ALL, lasting=1.0)
         ours, theirs = plans[:60], plans[60:]
         async with storming(plans) as (storm, port):
             at = providers_at(port)

@@ -13,7 +13,7 @@ import pytest
 from tests.support.gateway import providers_at, run
 from tests.support.http import read_answer, request
 from tests.support.process import all_settled, rows_in, rows_until, serving, spilled_in
-from tests.support.storm import GONE, Fate, Storm, scatter, storming
+from tests.support.storm import ALL, GONE, Fate, Storm, scatter, storming
 from tests.support.verdicts import by_plan, check_answer, check_killed, check_row, is_told
 
 STREAMS = 200
@@ -34,7 +34,7 @@ def check_left_at_once(storm: Storm) -> None:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_every_ending_is_in_the_ledger_once_and_a_stop_loses_none(tmp_path: Path, seed: int) -> None:
     async def main() -> None:
-        plans = scatter(random.Random(seed), STREAMS, list(Fate), lasting=LASTING)
+        plans = scatter(random.Random(seed), STREAMS, ALL, lasting=LASTING)
         async with storming(plans) as (storm, port), serving(tmp_path, providers_at(port)) as gateway:
             clients = storm.begin(gateway.port)
             # Some streams are over by then, others are in their middle; all have begun.
@@ -62,7 +62,7 @@ def test_every_ending_is_in_the_ledger_once_and_a_stop_loses_none(tmp_path: Path
 def test_kill_9_loses_no_more_than_the_last_100_ms(tmp_path: Path, seed: int) -> None:
     async def main() -> None:
         dice = random.Random(seed)
-        plans = scatter(dice, STREAMS, list(Fate), lasting=LASTING)
+        plans = scatter(dice, STREAMS, ALL, lasting=LASTING)
         async with storming(plans) as (storm, port):
             loop = asyncio.get_running_loop()
             async with serving(tmp_path, providers_at(port), hurry=HURRY) as gateway:

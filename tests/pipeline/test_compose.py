@@ -9,8 +9,10 @@ from penstock.pipeline.body import BodyRelay, OpaqueRelay
 from penstock.pipeline.compose import Answer, Limits, Mode, compose
 from penstock.pipeline.decoded import DecodedBody, DecodedStream
 from penstock.pipeline.stream import StreamRelay
+from penstock.pipeline.tail import TailBytes
 from penstock.protocols import REGISTRY
 from penstock.vocabulary.ids import Operation, ProtocolId
+from penstock.vocabulary.outcome import Ending
 from penstock.wire.budget import Budget
 from tests.support.relays import Relay, zipped
 
@@ -76,3 +78,27 @@ def test_limits_reach_their_places() -> None:
     relay = Relay(ProtocolId.OPENAI_CHAT, stream=False, gzip=True, limits=limits, budget=budget).feed(zipped(b"x" * 10))
     assert budget.used == 9
     assert relay.given == b"x" * 10
+
+
+def test_what_a_stream_is_given_to_say() -> None:
+    chat, gemini = REGISTRY[ProtocolId.OPENAI_CHAT], REGISTRY[ProtocolId.GEMINI]
+    assert compose(SSE, chat, Limits(), Budget(100), 0.0).pipeline.keepalive() == chat.keepalive
+    array = replace(ARRAY, operation=Operation.GENERATE)
+    assert not compose(array, gemini, Limits(), Budget(100), 0.0).pipeline.keepalive().strip()
+    assert compose(PLAIN, chat, Limits(), Budget(100), 0.0).pipeline.keepalive() == b""
+
+
+@pytest.mark.parametrize("repaired", [True, False])
+def test_a_provider_that_never_closes_its_streams(repaired: bool) -> None:
+    relay = compose(replace(SSE, operation=Operation.CHAT, repaired=repaired), REGISTRY[ProtocolId.OPENAI_CHAT], Limits(), Budget(1000), 0.0).pipeline
+    relay.feed(b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}\n\n', 1.0)
+    assert relay.conclude(True, "").ending is (Ending.COMPLETE if repaired else Ending.TRUNCATED)
+    assert relay.end(None, "px-1") == (b"data: [DONE]\n\n" if repaired else b"")
+
+
+def test_the_last_bytes_are_kept_where_that_is_asked() -> None:
+    kept = TailBytes()
+    relay = compose(SSE, REGISTRY[ProtocolId.OPENAI_CHAT], Limits(), Budget(1000), 0.0, kept).pipeline
+    relay.feed(b"data: half", 1.0)
+    assert relay.tail_bytes() == kept.get() == b"data: half"
+    relay.close()

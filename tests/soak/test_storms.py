@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.gateway import providers_at, run
 from tests.support.process import Process, all_settled, rows_in, rows_until, serving, spilled_in
-from tests.support.storm import Fate, Plan, scatter, storming
+from tests.support.storm import ALL, Fate, Plan, scatter, storming
 from tests.support.verdicts import by_plan, check_answer, check_killed, check_row
 
 ROUNDS = max(1, int(os.environ.get("PENSTOCK_SOAK", "1")))
@@ -31,7 +31,7 @@ def many_files() -> None:
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_two_thousand_streams_and_a_stop(tmp_path: Path, seed: int) -> None:
     async def main() -> None:
-        plans = scatter(random.Random(f"stop {seed}"), 2000, list(Fate), lasting=15.0)
+        plans = scatter(random.Random(f"stop {seed}"), 2000, ALL, lasting=15.0)
         async with storming(plans) as (storm, port), serving(tmp_path, providers_at(port)) as gateway:
             clients = storm.begin(gateway.port)
             await asyncio.gather(*(plan.arrived.wait() for plan in plans))
@@ -56,7 +56,7 @@ def test_one_of_two_is_killed_five_times(tmp_path: Path, seed: int) -> None:
 
     async def main() -> None:
         dice = random.Random(f"kill {seed}")
-        plans = scatter(dice, 1200, list(Fate), lasting=3.0)
+        plans = scatter(dice, 1200, ALL, lasting=3.0)
         killed: list[tuple[Plan, float, float]] = []
         async with storming(plans) as (storm, port):
             at = providers_at(port)
@@ -95,7 +95,7 @@ def test_memory_after_many_streams(tmp_path: Path) -> None:
 
     async def main() -> None:
         dice = random.Random("memory")
-        fates = [fate for fate in Fate if fate is not Fate.RUNNING]
+        fates = [fate for fate in ALL if fate is not Fate.RUNNING]
         plans = scatter(dice, 20 * 300 * ROUNDS, fates, lasting=1.0)
         async with storming(plans) as (storm, port), serving(tmp_path, providers_at(port)) as gateway:
             sizes: list[int] = []

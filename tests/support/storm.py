@@ -36,6 +36,8 @@ class Fate(StrEnum):
     """The provider answers 500."""
     DEAD = "dead"
     """The provider closes before its head."""
+    STALLED = "stalled"
+    """The provider falls silent for ever; only for gateways whose timers are short."""
     GONE_WAITING = "gone_waiting"
     """The client leaves before there is a head."""
     GONE_AT_HEAD = "gone_at_head"
@@ -46,11 +48,13 @@ class Fate(StrEnum):
     """Half of it comes, and the rest when the test says so (`Storm.release`)."""
 
 
+ALL = [fate for fate in Fate if fate is not Fate.STALLED]
+"""But those that need short timers."""
 GONE = frozenset({Fate.GONE_WAITING, Fate.GONE_AT_HEAD, Fate.GONE_MIDWAY})
 OUTCOMES: dict[Fate, str] = {
     Fate.COMPLETE: "COMPLETE", Fate.RUNNING: "COMPLETE", Fate.GONE_AFTER_END: "COMPLETE",
     Fate.EOF: "UPSTREAM_LOST", Fate.RESET: "UPSTREAM_LOST", Fate.DEAD: "UPSTREAM_LOST",
-    Fate.CLEAN: "TRUNCATED", Fate.ERROR: "UPSTREAM_ERROR", Fate.STATUS: "UPSTREAM_ERROR",
+    Fate.STALLED: "TIMED_OUT", Fate.CLEAN: "TRUNCATED", Fate.ERROR: "UPSTREAM_ERROR", Fate.STATUS: "UPSTREAM_ERROR",
     Fate.GONE_WAITING: "CLIENT_GONE", Fate.GONE_AT_HEAD: "CLIENT_GONE", Fate.GONE_MIDWAY: "CLIENT_GONE",
 }  # fmt: skip
 ERRORS: dict[ProtocolId, bytes] = {
@@ -149,7 +153,7 @@ def scatter(dice: random.Random, count: int, fates: list[Fate], *, lasting: floa
 
 
 def _place(dice: random.Random, case: Case, fate: Fate) -> int:
-    if fate in (Fate.EOF, Fate.RESET, Fate.CLEAN):
+    if fate in (Fate.EOF, Fate.RESET, Fate.CLEAN, Fate.STALLED):
         at = dice.randrange(sure_end(case))
         # A CR ends a line already: between it and its LF a frame would be whole that is not whole by `boundaries`.
         return at - 1 if case.body[max(0, at - 1) : at + 1] == b"\r\n" else at
@@ -263,7 +267,7 @@ class Storm:
                 visit.close()
             case Fate.RESET:
                 await visit.reset()
-            case Fate.GONE_MIDWAY | Fate.GONE_AFTER_END:
+            case Fate.GONE_MIDWAY | Fate.GONE_AFTER_END | Fate.STALLED:
                 await visit.left()
             case Fate.RUNNING:
                 await self.release.wait()

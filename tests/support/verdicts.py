@@ -40,10 +40,13 @@ def check_answer(plan: Plan) -> None:
         assert body == case.body[: plan.at] + ERRORS[case.recording.protocol], about
     elif plan.fate is Fate.STATUS:
         assert (plan.status, body, plan.clean) == (500, FAILED, True), about
+    elif plan.fate is Fate.STALLED and plan.untold:
+        assert plan.status == 504, about
+        assert b"error" in body, about
     elif plan.fate is Fate.DEAD or (plan.fate in (Fate.EOF, Fate.RESET, Fate.CLEAN) and plan.untold):
         assert plan.status == 502, about
         assert b"error" in body, about
-    elif plan.fate in (Fate.EOF, Fate.RESET, Fate.CLEAN):
+    elif plan.fate in (Fate.EOF, Fate.RESET, Fate.CLEAN, Fate.STALLED):
         kept = boundary_before(case, plan.at)
         assert plan.status == 200, about
         assert plan.clean, about

@@ -4,6 +4,9 @@ In: the body of an upstream answer, in chunks (transfer decoding done), with the
 observer that knows what was said. Each mode is a composition (`compose`): own bytes of a stream, of a JSON array, of a body, or of
 something that cannot be understood.
 
+Beside it: `watch` (which timer runs out, asked lazily), `unbegun` (a stream opened before its provider answered), `tail` (the last events of a
+running stream), `foreign` (errors in nobody's shape).
+
 Laws: 1 to 5 for what the client receives, 8 (transparent), 10 (cut short is never complete). Not here: sockets, timers, HTTP, the ledger.
 Time is an argument, in seconds of one monotonic clock.
 """
