@@ -79,6 +79,8 @@ REFUSED: dict[str, tuple[int, str]] = {
     "asterisk without OPTIONS": (400, "GET * HTTP/1.1\r\nHost: x\r\n\r\n"),
     "other scheme": (400, "GET ftp://x/a HTTP/1.1\r\nHost: x\r\n\r\n"),
     "no authority": (400, "GET http:///a HTTP/1.1\r\nHost: x\r\n\r\n"),
+    "kept and closed": (400, "POST / HTTP/1.0\r\nConnection: keep-alive, close\r\nContent-Length: 3\r\n\r\nabc"),
+    "closed and kept": (400, "GET / HTTP/1.0\r\nConnection: Close\r\nConnection: foo, Keep-Alive\r\n\r\n"),
     "CONNECT of a path": (405, "CONNECT /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"),
     "CONNECT": (405, "CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\n\r\nrest"),
     # sizes

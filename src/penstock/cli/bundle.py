@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.metadata
 import io
 import os
@@ -12,6 +13,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,6 @@ import msgspec
 
 from penstock import __version__
 from penstock.cli.redaction import known_secrets, redact_document, redact_settings, without
-
 from penstock.wire.secrets import mask_secrets
 
 if TYPE_CHECKING:
@@ -232,15 +233,21 @@ def _captures(source: Source) -> list[Part]:
 def _dumps(source: Source) -> list[Part]:
     found: list[Part] = []
     for place, directory in (("config", source.config_dir), ("data", source.data_dir)):
-        found += [
-            Part(f"stream-retry/{place}/{name}", lambda path=path: _dump(source, path)) for name, path in _files(directory / DUMPS, "retry_*.json")]
+        for name, path in [*_files(directory / DUMPS, "retry_*.json"), *_files(directory / DUMPS, "retry_*.json.gz")]:
+            found.append(Part(f"stream-retry/{place}/{name.removesuffix('.gz')}", lambda path=path: _dump(source, path)))
     return found
 
 
 def _dump(source: Source, path: Path) -> bytes:
-    if path.stat().st_size > _LARGEST_DUMP:
+    """Unpacked, because nothing could be masked in it otherwise. Raises `OSError` where it is too large, or damaged."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(_LARGEST_DUMP + 1)
+    except (EOFError, zlib.error) as error:
+        raise OSError(f"{path} is damaged") from error
+    if len(content) > _LARGEST_DUMP:
         raise OSError(f"{path} is larger than {_LARGEST_DUMP} bytes")
-    return source.plain(path.read_text("utf-8", "replace"))
+    return source.plain(content.decode("utf-8", "replace"))
 
 
 def _files(directory: Path, pattern: str) -> list[tuple[str, Path]]:

@@ -158,7 +158,7 @@ def _came(row: Mapping[str, Any], tail: Sequence[tuple[float, str, int]], silenc
         parts.append(f"the longest silence {_span(row['largest_gap_ms'])}")
     if tail:
         after = f", {_span(silence)} before the end" if silence is not None else ""
-        parts.append(f"the last event {tail[-1][1]} ({tail[-1][2]:,} bytes){after}")
+        parts.append(f"last came {tail[-1][1]} ({tail[-1][2]:,} bytes){after}")
     if "inside a frame" in str(row.get("cause")):
         parts.append("and half an event behind it")
     if row.get("malformed"):

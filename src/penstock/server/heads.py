@@ -1,7 +1,8 @@
 """A request's head: what llhttp let through, and what we ask of it besides.
 
 Refused beyond llhttp's strict mode (RFC 9112): a missing or second `Host` (3.2), versions other than 1.0 and 1.1 (llhttp takes 0.9 and
-2.0), Transfer-Encoding on HTTP/1.0 and codings other than `chunked` alone (6.1), a fragment in the target (3.2.1), CONNECT.
+2.0), both `close` and `keep-alive` on HTTP/1.0 (9.3: llhttp would keep what is to be closed), Transfer-Encoding on HTTP/1.0 and codings
+other than `chunked` alone (6.1), a fragment in the target (3.2.1), CONNECT.
 The absolute form is taken, and its authority replaces `Host` (3.2.2), so that whoever checks `Host` sees whom the client meant.
 """
 
@@ -11,10 +12,11 @@ import httptools
 
 from penstock.exchange.contract import ClientRequest, Handler, Headers, HeadMemo
 
-_LENGTHS = frozenset({4, 6, 7, 17})
+_LENGTHS = frozenset({4, 6, 7, 10, 17})
 """Of the names that are looked at here; all others cost one test of their length."""
 _HOST_ASKED = "A request needs exactly one Host header."
 _CODING = "This transfer coding is not taken; use chunked alone, or Content-Length."
+_UNDECIDED = "Connection cannot be both close and keep-alive."
 _TARGET = "The request's target must begin with a slash, and have no fragment."
 
 
@@ -108,6 +110,7 @@ def read_head(parser: httptools.HttpRequestParser, url: bytes, headers: Headers,
 def _read(parser: httptools.HttpRequestParser, url: bytes, headers: Headers, one_zero: bool) -> Known:
     hosts = 0
     padded: bytes | None = None
+    options: set[bytes] = set()
     chunked = expects = upgrade = False
     for name, value in headers:
         if len(name) in _LENGTHS:
@@ -124,6 +127,10 @@ def _read(parser: httptools.HttpRequestParser, url: bytes, headers: Headers, one
                 expects = not one_zero and value.strip().lower() == b"100-continue"
             elif name == b"upgrade":
                 upgrade = True
+            elif name == b"connection" and one_zero:
+                options |= {option.strip() for option in value.lower().split(b",")}
+    if b"close" in options and b"keep-alive" in options:
+        raise Bad(400, _UNDECIDED)
     if hosts != 1 and not (one_zero and hosts == 0):
         raise Bad(400, _HOST_ASKED)
     if padded is not None:  # llhttp leaves the blanks behind values where they are

@@ -14,6 +14,8 @@ import ssl
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import ip_address
 from typing import Any, Final
 
 import aiohappyeyeballs
@@ -115,6 +117,14 @@ class Dialer:
 
     async def _connect(self, host: str, port: int, secure: bool, protocol: asyncio.Protocol, who: str) -> None:
         loop = asyncio.get_running_loop()
+        if not secure and _is_address(host):
+            # Nothing to look up and nothing to race: a third of the work, and no thread. Gateways beside their models are reached so.
+            try:
+                transport, _ = await loop.create_connection(lambda: protocol, host, port)
+            except OSError as error:
+                raise _explain(error, who) from None
+            _tune(transport.get_extra_info("socket"))
+            return
         tls = await self._context() if secure else None
         try:
             infos = await self._resolve(host, port)
@@ -158,7 +168,18 @@ class Dialer:
         return self._tls
 
 
-def _tune(sock: socket.socket) -> None:
+@lru_cache(maxsize=256)
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _tune(sock: socket.socket | None) -> None:
+    if sock is None:
+        return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     # A stream may be silent for long, but a provider's host that has gone without a word shall not hold it for ever.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
