@@ -129,9 +129,12 @@ class FakeAsk:
     run: Callable[..., None]
     """Calls something as the loop would."""
     now: Callable[[], float]
+    dialed_at: float | None = None
     head_only: bool = False
     uploading: bool = False
     fresh: bool = False
+    connect: float | None = None
+    """Seconds that its connection may take."""
     cancelled: bool = False
     paused: bool = False
     uploaded: bytes = b""
@@ -307,9 +310,10 @@ def told_whole(protocol: ProtocolId, reply: FakeReply) -> dict[str, Any]:
 def told_last(protocol: ProtocolId, reply: FakeReply) -> dict[str, Any]:
     """The error that ends the stream, in the shape of `protocol`, behind whole frames."""
     assert (reply.status, reply.over) == (200, "ended")
-    *_, last, behind = reply.body.split(b"\n\n")
+    *_, last, behind = reply.body.replace(b"\r\n", b"\n").split(b"\n\n")
     assert behind == b"", "nothing stands behind it"
-    name, _, data = last.lstrip(b"\n").rpartition(b"data: ")
+    lines = [line for line in last.split(b"\n") if not line.startswith(b":") and line]
+    name, _, data = b"\n".join(lines).rpartition(b"data: ")
     told = json.loads(data)
     named = {ProtocolId.OPENAI_RESPONSES: "response.failed", ProtocolId.ANTHROPIC_MESSAGES: "error"}.get(protocol)
     assert name == (f"event: {named}\n".encode() if named else b"")
@@ -353,7 +357,7 @@ class House:
         connect: float | None = None,
     ) -> FakeAsk:
         """What the real client offers exchanges."""
-        asked = FakeAsk(origin, *request, receiver, self.run, self.loop.time, head_only=head_only, uploading=uploading, fresh=fresh)
+        asked = FakeAsk(origin, *request, receiver, self.run, self.loop.time, head_only=head_only, uploading=uploading, fresh=fresh, connect=connect)
         self.asks.append(asked)
         return asked
 

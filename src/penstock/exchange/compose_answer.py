@@ -37,7 +37,7 @@ def is_foreign(plan: Plan, head: ResponseHead) -> bool:
     if plan.endpoint.content or head.content_encoding not in _READABLE:
         return False
     if head.status >= 400:
-        return operation in READ and may_be_foreign(head.content_type)
+        return operation in READ and (may_be_foreign(head.content_type) or head.content_length == 0)
     return operation in PROMISED and head.status == 200 and head.content_type.startswith(b"text/html")
 
 

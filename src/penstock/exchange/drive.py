@@ -51,6 +51,9 @@ class Exchange(Holding):
             self.head = head
             entry = self.entry
             entry.head_ms = (now - self.started) * 1e3
+            dialed = self._ask.dialed_at if self._ask is not None else None
+            if dialed is not None:
+                entry.dial_ms = (dialed - self.started) * 1e3
             entry.upstream_status = status = head.status
             entry.upstream_request_id = upstream_request_id(head.headers)
             if status < 400:
@@ -84,6 +87,8 @@ class Exchange(Holding):
     def answer_ended(self, now: float) -> None:
         try:
             self._ask = None
+            if self._is_empty_error():
+                self._await_judgement()
             stage, pipeline = self._stage, self.pipeline
             if stage is JUDGED:
                 self._judged(now, whole=True)
@@ -198,7 +203,11 @@ class Exchange(Holding):
         if self.machine.phase is _OPENED:
             self.open_row()
         if self.outcome is None:
-            self.outcome = self._said() or Outcome(Ending.SHUTDOWN, "the gateway shut down", EndedBy.GATEWAY)
+            said = self._said()
+            if said is not None:
+                self._end_as_said(said, self.gateway.clock())
+                return
+            self.outcome = Outcome(Ending.SHUTDOWN, "the gateway shut down", EndedBy.GATEWAY)
         self._judge = None
         self._do(self.machine.handle(Input.SHUTDOWN), self.gateway.clock(), faults.DRAINING)
 
@@ -232,15 +241,16 @@ class Exchange(Holding):
 
     def expire(self, timer: str, cause: str, now: float, ended_by: EndedBy = EndedBy.GATEWAY) -> None:
         """A timer ran out."""
-        said = self._said()
-        if said is not None:
-            self.outcome = said
-        elif self.machine.phase is not _DRAINING:
-            self.entry.timer = timer
-            self.outcome = Outcome(Ending.TIMED_OUT, cause, ended_by)
         if ended_by is EndedBy.CLIENT and self.reply is not None:  # it takes no last word either
             reply, self.reply = self.reply, None
             reply.abort()
+        said = self._said()
+        if said is not None:
+            self._end_as_said(said, now)
+            return
+        if self.machine.phase is not _DRAINING:
+            self.entry.timer = timer
+            self.outcome = Outcome(Ending.TIMED_OUT, cause, ended_by)
         self._do(self.machine.handle(Input.FAILED), now, faults.timed_out(cause, self.provider_name))
 
     def open_early(self, now: float) -> None:
@@ -290,7 +300,7 @@ class Exchange(Holding):
             elif command is Command.REFUSE:
                 self.say_whole(*self._last_words) if self._last_words is not None else self.say_fault(fault, headers)
             elif command is Command.BREAK:
-                self.break_off(fault, told=self._is_told())
+                self.break_off(fault)
             elif command is Command.CANCEL:
                 self.cancel()
                 self.leave()
@@ -326,12 +336,11 @@ class Exchange(Holding):
         found = pipeline.conclude(False, "")
         return found if found.ending in _SAID else None
 
-    def _is_told(self) -> bool:
-        """Does the stream end well with what was given out? An array that is not closed does not."""
-        outcome = self.outcome
-        if outcome is None or not self.entry.streamed or outcome.ending not in _SAID:
-            return False
-        return outcome.ending is Ending.COMPLETE or not self.array_asked()
+    def _end_as_said(self, said: Outcome, now: float) -> None:
+        """Nothing more is waited for, and nothing is added."""
+        self.outcome = said
+        self.cancel()
+        self._do(self.machine.handle(_UPSTREAM_ENDED), now)
 
     def _lingered(self) -> None:
         self._linger = None

@@ -15,6 +15,7 @@ from penstock.exchange.judge import HELD, Judge
 from penstock.exchange.machine import Command, Input, Phase
 from penstock.exchange.telling import UNBUFFERED
 from penstock.exchange.watching import Watching
+from penstock.pipeline.compose import READ
 from penstock.pipeline.contract import Pipeline, State
 from penstock.pipeline.foreign import wrap_foreign
 from penstock.pipeline.stream import StreamRelay
@@ -197,6 +198,19 @@ class Holding(Watching):
             pipeline.close()
         return True
 
+    def _is_empty_error(self) -> bool:
+        """Its body has ended, and nothing of it has come."""
+        head, plan = self.head, self.plan
+        if self._stage is not BODY or head is None or plan is None or head.status < 400:
+            return False
+        return plan.endpoint.operation in READ and not self.conduct.transparent and not (self.request is not None and self.request.method == "HEAD")
+
+    def _await_judgement(self) -> None:
+        assert self.head is not None
+        assert self.pipeline is not None
+        self._foreign = True
+        self._look_at(self.pipeline, self.head)
+
     # -- errors that are looked at as a whole ------------------------------------------------------------------------------------------
 
     def _judged(self, now: float, *, whole: bool) -> None:
@@ -276,7 +290,8 @@ class Holding(Watching):
         self.pipeline = self._early
         self.head = self._judge = self._held = self._aside = None
         entry = self.entry
-        entry.upstream_status = entry.upstream_request_id = entry.head_ms = None  # of the try that is over; `tries` has its status
+        # Of the try that is over; `tries` has its status and its cause.
+        entry.upstream_status = entry.upstream_request_id = entry.head_ms = entry.timer = None
         self._foreign = False
         self._stage = FLOWING
 

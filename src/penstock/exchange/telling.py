@@ -52,9 +52,9 @@ class Telling:
     def say_whole(self, status: int, headers: Headers, body: bytes) -> None:
         """A whole answer of ours."""
         reply, self.reply = self.reply, None
-        self.entry.status = status
         if reply is None:
             return
+        self.entry.status = status
         kind: Headers = [JSON] if body else []
         own: Headers = [(b"x-penstock-id", self.id.encode())]
         name = _REQUEST_ID.get(self.spec.id)
@@ -85,11 +85,10 @@ class Telling:
                 reply.write(rest)
             reply.end()
 
-    def break_off(self, fault: Fault, *, told: bool) -> None:
-        """Tell `fault` in band where that is possible, and end the answer so that its end cannot be taken for a good one. `told`: the client has
-        the provider's own word on its end, and nothing is added to it."""
+    def break_off(self, fault: Fault) -> None:
+        """Tell `fault` in band where that is possible, and end the answer so that its end cannot be taken for a good one."""
         pipeline, reply = self.pipeline, self.reply
-        spoke = told or (pipeline is not None and pipeline.may_speak())
+        spoke = pipeline is not None and pipeline.may_speak()
         last = pipeline.end(fault, self.id) if pipeline is not None else b""
         self.reply = None
         if reply is None:

@@ -52,11 +52,12 @@ class Watching(Asking):
             self.due = inf
             return
         drain = self.conduct.timers.drain
-        if self.gateway.draining and drain is not None and now - self.gateway.drained_since >= drain:
+        drained = self.gateway.drained_since + drain if self.gateway.draining and drain is not None else inf
+        if now >= drained:
             self.shut_down()
             return
         if phase is Phase.OPENED:
-            self.due = now + NEWS
+            self.due = min(now + NEWS, drained)
             return
         if self._ran_out(now):
             return

@@ -22,7 +22,7 @@ Parts = tuple[bytes, bytes, bytes]
 class Request:
     """One request under way: an `Ask`. Made by `Client.ask`. It is itself the asker that its connection knows."""
 
-    __slots__ = ("_client", "_connection", "_early", "_early_end", "_head_only", "_parts", "_paused", "_receiver", "_task", "_uploading", "origin")
+    __slots__ = ("_client", "_connection", "_early", "_early_end", "_head_only", "_parts", "_paused", "_receiver", "_task", "_uploading", "dialed_at", "origin")
 
     def __init__(self, client: Client, origin: Origin, receiver: Receiver, *, head_only: bool, uploading: bool) -> None:
         self.origin = origin
@@ -36,6 +36,7 @@ class Request:
         self._early: list[bytes] | None = None  # upload that came before the connection
         self._early_end = False
         self._paused = False
+        self.dialed_at: float | None = None
 
     def send(self, connection: Connection, parts: Parts) -> None:
         receiver, self._receiver = self._receiver, None
@@ -70,6 +71,7 @@ class Request:
             self._lose(Loss(LossKind.CONNECT, "the connection was not made, by a mistake of the gateway"))
             raise
         else:
+            self.dialed_at = monotonic()
             parts, self._parts, self._task = self._parts, None, None
             if parts is not None:
                 self.send(connection, parts)

@@ -94,6 +94,11 @@ class Receiver(Protocol):
 class Ask(Protocol):
     """A request under way, as its receiver holds it. After the last call on the receiver nothing here does anything."""
 
+    @property
+    def dialed_at(self) -> float | None:
+        """When a connection was made for it, on the monotonic clock; `None`: it went out on a kept one, or has none yet."""
+        ...
+
     def pause(self) -> None:
         """Stop reading the answer."""
         ...

@@ -68,6 +68,7 @@ class LocalAsk:
     """Implements `upstream.contract.Ask`. `pieces` are told one by one, `interval` seconds apart; the end comes with the last of them."""
 
     __slots__ = ("_begun", "_interval", "_next", "_paused", "_pieces", "_receiver", "_timer")
+    dialed_at = None
 
     def __init__(self, head: ResponseHead, pieces: Iterator[bytes], receiver: Receiver, interval: float) -> None:
         self._receiver: Receiver | None = receiver

@@ -1,0 +1,148 @@
+"""What an answer's head decides: its mode, whether it is anybody's word, and the headers that go down with it or beside a body of ours."""
+
+from __future__ import annotations
+
+import pytest
+
+from penstock.exchange.compose_answer import compose_answer, headers_beside, headers_down, is_foreign
+from penstock.exchange.conduct import Conduct
+from penstock.exchange.contract import Headers
+from penstock.exchange.plan import Plan
+from penstock.pipeline.contract import Pipeline
+from penstock.pipeline.stream import StreamRelay
+from penstock.protocols import REGISTRY
+from penstock.protocols.contract import Peek
+from penstock.routing import Endpoint, resolve
+from penstock.upstream.contract import ResponseHead
+from penstock.vocabulary.outcome import Ending
+from tests.support.exchanges import CHUNK, DONE, SSE, STOP, House
+
+HTML: Headers = [(b"content-type", b"text/html; charset=utf-8")]
+JSON: Headers = [(b"content-type", b"application/json")]
+
+
+def plan(path: str = "/v1/chat/completions", method: str = "POST") -> Plan:
+    endpoint = resolve(method, path, False, {})
+    assert isinstance(endpoint, Endpoint)
+    return Plan(REGISTRY, endpoint, [], "")
+
+
+def pipeline(house: House, headers: Headers, conduct: Conduct | None = None, status: int = 200) -> Pipeline:
+    head = ResponseHead(status, headers)
+    peek = Peek("m", stream=True)
+    return compose_answer(house.gateway, plan(), conduct or Conduct(), peek, head, 5.0, array=False, take_usage=False).pipeline
+
+
+def ending(pipe: Pipeline) -> Ending:
+    return pipe.conclude(True, "").ending
+
+
+def test_a_stream_that_is_never_closed_is_completed_where_the_conduct_says_so(house: House) -> None:
+    plain, repaired, transparent = (
+        pipeline(house, SSE, conduct)
+        for conduct in (Conduct(), Conduct(terminal="finish_reason"), Conduct(terminal="finish_reason", transparent=True))
+    )
+    for pipe in (plain, repaired, transparent):
+        pipe.feed(CHUNK + STOP, 5.0)
+    assert [ending(plain), ending(repaired), ending(transparent)] == [Ending.TRUNCATED, Ending.COMPLETE, Ending.TRUNCATED]
+    assert repaired.end(None, "x") == DONE
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_last_bytes_are_kept_where_the_conduct_says_so(house: House, kept: bool) -> None:
+    pipe = pipeline(house, SSE, Conduct(tail_content=kept))
+    assert isinstance(pipe, StreamRelay)
+    pipe.feed(CHUNK + b"data: half", 5.0)
+    assert pipe.tail_bytes() == (CHUNK + b"data: half" if kept else b"")
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1beta/models/m:generateContent"])
+@pytest.mark.parametrize(
+    ("status", "headers", "foreign"),
+    [
+        (500, HTML, True),
+        (404, [(b"Content-Type", b"text/plain")], True),
+        (502, [], True),
+        (500, JSON, False),
+        (400, [(b"content-type", b"application/problem+json; charset=utf-8")], False),
+        (500, [*HTML, (b"content-encoding", b"gzip")], True),
+        (500, [*HTML, (b"content-encoding", b"br")], False),
+        (500, [*HTML, (b"content-encoding", b"identity")], True),
+        (200, HTML, True),
+        (200, [*HTML, (b"content-encoding", b"br")], False),
+        (200, JSON, False),
+        (200, [], False),
+        (200, [(b"content-type", b"text/plain")], False),
+        (302, HTML, False),
+    ],
+)
+def test_nobodys_word(path: str, status: int, headers: Headers, foreign: bool) -> None:
+    assert is_foreign(plan(path), ResponseHead(status, headers)) is foreign
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/v1/files/f1/content"), ("GET", "/v1/files"), ("POST", "/v1/embeddings"), ("GET", "/v1/models/m")]
+)
+def test_what_the_protocol_does_not_describe_is_never_nobodys_word(method: str, path: str) -> None:
+    for status in (200, 404, 500):
+        expected = path == "/v1/embeddings" and status >= 400
+        assert is_foreign(plan(path, method), ResponseHead(status, HTML)) is expected
+
+
+def test_a_page_where_no_stream_or_answer_was_promised_is_passed_on() -> None:
+    """Counting tokens has no stream: a page there is an error only by its status."""
+    counting = plan("/v1/messages/count_tokens")
+    assert not is_foreign(counting, ResponseHead(200, HTML))
+    assert is_foreign(counting, ResponseHead(500, HTML))
+
+
+def down(
+    headers: Headers, *, decoded: bool = False, streamed: bool = True, transparent: bool = False, drops: frozenset[bytes] = frozenset()
+) -> Headers:
+    return headers_down(ResponseHead(200, headers), drops, decoded=decoded, streamed=streamed, transparent=transparent)
+
+
+def test_streams_ask_not_to_be_buffered() -> None:
+    ours = [(b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no")]
+    assert down([(b"a", b"b")]) == [(b"a", b"b"), *ours]
+    assert down([(b"X-Accel-Buffering", b"yes")]) == ours
+    assert down([(b"Cache-Control", b"no-store")]) == [(b"cache-control", b"no-store, no-transform"), ours[1]]
+    assert dict(down([(b"Cache-Control", b"private, no-transform")]))[b"x-accel-buffering"] == b"no"
+
+
+@pytest.mark.parametrize("stated", [b"no-transform", b"private, no-transform", b"max-age=0,no-transform"])
+def test_a_cache_control_that_says_it_already_is_the_providers(stated: bytes) -> None:
+    assert down([(b"Cache-Control", stated)]) == [(b"cache-control", stated), (b"x-accel-buffering", b"no")]
+
+
+def test_several_words_on_caching_are_all_kept() -> None:
+    assert down([(b"Cache-Control", b"private"), (b"cache-control", b"no-store")])[0] == (b"cache-control", b"private, no-store, no-transform")
+
+
+def test_bodies_and_transparent_streams_have_the_providers_headers_alone() -> None:
+    headers: Headers = [(b"Cache-Control", b"no-store"), (b"X-Accel-Buffering", b"yes")]
+    assert down(headers, streamed=False) == headers
+    assert down(headers, transparent=True) == headers
+
+
+def test_a_coding_that_was_taken_off_is_not_told() -> None:
+    headers: Headers = [(b"Content-Encoding", b"gzip"), (b"Content-Type", b"application/json")]
+    assert down(headers, streamed=False) == headers
+    assert down(headers, streamed=False, decoded=True) == [(b"Content-Type", b"application/json")]
+
+
+def test_what_is_to_stay_in_the_house() -> None:
+    assert down([(b"X-Inner", b"1"), (b"Set-Cookie", b"1")], streamed=False, drops=frozenset({b"x-inner"})) == []
+
+
+def test_beside_a_body_of_ours() -> None:
+    """Whose answer it was, and when to come again; nothing of the body that is not sent."""
+    kept: Headers = [
+        (b"X-Request-Id", b"req_1"), (b"request-id", b"req_2"), (b"Retry-After", b"7"), (b"retry-after-ms", b"7000"), (b"x-should-retry", b"true"),
+        (b"x-ratelimit-remaining-requests", b"0"), (b"anthropic-ratelimit-tokens-reset", b"t"), (b"openai-processing-ms", b"3"),
+    ]  # fmt: skip
+    body: Headers = [
+        (b"Content-Type", b"text/html"), (b"Content-Encoding", b"gzip"), (b"Content-Length", b"9"), (b"Transfer-Encoding", b"chunked"),
+        (b"Set-Cookie", b"a=b"), (b"x-penstock-id", b"forged"), (b"X-Inner", b"1"),
+    ]  # fmt: skip
+    assert headers_beside(ResponseHead(503, [*kept, *body]), frozenset({b"x-inner"})) == kept
