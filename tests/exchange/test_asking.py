@@ -290,6 +290,7 @@ def test_what_ends_it_in_the_pause(how: str) -> None:
         assert asker.reply.status == expected[1]
         house.loop.wait(20.0)
         assert len(house.asks) == 1, "nobody is asked for nobody"
+        assert house.book.late == 0
         house.check_quiet()
 
 

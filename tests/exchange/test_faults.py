@@ -35,7 +35,8 @@ def test_the_ending_of_an_answer_that_never_began() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(400, FaultKind.BAD_REQUEST), (413, FaultKind.TOO_LARGE), (431, FaultKind.HEADERS_TOO_LARGE), (408, FaultKind.TIMEOUT_OF_CLIENT)]
+    ("status", "kind"),
+    [(400, FaultKind.BAD_REQUEST), (413, FaultKind.TOO_LARGE), (431, FaultKind.HEADERS_TOO_LARGE), (408, FaultKind.TIMEOUT_OF_CLIENT)],
 )
 def test_a_request_that_is_refused_for_its_form(status: int, kind: FaultKind) -> None:
     assert faults.of_form(status, "why") == Fault(kind, status, "why")

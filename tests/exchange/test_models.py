@@ -37,6 +37,8 @@ class Clock:
 class Asked:
     """One request that the catalog made. Implements `Ask`."""
 
+    dialed_at = None
+
     def __init__(self, origin: Origin, request: tuple[bytes, bytes, bytes], receiver: Receiver) -> None:
         self.origin = origin
         self.method, target, self.rest = request

@@ -166,17 +166,18 @@ def test_what_asks_nobody_takes_none() -> None:
 
 # Everything that can happen, in any order.
 
-LIMITS = {GATEWAY: 6, "provider openai": 4, "provider anthropic": 2, "route 1": 2, "route 3": 1}
+LIMITS = {GATEWAY: 7, "provider openai": 5, "provider anthropic": 3, "route 1": 2, "route 5": 1}
 _TIMERS = Timers(first_content=3.0, idle=2.0, content=3.0, tool_call=1.5, client_stall=2.0, drain=2.0, max_duration=12.0)
 _BASE = Conduct(timers=_TIMERS, retries=Retries(2, 2, 2), keepalive=0.5, early_head=1.0)
 CONDUCTS = [
     _BASE,
     replace(_BASE, on_disconnect="drain", drain_seconds=2.0),
     replace(_BASE, on_disconnect="drain", drain_seconds=None, drain_tokens=3, keepalive=None),
-    replace(_BASE, transparent=True, keepalive=None, early_head=None),
+    replace(_BASE, on_disconnect="drain", transparent=True, keepalive=None, early_head=None),
     replace(_BASE, terminal="finish_reason", tail_content=True, retries=Retries(0, 0, 0)),
 ]
 MODELS = "abcde"
+ROUTES = routes(*((model, provider) for model in MODELS for provider in ("openai", "anthropic", "gemini")))
 HEADS: list[tuple[int, Headers]] = [
     *[(200, SSE)] * 6, (200, [*SSE, (b"content-encoding", b"gzip")]), (200, [*SSE, (b"content-encoding", b"br")]), (200, JSON), (200, []),
     (200, HTML), (400, JSON), (422, HTML), (429, [*JSON, (b"retry-after", b"1")]), (500, [*JSON, (b"x-should-retry", b"false")]), (503, HTML),
@@ -187,14 +188,18 @@ ODD = [
     zipped(CHUNK + STOP + DONE), STOP, DONE, sse({"error": {"message": "m", "code": 429}}), sse({"type": "error", "error": {}}, "error"),
 ]  # fmt: skip
 SAID = {d.protocol: [d.head(), d.text(), d.open(0), d.arguments(0), d.close(0), *d.pings(), d.terminal() or b"\n"] for d in DIALECTS}
+FINISH = {
+    ProtocolId.OPENAI_CHAT: CHUNK + STOP + DONE, ProtocolId.OPENAI_RESPONSES: SAID[ProtocolId.OPENAI_RESPONSES][-1],
+    ProtocolId.ANTHROPIC_MESSAGES: SAID[ProtocolId.ANTHROPIC_MESSAGES][-1], ProtocolId.GEMINI: sse({"candidates": [{"finishReason": "STOP"}]}),
+}  # fmt: skip
 
 
 class InTime(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.house = House(
-            Settings(limits=Limits(frame=2000, body=2000)), held=2500, peeked=5000, limits=LIMITS, conduct=_BASE, route_conduct=CONDUCTS,
-            routes=routes(*((model, "openai" if model in "abc" else "anthropic") for model in MODELS)),
+            Settings(limits=Limits(frame=2000, body=2000)), held=2500, peeked=5000, limits=LIMITS, conduct=_BASE, routes=ROUTES,
+            route_conduct=[conduct for conduct in CONDUCTS for _ in range(3)],
         )  # fmt: skip
         self.askers: list[Asker] = []
         self.coming: list[Asker] = []
@@ -212,6 +217,7 @@ class InTime(RuleBasedStateMachine):
         path, body = REQUESTS[protocol]
         body = {key: value for key, value in body.items() if usage or key != "stream_options"}
         if protocol is ProtocolId.GEMINI:
+            path = path.replace("/m:", f"/{model}:")
             path = path.replace("?alt=sse", "") if array else path if stream else path.replace("streamGenerateContent?alt=sse", "generateContent")
         else:
             body |= {"stream": stream > 0, "model": model}
@@ -245,15 +251,19 @@ class InTime(RuleBasedStateMachine):
 
     def provider(self, data: st.DataObject) -> None:
         ask = data.draw(st.sampled_from(self.asked()))
-        what = data.draw(st.sampled_from(["said"] * 8 + ["odd", "odd", "end", "lose"]))
+        what = data.draw(st.sampled_from(["said"] * 6 + ["finish"] * 3 + ["odd", "odd", "end", "lose", "lose"]))
         exchange: Any = ask.receiver
         if what == "lose":
             kind = data.draw(st.sampled_from([LossKind.CONNECT, LossKind.CONNECT_TIMEOUT, LossKind.STALE, LossKind.RESET, LossKind.GARBAGE]))
             ask.lose(kind if not ask.began and not (ask.fresh and kind is LossKind.STALE) else LossKind.RESET)
         elif not ask.began:
-            ask.answer(*data.draw(st.sampled_from(HEADS)))
+            ask.answer(*data.draw(st.sampled_from(HEADS if what == "odd" else [*HEADS[:6]] * 2 + HEADS)))
         elif what == "end":
             ask.end()
+        elif what == "finish":
+            ask.body(FINISH[exchange.spec.id])
+            if ask.live and data.draw(st.booleans()):
+                ask.end()
         else:
             pieces = SAID[exchange.spec.id] if what == "said" else ODD
             ask.body(*data.draw(st.lists(st.sampled_from(pieces), min_size=1, max_size=3)))
@@ -268,18 +278,20 @@ class InTime(RuleBasedStateMachine):
     def a_provider_goes_on(self, data: st.DataObject) -> None:
         self.provider(data)
 
-    @rule(seconds=st.sampled_from([0.05, 0.1, 0.3, 0.6, 1.1, 2.2]))
+    @rule(seconds=st.sampled_from([0.05, 0.1, 0.3, 0.3, 0.6, 1.1, 1.1, 2.2]))
     def time_passes(self, seconds: float) -> None:
         self.house.loop.wait(seconds)
 
-    @rule(what=st.sampled_from(["drain", "go on", "go on", "go on", "shut down"]))
+    @precondition(lambda self: len(self.askers) > 2)
+    @rule(what=st.sampled_from(["drain", "drain", "shut down", *["nothing"] * 5]))
     def the_operator(self, what: str) -> None:
+        """And thinks better of it, so that there is more to see."""
         gateway = self.house.gateway
         if what == "drain":
             self.house.run(gateway.drain)
-        elif what == "go on":
+            self.house.loop.wait(1.5)
             gateway.draining = False
-        else:
+        elif what == "shut down":
             self.house.run(gateway.shut_down)
 
     @invariant()

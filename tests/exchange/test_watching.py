@@ -12,7 +12,7 @@ from penstock.exchange.gateway import LOOK
 from penstock.pipeline.timers import Timers
 from penstock.protocols import REGISTRY
 from penstock.vocabulary.ids import ProtocolId
-from tests.laws.talk import DIALECTS, Dialect
+from tests.laws.talk import DIALECTS, Dialect, sse
 from tests.support.exchanges import CHUNK, DONE, SSE, STOP, Asker, FakeAsk, House, routes, told_last, told_whole
 
 EACH = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda d: d.protocol.value)
@@ -229,6 +229,27 @@ def test_nothing_runs_behind_the_terminal_event() -> None:
         house.check_quiet()
 
 
+@EACH
+@pytest.mark.parametrize("how", ["idle", "client_stall", "shut down"])
+def test_who_told_an_error_and_does_not_hang_up_is_known_for_the_error(dialect: Dialect, how: str) -> None:
+    said: dict[str, Any] = {"error": {"message": "m"}}
+    named = {ProtocolId.OPENAI_RESPONSES: {"type": "error", "message": "m"}, ProtocolId.ANTHROPIC_MESSAGES: {"type": "error", **said}}
+    frame = sse(named.get(dialect.protocol, said), "error" if dialect.protocol in named else "")
+    with only(idle=2.0, client_stall=1.0) as house:
+        asker, ask = streaming(house, dialect)
+        ask.body(frame)
+        if how == "client_stall":
+            pause(house, asker)
+        if how == "shut down":
+            house.run(house.gateway.shut_down)
+        house.loop.wait(2.2)
+        assert asker.reply.body == dialect.head() + dialect.text() + frame
+        assert asker.reply.over == ("aborted" if how == "client_stall" else "ended")
+        assert not ask.live
+        assert (house.row().outcome, house.row().timer, house.row().error_message) == ("UPSTREAM_ERROR", None, "m")
+        house.check_quiet()
+
+
 # A client that does not read.
 
 
@@ -365,6 +386,7 @@ def test_nothing_is_written_to_who_does_not_read() -> None:
     with only(keepalive=0.5) as house:
         asker, ask = house.stream(CHAT)
         ask.answer().body(CHUNK)
+        house.loop.wait(0.2)
         pause(house, asker)
         house.loop.wait(3.0)
         assert asker.reply.body == CHUNK

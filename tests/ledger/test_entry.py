@@ -135,5 +135,13 @@ def test_whatever_is_kept_is_bounded_and_can_be_read_again(events: list[tuple[fl
     assert b64decode(entry.tail_bytes or "") == data[-TAIL_BYTES:]
 
 
+@pytest.mark.parametrize("size", [0, 1, TAIL_BYTES, TAIL_BYTES + 1, 3 * TAIL_BYTES])
+def test_only_the_last_bytes_are_kept(size: int) -> None:
+    entry, data = Entry("a", 1.0), bytes(range(256)) * (size // 256 + 1)
+    entry.keep_bytes(data[:size])
+    assert (entry.tail_bytes is None) == (size == 0)
+    assert b64decode(entry.tail_bytes or "") == data[:size][-TAIL_BYTES:]
+
+
 def test_entries_are_told_apart_by_who_they_are() -> None:
     assert len({Entry("a", 1.0), Entry("a", 1.0)}) == 2

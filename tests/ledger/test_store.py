@@ -259,6 +259,25 @@ def test_a_sqlite_url_names_the_file(tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere.db").exists()
 
 
+def test_a_locked_database_is_tried_once_a_write(settings: LedgerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store.open(settings)
+    blocker = sqlite3.connect(settings.sqlite_path, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    tried: list[int] = []
+    write = store._write  # pyright: ignore[reportPrivateUsage]
+
+    def count(rows: list[Row]) -> None:
+        tried.append(len(rows))
+        write(rows)
+
+    monkeypatch.setattr(store, "_write", count)
+    with pytest.raises(StoreError, match="database is locked"):
+        store.write([make_row("a")])
+    assert tried == [1], "cleaning rows helps against values, not against a lock"
+    blocker.close()
+    store.close()
+
+
 def test_a_locked_database_is_no_reason_to_wait_long(settings: LedgerSettings) -> None:
     store = Store.open(settings)
     blocker = sqlite3.connect(settings.sqlite_path, isolation_level=None)

@@ -10,7 +10,8 @@ from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 NONE: Headers = []
 SOON: Headers = [(b"retry-after", b"1")]
 FORM_FAULTS = {
-    405: FaultKind.METHOD_NOT_ALLOWED, 408: FaultKind.TIMEOUT_OF_CLIENT, 413: FaultKind.TOO_LARGE, 429: FaultKind.RATE_LIMITED, 431: FaultKind.HEADERS_TOO_LARGE,
+    405: FaultKind.METHOD_NOT_ALLOWED, 408: FaultKind.TIMEOUT_OF_CLIENT, 413: FaultKind.TOO_LARGE, 429: FaultKind.RATE_LIMITED,
+    431: FaultKind.HEADERS_TOO_LARGE,
     503: FaultKind.OVERLOADED,
 }  # fmt: skip
 """Kinds by the statuses with which listeners refuse a request for its form; anything else is a bad request."""

@@ -1,0 +1,123 @@
+"""The life of one exchange in words: what was expected, what came, in which order, and nothing that could steer a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.ledger.entry import COLUMNS, Entry, Try, row_of
+from penstock.ledger.story import TERMINALS, Story, tell
+from penstock.vocabulary.ids import ProtocolId
+from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
+from tests.support.ledgers import make_entry
+
+TAIL = [(at * 100.0, "content_block_delta", 80 + at) for at in range(30)]
+
+
+def _row(entry: Entry) -> dict[str, Any]:
+    row = dict(zip(COLUMNS, row_of(entry), strict=True))
+    del row["tail_bytes"]
+    return row
+
+
+def _hung() -> Entry:
+    """A stream that hung inside a tool call, at its third try."""
+    entry = make_entry("px-1", provider="anthropic", client_protocol="anthropic_messages", upstream_protocol="anthropic_messages", streamed=True)
+    entry.path, entry.requested_model, entry.bytes_in, entry.route = "/v1/messages", "claude-sonnet", 1234, "claude-*"
+    entry.status = entry.upstream_status = 200
+    entry.dial_ms, entry.head_ms, entry.ttft_ms, entry.duration_ms = 900.0, 1000.0, 1200.0, 243_000.0
+    entry.events, entry.bytes_out, entry.largest_gap_ms, entry.timer = 412, 40_000, 15_000.0, "tool_call"
+    entry.keep_tries([Try(300.0, None, "the provider refused the connection"), Try(700.0, 503, "the provider answered 503")])
+    entry.keep_tail([*((1200.0 + at, kind, size) for at, kind, size in TAIL), (242_000.0, "ping", 30)])
+    entry.settle(Outcome(Ending.TIMED_OUT, "tool_call: 240 s without progress of the arguments of tool call 'edit'", EndedBy.GATEWAY), 5.0)
+    return entry
+
+
+def test_a_hang_in_a_tool_call_is_told_from_its_first_try_to_what_to_change() -> None:
+    story = tell(_row(_hung()))
+    assert (story.outcome, story.case, story.timer, story.ended_by) == ("TIMED_OUT", "timed_out.tool_call", "tool_call", "this gateway")
+    assert story.expected == "the event `message_stop`"
+    assert story.came == "412 events; 40,000 bytes passed on; the longest silence 15.0 s; last came ping (30 bytes), 1.0 s before the end"
+    assert "`tool_call` (on route `claude-*`, on provider `anthropic`, or at the top; the nearest wins)" in " ".join(story.change)
+    words = [moment.what for moment in story.timeline]
+    assert words[0] == "POST /v1/messages, model claude-sonnet, 1,234 bytes, route claude-*"
+    assert words[1:5] == [
+        "try 1 failed: the provider refused the connection", "try 2 failed: status 503, the provider answered 503", "connected to anthropic",
+        "anthropic answered 200",
+    ]  # fmt: skip
+    assert words[-1].startswith("TIMED_OUT: tool_call: 240 s without progress")
+    times = [moment.ms for moment in story.timeline if moment.ms is not None]
+    assert times == sorted(times)
+    assert len(tell(_row(_hung()), more=True).timeline) > len(story.timeline)
+
+
+@pytest.mark.parametrize("protocol", list(ProtocolId))
+def test_every_protocol_names_what_ends_its_streams(protocol: ProtocolId) -> None:
+    entry = make_entry("a", upstream_protocol=protocol.value, streamed=True, upstream_status=200)
+    entry.settle(Outcome(Ending.TRUNCATED, "the body ended without the terminal event", EndedBy.UPSTREAM), 5.0)
+    assert tell(_row(entry)).expected == TERMINALS[protocol]
+
+
+def test_half_a_frame_is_told() -> None:
+    entry = make_entry("a", upstream_protocol="openai_chat", streamed=True, upstream_status=200, events=3, bytes_out=300)
+    entry.settle(Outcome(Ending.TRUNCATED, "the body ended inside a frame (41 bytes of it had come)", EndedBy.UPSTREAM), 5.0)
+    story = tell(_row(entry))
+    assert story.came == "3 events; 300 bytes passed on; and half an event behind it"
+    assert (story.ended_by, story.case) == ("the provider", "truncated.frame")
+
+
+@pytest.mark.parametrize(("came", "said"), [
+    ({"upstream_status": 200, "head_ms": 100.0, "events": 9, "tail": '[[2000.0,"ping",30]]'}, "60.0 s"),
+    ({"upstream_status": 200, "head_ms": 2000.0, "events": 0}, "60.0 s"),
+    ({}, "62.0 s"),
+])  # fmt: skip
+def test_a_client_that_left_after_a_silence_is_told_how_long_it_was(came: dict[str, Any], said: str) -> None:
+    entry = make_entry("a", streamed=True, client_protocol="openai_chat", duration_ms=62_000.0, **came)
+    entry.settle(Outcome(Ending.CLIENT_GONE, "the client closed its connection", EndedBy.CLIENT), 70.0)
+    story = tell(_row(entry))
+    assert story.case == "client_gone.silent"
+    assert f"after {said} in which nothing came" in story.verdict
+    assert any("`keepalive`" in line for line in story.change)
+
+
+def test_a_refusal_and_an_open_exchange_claim_nothing() -> None:
+    refused = make_entry("a", provider=None, status=401)
+    refused.settle(Outcome(Ending.REFUSED, "no token, or a wrong one", EndedBy.GATEWAY), 5.0)
+    story = tell(_row(refused))
+    assert (story.expected, story.came, story.ended_by) == ("nothing: no provider was asked", "nothing", "this gateway")
+    story = tell(_row(make_entry("a")))
+    assert (story.outcome, story.case, story.ended_by, len(story.timeline)) == (None, "open", "nobody yet", 1)
+
+
+def test_a_row_of_an_older_version_has_a_story_too() -> None:
+    entry = make_entry("a", streamed=True, upstream_status=200, upstream_protocol="gemini", events=3, ttft_ms=5.0, duration_ms=9.0)
+    entry.settle(Outcome(Ending.TRUNCATED, "the body ended without the terminal event", EndedBy.UPSTREAM), 5.0)
+    assert [moment.ms for moment in tell(_row(entry)).timeline] == [0.0, None, 5.0, 9.0]
+
+
+def _texts(story: Story) -> list[str]:
+    words = [story.verdict, story.cause or "", story.expected, story.came, story.ended_by, *story.change]
+    return [*words, *(moment.what for moment in story.timeline), *(kind for _, kind, _ in story.tail), *(one["cause"] for one in story.tries)]
+
+
+EVIL = st.text(alphabet=st.sampled_from("\x1b[2J\r\n\x9b\u202e{where}ab"), min_size=1, max_size=40)
+
+
+@given(evil=EVIL, ending=st.sampled_from(list(Ending)))
+def test_nothing_of_an_outsider_can_steer_a_terminal(evil: str, ending: Ending) -> None:
+    entry = make_entry("a", streamed=True, upstream_status=200, duration_ms=5.0)
+    for name in ("path", "method", "requested_model", "user_agent", "route", "provider", "upstream_request_id", "stop_reason", "error_message"):
+        setattr(entry, name, evil)
+    entry.keep_tail([(1.0, evil, 5)])
+    entry.keep_tries([Try(1.0, None, evil)])
+    entry.settle(Outcome(ending, evil, EndedBy.UPSTREAM), 5.0)
+    assert all(text.isprintable() for text in _texts(tell(_row(entry))))
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "{}", "[1]", '[["x"]]', "5", 7])
+def test_columns_that_cannot_be_read_are_as_if_they_were_not_there(text: Any) -> None:
+    story = tell({**_row(_hung()), "tail": text, "tries": text})
+    assert (story.tail, story.tries) == ([], [])
