@@ -3,10 +3,10 @@
 Enters: `sys.argv`, the environment. Leaves: tables and sentences on standard output, errors on standard error, an exit code:
 0 done, 1 it failed (an address in use, a ledger that cannot be read), 2 the configuration or the command line is wrong.
 
-One file a command: `serve`, `check`, `usage`, `exchanges`, `explain`, `capture`, `logs`, `replay`. `setup` is what they share (configuration,
-ledger, errors), `times` reads moments, `tables` prints rows, `transcript` prints captures, `bundle` is what `logs` packs, `redaction` a
-configuration without its secrets, `gateway` asks the gateway that runs, `ports` finds out who holds a port, `streams` copes with standard
-streams that are closed or full.
+One file a command: `serve`, `check`, `usage`, `exchanges`, `explain`, `capture`, `logs`, `replay`, `torture`. `setup` is what they share
+(configuration, ledger, errors), `times` reads moments, `tables` prints rows, `transcript` prints captures, `bundle` is what `logs` packs,
+`redaction` a configuration without its secrets, `gateway` asks the gateway that runs, `ports` finds out who holds a port, `streams` copes
+with standard streams that are closed or full.
 
 Laws: `penstock` alone serves. `--json` prints one object a line, named as the ledger's columns, and nothing else. Every error of a
 configuration is printed. Nothing heavy (SQLAlchemy, Rich, the gateway) is imported before a command needs it: `penstock --help` is quick.

@@ -8,6 +8,7 @@ Leaves: the recorded bytes exactly as they were, cut into the pieces that were a
 - `http1`: one inbound connection, and the server that `ReplayServer` and `ScriptedServer` share.
 - `server`: `ReplayServer`, the upstream of our tests and the engine of `penstock replay`.
 - `scripted`: `ScriptedServer`, whose every response byte is the test's.
+- `torture/`: the fault matrix behind `penstock torture`: a provider that misbehaves on purpose, and a client that judges what arrives.
 
 Laws: a streamed body is the recording byte for byte whatever the pace, the pieces and the seed; the same seed gives the same pieces; a fault
 happens at the byte that was named and in the way that was named; a client that leaves is noticed at once.
