@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.wire.json import Field, find_fields, insert_field, replace_field, set_field
+from penstock.wire.json import Field, find_fields, insert_field, remove_field, replace_field, set_field
 
 VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -53,11 +53,32 @@ def test_inserting_puts_the_field_behind_the_brace(fields: dict[str, Any], value
     assert changed.endswith(body[1:])
 
 
+@given(st.lists(st.sampled_from(["gone", "a", "b"]), max_size=5), VALUES, LAYOUTS, st.sampled_from([b"", b" \n"]))
+def test_removing_a_field_takes_its_comma_with_it(names: list[str], value: Any, layout: dict[str, Any], space: bytes) -> None:
+    members = [json.dumps({name: [number, value]}, **layout)[1:-1] for number, name in enumerate(names)]
+    body = space + b"{ " + ",".join(members).encode() + b" }" + space
+    changed = remove_field(body, "gone")
+    pairs: list[tuple[str, Any]] = json.loads(changed, object_pairs_hook=lambda found: found)
+    assert [name for name, _ in pairs] == [name for name in names if name != "gone"]
+    assert [held[0] for _, held in pairs] == [number for number, name in enumerate(names) if name != "gone"]
+    assert all(member.strip().encode() in changed for name, member in zip(names, members, strict=True) if name != "gone")
+    if "gone" not in names:
+        assert changed == body
+
+
+def test_removing_touches_nothing_inside() -> None:
+    assert remove_field(b'{"a":1, "gone" : {"gone":2} , "b":{"gone":3}}', "gone") == b'{"a":1 , "b":{"gone":3}}'
+    assert remove_field(b'{ "gone":1, "a":2 }', "gone") == b'{ "a":2 }'
+    assert remove_field(b'{"gone":1,"gone":2}', "gone") == b"{}"
+
+
 @given(st.binary() | st.text().map(str.encode) | st.text(alphabet='{}[]",:\\ a1').map(str.encode))
 def test_no_bytes_make_it_raise_anything_but_value_error(body: bytes) -> None:
     for edit in (replace_field, insert_field, set_field):
         with suppress(ValueError):
             edit(body, "a", b"1")
+    with suppress(ValueError):
+        remove_field(body, "a")
 
 
 def test_all_occurrences_of_a_duplicated_key_are_replaced_and_those_inside_are_not() -> None:

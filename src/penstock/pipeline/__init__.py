@@ -2,7 +2,8 @@
 
 In: the body of an upstream answer, in chunks (transfer decoding done), with the time of each. Out: the bytes for the client, and an
 observer that knows what was said. Each mode is a composition (`compose`): own bytes of a stream, of a JSON array, of a body, or of
-something that cannot be understood.
+something that cannot be understood; a body made of a stream (`fold`), and a stream made of a body (`pseudo`), where the client did not ask as
+the provider was asked.
 
 Beside it: `watch` (which timer runs out, asked lazily), `unbegun` (a stream opened before its provider answered), `tail` (the last events of a
 running stream), `foreign` (errors in nobody's shape).

@@ -8,7 +8,9 @@ import msgspec
 
 from penstock.pipeline.body import BodyRelay, OpaqueRelay
 from penstock.pipeline.contract import Pipeline
-from penstock.pipeline.decoded import DecodedBody, DecodedStream
+from penstock.pipeline.decoded import DecodedBody, DecodedFold, DecodedPseudo, DecodedStream
+from penstock.pipeline.fold import Fold
+from penstock.pipeline.pseudo import Pace, Pseudo
 from penstock.pipeline.stream import Speak, StreamRelay
 from penstock.pipeline.tail import TailBytes
 from penstock.pipeline.unbegun import SPACE
@@ -29,7 +31,9 @@ class Limits:
     frame: int = 64 * MIB
     """The largest frame that is held until it is whole."""
     body: int = 64 * MIB
-    """The largest JSON body of which a copy is kept to be read."""
+    """The largest JSON body of which a copy is kept to be read, or that is told as a stream."""
+    assembly: int = 64 * MIB
+    """The most that is held of a stream which is folded into a body."""
 
 
 PROMISED = frozenset({
@@ -58,12 +62,18 @@ class Answer(msgspec.Struct, gc=False):
     """The body is a file of somebody's and no word of the provider's: not kept, not read."""
     repaired: bool = False
     """The provider never sends the frame that closes its streams; they are completed with it."""
+    folded: bool = False
+    """The provider was asked for a stream (`ProtocolSpec.ask_stream`) by a client that wants a body; `stream_asked` is what the client did."""
+    pace: Pace | None = None
+    """The provider was asked for a body (`ProtocolSpec.ask_whole`) by a client that wants a stream."""
+    usage_told: bool = True
+    """With `pace`: the client gets the frame of usage that its protocol has on demand (`Peek.usage_asked`)."""
 
 
 class Mode(msgspec.Struct, gc=False):
     pipeline: Pipeline
     streamed: bool
-    """The body is a stream: framed in chunks whatever the upstream's framing, and ended in the protocol's words."""
+    """The client's body is a stream: framed in chunks whatever the upstream's framing, and ended in the protocol's words."""
     decoded: bool
     """The coding was taken off: `content-encoding` and `content-length` no longer hold."""
 
@@ -75,10 +85,14 @@ def compose(answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, 
     gzip = answer.coding in (b"gzip", b"x-gzip")
     kind = answer.content_type.partition(b";")[0].rstrip()
     good = answer.status < 400
-    untold = not kind and answer.status == 200 and answer.stream_asked and not answer.array
+    untold = not kind and answer.status == 200 and not answer.array and (answer.folded or (answer.stream_asked and answer.pace is None))
     sse = good and not answer.stored and (kind == b"text/event-stream" or untold)
     json = kind.endswith((b"/json", b"+json"))
     array = good and not sse and answer.array and json
+    # Who was asked for a stream and has another form of it too may answer in that (`alt=sse` is passed over by some): one object is a stream of one.
+    unsaid = answer.folded and json and spec.array_asked is not None
+    if good and (unsaid or (answer.folded and sse) or (answer.pace is not None and not sse)):
+        return _remade(answer, spec, limits, budget, now, kept, gzip=gzip, sse=sse)
     if answer.coding not in (b"", b"identity") and not gzip:
         return Mode(OpaqueRelay(observer, answer.status, answer.coding.decode("latin-1")[:40], budget, now), sse or array, False)
     if sse or array:
@@ -92,7 +106,7 @@ def compose(answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, 
         return Mode(relay, True, gzip)
     body = DecodedBody if gzip else BodyRelay
     read = operation in READ
-    asked = answer.stream_asked and operation in PROMISED
+    asked = (answer.stream_asked or answer.folded) and operation in PROMISED
     return Mode(
         body(
             observer, answer.status, limits.body, budget, now,
@@ -101,6 +115,23 @@ def compose(answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, 
         False,
         gzip,
     )  # fmt: skip
+
+
+def _remade(
+    answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, now: float, kept: TailBytes | None, *, gzip: bool, sse: bool
+) -> Mode:  # fmt: skip
+    """A body from a stream, or a stream from a body."""
+    if answer.pace is None:
+        fold = DecodedFold if gzip else Fold
+        closing = spec.closing if answer.repaired else b""
+        scanner = Scanner(limits.frame, budget) if sse else ArraySplitter(limits.frame, budget)
+        pipeline = fold(scanner, spec, answer.operation, limits.assembly, budget, now, closing=closing, kept=kept)
+    else:
+        pseudo = DecodedPseudo if gzip else Pseudo
+        pipeline = pseudo(spec, answer.operation, answer.pace, limits.body, budget, now, array=answer.array, usage=answer.usage_told)
+    if answer.coding not in (b"", b"identity") and not gzip:
+        pipeline.refuse(f"it came in the coding {answer.coding.decode('latin-1')[:40]!r}")
+    return Mode(pipeline, answer.pace is not None, gzip)
 
 
 def _speak_in_array(spec: ProtocolSpec) -> Speak:

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from penstock.protocols.contract import Observer
-from penstock.vocabulary.errors import Fault
+from penstock.protocols.contract import Observer, ProtocolSpec
+from penstock.vocabulary.errors import Fault, FaultKind, UpstreamError
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 from penstock.wire.secrets import mask_secrets
 
@@ -41,9 +41,9 @@ class Pipeline(ABC):
         self.state = State.RUNNING
         self.events = 0
         """Upstream frames with data so far."""
-        self.failures = 0
+        self.failures: int = 0
         """Times that the observer raised: our bug, and never the client's loss."""
-        self.bytes_out = 0
+        self.bytes_out: int = 0
         """Body bytes given out, keep-alives among them."""
         self.first_content_at: float | None = None
         self.last_content_at: float | None = None
@@ -65,6 +65,21 @@ class Pipeline(ABC):
         """The last bytes for the client: what is still held, or the protocol's own words for `fault`. To be called once."""
         del fault, request_id
         return b""
+
+    @property
+    def gathers(self) -> bool:
+        """Does nothing go out before `conclude`? Then no head may either: `failure` has the status, if there is one to tell."""
+        return False
+
+    def whole(self) -> bytes | None:
+        """The body for a client that gets all of it or nothing, once `conclude` has found it whole; `end` gives it out."""
+        return None
+
+    def failure(self, request_id: str) -> tuple[int, bytes] | None:
+        """Behind `conclude`, where the pipeline gathers: status and JSON body of the error that is all that the client can get; `None` where
+        there is an answer for it."""
+        del request_id
+        return None
 
     @property
     def begun(self) -> bool:
@@ -123,7 +138,19 @@ class Pipeline(ABC):
 
 def upstream_error(observer: Observer, where: str) -> Outcome:
     """The outcome of an answer in which the provider told an error."""
-    error = observer.error
+    return error_outcome(observer.error, where)
+
+
+def error_outcome(error: UpstreamError | None, where: str) -> Outcome:
+    """The same for an error that was kept."""
     kind = error.type or error.code or (str(error.status) if error.status else "") if error else ""
     said = f" ({mask_secrets(kind[:400])[:80]})" if kind else ""
     return Outcome(Ending.UPSTREAM_ERROR, f"the provider told an error {where}{said}", EndedBy.UPSTREAM)
+
+
+def failure_of(spec: ProtocolSpec, error: UpstreamError | None, outcome: Outcome, request_id: str) -> tuple[int, bytes]:
+    """Status and body for an answer of which nothing can be given: the provider's own error, or 502 with the cause."""
+    if error is not None:
+        return spec.error_of(error, request_id)
+    fault = Fault(FaultKind.UPSTREAM_BROKEN, 502, f"The provider's answer could not be used: {mask_secrets(outcome.cause)}.")
+    return fault.status, spec.error_body(fault, request_id)

@@ -9,6 +9,8 @@ from typing import Any
 
 from penstock.pipeline.body import BodyRelay
 from penstock.pipeline.contract import Pipeline, State
+from penstock.pipeline.fold import Fold
+from penstock.pipeline.pseudo import Pseudo
 from penstock.pipeline.stream import StreamRelay
 from penstock.vocabulary.outcome import Outcome
 from penstock.wire.encoding import EncodingError, Gunzip
@@ -57,6 +59,22 @@ class DecodedStream(_Decoded, StreamRelay):
 
 
 class DecodedBody(_Decoded, BodyRelay):
+    __slots__ = ("gunzip",)
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.gunzip = Gunzip()
+
+
+class DecodedFold(_Decoded, Fold):
+    __slots__ = ("gunzip",)
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.gunzip = Gunzip()
+
+
+class DecodedPseudo(_Decoded, Pseudo):
     __slots__ = ("gunzip",)
 
     def __init__(self, *args: Any, **named: Any) -> None:

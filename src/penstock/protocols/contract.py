@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 
@@ -134,6 +135,9 @@ class Observer(ABC):
 class Assembler(ABC):
     """Folds a stream into the body that the same request would have had without streaming."""
 
+    held: int = 0
+    """Bytes that it holds of the stream so far: an estimate, never much below what it is, and what a caller bounds it by."""
+
     @abstractmethod
     def feed(self, name: bytes, data: bytes) -> None:
         """Add one frame. Raises `BodyError` where the frame contradicts those before it."""
@@ -152,6 +156,24 @@ class Renderer(ABC):
         `BodyError` where the events cannot be said in it (tool arguments that are no JSON object, in Gemini)."""
 
 
+class Unfold(Protocol):
+    """`unfold(operation, body)`: the frames of a stream that `assembler` folds back into `body`. Raises `BodyError`, before the first frame."""
+
+    def __call__(self, operation: Operation, body: bytes, size: int | None = None, *, usage: bool = True) -> Iterable[bytes]:
+        """`size`: characters of one piece of text (at least 1); `None`: by words. `usage`: False leaves out the frame that a client of this
+        protocol gets only where it asks for it (Chat, Completions); protocols without such a frame tell usage always."""
+        ...
+
+
+class AskOtherwise(Protocol):
+    """Path, query (without its question mark) and body of the same request asked the other way, with no other byte changed; `None` where it cannot
+    be, or would not mean the same, and is to be sent as it is. To be called only with requests that `peek` has read."""
+
+    def __call__(self, operation: Operation, path: str, query: str, body: bytes, *, usage: bool = True) -> tuple[str, str, bytes] | None:
+        """`usage`: a stream that tells its usage; False for providers that refuse to be asked for it. Without meaning for a whole body."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ProtocolSpec:
     """One protocol, as the registry lists it. All functions are pure and never block."""
@@ -165,8 +187,11 @@ class ProtocolSpec:
     """A body that asks for usage in the stream, no other byte changed; `None` where the protocol always tells it."""
     observer: Callable[[Operation], Observer]
     assembler: Callable[[Operation], Assembler]
-    unfold: Callable[[Operation, bytes], Iterable[bytes]]
-    """`unfold(operation, body)`: the frames of a stream that `assembler` folds back into `body`. Raises `BodyError`."""
+    unfold: Unfold
+    ask_stream: AskOtherwise
+    """A request for a whole body, asked as a stream (of server-sent events) that `assembler` can fold."""
+    ask_whole: AskOtherwise
+    """A request for a stream, asked as a whole body that `unfold` can tell."""
     renderer: Callable[[Operation], Renderer]
     error_body: Callable[[Fault, str], bytes]
     """`error_body(fault, request_id)`: the JSON body of an error before the first byte."""
@@ -185,3 +210,6 @@ class ProtocolSpec:
     """`array_asked(query)`: would a stream come as a JSON array instead of server-sent events? `None`: this protocol has no such form."""
     error_element: Callable[[Fault, str], bytes] | None = None
     """`error_element(fault, request_id)`: an error as an element of that array."""
+    bounced: Callable[[int, bytes], bool] | None = None
+    """`bounced(status, body)`: is this error a refusal to answer without streaming, which the same request asked as a stream would not get?
+    `None`: this protocol's providers give none."""

@@ -105,6 +105,40 @@ def set_field(body: bytes, name: str, value: bytes, at: int = 0) -> bytes:
     return splice(body, [(field.start, field.end, value) for field in fields])
 
 
+def remove_field(body: bytes, name: str) -> bytes:
+    """`body` without the top-level member `name`, wherever it stands, and without the comma that it needed; no other byte changes.
+
+    Raises `ValueError` where `body` is no object.
+    """
+    found = find_fields(body, (name,))
+    if not found:
+        return body
+    opened = _OPEN.match(body)
+    assert opened is not None  # it is an object: something was found in it
+    ends = {field.end for field in found}
+    changes: list[tuple[int, int, bytes]] = []
+    at = before = opened.end()  # `before`: where what goes begins, when the member at `at` goes
+    kept = False  # a member stands before it
+    while True:
+        key = _KEY.match(body, at)
+        if key is None:
+            raise ValueError(f"a key was expected at byte {at}")
+        end = _end_of_value(body, key.end())
+        comma = _COMMA.match(body, end)
+        following = None if comma is None else _KEY.match(body, comma.end())
+        if end not in ends:
+            kept, before = True, end
+        elif kept or following is None:
+            changes.append((before, end, b""))
+            before = end
+        else:
+            changes.append((before, following.start(1), b""))
+            before = following.start(1)
+        if comma is None:
+            return splice(body, changes)
+        at = comma.end()
+
+
 def splice(body: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
     """`body` with each span `(start, end)` replaced by its bytes. The spans are in order and do not overlap."""
     parts: list[bytes] = []

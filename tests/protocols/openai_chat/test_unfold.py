@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from penstock.protocols.contract import CONTENT, TERMINAL, USAGE_ONLY, BodyError
 from penstock.protocols.openai_chat import SPEC
-from penstock.protocols.openai_chat.unfold import cut
 from penstock.vocabulary.ids import Operation
 
 CORPUS = Path(__file__).parents[2] / "corpus" / "openai_chat"
@@ -163,14 +162,6 @@ def test_the_order_of_the_pseudo_stream() -> None:
     observer = SPEC.observer(Operation.CHAT)
     bits = [observer.observe(b"", data, 1.0) for data in [*frames, b"[DONE]"]]
     assert (bits[0], bits[2], bits[-2:]) == (0, CONTENT, [USAGE_ONLY, TERMINAL])
-
-
-@given(st.text(alphabet="ab \n\u00e4\U0001f600", max_size=3000))
-def test_texts_are_cut_into_few_pieces_and_nothing_is_lost(text: str) -> None:
-    pieces = cut(text)
-    assert "".join(pieces) == text
-    assert len(pieces) <= 220
-    assert all(pieces)
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ class _Block:
 class MessagesAssembler(Assembler):
     """Folds the frames of one stream. Memory grows with the answer, as the body does."""
 
-    __slots__ = ("_blocks", "_by_index", "_complete", "_content", "_message", "_usage")
+    __slots__ = ("_blocks", "_by_index", "_complete", "_content", "_message", "_usage", "held")
 
     def __init__(self) -> None:
         self._message: Object | None = None
@@ -102,6 +102,7 @@ class MessagesAssembler(Assembler):
         self._blocks: list[_Block] = []
         self._by_index: dict[int, _Block] = {}
         self._complete = False
+        self.held = 0
 
     def feed(self, name: bytes, data: bytes) -> None:
         if self._complete:
@@ -111,6 +112,7 @@ class MessagesAssembler(Assembler):
             if name == b"ping":
                 return
             raise BodyError("an event of the stream is not a JSON object")
+        self.held += len(data)  # a piece of text takes about as much, alone, as the event around it
         kind = read_text(event.get("type")) or name.decode("utf-8", "replace") or ("error" if "error" in event else "")
         match kind:
             case "message_start":

@@ -1,4 +1,4 @@
-"""What routing must know of a request, and renaming its model in the raw bytes.
+"""What routing must know of a request; renaming its model, and asking it as a stream or whole, in the raw bytes.
 
 Sources: Anthropic's reference of `POST /v1/messages` and `POST /v1/messages/count_tokens`: both need `model`, a string; `stream` is a
 boolean of the former. Every other endpoint of the family (models, batches, files) names no model of its own.
@@ -13,6 +13,7 @@ import msgspec
 
 from penstock.protocols.anthropic_messages.shapes import BROKEN
 from penstock.protocols.contract import BadRequest, Peek
+from penstock.protocols.flags import set_stream
 from penstock.vocabulary.ids import Operation
 from penstock.wire.json import replace_field
 
@@ -44,6 +45,21 @@ def rename(operation: Operation, path: str, body: bytes, model: str) -> tuple[st
     if operation not in WITH_MODEL:
         return path, body
     return path, replace_field(body, "model", msgspec.json.encode(model))
+
+
+def ask_stream(operation: Operation, path: str, query: str, body: bytes, *, usage: bool = True) -> tuple[str, str, bytes] | None:
+    """The same request with `"stream": true`; usage is told without being asked for."""
+    return _asked(operation, path, query, body, stream=True)
+
+
+def ask_whole(operation: Operation, path: str, query: str, body: bytes, *, usage: bool = True) -> tuple[str, str, bytes] | None:
+    """The same request with `"stream": false`."""
+    return _asked(operation, path, query, body, stream=False)
+
+
+def _asked(operation: Operation, path: str, query: str, body: bytes, *, stream: bool) -> tuple[str, str, bytes] | None:
+    asking = set_stream(body, stream) if operation is Operation.MESSAGES else None
+    return None if asking is None else (path, query, asking)
 
 
 def _read(body: bytes) -> _Fields:

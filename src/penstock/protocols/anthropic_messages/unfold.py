@@ -1,14 +1,13 @@
 """Unfolding a whole Message into the stream in which it would have come: the inverse of `assemble`.
 
 The frames are those that Anthropic sends: `message_start` with empty content and the usage so far, the blocks one after the other, one
-`message_delta` with stop reason and totals, `message_stop`. Text and thoughts come by words, arguments in short pieces, citations one
-by one before their text, a signature behind its thought, a summary whole; every other block is whole in its `content_block_start`.
-Nothing is left out, and no field appears that the body does not have.
+`message_delta` with stop reason and totals, `message_stop`. Text and thoughts come by words (or in pieces of a size
+that is asked for), arguments in short pieces, citations one by one before their text, a signature behind its thought, a summary whole; every
+other block is whole in its `content_block_start`. Nothing is left out, and no field appears that the body does not have.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -18,6 +17,7 @@ from penstock.protocols.anthropic_messages.assemble import STOP_FIELDS
 from penstock.protocols.anthropic_messages.raw import NULL, Object, compact, frame, is_null, raw, read_list, read_object, read_text
 from penstock.protocols.anthropic_messages.words import TOOL_KINDS
 from penstock.protocols.contract import BodyError
+from penstock.protocols.pieces import json_pieces_of, pieces_of
 from penstock.vocabulary.ids import Operation
 
 LATE_FIELDS: Final = frozenset({"context_management"})
@@ -28,13 +28,8 @@ LATE_USAGE: Final = ("server_tool_use", "output_tokens_details", "iterations", "
 CUMULATIVE_USAGE: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens", *LATE_USAGE)
 """Figures that `message_delta` states, in Anthropic's order."""
 
-PIECE: Final = 24
-"""Characters of one piece of arguments."""
 
-WORDS: Final = re.compile(r"\s*\S+|\s+")
-
-
-def unfold(operation: Operation, body: bytes) -> Iterator[bytes]:
+def unfold(operation: Operation, body: bytes, size: int | None = None, *, usage: bool = True) -> Iterator[bytes]:
     """The frames of the stream that `body` would have been. Raises `BodyError`, at once, where it is no Message."""
     line = compact(body)
     message = None if line is None else read_object(line)
@@ -42,10 +37,10 @@ def unfold(operation: Operation, body: bytes) -> Iterator[bytes]:
         raise BodyError("the body is not a JSON object")
     if read_text(message.get("type")) == "error" or (message.get("error") is not None and "content" not in message):
         raise BodyError("the body is an error, not a message")
-    return _frames(message)
+    return _frames(message, size)
 
 
-def _frames(message: Object) -> Iterator[bytes]:
+def _frames(message: Object, size: int | None) -> Iterator[bytes]:
     blocks = read_list(message["content"]) if "content" in message else None
     usage = read_object(message["usage"]) if "usage" in message else None
     start: dict[str, object] = {}
@@ -70,7 +65,7 @@ def _frames(message: Object) -> Iterator[bytes]:
         delta["model"] = message["model"]
     yield frame("message_start", {"type": "message_start", "message": start})
     for index, block in enumerate(blocks or ()):
-        yield from _block(index, block)
+        yield from _block(index, block, size)
     end: dict[str, object] = {"type": "message_delta", "delta": delta}
     if usage is not None:
         end["usage"] = {key: usage[key] for key in CUMULATIVE_USAGE if key in usage}
@@ -97,19 +92,19 @@ def _served_model(blocks: list[Raw]) -> str | None:
     return None
 
 
-def _block(index: int, whole: Raw) -> Iterator[bytes]:
+def _block(index: int, whole: Raw, size: int | None) -> Iterator[bytes]:
     start: dict[str, object] | None = None
     deltas: Iterator[dict[str, object]] = iter(())
     fields = read_object(whole)
     if fields is not None:
-        start, deltas = _take_apart(fields)
+        start, deltas = _take_apart(fields, size)
     yield frame("content_block_start", {"type": "content_block_start", "index": index, "content_block": whole if start is None else start})
     for delta in deltas:
         yield frame("content_block_delta", {"type": "content_block_delta", "index": index, "delta": delta})
     yield frame("content_block_stop", {"type": "content_block_stop", "index": index})
 
 
-def _take_apart(fields: Object) -> tuple[dict[str, object], Iterator[dict[str, object]]]:
+def _take_apart(fields: Object, size: int | None) -> tuple[dict[str, object], Iterator[dict[str, object]]]:
     """What the block begins with, and the deltas that complete it."""
     kind = read_text(fields.get("type"))
     start: dict[str, object] = dict(fields)
@@ -120,17 +115,17 @@ def _take_apart(fields: Object) -> tuple[dict[str, object], Iterator[dict[str, o
             start["text"] = ""
         if citations is not None:
             start["citations"] = []
-        return start, _text(text or "", citations or [])
+        return start, _text(text or "", citations or [], size)
     if kind == "thinking":
         thinking, signature = read_text(fields.get("thinking")), read_text(fields.get("signature"))
         if thinking is not None:
             start["thinking"] = ""
         if signature is not None:
             start["signature"] = ""
-        return start, _thinking(thinking or "", signature or "")
+        return start, _thinking(thinking or "", signature or "", size)
     if kind in TOOL_KINDS and "input" in fields and read_object(fields["input"]) is not None:
         start["input"] = {}
-        return start, _arguments(bytes(fields["input"]).decode())
+        return start, _arguments(bytes(fields["input"]).decode(), size)
     if kind == "compaction" and read_text(fields.get("content")) is not None:
         late: dict[str, object] = {key: fields[key] for key in ("content", "encrypted_content") if key in fields}
         start.update(dict.fromkeys(late, NULL))
@@ -138,23 +133,23 @@ def _take_apart(fields: Object) -> tuple[dict[str, object], Iterator[dict[str, o
     return start, iter(())
 
 
-def _text(text: str, citations: list[Raw]) -> Iterator[dict[str, object]]:
+def _text(text: str, citations: list[Raw], size: int | None) -> Iterator[dict[str, object]]:
     for citation in citations:
         yield {"type": "citations_delta", "citation": citation}
-    for word in WORDS.findall(text):
-        yield {"type": "text_delta", "text": word}
+    for piece in pieces_of(text, size):
+        yield {"type": "text_delta", "text": piece}
 
 
-def _thinking(thinking: str, signature: str) -> Iterator[dict[str, object]]:
-    for word in WORDS.findall(thinking):
-        yield {"type": "thinking_delta", "thinking": word}
+def _thinking(thinking: str, signature: str, size: int | None) -> Iterator[dict[str, object]]:
+    for piece in pieces_of(thinking, size):
+        yield {"type": "thinking_delta", "thinking": piece}
     if signature:
         yield {"type": "signature_delta", "signature": signature}
 
 
-def _arguments(text: str) -> Iterator[dict[str, object]]:
+def _arguments(text: str, size: int | None) -> Iterator[dict[str, object]]:
     # Anthropic begins with an empty piece, and a call without arguments has no other.
     yield {"type": "input_json_delta", "partial_json": ""}
     if text != "{}":
-        for at in range(0, len(text), PIECE):
-            yield {"type": "input_json_delta", "partial_json": text[at : at + PIECE]}
+        for piece in json_pieces_of(text, size):
+            yield {"type": "input_json_delta", "partial_json": piece}

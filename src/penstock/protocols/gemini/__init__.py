@@ -17,7 +17,7 @@ from penstock.protocols.contract import ProtocolSpec
 from penstock.protocols.gemini.assemble import GeminiAssembler
 from penstock.protocols.gemini.observe import GeminiObserver
 from penstock.protocols.gemini.render import KEEPALIVE, GeminiRenderer, error_body, error_element, error_frame, error_of
-from penstock.protocols.gemini.request import is_sse, peek, rename
+from penstock.protocols.gemini.request import ask_stream, ask_whole, is_sse, peek, rename
 from penstock.protocols.gemini.unfold import unfold
 from penstock.vocabulary.ids import ProtocolId
 
@@ -29,6 +29,8 @@ SPEC = ProtocolSpec(
     observer=lambda operation: GeminiObserver(),
     assembler=lambda operation: GeminiAssembler(),
     unfold=unfold,
+    ask_stream=ask_stream,
+    ask_whole=ask_whole,
     renderer=lambda operation: GeminiRenderer(),
     error_body=error_body,
     error_frame=error_frame,

@@ -31,15 +31,17 @@ _JOINED = "logprobsResult"
 class GeminiAssembler(Assembler):
     """See the rules above. Keeps what the body will have, and nothing else."""
 
-    __slots__ = ("_candidates", "_fields", "_first")
+    __slots__ = ("_candidates", "_fields", "_first", "held")
 
     def __init__(self) -> None:
         self._first: dict[str, Any] | None = None  # the only frame so far
         self._fields: dict[str, Any] | None = None  # the fold, from the second frame on
         self._candidates: dict[int, _Candidate] = {}
+        self.held = 0
 
     def feed(self, name: bytes, data: bytes) -> None:
         frame = load(data)
+        self.held += len(data)
         if self._fields is None:
             if self._first is None:
                 self._first = frame

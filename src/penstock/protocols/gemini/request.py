@@ -2,7 +2,8 @@
 
 Source: ai.google.dev/api (REST): `POST /v1beta/{model=models/*}:streamGenerateContent` and its like; `tunedModels/*` and `dynamic/*` in the
 place of `models/*`; Vertex AI puts a project in front (`/v1/projects/.../publishers/google/models/{model}:...`) and has `endpoints/*`.
-The answer to `streamGenerateContent` is a JSON array, or server-sent events where `alt=sse` is asked for (Google's system parameter `$alt`).
+The answer to `streamGenerateContent` is a JSON array, or server-sent events where `alt=sse` is asked for (Google's system parameter `$alt`;
+`json`, its default, and `proto`, `media` are the others).
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import msgspec
 
 from penstock.protocols.contract import BadRequest, Peek
 from penstock.vocabulary.ids import Operation
+from penstock.wire.json import find_fields
 
 STREAM_METHOD = "streamGenerateContent"
+WHOLE_METHOD = "generateContent"
 
 _COLLECTIONS = ("models", "tunedModels", "dynamic", "endpoints")
 # The last collection in the path: a project of the name `models` stands in front of it. Some clients write the colon as %3A.
@@ -84,3 +87,49 @@ def rename(operation: Operation, path: str, body: bytes, model: str) -> tuple[st
     if not name or collection not in _COLLECTIONS:
         collection, name = "models", model
     return f"{aim.front}{collection}/{quote(name, safe='@')}{aim.back}", body
+
+
+def ask_stream(operation: Operation, path: str, query: str, body: bytes, *, usage: bool = True) -> tuple[str, str, bytes] | None:
+    """`:generateContent` as `:streamGenerateContent` with `alt=sse`, the body as it was; usage is told without being asked for. Not for spoken
+    answers: Google has no stream of them, and pieces of sound cannot be put together as texts can."""
+    aim = target(path)
+    if operation is not Operation.GENERATE or aim is None or aim.method != WHOLE_METHOD or _is_spoken(body):
+        return None
+    pairs = _pairs(query)
+    stated = [_is_alt(pair) for pair in pairs]
+    if any(value not in (None, "", "json", "sse") for value in stated):
+        return None  # it is no JSON that the client wants
+    pairs = [pair.partition("=")[0] + "=sse" if value is not None else pair for pair, value in zip(pairs, stated, strict=True)]
+    return _with_method(aim, STREAM_METHOD), "&".join(pairs if any(v is not None for v in stated) else [*pairs, "alt=sse"]), body
+
+
+def ask_whole(operation: Operation, path: str, query: str, body: bytes, *, usage: bool = True) -> tuple[str, str, bytes] | None:
+    """`:streamGenerateContent` as `:generateContent`, without `alt=sse`, the body as it was."""
+    aim = target(path)
+    if operation is not Operation.GENERATE or aim is None or aim.method != STREAM_METHOD:
+        return None
+    return _with_method(aim, WHOLE_METHOD), "&".join(pair for pair in _pairs(query) if _is_alt(pair) != "sse"), body
+
+
+def _with_method(aim: Target, method: str) -> str:
+    return f"{aim.front}{aim.collection}/{aim.name}{aim.back.removesuffix(aim.method)}{method}"
+
+
+def _pairs(query: str) -> list[str]:
+    return query.split("&") if query else []
+
+
+def _is_alt(pair: str) -> str | None:
+    """The value, in lower case, where `pair` is the parameter that says in what form the answer comes."""
+    name, _, value = pair.partition("=")
+    return unquote(value).lower() if unquote(name) in ("alt", "$alt") else None
+
+
+def _is_spoken(body: bytes) -> bool:
+    """Is sound asked for? `generationConfig.responseModalities`; Google's JSON reads the names in either spelling."""
+    for config in find_fields(body, ("generationConfig", "generation_config")):
+        if body[config.start : config.start + 1] == b"{":
+            for stated in find_fields(body, ("responseModalities", "response_modalities"), config.start):
+                if b"audio" in body[stated.start : stated.end].lower():
+                    return True
+    return False

@@ -4,7 +4,8 @@ Enters: request bodies, the frames of a stream, whole bodies, neutral events, fa
 stream (`assemble`), a stream made of a whole body (`unfold`), this dialect's chunks and errors (`render`).
 
 Laws: no bytes make an observer raise, and its memory does not grow with the stream; `assemble(unfold(body))` is `body` as JSON, unknown fields
-included (`unfold` lists what cannot come back); `rename` and `ask_usage` change one field of the raw bytes and nothing else.
+included (`unfold` lists what cannot come back); `rename`, `ask_usage`, `ask_stream` and `ask_whole` change
+fields of the raw bytes and nothing else.
 
 Files: `request` · `observe` (the stream's state), with `chunk` (typed shapes), `calls` (tool calls), `words` (stop reasons, texts), `body` (whole
 bodies) and `media` (audio, images and the rest) · `assemble` · `unfold` · `render`.
@@ -19,7 +20,7 @@ from penstock.protocols.openai_chat.assemble import ChatAssembler
 from penstock.protocols.openai_chat.media import MediaObserver
 from penstock.protocols.openai_chat.observe import ChatObserver
 from penstock.protocols.openai_chat.render import DONE, KEEPALIVE, ChatRenderer, error_body, error_frame, error_of
-from penstock.protocols.openai_chat.request import ask_usage, peek, rename
+from penstock.protocols.openai_chat.request import ask_stream, ask_usage, ask_whole, peek, rename
 from penstock.protocols.openai_chat.unfold import unfold
 from penstock.vocabulary.ids import Operation, ProtocolId
 
@@ -37,6 +38,8 @@ SPEC = ProtocolSpec(
     observer=observer,
     assembler=ChatAssembler,
     unfold=unfold,
+    ask_stream=ask_stream,
+    ask_whole=ask_whole,
     renderer=ChatRenderer,
     error_body=error_body,
     error_frame=error_frame,

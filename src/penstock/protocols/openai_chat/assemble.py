@@ -56,6 +56,7 @@ class ChatAssembler(Assembler):
         self._messages: dict[int, Fields] = {}
         self._calls: dict[int, dict[int, Fields]] = {}
         self._done = False
+        self.held = 0
 
     def feed(self, name: bytes, data: bytes) -> None:
         stripped = data.strip()
@@ -105,7 +106,10 @@ class ChatAssembler(Assembler):
         groq = chunk.get("x_groq")
         if finished and isinstance(groq, dict) and cast("Fields", groq).get("usage") and not chunk.get("usage"):
             chunk["usage"] = cast("Fields", groq).pop("usage")
+        self.held += _weight_of_choices(choices)
         for key, value in chunk.items():
+            if self._top.get(key) != value:
+                self.held += _weight(value)
             _put(self._top, key, value)
 
     def _add_choice(self, choice: Fields, choices: dict[int, Fields]) -> None:
@@ -158,6 +162,37 @@ class ChatAssembler(Assembler):
 
 
 _ABSENT: Any = object()
+_OBJECT = 64
+"""Bytes that a string, a list or a dictionary takes beside what is in it."""
+
+
+def _weight_of_choices(choices: Any) -> int:
+    """Bytes that are held of a chunk, about: its choices and deltas are merged into those before, their values stay. What each chunk says again
+    beside them is not held again, so the size of the chunk would be far too much."""
+    total = 0
+    for choice in cast("list[Any]", choices) if isinstance(choices, list) else ():
+        for value in cast("Fields", choice).values():
+            total += sum(map(_weight, cast("Fields", value).values())) if isinstance(value, dict) else _weight(value)
+    return total
+
+
+def _weight(value: Any) -> int:
+    """Bytes that are held of a decoded value, about."""
+    total = 0
+    rest = [value]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, str):
+            total += _OBJECT + len(value)
+        elif isinstance(value, dict):
+            total += _OBJECT
+            rest.extend(cast("Fields", value).values())
+        elif isinstance(value, list):
+            total += _OBJECT
+            rest.extend(cast("list[Any]", value))
+        else:
+            total += 8
+    return total
 
 
 def _put(known: Fields, key: str, value: Any) -> None:

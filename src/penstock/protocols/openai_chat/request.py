@@ -1,4 +1,4 @@
-"""What must be known of a request, and the two fields of it that we may touch: `model` and `stream_options.include_usage`."""
+"""What must be known of a request, and the fields of it that we may touch: `model`, `stream` and `stream_options`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from penstock.protocols.contract import BadRequest, Peek
+from penstock.protocols.flags import ask_plainly, set_stream
 from penstock.vocabulary.ids import Operation
 from penstock.wire.json import find_fields, insert_field, replace_field, set_field, splice
 
@@ -16,8 +17,6 @@ _NEEDS_MODEL = frozenset({Operation.CHAT, Operation.COMPLETIONS, Operation.EMBED
 """For the others OpenAI has a default (moderations, images) or no such field."""
 _USAGE_ON_DEMAND = frozenset({Operation.CHAT, Operation.COMPLETIONS})
 _ASKED = b'{"include_usage":true}'
-
-
 
 class _Head(Struct, gc=False):
     model: Any = None
@@ -90,3 +89,40 @@ def _asking(options: bytes) -> bytes:
     if all(options[field.start : field.end] in (b"false", b"null", b"true") for field in stated):
         return set_field(options, "include_usage", b"true")
     return options
+
+
+class _Streamable(Struct, gc=False):
+    best_of: Any = None
+    audio: Any = None
+
+
+_decode_streamable = msgspec.json.Decoder(_Streamable).decode
+
+
+def ask_stream(operation: Operation, path: str, query: str, body: bytes, *, usage: bool = True) -> tuple[str, str, bytes] | None:
+    """The same request with `"stream": true` and, with `usage`, `stream_options.include_usage`.
+
+    Not for what cannot be streamed: Completions with `best_of` above 1, and spoken answers in another format than `pcm16` (OpenAI's reference of
+    `best_of`, and of `audio.format`).
+    """
+    asking = set_stream(body, on=True) if operation in _USAGE_ON_DEMAND and _is_streamable(body) else None
+    if asking is None:
+        return None
+    return path, query, ask_usage(asking) if usage else asking
+
+
+def ask_whole(operation: Operation, path: str, query: str, body: bytes, *, usage: bool = True) -> tuple[str, str, bytes] | None:
+    """The same request with `"stream": false`, without `stream_options`. Whole bodies always tell their usage."""
+    asking = ask_plainly(body) if operation in _USAGE_ON_DEMAND else None
+    return None if asking is None else (path, query, asking)
+
+
+def _is_streamable(body: bytes) -> bool:
+    try:
+        fields = _decode_streamable(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return False  # what only a lenient reader takes is not to be changed
+    if isinstance(fields.best_of, (int, float)) and fields.best_of > 1:
+        return False
+    audio: Any = fields.audio
+    return not isinstance(audio, dict) or cast("dict[str, Any]", audio).get("format") == "pcm16"

@@ -1,8 +1,8 @@
 """A whole body unfolded into the stream that the same request would have had: the pseudo stream.
 
 In order: for each choice a first chunk with the role and everything that is not text (the very first one also with the unknown fields of the top
-level), its thoughts, its text, its refusal, its tool calls, its finish reason; then the usage, where the body has one; then `[DONE]`. Texts are
-cut at white space into at most about two hundred pieces.
+level), its thoughts, its text, its refusal, its tool calls, its finish reason; then the usage, where the body has one and the client asked for it;
+then `[DONE]`. Texts come by words, or in pieces of a size that is asked for.
 
 `assemble` folds it back into the same body, as JSON, with these exceptions, which no stream of this protocol can carry: an `index` inside an entry of
 `tool_calls`, `obfuscation`, a missing `object`, `choices` out of order. Numbers beyond a double's precision come back as doubles.
@@ -10,24 +10,23 @@ cut at white space into at most about two hundred pieces.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, cast
 
 from penstock.protocols.contract import BodyError
 from penstock.protocols.openai_chat.chunk import UNREADABLE, decode_any, find_error, read_error
 from penstock.protocols.openai_chat.render import DONE, frame
+from penstock.protocols.pieces import json_pieces_of, pieces_of
 from penstock.vocabulary.ids import Operation
 
 Fields = dict[str, Any]
 
 _TEXTS = ("reasoning_content", "reasoning", "content", "refusal")
-_PIECES = 200
-_SHORTEST = 24
-_NAMES = ("id", "object", "created", "model")
+_NAMES = ("id", "object", "created", "model", "system_fingerprint", "service_tier")
+"""Said again in every chunk, as OpenAI does: its Python client takes the fingerprint of the last one."""
 
 
-def unfold(operation: Operation, body: bytes) -> Iterator[bytes]:
+def unfold(operation: Operation, body: bytes, size: int | None = None, *, usage: bool = True) -> Iterator[bytes]:
     """The frames of the stream that `body` could have been. Raises `BodyError`, before the first frame, where it is none that can be one."""
     try:
         value = decode_any(body)
@@ -42,7 +41,7 @@ def unfold(operation: Operation, body: bytes) -> Iterator[bytes]:
     choices = _choices(fields)
     if fields.get("object") == "chat.completion":
         fields["object"] = "chat.completion.chunk"
-    return _frames(fields, choices)
+    return _frames(fields, choices, size, told=usage)
 
 
 def _choices(fields: Fields) -> list[Fields]:
@@ -65,7 +64,7 @@ def _choices(fields: Fields) -> list[Fields]:
     return found
 
 
-def _frames(fields: Fields, choices: list[Fields]) -> Iterator[bytes]:
+def _frames(fields: Fields, choices: list[Fields], size: int | None, *, told: bool) -> Iterator[bytes]:
     usage = fields.get("usage")
     if usage is not None:
         del fields["usage"]
@@ -74,15 +73,15 @@ def _frames(fields: Fields, choices: list[Fields]) -> Iterator[bytes]:
     if not choices:
         yield frame({**first, "choices": []})
     for choice in choices:
-        for part in _parts(choice):
+        for part in _parts(choice, size):
             yield frame({**first, "choices": [part]})
             first = head
-    if usage is not None:
+    if usage is not None and told:
         yield frame({**head, "choices": [], "usage": usage})
     yield DONE
 
 
-def _parts(choice: Fields) -> Iterator[Fields]:
+def _parts(choice: Fields, size: int | None) -> Iterator[Fields]:
     """The choice in pieces, each with its index."""
     at: Fields = {"index": choice["index"]}
     last: Fields = {**at}
@@ -98,7 +97,7 @@ def _parts(choice: Fields) -> Iterator[Fields]:
         last["delta"] = {}
         if isinstance(message, dict):
             fields = cast("Fields", message)
-            pieces = list(_deltas(fields))
+            pieces = list(_deltas(fields, size))
             yield {**choice, "delta": fields}
             for delta in pieces:
                 yield {**at, "delta": delta}
@@ -108,13 +107,13 @@ def _parts(choice: Fields) -> Iterator[Fields]:
     else:
         yield choice
     if isinstance(text, str):
-        for piece in cut(text):
+        for piece in pieces_of(text, size):
             yield {**at, "text": piece}
     if reason is not None:
         yield {**last, "finish_reason": reason}
 
 
-def _deltas(message: Fields) -> Iterator[Fields]:
+def _deltas(message: Fields, size: int | None) -> Iterator[Fields]:
     """Takes texts and calls out of `message`, which goes first and says of each that it begins, and gives them as deltas."""
     texts = {key: message[key] for key in _TEXTS if isinstance(message.get(key), str)}
     for key in texts:
@@ -123,7 +122,7 @@ def _deltas(message: Fields) -> Iterator[Fields]:
     if calls:
         del message["tool_calls"]
     for key, text in texts.items():
-        for piece in cut(text):
+        for piece in pieces_of(text, size):
             yield {key: piece}
     for index, call in enumerate(cast("list[Fields]", calls or [])):
         call["index"] = index
@@ -133,14 +132,8 @@ def _deltas(message: Fields) -> Iterator[Fields]:
             call["function"] = {**cast("Fields", function), "arguments": ""}
         yield {"tool_calls": [call]}
         if isinstance(arguments, str):
-            for piece in cut(arguments):
+            for piece in json_pieces_of(arguments, size):
                 yield {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
-
-
-def cut(text: str) -> list[str]:
-    """`text` in pieces of at least `_SHORTEST` characters, at white space where there is some near; none for an empty text."""
-    size = max(_SHORTEST, len(text) // _PIECES)
-    return re.findall(rf"(?s).{{{size},{2 * size}}}?(?=\s|\Z)|.{{1,{size}}}", text)
 
 
 _ABSENT: Any = object()

@@ -18,7 +18,7 @@ from penstock.protocols.contract import ProtocolSpec
 from penstock.protocols.openai_responses.assemble import ResponsesAssembler
 from penstock.protocols.openai_responses.observe import ResponsesObserver
 from penstock.protocols.openai_responses.render import KEEPALIVE, ResponsesRenderer, error_body, error_frame, error_of
-from penstock.protocols.openai_responses.request import peek, rename
+from penstock.protocols.openai_responses.request import ask_stream, ask_whole, peek, rename
 from penstock.protocols.openai_responses.unfold import unfold
 from penstock.vocabulary.ids import Operation, ProtocolId
 
@@ -45,6 +45,8 @@ SPEC = ProtocolSpec(
     observer=_observer,
     assembler=_assembler,
     unfold=unfold,
+    ask_stream=ask_stream,
+    ask_whole=ask_whole,
     renderer=_renderer,
     error_body=error_body,
     error_frame=error_frame,

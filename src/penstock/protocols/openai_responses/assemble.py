@@ -32,13 +32,14 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 class ResponsesAssembler(Assembler):
     """Holds the finished items and the terminal event's Response, nothing else. Never gives a body without a terminal event of success."""
 
-    __slots__ = ("_body", "_failure", "_id", "_items")
+    __slots__ = ("_body", "_failure", "_id", "_items", "held")
 
     def __init__(self) -> None:
         self._id: str | None = None
         self._items: dict[int, bytes] = {}
         self._body: bytes | None = None
         self._failure: str | None = None
+        self.held = 0
 
     def feed(self, name: bytes, data: bytes) -> None:
         if self._body is not None or data == b"[DONE]":
@@ -56,7 +57,10 @@ class ResponsesAssembler(Assembler):
             error = None if frame is None else frame.error or ErrorObject(code=frame.code, message=frame.message)
             self._failure = f"the provider reported an error: {_told(error)}"
         elif kind == "response.output_item.done" and bytes(event.item):
-            self._items[len(self._items) if event.output_index is None else event.output_index] = bytes(event.item)
+            item = bytes(event.item)
+            index = len(self._items) if event.output_index is None else event.output_index
+            self.held += 64 + len(item) - len(self._items.get(index, b""))
+            self._items[index] = item
         elif bytes(event.response) and kind.startswith("response."):
             self._take(kind, bytes(event.response), data)
 
@@ -79,6 +83,7 @@ class ResponsesAssembler(Assembler):
             error = None if frame is None or frame.response is None else frame.response.error
             self._failure = f"the response {identity.status or 'failed'}: {_told(error)}"
         elif kind in _ENDS:
+            self.held += len(response)
             self._body = response if not self._items or identity.output else self._with_items(response)
 
     def _with_items(self, response: bytes) -> bytes:

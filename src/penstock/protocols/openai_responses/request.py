@@ -1,4 +1,4 @@
-"""What routing must know of a request, and the change of its model's name.
+"""What routing must know of a request; the change of its model's name, and asking it as a stream or whole.
 
 Source: OpenAI, "Create a model response": `model` may be left out where `prompt` names a stored template, which has its own; `stream` is a
 boolean. `GET /v1/responses/{id}` streams with `?stream=true`. `POST /v1/responses/input_tokens` needs no model.
@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from penstock.protocols.contract import BadRequest, Peek
+from penstock.protocols.flags import ask_plainly, set_stream, states
 from penstock.protocols.openai_responses.frames import UNDECODABLE
 from penstock.vocabulary.ids import Operation
 from penstock.wire.json import replace_field
@@ -51,6 +52,23 @@ def rename(operation: Operation, path: str, body: bytes, model: str) -> tuple[st
     if peek(operation, path, "", body).model is None:
         return path, body
     return path, replace_field(body, "model", msgspec.json.encode(model))
+
+
+def ask_stream(operation: Operation, path: str, query: str, body: bytes, *, usage: bool = True) -> tuple[str, str, bytes] | None:
+    """The same request with `"stream": true`; the terminal event tells the usage. Not for background responses, whose answer comes before they
+    are made, nor for `/responses/compact`, which has no stream."""
+    asking = set_stream(body, on=True) if _may_change(operation, path, body) else None
+    return None if asking is None else (path, query, asking)
+
+
+def ask_whole(operation: Operation, path: str, query: str, body: bytes, *, usage: bool = True) -> tuple[str, str, bytes] | None:
+    """The same request with `"stream": false`, without `stream_options`. Not for background responses: their body is the queued response."""
+    asking = ask_plainly(body) if _may_change(operation, path, body) else None
+    return None if asking is None else (path, query, asking)
+
+
+def _may_change(operation: Operation, path: str, body: bytes) -> bool:
+    return operation is Operation.RESPONSES and not path.rstrip("/").endswith("/compact") and not states(body, "background", b"true")
 
 
 def _why(error: Exception) -> str:

@@ -1,14 +1,13 @@
 """A whole Response told as the stream that would have made it.
 
-Order of events as OpenAI sends them: `created`, `in_progress`; for each item `output_item.added`, its parts with `added`, deltas by words,
-`done`, then `output_item.done`; at last `completed`, `incomplete` or `failed` with the Response itself, byte for byte but for white space.
-Sequence numbers are consecutive from 0.
+Order of events as OpenAI sends them: `created`, `in_progress`; for each item `output_item.added`, its parts with `added`, deltas by words
+(or in pieces of a size that is asked for), `done`, then `output_item.done`; at last `completed`, `incomplete` or
+`failed` with the Response itself, byte for byte but for white space. Sequence numbers are consecutive from 0.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -16,9 +15,8 @@ import msgspec
 
 from penstock.protocols.contract import BodyError
 from penstock.protocols.openai_responses.frames import UNDECODABLE, loose
+from penstock.protocols.pieces import pieces_of
 from penstock.vocabulary.ids import Operation
-
-_WORDS = re.compile(r"\s*\S+|\s+")
 
 _NOT_YET = {"usage": None, "error": None, "incomplete_details": None, "completed_at": None}
 """Members of a Response that have no value before its end; put into a head where the body has them."""
@@ -57,7 +55,7 @@ _EMPTY: dict[str, dict[str, object]] = {
 _PART_TEXT = {"output_text": "text", "refusal": "refusal", "reasoning_text": "text"}
 
 
-def unfold(operation: Operation, body: bytes) -> Iterator[bytes]:
+def unfold(operation: Operation, body: bytes, size: int | None = None, *, usage: bool = True) -> Iterator[bytes]:
     """The frames of the stream. Raises `BodyError` at once where the body is no finished Response."""
     response = loose(body)
     if response is None:
@@ -72,7 +70,7 @@ def unfold(operation: Operation, body: bytes) -> Iterator[bytes]:
     items = cast("list[object]", output) if isinstance(output, list) else None if output is not None else []
     if response.get("object", "response") != "response" or items is None or not all(isinstance(item, dict) for item in items):
         raise BodyError("the body is not a response")
-    return _Unfolding(response, whole).frames(_end(response), cast("list[dict[str, Any]]", items))
+    return _Unfolding(response, whole, size).frames(_end(response), cast("list[dict[str, Any]]", items))
 
 
 def _encode(value: dict[str, Any]) -> bytes:
@@ -99,11 +97,12 @@ def _frame(kind: str, data: bytes) -> bytes:
 class _Unfolding:
     """One body being told. `index` is the output item that is being told, `item_id` its id."""
 
-    __slots__ = ("index", "item_id", "number", "response", "whole")
+    __slots__ = ("index", "item_id", "number", "response", "size", "whole")
 
-    def __init__(self, response: dict[str, Any], whole: bytes) -> None:
+    def __init__(self, response: dict[str, Any], whole: bytes, size: int | None) -> None:
         self.response = response
         self.whole = whole
+        self.size = size
         self.number = 0
         self.index = 0
         self.item_id = ""
@@ -152,7 +151,7 @@ class _Unfolding:
         value = item.get(member)
         if not isinstance(value, str):
             return
-        for word in _WORDS.findall(value):
+        for word in pieces_of(value, self.size):
             yield self._of_item(f"{event}.delta", delta=word)
         name = {"name": item["name"]} if member == "arguments" and isinstance(item.get("name"), str) and item.get("type") == "function_call" else {}
         yield self._of_item(f"{event}.done", **{member: value}, **name)
@@ -164,7 +163,7 @@ class _Unfolding:
             if fields is None or not isinstance(value, str):
                 continue
             yield self._of_item("response.reasoning_summary_part.added", summary_index=index, part={**fields, "text": ""})
-            for word in _WORDS.findall(value):
+            for word in pieces_of(value, self.size):
                 yield self._of_item("response.reasoning_summary_text.delta", summary_index=index, delta=word)
             yield self._of_item("response.reasoning_summary_text.done", summary_index=index, text=value)
             yield self._of_item("response.reasoning_summary_part.done", summary_index=index, part=fields)
@@ -187,7 +186,7 @@ class _Unfolding:
 
     def _text(self, index: int, fields: dict[str, Any], kind: str, member: str, value: str) -> Iterator[bytes]:
         logprobs: dict[str, Any] = {"logprobs": []} if kind == "output_text" else {}
-        for word in _WORDS.findall(value):
+        for word in pieces_of(value, self.size):
             yield self._of_item(f"response.{kind}.delta", content_index=index, delta=word, **logprobs)
         if kind == "output_text":
             annotations = fields.get("annotations")
