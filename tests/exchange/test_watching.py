@@ -450,13 +450,18 @@ def test_an_exchange_that_is_well_is_left_alone(stage: str) -> None:
         asker.leave()
 
 
-def test_an_exchange_that_is_over_is_never_looked_at_again() -> None:
+def test_an_exchange_that_is_over_is_looked_at_once_more_when_its_provider_lingers() -> None:
     with House() as house:
         asker, ask = house.stream(CHAT)
         ask.answer().body(CHUNK + STOP + DONE)
+        exchange = asker.intake.exchange
         house.loop.wait(0.3)
-        assert asker.intake.exchange.due == inf
+        assert exchange.due == exchange.lingers_until
         assert house.gateway.live
+        house.loop.wait(2.0)
+        assert exchange.due == inf
+        assert not house.gateway.live
+        assert ask.cancelled
 
 
 def test_a_mistake_of_ours_in_a_look_reaches_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,6 @@ class Asking(Telling):
     _tries: Tries | None = None
     _tried: list[Try] | None = None
     _pausing: asyncio.TimerHandle | None = None
-    _linger: asyncio.TimerHandle | None = None
 
     def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
         super().__init__(gateway, request, reply)
@@ -109,15 +108,7 @@ class Asking(Telling):
         """Until the next try."""
         self._pausing = asyncio.get_running_loop().call_later(pause, then)
 
-    def linger(self, then: Callable[[], None]) -> None:
-        """For the provider to end its answer behind the terminal event."""
-        if self._ask is not None:
-            self._linger = asyncio.get_running_loop().call_later(self.gateway.settings.linger, then)
-
     def stop_waiting(self) -> None:
-        if self._linger is not None:
-            self._linger.cancel()
-            self._linger = None
         if self._pausing is not None:
             self._pausing.cancel()
             self._pausing = None

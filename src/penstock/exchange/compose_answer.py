@@ -17,6 +17,7 @@ from penstock.upstream.contract import ResponseHead
 _READABLE = (b"", b"identity", b"gzip", b"x-gzip")
 _OWN = frozenset({b"content-type", b"content-encoding"})
 _BUFFERING = frozenset({b"cache-control", b"x-accel-buffering"})
+_LENGTHS = frozenset(map(len, _BUFFERING))
 
 
 def compose_answer(
@@ -47,8 +48,11 @@ def headers_down(head: ResponseHead, drops: frozenset[bytes], *, decoded: bool, 
     if decoded:
         headers = [pair for pair in headers if pair[0].lower() != b"content-encoding"]
     if streamed and not transparent:
-        stated = b", ".join([pair[1] for pair in headers if pair[0].lower() == b"cache-control"])
-        headers = [pair for pair in headers if pair[0].lower() not in _BUFFERING]
+        # By length first: few names are as long as these two.
+        said = [pair for pair in headers if len(pair[0]) in _LENGTHS and pair[0].lower() in _BUFFERING]
+        if said:
+            headers = [pair for pair in headers if pair not in said]
+        stated = b", ".join([value for name, value in said if name.lower() == b"cache-control"])
         if not stated:
             headers += UNBUFFERED
         else:

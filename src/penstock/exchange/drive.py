@@ -306,8 +306,8 @@ class Exchange(Holding):
                 self.leave()
             elif command is Command.SEND_EARLY:
                 self._send_early(now)
-            elif command is Command.LINGER:
-                self.linger(self._lingered)
+            elif command is Command.LINGER and self._ask is not None:
+                self.lingers_until = self.due = now + self.gateway.settings.linger
 
     # -- the end -----------------------------------------------------------------------------------------------------------------------
 
@@ -342,12 +342,9 @@ class Exchange(Holding):
         self.cancel()
         self._do(self.machine.handle(_UPSTREAM_ENDED), now)
 
-    def _lingered(self) -> None:
-        self._linger = None
-        try:
-            self._do(self.machine.handle(Input.LINGERED), self.gateway.clock())
-        except Exception as error:
-            self.fail(error)
+    def lingered(self, now: float) -> None:
+        """The provider did not end its answer."""
+        self._do(self.machine.handle(Input.LINGERED), now)
 
     def _settle(self, now: float) -> None:
         outcome = self.outcome or Outcome(Ending.UNVERIFIED, "no outcome was known: a mistake of the gateway", EndedBy.GATEWAY)

@@ -24,11 +24,16 @@ class Watching(Asking):
     """When to look again; at once, until that was worked out."""
     uploaded = False
     """What is uploaded has been, wholly: from now on it is the provider who is waited for."""
+    lingers_until: float | None = None
+    """Until then the provider may end its answer behind the terminal event."""
     _left_at: float | None = None
     _left_tokens = 0
 
     @abstractmethod
     def expire(self, timer: str, cause: str, now: float, ended_by: EndedBy = EndedBy.GATEWAY) -> None: ...
+
+    @abstractmethod
+    def lingered(self, now: float) -> None: ...
 
     @abstractmethod
     def open_early(self, now: float) -> None: ...
@@ -49,7 +54,10 @@ class Watching(Asking):
     def _tick(self, now: float) -> None:
         phase = self.machine.phase
         if phase is Phase.SETTLED:
-            self.due = inf
+            if self.lingers_until is not None and now >= self.lingers_until:
+                self.lingers_until = None
+                self.lingered(now)
+            self.due = inf if self.lingers_until is None else self.lingers_until
             return
         drain = self.conduct.timers.drain
         drained = self.gateway.drained_since + drain if self.gateway.draining and drain is not None else inf

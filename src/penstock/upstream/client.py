@@ -22,7 +22,8 @@ Parts = tuple[bytes, bytes, bytes]
 class Request:
     """One request under way: an `Ask`. Made by `Client.ask`. It is itself the asker that its connection knows."""
 
-    __slots__ = ("_client", "_connection", "_early", "_early_end", "_head_only", "_parts", "_paused", "_receiver", "_task", "_uploading", "dialed_at", "origin")
+    __slots__ = ("_client", "_connection", "_early", "_early_end", "_head_only", "_parts", "_paused", "_receiver", "_task", "_uploading",
+                 "dialed_at", "origin")
 
     def __init__(self, client: Client, origin: Origin, receiver: Receiver, *, head_only: bool, uploading: bool) -> None:
         self.origin = origin

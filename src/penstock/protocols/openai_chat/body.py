@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, cast
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from penstock.protocols.contract import Observer
-from penstock.protocols.openai_chat.chunk import UNREADABLE, ChatUsage, count, decode_any, find_error, read_error, read_usage, usage_of, word
+from penstock.protocols.openai_chat.chunk import NO_RAW, UNREADABLE, ChatUsage, count, decode_any, find_error, read_error, read_usage, usage_of, word
 from penstock.vocabulary.errors import UpstreamError
 
 # Fields of a chunk that say nothing of the answer itself. `obfuscation` is padding against traffic analysis (OpenAI), `provider` OpenRouter's,
@@ -19,8 +19,29 @@ _BOOKKEEPING = frozenset({
 })
 
 
+class _Bookkeeping(Struct, gc=False, forbid_unknown_fields=True):
+    id: Raw = NO_RAW
+    object: Raw = NO_RAW
+    created: Raw = NO_RAW
+    model: Raw = NO_RAW
+    choices: Raw = NO_RAW
+    usage: Raw = NO_RAW
+    system_fingerprint: Raw = NO_RAW
+    service_tier: Raw = NO_RAW
+    obfuscation: Raw = NO_RAW
+
+
+_decode_bookkeeping = msgspec.json.Decoder(_Bookkeeping).decode
+
+
 def is_bookkeeping(data: bytes) -> bool:
     """True where the chunk `data` has no field that carries anything besides usage and bookkeeping."""
+    try:
+        _decode_bookkeeping(data)  # OpenAI's own, and nothing else: mostly
+    except UNREADABLE:
+        pass
+    else:
+        return True
     try:
         fields = decode_any(data)
     except UNREADABLE:

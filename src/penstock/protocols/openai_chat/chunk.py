@@ -256,7 +256,14 @@ def read_usage(value: Any) -> Usage | None:
     """
     if not isinstance(value, dict):
         return None
-    fields = _dict(cast("Any", value))
+    try:
+        return usage_of(msgspec.convert(value, ChatUsage))
+    except msgspec.ValidationError:
+        return read_usage_thoroughly(_dict(cast("Any", value)))
+
+
+def read_usage_thoroughly(fields: dict[str, Any]) -> Usage | None:
+    """Of any spelling; what `ChatUsage` takes it reads just so."""
     get = fields.get
     read = _dict(get("prompt_tokens_details") or get("input_tokens_details") or get("input_token_details"))
     made = _dict(get("completion_tokens_details") or get("output_tokens_details") or get("output_token_details"))

@@ -74,7 +74,8 @@ def ask_usage(body: bytes) -> bytes:
     A `stream_options` that is neither an object nor null, and an `include_usage` that is no boolean, stay as they are: the provider judges them.
     Raises `ValueError` where `body` is no object.
     """
-    options = find_fields(body, ("stream_options",))
+    # Letters can only be spelled otherwise by \\u: without it and the word itself, there is no such member to look for.
+    options = find_fields(body, ("stream_options",)) if b"stream_options" in body or b"\\u" in body else ()
     if not options:
         return insert_field(body, "stream_options", _ASKED)
     return splice(body, [(field.start, field.end, _asking(body[field.start : field.end])) for field in options])
