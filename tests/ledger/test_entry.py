@@ -145,3 +145,13 @@ def test_only_the_last_bytes_are_kept(size: int) -> None:
 
 def test_entries_are_told_apart_by_who_they_are() -> None:
     assert len({Entry("a", 1.0), Entry("a", 1.0)}) == 2
+
+
+def test_a_secret_in_the_last_bytes_is_masked_and_nothing_else_changes() -> None:
+    entry = Entry("px-1", 0.0)
+    entry.keep_bytes(b'data: {"text":"\xc3\xa9 sk-ant-api03-abcdefghijklmnop"}\n\n\xff')
+    assert entry.tail_bytes is not None
+    kept = b64decode(entry.tail_bytes)
+    assert b"abcdefghijklmnop" not in kept
+    assert kept.startswith(b'data: {"text":"\xc3\xa9 sk-ant-')
+    assert kept.endswith(b'\n\n\xff')

@@ -194,8 +194,10 @@ class Entry:
         self.tail = _spell(rows)
 
     def keep_bytes(self, data: bytes) -> None:
-        """Keep the last `TAIL_BYTES` of the stream's bytes; only where its route says `tail: content`."""
-        self.tail_bytes = b64encode(data[-TAIL_BYTES:]).decode() if data else None
+        """Keep the last `TAIL_BYTES` of the stream's bytes, what looks like a secret masked; only where its route says `tail: content`."""
+        if data:
+            text = mask_secrets(data[-TAIL_BYTES:].decode("latin-1"))  # every byte is a letter there, and comes back as it was
+            self.tail_bytes = b64encode(text.encode("latin-1")).decode()
 
     def clip_request(self) -> None:
         """Bound what the client's request wrote into the row (law 4). Called once, when the entry is opened."""

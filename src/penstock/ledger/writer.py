@@ -167,6 +167,7 @@ class Ledger:
     def note_late(self, entry: Entry) -> None:
         """Called by `Entry.settle` when it was not the first call."""
         self.counters.late_settles += 1
+        log.error("exchange %s was settled again: a mistake of the gateway; the first outcome stands", entry.id)
         self._enqueue(entry)
 
     def _enqueue(self, entry: Entry) -> None:
