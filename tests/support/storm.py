@@ -159,8 +159,10 @@ def _place(dice: random.Random, case: Case, fate: Fate) -> int:
         return at - 1 if case.body[max(0, at - 1) : at + 1] == b"\r\n" else at
     if fate is Fate.RUNNING:
         return boundaries(case)[len(boundaries(case)) // 2]
-    if fate in (Fate.ERROR, Fate.GONE_MIDWAY):
+    if fate is Fate.ERROR:
         return dice.choice([at for at in boundaries(case) if at <= sure_end(case)])
+    if fate is Fate.GONE_MIDWAY:  # where the client has something: comments before the first event are held with the head
+        return dice.choice([at for at in boundaries(case) if first_event(case) <= at <= sure_end(case)] or [first_event(case)])
     return len(case.body)
 
 
@@ -172,6 +174,16 @@ def boundaries(case: Case) -> list[int]:
         at += len(frame.raw)
         out.append(at)
     return out or [0]
+
+
+def first_event(case: Case) -> int:
+    """Where the first frame with data ends."""
+    at = 0
+    for frame in case.recording.frames:
+        at += len(frame.raw)
+        if frame.data:
+            break
+    return at
 
 
 def sure_end(case: Case) -> int:
