@@ -4,7 +4,7 @@
 #   scripts/services.sh COMMAND [ARGUMENT...]
 #
 # PostgreSQL runs as a throw-away cluster in a temporary directory, on a free port of 127.0.0.1, never as root; the command finds it in
-# PENSTOCK_TEST_POSTGRES. nginx only has to be there. What is absent is installed from the distribution's packages when we are root
+# PENSTOCK_TEST_POSTGRES. nginx and curl only have to be there. What is absent is installed from the distribution's packages when we are root
 # or may use sudo without a password. Whatever cannot be had is said in one line, and the tests that need it skip.
 #
 # PENSTOCK_TEST_POSTGRES set beforehand: that server is used. PENSTOCK_SERVICES=off: nothing is installed or started.
@@ -116,6 +116,7 @@ if [ -z "${PENSTOCK_TEST_POSTGRES:-}" ]; then
     start_postgres || true
 fi
 find_nginx || install_package nginx-light || true
+command -v curl >/dev/null || install_package curl || true
 
 # In the background, so that the traps above run while it does; with its own standard input, which bash would take away.
 "$@" <&0 &

@@ -17,9 +17,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.needs import lacking
 from tests.support.operator import ASK, PENSTOCK, STREAM, Operator, Serving, ask, free_port
 
-curl_needed = pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
+
+@pytest.fixture
+def curl() -> None:
+    if shutil.which("curl") is None:
+        lacking("no curl here; on Debian: apt-get install curl")
 
 
 def mode(path: Path) -> int:
@@ -59,7 +64,7 @@ class TestFromNothing:
 
     def test_not_even_a_home_is_needed(self, operator: Operator, tmp_path: Path) -> None:
         if (Path.home() / ".config" / "penstock").exists():
-            pytest.skip("without HOME the password database's is taken, and that one has a configuration")
+            lacking("without HOME the password database's is taken, and that one has a configuration")
         command = [PENSTOCK, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data-dir", str(tmp_path / "d")]
         with subprocess.Popen(command, env={}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
@@ -71,12 +76,12 @@ class TestFromNothing:
                 process.communicate(timeout=30)
         assert process.returncode == 0
 
-    @curl_needed
+    @pytest.mark.usefixtures("curl")
     def test_the_line_to_copy_streams(self, operator: Operator) -> None:
         with operator.serve() as gateway:
             assert "data: [DONE]" in run_curl(operator, gateway)
 
-    @curl_needed
+    @pytest.mark.usefixtures("curl")
     def test_the_line_of_the_readme_streams_too(self, operator: Operator) -> None:
         readme = (Path(__file__).parents[2] / "README.md").read_text()
         line = next(block for block in re.findall(r"```sh\n(.*?)```", readme, re.DOTALL) if block.startswith("curl "))
@@ -89,7 +94,7 @@ class TestFromNothing:
     @pytest.mark.parametrize("streams", [">&-", "<&- >&- 2>&-", ">/dev/full 2>/dev/full"])
     def test_nobody_has_to_listen_to_what_it_prints(self, operator: Operator, streams: str) -> None:
         if "full" in streams and not Path("/dev/full").exists():
-            pytest.skip("no full disk here")
+            lacking("no /dev/full here")
         port = free_port()
         command = f"exec {PENSTOCK} serve --listen 127.0.0.1:{port} --admin 127.0.0.1:0 {streams}"
         with subprocess.Popen(["sh", "-c", command], env=operator.environment(), cwd=operator.home) as process:
@@ -121,20 +126,20 @@ class TestFromNothing:
 
 
 class TestWhereItListens:
-    @curl_needed
+    @pytest.mark.usefixtures("curl")
     def test_a_token_of_its_own_is_in_the_line_to_copy(self, operator: Operator) -> None:
         with operator.serve("--token", "auto") as gateway:
             assert gateway.chat().status == 401
             assert operator.token("token") not in gateway.banner
             assert "data: [DONE]" in run_curl(operator, gateway)
 
-    @curl_needed
+    @pytest.mark.usefixtures("curl")
     def test_a_token_of_the_operators_is_asked_for_in_the_line_to_copy(self, operator: Operator) -> None:
         with operator.serve("--token", "a-token-of-ours") as gateway:
             assert "a-token-of-ours" not in gateway.banner
             assert "data: [DONE]" in run_curl(operator, gateway, {"TOKEN": "a-token-of-ours"})
 
-    @curl_needed
+    @pytest.mark.usefixtures("curl")
     def test_a_unix_socket_is_the_owners_alone_and_stands_in_the_line_to_copy(self, operator: Operator) -> None:
         where = operator.home / "a gate.sock"
         with operator.serve("--socket", str(where)) as gateway:

@@ -6,8 +6,7 @@ import json
 import socket
 from pathlib import Path
 
-import pytest
-
+from tests.support.needs import lacking
 from tests.support.operator import Operator, Provider, ask, free_port
 
 PART = "SenTineL"
@@ -137,6 +136,6 @@ def test_nor_in_what_is_said_of_a_ledger_that_is_not_there(operator: Operator) -
 
 def test_a_process_shows_its_keys_to_nobody_else(operator: Operator) -> None:
     if not Path("/proc/self").is_dir():
-        pytest.skip("no /proc here")
+        lacking("no /proc here")
     with operator.serve(env=OURS) as gateway:
         assert PART not in Path(f"/proc/{gateway.process.pid}/cmdline").read_text()

@@ -124,7 +124,7 @@ REFUSED      SETTLED   -         -          -          -          -         SETT
 ANSWERED     SETTLED   -         -          -          -          -         SETTLED
 ROUTED       DIALING   -         -          -          -          -         SETTLED
 HEAD         -         HEAD_HELD -          EARLY      -          DRAINING  SETTLED
-AGAIN        -         -         DIALING    EARLY      -          DRAINING  SETTLED
+AGAIN        -         -         DIALING    EARLY      -          -         SETTLED
 RETRY        -         DIALING   DIALING    EARLY      -          -         SETTLED
 EARLY        -         EARLY     EARLY      -          -          -         SETTLED
 COMMIT       -         -         STREAMING  STREAMING  -          -         SETTLED

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from penstock.telemetry.sinks import FileSink, StreamSink, Unwritten
+from tests.support.needs import lacking
 
 
 def never(seconds: float) -> bool:
@@ -118,7 +119,7 @@ def test_a_full_disk_costs_what_it_does_not_take_and_the_next_line_is_whole(tmp_
 
 def test_a_full_device(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
-        pytest.skip("this system has no /dev/full")
+        lacking("this system has no /dev/full")
     sink = opened(Path("/dev/full"))
     with pytest.raises(Unwritten, match="No space left"):
         sink.write(b"a\n", never)

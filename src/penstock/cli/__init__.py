@@ -29,7 +29,7 @@ from penstock.cli.explain import explain
 from penstock.cli.logs import app as logs
 from penstock.cli.replay import replay
 from penstock.cli.serve import serve
-from penstock.cli.streams import flush_or_drop, open_missing
+from penstock.cli.streams import UNWRITABLE, flush_or_drop, open_missing
 from penstock.cli.torture import torture
 from penstock.cli.usage import usage
 
@@ -72,5 +72,11 @@ def main() -> None:
     open_missing()
     try:
         app(args=complete(sys.argv[1:]))
+    except OSError as error:
+        if error.filename is not None or error.errno not in UNWRITABLE:
+            raise
+        # What was printed could not be written: a full disk, a pipe that nobody reads.
+        typer.echo(f"penstock: nothing more can be written: {error.strerror}", err=True)
+        raise SystemExit(1) from None
     finally:
         flush_or_drop()

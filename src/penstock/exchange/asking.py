@@ -127,13 +127,6 @@ class Asking(Telling):
             self.gateway.peeked.give(self.taken)
             self.taken = 0
 
-    def leave(self) -> None:
-        """The last byte is out, or nobody waits for it: what was held of the gateway is free."""
-        self.gateway.live.discard(self)  # pyright: ignore[reportArgumentType]  # an Exchange, which is what the set holds
-        if self.permits:
-            self.gateway.permits.give(self.permits)
-            self.permits = ()
-
     # -- the client's body, where it is sent as it comes -------------------------------------------------------------------------------
 
     def upload(self, data: bytes) -> None:

@@ -43,4 +43,4 @@ class Conduct:
     transparent: bool = False
     """Nothing is put in, taken out or told in other words."""
     max_streams: int | None = None
-    """Exchanges under way at the same time, of the gateway, the provider or the route where this was set."""
+    """Exchanges under way at the same time, of the provider or of the route; an exchange needs a permit of each."""

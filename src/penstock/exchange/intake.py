@@ -34,6 +34,7 @@ _LISTS = frozenset({"/v1/models", "/models", "/v1beta/models", "/v1alpha/models"
 NO_HINTS = Hints()
 _PROVIDER_HEADER = b"x-penstock-provider"
 
+
 class Intake:
     """Implements `contract.Handler`."""
 

@@ -145,7 +145,6 @@ _STEPS: Mapping[Phase, _Steps] = {
     _P.DRAINING: {
         _I.HEAD: (_P.DRAINING, ()),
         _I.STALE: (_P.DRAINING, (_C.ASK_FRESH,)),
-        _I.AGAIN: (_P.DRAINING, (_C.ASK,)),
         **dict.fromkeys(
             (_I.LOST, _I.FAILED, _I.ENDED, _I.TERMINAL, _I.SHUTDOWN, _I.CLIENT_GONE), (_P.SETTLED, (_C.CANCEL, _C.SETTLE)),
         ),

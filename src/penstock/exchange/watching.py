@@ -44,6 +44,13 @@ class Watching(Asking):
     @abstractmethod
     def fail(self, error: Exception) -> None: ...
 
+    def leave(self) -> None:
+        """The last byte is out, or nobody waits for it: what was held of the gateway is free."""
+        self.gateway.live.discard(self)
+        if self.permits:
+            self.gateway.permits.give(self.permits)
+            self.permits = ()
+
     def tick(self, now: float) -> None:
         """Do what the time brings, and say when to look again."""
         try:
