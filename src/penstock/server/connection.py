@@ -34,7 +34,7 @@ class Connection(Reader, asyncio.Protocol):
     """Implements `exchange.contract.Reply` for the request whose turn it is."""
 
     __slots__ = ("_chunked", "_connections", "_current", "_farewell", "_front", "_held", "_left", "_opening", "_paused", "_queue", "_queued",
-                 "_replying", "_send", "_transport", "_turns")
+                 "_replying", "_send", "_stream", "_transport", "_turns")
 
     def __init__(
         self, front: Front, connections: set[Connection], settings: Settings, *, local: bool = True, heads: KnownHeads | None = None
@@ -45,6 +45,7 @@ class Connection(Reader, asyncio.Protocol):
         self._connections = connections
         self._transport: asyncio.Transport | None = None
         self._send: Callable[[bytes], None] | None = None
+        self._stream: Callable[[bytes], None] | None = None  # the same, as long as all that is written is more chunks of an answer that has begun
         self._farewell: Farewell | None = None
         self._current: Incoming | None = None  # whose turn it is
         self._queue: deque[Incoming] | None = None
@@ -206,7 +207,7 @@ class Connection(Reader, asyncio.Protocol):
         """The client has left, or must."""
         self._deaf = True
         self._stop_reading()
-        current, self._current, self._queue, self._send = self._current, None, None, None
+        current, self._current, self._queue, self._send, self._stream = self._current, None, None, None, None
         if current is not None and current.handler is not None:
             handler, current.handler = current.handler, None
             handler.client_gone()
@@ -215,7 +216,7 @@ class Connection(Reader, asyncio.Protocol):
         """Close, after what was written has left; with `linger`, after the client had time to see it, whatever it still sends."""
         self._deaf = True
         self._stop_reading()
-        self._send = self._queue = None
+        self._send = self._stream = self._queue = None
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -243,6 +244,7 @@ class Connection(Reader, asyncio.Protocol):
         lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
         lines += [b": ".join(pair) for pair in headers]
         self._chunked = False
+        self._stream = None
         self._left = 0
         if status == 204 or status == 304:
             pass
@@ -271,31 +273,28 @@ class Connection(Reader, asyncio.Protocol):
             self._send(opening)
 
     def write(self, data: bytes) -> None:
+        stream = self._stream
+        if stream is not None:
+            size = len(data)
+            if size:  # none at all would be the last chunk
+                stream(b"".join((_SIZES[size] if size < 2048 else b"%x\r\n" % size, data, b"\r\n")))
+            return
         send = self._send
         if send is None:
             return
-        opening = self._opening
-        if opening is not None:
-            self._opening = None
-            if self._chunked:
-                send(b"%b%x\r\n%b\r\n" % (opening, len(data), data) if data else opening)
-                return
-            left = self._left
-            if left is not None:
-                data = data[:left]
-                self._left = left - len(data)
-            send(opening + data)
-            return
+        opening, self._opening = self._opening, None
         if self._chunked:
-            size = len(data)
-            if size:  # none at all would be the last chunk
-                send(b"".join((_SIZES[size] if size < 2048 else b"%x\r\n" % size, data, b"\r\n")))
+            self._stream = send
+            if opening is not None:
+                send(b"%b%x\r\n%b\r\n" % (opening, len(data), data) if data else opening)
+            elif data:
+                send(b"%x\r\n%b\r\n" % (len(data), data))
             return
         left = self._left
         if left is not None:
             data = data[:left]
             self._left = left - len(data)
-        send(data)
+        send(data if opening is None else opening + data)
 
     def end(self) -> None:
         current, send = self._current, self._send
@@ -306,6 +305,7 @@ class Connection(Reader, asyncio.Protocol):
             self._open()
         if self._chunked:
             self._chunked = False
+            self._stream = None
             send(b"0\r\n\r\n")
         elif self._left or not self._replying:
             self._break_off()  # fewer bytes than the head promised
