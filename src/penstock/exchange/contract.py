@@ -83,6 +83,10 @@ class Handler(Protocol):
         """The request's body is whole. Comes for every request, with or without a body."""
         ...
 
+    def client_whole(self, body: bytes) -> None:
+        """`client_body` and `client_end` in one, where the request came in one read."""
+        ...
+
     def client_gone(self) -> None: ...
 
     def client_bad(self, status: int, why: str) -> tuple[Headers, bytes]:

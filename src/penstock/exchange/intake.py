@@ -159,6 +159,11 @@ class Intake:
         except Exception as error:  # as in `begin`
             self._fail(error)
 
+    def client_whole(self, body: bytes) -> None:
+        if body:
+            self.client_body(body)
+        self.client_end()
+
     def client_gone(self) -> None:
         self._body = None
         self.exchange.client_gone()

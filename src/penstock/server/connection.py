@@ -20,7 +20,7 @@ from typing import cast
 from penstock.admission import is_loopback
 from penstock.exchange.contract import Front, Headers
 from penstock.server.farewell import Farewell
-from penstock.server.heads import NOTHING, Bad, Incoming, KnownHeads
+from penstock.server.heads import NOTHING, Bad, Incoming, Known, KnownHeads
 from penstock.server.reader import Reader
 from penstock.server.refusals import REASONS, write_refusal
 from penstock.server.settings import Settings
@@ -73,6 +73,11 @@ class Connection(Reader, asyncio.Protocol):
         if self._farewell is not None:
             self._farewell.heard += len(data)
             return
+        if self._current is None and self._headers is None and self._reading is None and not (self._queue or self._paused or self._deaf):
+            recalled = self._heads.recall(data)
+            if recalled is not None:
+                self._take(*recalled)
+                return
         self.feed(data)
         if self._held and self._reading is None:
             self.resume_upload()  # the body is whole; nothing else is held back
@@ -123,6 +128,24 @@ class Connection(Reader, asyncio.Protocol):
         if incoming.body is None:
             incoming.body = bytearray()
         incoming.body += body
+
+    def _take(self, known: Known, length: int, body: bytes) -> None:
+        """A whole request, in its turn."""
+        self._current = incoming = Incoming(known, length, True, self._local)
+        incoming.complete = True
+        self._turns += 1
+        self._replying = False
+        try:
+            handler = self._front.open(incoming.request, self)
+        except Bad as bad:
+            self._deaf = True
+            self._refuse(incoming, known.path, incoming.head_only, bad)
+            return
+        if self._current is incoming:  # else it was answered at once
+            incoming.handler = handler
+            if self._paused:
+                handler.client_paused()
+            handler.client_whole(body)
 
     def _start(self, incoming: Incoming) -> None:
         self._current = incoming
