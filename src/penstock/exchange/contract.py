@@ -63,6 +63,10 @@ class Reply(Protocol):
         """The answer is whole. The connection goes on to the next request where it can."""
         ...
 
+    def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """`head`, `write` and `end` in one."""
+        ...
+
     def abort(self) -> None:
         """The answer is not whole, and the framing must show it: close without the last chunk."""
         ...

@@ -26,6 +26,7 @@ from penstock.server.refusals import REASONS, write_refusal
 from penstock.server.settings import Settings
 
 _STATUS_LINES = {code: b"HTTP/1.1 %d %b" % (code, phrase) for code, phrase in REASONS.items()}
+_HEADER = b": ".join
 _SIZES = [b"%x\r\n" % size for size in range(2048)]
 """The first lines of chunks as they mostly are."""
 
@@ -265,7 +266,7 @@ class Connection(Reader, asyncio.Protocol):
             return
         self._replying = True
         lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
-        lines += [b": ".join(pair) for pair in headers]
+        lines += map(_HEADER, headers)
         self._chunked = False
         self._stream = None
         self._left = 0
@@ -339,6 +340,22 @@ class Connection(Reader, asyncio.Protocol):
         else:
             # A reset would take the answer away from a client that still sends.
             self._close(linger=not current.complete or self._queue is not None)
+
+    def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        current, send = self._current, self._send
+        if current is None or send is None or self._replying:
+            return
+        if not current.plain or not current.complete or status < 200 or status in (204, 304) or self._settings.draining():
+            self.head(status, headers, len(body))
+            if body:
+                self.write(body)
+            self.end()
+            return
+        self._current = current.handler = None
+        line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status
+        send(b"%b\r\n%b\r\ncontent-length: %d\r\n\r\n%b" % (line, b"\r\n".join(map(_HEADER, headers)), len(body), body))
+        if self._queue is not None:
+            self._next()
 
     def abort(self) -> None:
         current = self._current

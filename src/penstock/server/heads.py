@@ -116,8 +116,8 @@ _LENGTH, _LENGTH_LOW = b"\r\nContent-Length: ", b"\r\ncontent-length: "
 class Incoming:
     """A request that is being read, that waits for the answers before it, or that is being answered."""
 
-    __slots__ = ("bodiless", "body", "chunked", "complete", "expects", "handler", "head_only", "keep_alive", "one_zero", "refusal", "request",
-                 "upgrade")
+    __slots__ = ("bodiless", "body", "chunked", "complete", "expects", "handler", "head_only", "keep_alive", "one_zero", "plain", "refusal",
+                 "request", "upgrade")
 
     def __init__(self, known: Known, length: int | None, keep_alive: bool, local: bool) -> None:
         method = known.method
@@ -130,6 +130,8 @@ class Incoming:
         self.chunked = chunked
         self.bodiless = not (chunked or length)
         self.head_only = method == "HEAD"
+        self.plain = keep_alive and not known.one_zero and method != "HEAD"
+        """An answer to it is of the usual form: HTTP/1.1, with a body, on a connection that goes on."""
         self.body: bytearray | None = None
         """What came of the body before its turn."""
         self.complete = False
