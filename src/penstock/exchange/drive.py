@@ -11,7 +11,8 @@ import logging
 from penstock.exchange import faults
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.gateway import Gateway
-from penstock.exchange.holding import BODY, FLOWING, FRAME, JUDGED, UNSEEN, Holding
+from penstock.exchange.gathering import Gathering
+from penstock.exchange.holding import BODY, FLOWING, FRAME, GATHERED, JUDGED, UNSEEN
 from penstock.exchange.machine import Command, Input, Phase
 from penstock.exchange.settle import close_entry, read, read_tail
 from penstock.pipeline.contract import Pipeline, State
@@ -36,7 +37,7 @@ _SAID = frozenset({Ending.COMPLETE, Ending.UPSTREAM_ERROR})
 _TRYING = frozenset({Phase.DIALING, Phase.HEAD_HELD, Phase.EARLY})
 
 
-class Exchange(Holding):
+class Exchange(Gathering):
     """From routed request to settled row. Implements `upstream.contract.Receiver`; `intake` takes the request in before that."""
 
     def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
@@ -59,7 +60,7 @@ class Exchange(Holding):
             if status < 400:
                 if self._retried:
                     self.gateway.no_usage_field.add(self.provider_name)
-            elif self._again_after_status(head):
+            elif self.as_stream is None and self._again_after_status(head):
                 return
             self._weigh(head, now)
         except Exception as error:
@@ -93,6 +94,9 @@ class Exchange(Holding):
             if stage is JUDGED:
                 self._judged(now, whole=True)
                 return
+            if stage is GATHERED:
+                self._gathered(now, over=True)
+                return
             phase = self.machine.phase
             if pipeline is not None and phase is not _SETTLED and phase is not _DRAINING:
                 self.outcome = outcome = pipeline.conclude(True, "")
@@ -117,6 +121,9 @@ class Exchange(Holding):
                 return
             if loss.kind is LossKind.STALE and self.head is None and self.sent is not None:
                 self._do(self.machine.handle(Input.STALE), now)
+                return
+            if stage is GATHERED:
+                self._gathering_lost(loss, now)
                 return
             if phase is _DRAINING:
                 pass  # the client left before
@@ -172,7 +179,7 @@ class Exchange(Holding):
         self.reply = None
         self._do(self.machine.handle(Input.CLIENT_LEFT), self.gateway.clock())
         self.outcome = _GONE
-        if self._pausing is not None:  # between two tries: there is nothing to read on
+        if self._ask is None:  # between two tries, or all of it has come: there is nothing to read on
             self._do(self.machine.handle(Input.CLIENT_GONE), self.gateway.clock())
             return True
         now = self.gateway.clock()
@@ -197,6 +204,8 @@ class Exchange(Holding):
         self.excuse(self.gateway.clock())
         if self._ask is not None:
             self._ask.resume()
+        elif self._stage is GATHERED:
+            self.tell_later(0.0)
 
     def shut_down(self) -> None:
         """The gateway ends this exchange."""
@@ -251,7 +260,7 @@ class Exchange(Holding):
         if self.machine.phase is not _DRAINING:
             self.entry.timer = timer
             self.outcome = Outcome(Ending.TIMED_OUT, cause, ended_by)
-        self._do(self.machine.handle(Input.FAILED), now, faults.timed_out(cause, self.provider_name))
+        self._do(self.machine.handle(Input.FAILED), now, faults.timed_out(cause, self.provider_name), self._beside())
 
     def open_early(self, now: float) -> None:
         """The client has waited long enough for a head."""
@@ -261,6 +270,8 @@ class Exchange(Holding):
                 self.say(self.pipeline.keepalive(), now)  # a head leaves with what follows it
         elif self._stage is FLOWING:
             self._do(self.machine.handle(Input.EARLY), now)
+        elif self._stage is GATHERED:
+            self.open_told(now)
 
     def fail(self, error: Exception) -> None:
         """A mistake of ours: end this exchange, whatever its phase, and reach nobody else."""
@@ -331,7 +342,7 @@ class Exchange(Holding):
         """How the stream ended by what its client already has of the provider's: an error in band, or all of an array. Who closes first after
         that, or how late, is no news (official clients leave as soon as they have read an error)."""
         pipeline = self.pipeline
-        if pipeline is None or self.machine.phase is not _STREAMING or not self.entry.streamed:
+        if pipeline is None or self.machine.phase is not _STREAMING or not self.entry.streamed or self._stage is GATHERED:
             return None
         found = pipeline.conclude(False, "")
         return found if found.ending in _SAID else None

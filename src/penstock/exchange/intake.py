@@ -18,6 +18,7 @@ from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.drive import Exchange
 from penstock.exchange.gateway import Demo, Gateway
 from penstock.exchange.machine import Phase
+from penstock.exchange.modes import ask_otherwise
 from penstock.exchange.permits import permit_names
 from penstock.exchange.plan import Plan, str_of
 from penstock.protocols.contract import BadRequest, ProtocolSpec
@@ -269,8 +270,11 @@ class Intake:
             self._capture(gateway.recorder, request, provider.name, model, body)
         if not isinstance(provider, Demo):
             ask_usage = provider.settings.ask_usage and provider.name not in gateway.no_usage_field
-            path, changed, exchange.take_usage = edit_body(plan.spec, endpoint, peek, model, endpoint.path, body or b"", ask_usage=ask_usage)
-            exchange.sent = upstream_request(plan, provider, request, path, None if exchange.uploading else changed)
+            conduct = exchange.conduct
+            other = conduct.nonstream != "passthrough" or conduct.pace is not None
+            if not (other and body is not None and ask_otherwise(exchange, plan, provider, request, model, body, ask_usage=ask_usage)):
+                path, changed, exchange.take_usage = edit_body(plan.spec, endpoint, peek, model, endpoint.path, body or b"", ask_usage=ask_usage)
+                exchange.sent = upstream_request(plan, provider, request, path, None if exchange.uploading else changed)
             if exchange.take_usage:
 
                 def again() -> tuple[bytes, bytes, bytes]:
