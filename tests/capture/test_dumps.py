@@ -76,7 +76,7 @@ def test_no_credential_is_in_it(tmp_path: Path) -> None:
     }  # fmt: skip
     written(
         Dumps([tmp_path], DumpSettings(keep_days=None), ["house-token-12345678"]),
-        dump(body=json.dumps(body).encode(), url=f"https://u:{KEY}@h.test/v1?key=AIzaSyA1234567&beta=true", error=f"invalid x-api-key {KEY}".encode()),
+        dump(body=json.dumps(body).encode(), url=f"https://u:{KEY}@h.test/v1?key=AIzaSyA1234567&beta=true", error=f"invalid key {KEY}".encode()),
     )
     text = only(tmp_path).read_text()
     for secret in (KEY, KEY[10:], "AIzaSyA1234567", "house-token"):

@@ -67,8 +67,8 @@ def test_flag_then_variable_then_provider_then_top(
 
 
 def test_nonstream_mode_is_for_every_provider_and_the_nearest_wins(tmp_path: Path) -> None:
-    assert modes(loaded(tmp_path, BOTH.format(top="nonstream_mode: retry", provider=", nonstream_mode: passthrough", route=", nonstream_mode: force"))) == (
-        "passthrough", "retry", "retry", "force")
+    text = BOTH.format(top="nonstream_mode: retry", provider=", nonstream_mode: passthrough", route=", nonstream_mode: force")
+    assert modes(loaded(tmp_path, text)) == ("passthrough", "retry", "retry", "force")
     text = BOTH.format(top="nonstream_mode: retry\nanthropic_stream_mode: passthrough", provider="", route="")
     assert modes(loaded(tmp_path, text)) == ("passthrough", "passthrough", "retry", "passthrough")
 

@@ -64,7 +64,9 @@ def test_otherwise_a_body_is_asked_for_as_it_came(protocol: ProtocolId, conduct:
 
 
 @PROTOCOL
-@pytest.mark.parametrize("conduct", [FORCE, Conduct(nonstream="retry"), Conduct(pace=Pace(), transparent=True)], ids=["force", "retry", "transparent"])
+@pytest.mark.parametrize("conduct", [
+    FORCE, Conduct(nonstream="retry"), Conduct(pace=Pace(), transparent=True),
+], ids=["force", "retry", "transparent"])  # fmt: skip
 def test_otherwise_a_stream_is_asked_for_as_it_came(protocol: ProtocolId, conduct: Conduct) -> None:
     with House(conduct=conduct) as house:
         asker, ask = house.stream(protocol)
@@ -78,7 +80,7 @@ def test_otherwise_a_stream_is_asked_for_as_it_came(protocol: ProtocolId, conduc
 def test_below_a_provider_s_own_name_everything_goes_as_it_came(mode: NonstreamMode) -> None:
     with House(conduct=Conduct(nonstream=mode, pace=Pace())) as house:
         for stream in (False, True):
-            body = {"model": "m", "max_tokens": 9, "messages": [], "stream": stream}
+            body: dict[str, Any] = {"model": "m", "max_tokens": 9, "messages": [], "stream": stream}
             house.post("/anthropic/v1/messages", body)
             assert json.loads(house.last.sent_body) == body
             if stream:
@@ -100,8 +102,11 @@ def test_the_query_and_the_model_s_name_are_right(house: House) -> None:
 
 def test_what_is_no_answer_of_a_model_is_never_asked_otherwise() -> None:
     with House(conduct=Conduct(nonstream="force", pace=Pace())) as house:
-        for path, body in (("/v1/messages/count_tokens", {"model": "m", "messages": []}), ("/v1/embeddings", {"model": "m", "input": "x"}),
-                           ("/v1/messages/batches", {"requests": []})):  # fmt: skip
+        others: dict[str, dict[str, Any]] = {
+            "/v1/messages/count_tokens": {"model": "m", "messages": []}, "/v1/embeddings": {"model": "m", "input": "x"},
+            "/v1/messages/batches": {"requests": []},
+        }  # fmt: skip
+        for path, body in others.items():
             house.post(path, body, [(b"anthropic-version", b"2023-06-01")])
             assert house.last.sent_body + house.last.uploaded == json.dumps(body).encode()
         house.get("/v1/responses/resp_1?stream=true")

@@ -16,6 +16,8 @@ from penstock.pipeline.pseudo import PORTION, Pace
 from penstock.pipeline.timers import Timers
 from penstock.protocols import REGISTRY
 from penstock.vocabulary.ids import ProtocolId
+from penstock.wire.budget import Budget
+from penstock.wire.sse import Scanner
 from tests.exchange.test_holding import NAMED, kept_headers
 from tests.support.answers import ANSWERS, CHAT, GEMINI, MESSAGES, TEXT
 from tests.support.exchanges import House, told_last, told_whole
@@ -35,9 +37,8 @@ def pseudo() -> Any:
 def folded(protocol: ProtocolId, stream: bytes) -> Any:
     """The body that it comes to."""
     assembler = REGISTRY[protocol].assembler(OPERATIONS[protocol])
-    for frame in frames_of(stream):
-        name, data = data_of(frame)
-        if data:
+    for name, data, _ in Scanner(1 << 24, Budget(1 << 28)).feed(stream):
+        if data is not None:
             assembler.feed(name, data)
     return json.loads(assembler.body())
 

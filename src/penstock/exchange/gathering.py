@@ -76,6 +76,7 @@ class Gathering(Holding):
         elif isinstance(pipeline, Fold):
             self._give_body(pipeline, outcome, now)
         else:
+            pipeline.first_content_at = now  # for its client; nothing had come before
             self.open_told(now)
             self._tell(now)
 
