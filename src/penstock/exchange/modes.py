@@ -8,23 +8,31 @@ from __future__ import annotations
 
 from penstock.exchange.asking import Asking, Sent
 from penstock.exchange.compose_request import edit_body, upstream_request
+from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import ClientRequest
-from penstock.exchange.plan import Plan
+from penstock.exchange.plan import Plan, Way
 from penstock.pipeline.compose import PROMISED
 from penstock.protocols.contract import AskOtherwise
 from penstock.providers import Provider
+from penstock.routing import Endpoint
 
 
-def ask_otherwise(
-    exchange: Asking, plan: Plan, provider: Provider, request: ClientRequest, model: str | None, body: bytes, *, ask_usage: bool
-) -> bool:  # fmt: skip
+def may_ask_otherwise(conduct: Conduct, endpoint: Endpoint) -> bool:
+    """Can it come to that at all? Decided once for many requests."""
+    if conduct.transparent or endpoint.verbatim or endpoint.operation not in PROMISED:
+        return False
+    return conduct.nonstream != "passthrough" or conduct.pace is not None
+
+
+def ask_otherwise(exchange: Asking, plan: Plan, way: Way, provider: Provider, request: ClientRequest, body: bytes) -> bool:
     """True: `sent` is set, and asks otherwise. False: ask as it came; `as_stream` is set where it may come to a stream all the same."""
-    conduct, peek, spec, endpoint = exchange.conduct, exchange.peek, plan.spec, plan.endpoint
-    if conduct.transparent or endpoint.verbatim or endpoint.operation not in PROMISED or request.method != "POST":
+    conduct, peek, spec, endpoint = way.conduct, exchange.peek, plan.spec, plan.endpoint
+    ask_usage = way.asks_usage and provider.name not in exchange.gateway.no_usage_field
+    if request.method != "POST":
         return False
 
     def asked(otherwise: AskOtherwise, *, usage: bool) -> Sent | None:
-        path, renamed, _ = edit_body(spec, endpoint, peek, model, endpoint.path, body, ask_usage=False)
+        path, renamed, _ = edit_body(spec, endpoint, peek, way.renamed, endpoint.path, body, ask_usage=False)
         found = otherwise(endpoint.operation, path, plan.sent_to(provider).query, renamed, usage=usage)
         if found is None:
             return None

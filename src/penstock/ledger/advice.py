@@ -67,8 +67,8 @@ ADVICE: Mapping[str, Advice] = {
         "Let the gateway ask for a stream and put the body together: `nonstream_mode: force` {where}, or `retry` to do so only after such a refusal "
         "(on Anthropic providers `anthropic_stream_mode`). Requests by `/{provider}/...` always go as they came.",),
         ("nonstream_mode", "anthropic_stream_mode")),
-    "upstream_error.remade": Advice("The provider's answer could not be put into the form that the client asked for; the client got an error.", (
-        _AGAIN, "If it happens again and again, have the provider asked as its clients ask: `nonstream_mode: passthrough` (or `pseudo_stream: false`) "
+    "upstream_error.remade": Advice("The provider's answer could not be put into the form that the client asked for; it got an error.", (
+        _AGAIN, "If it happens again and again, let it be asked as its clients ask: `nonstream_mode: passthrough` (or `pseudo_stream: false`) "
         "{where}."), ("nonstream_mode", "pseudo_stream")),
     "upstream_error.401": Advice("The provider did not take the credential.", (
         "Look at `api_key` of provider `{provider}`. Where it has none, the client's own key is passed on: then it is the client's that is wrong.",),
