@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from penstock import __version__
 from penstock.admin import AdminListener, Deps, Readings, load_token, make_app
-from penstock.capture import Recorder
+from penstock.capture import Dumps, Recorder
 from penstock.config.settings import AUTO_TOKEN, Config
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.front import Front
@@ -82,6 +82,8 @@ class App:
             config.data_dir, config.capture, routes=[(r.model.text, r.provider) for r in config.routes], providers=[*providers, Demo.name],
             secrets=[*own, *keys],
         )  # fmt: skip
+        beside = config.file.parent if config.file is not None else config.data_dir
+        self.dumps = Dumps((beside, config.data_dir), config.dumps, [*own, *keys])
         self.gateway = self._gateway(providers)
         front = Front(self.gateway)
         listening = config.listening
@@ -117,7 +119,7 @@ class App:
                 listen_host=None if config.socket else config.listen.host,
                 hosts=config.hosts,
                 token=self._token,
-                limits=Limits(frame=limits.max_frame, body=limits.max_frame),
+                limits=Limits(frame=limits.max_frame, body=limits.max_frame, assembly=limits.assembly),
                 body_bytes=limits.body,
                 drop_response_headers=frozenset(name.encode() for name in config.drop_response_headers),
             ),
@@ -139,6 +141,7 @@ class App:
             route_conduct=[self._conduct(conduct) for conduct in config.route_conduct],
             permits=Permits(_permits(config)),
             recorder=self.recorder,
+            dumps=self.dumps,
         )
 
     def _conduct(self, conduct: Conduct) -> Conduct:
@@ -190,6 +193,7 @@ class App:
             ledger = self._ledger = self.gateway.ledger = Ledger.start(self._ledger_settings, self.instance)
             reader = self._reader = query.connect(self._ledger_settings)
             self.recorder.start()
+            self.dumps.start()
             admin_port = await self.admin.start(make_app(self._admin_deps(ledger, reader)))
         except BaseException:
             self.listener.close()
@@ -226,6 +230,7 @@ class App:
         if self._reader is not None:
             self._reader.dispose()
         self.recorder.close()
+        self.dumps.close()
         left = self._ledger.close() if self._ledger is not None else 0
         if left:
             log.error("%d rows could be saved nowhere: neither the ledger nor %s takes them; they are lost", left, self.config.data_dir)

@@ -115,7 +115,11 @@ def message_of(stream: bytes, *, beta: bool) -> Object:
 
 def completion_of(stream: bytes) -> Object:
     with openai_client(stream).chat.completions.stream(model="m", messages=HELLO) as chunks:
-        whole: Object = chunks.get_final_completion().to_dict(mode="json")
+        return tidy_completion(chunks.get_final_completion().to_dict(mode="json"))
+
+
+def tidy_completion(whole: Object) -> Object:
+    """Without what the helper itself put in."""
     choices: list[Object] = whole["choices"]
     for choice in choices:
         message: Object = choice["message"]
@@ -133,7 +137,11 @@ def response_of(stream: bytes) -> Object:
     with openai_client(stream).responses.stream(model="m", input="x") as events:
         for _ in events:
             pass
-        whole: Object = events.get_final_response().to_dict(mode="json")
+        return tidy_response(events.get_final_response().to_dict(mode="json"))
+
+
+def tidy_response(whole: Object) -> Object:
+    """The same."""
     items: list[Object] = whole["output"]
     for item in items:
         parts: list[Object] = item.get("content") or []

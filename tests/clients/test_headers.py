@@ -36,6 +36,8 @@ CLIENTS_WAY = {
 HOUSES_WAY = {**CLIENTS_WAY, "messages": ("x-api-key", "")}
 HOUSE_KEYS = {"chat": "sk-test-openai", "responses": "sk-test-openai", "messages": "sk-ant-api-test", "generate": "AIza-test"}
 OAUTH = "sk-ant-oat01-somebodys-subscription"
+AS_IT_CAME = {"anthropic_stream_mode": "passthrough"}
+"""Else Anthropic providers are asked for streams."""
 
 
 def without_keys(port: int) -> dict[str, Any]:
@@ -61,7 +63,7 @@ def sent(asked: Asked, *besides: str) -> list[tuple[str, str]]:
 def test_the_providers_key_goes_up_and_the_clients_stays(tmp_path: Path, mode: Mode) -> None:
 
     async def main() -> None:
-        async with site(tmp_path, recorded()) as here:
+        async with site(tmp_path, recorded(), more=AS_IT_CAME) as here:
             for kind in CALLS:
                 make, call = CALLS[kind]
                 (own, own_scheme), (header, scheme) = CLIENTS_WAY[kind], HOUSES_WAY[kind]
@@ -85,7 +87,7 @@ def test_the_providers_key_goes_up_and_the_clients_stays(tmp_path: Path, mode: M
 def test_without_a_key_the_clients_own_passes_as_it_came(tmp_path: Path, mode: Mode) -> None:
 
     async def main() -> None:
-        async with site(tmp_path, recorded(), without_keys) as here:
+        async with site(tmp_path, recorded(), without_keys, AS_IT_CAME) as here:
             for kind in CALLS:
                 make, call = CALLS[kind]
                 straight, relayed = await pair(here, make, mode, call)

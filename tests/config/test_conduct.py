@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from penstock.config import Config, ConfigErrors, Listening, load
 from penstock.exchange.conduct import Conduct, Retries
+from penstock.pipeline.pseudo import Pace
 from penstock.pipeline.timers import Timers
 
 Said = dict[str, object]
 TIMERS = ("connect", "first_content", "idle", "content", "tool_call", "client_stall", "drain", "max_duration")
 RETRIES = ("connect", "status", "first_frame")
+MODES = ("nonstream_mode", "anthropic_stream_mode", "pseudo_stream", "pseudo_chunk_chars", "pseudo_interval_ms")
 
 
 def loaded(directory: Path, text: str, **environ: str) -> Config:
@@ -42,7 +44,15 @@ values: dict[str, st.SearchStrategy[object]] = {
     "keepalive": limit, "early_head": limit, "terminal": st.sampled_from(["event", "finish_reason"]), "tail": st.sampled_from(["content", "events"]),
     "max_streams": limit, "on_disconnect": st.sampled_from(["cancel", "drain"]), "drain_seconds": limit, "drain_tokens": limit,
 }
+modes = st.sampled_from(["force", "retry", "passthrough"])
+values |= {
+    "nonstream_mode": modes, "pseudo_stream": st.booleans(), "pseudo_chunk_chars": st.integers(1, 99) | st.just("words"),
+    "pseudo_interval_ms": st.integers(0, 9999),
+}  # fmt: skip
 levels = st.fixed_dictionaries({}, optional=values)
+tops = st.fixed_dictionaries({}, optional={**values, "anthropic_stream_mode": modes})
+"""Both words for one mode stand only at the top."""
+anthropics = tops.map(lambda level: {key: value for key, value in level.items() if key != "nonstream_mode" or "anthropic_stream_mode" not in level})
 
 
 @st.composite
@@ -62,7 +72,7 @@ def spelt(draw: st.DrawFn, level: Said) -> Said:
     retries = {name: level[f"retries.{name}"] for name in RETRIES if f"retries.{name}" in level}
     if retries:
         out["retries"] = "off" if set(retries.values()) == {0} and len(retries) == 3 and draw(st.booleans()) else retries
-    for key in ("keepalive", "early_head", "terminal", "tail", "max_streams"):
+    for key in ("keepalive", "early_head", "terminal", "tail", "max_streams", *MODES):
         if key in level:
             out[key] = level[key]
     bounds = {name: level[f"drain_{name}"] for name in ("seconds", "tokens") if f"drain_{name}" in level}
@@ -73,12 +83,18 @@ def spelt(draw: st.DrawFn, level: Said) -> Said:
     return out
 
 
-def meant(*levels: Said) -> Conduct:
+def meant(*levels: Said, anthropic: bool = False) -> Conduct:
     """The law once more, the plain way: one key after the other."""
-    conduct = Conduct()
+    conduct = Conduct(nonstream="force" if anthropic else "passthrough")
+    pseudo: Said = {}
     for level in levels:
+        mode = (level.get("anthropic_stream_mode") if anthropic else None) or level.get("nonstream_mode")
+        conduct = replace(conduct, nonstream=mode or conduct.nonstream)  # pyright: ignore[reportArgumentType]
+        pseudo |= {key: value for key, value in level.items() if key.startswith("pseudo_")}
         for key, written in level.items():
             value = None if written == "off" else written
+            if key in MODES:
+                continue
             if key.startswith("timers."):
                 conduct = replace(conduct, timers=replace(conduct.timers, **{key.removeprefix("timers."): value}))
             elif key.startswith("retries."):
@@ -87,11 +103,15 @@ def meant(*levels: Said) -> Conduct:
                 conduct = replace(conduct, tail_content=value == "content")
             elif not key.startswith("drain_") or level.get("on_disconnect") == "drain":
                 conduct = replace(conduct, **{key: value})
-    return conduct
+    if not pseudo.get("pseudo_stream"):
+        return conduct
+    chars, pause = pseudo.get("pseudo_chunk_chars", "words"), pseudo.get("pseudo_interval_ms", 0)
+    assert isinstance(pause, int)
+    return replace(conduct, pace=Pace(chars if isinstance(chars, int) else None, pause / 1000))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), top=levels, provider=levels, other=levels, route=levels)
+@given(data=st.data(), top=tops, provider=levels, other=anthropics, route=levels)
 def test_the_nearest_wins_key_by_key(tmp_path: Path, data: st.DataObject, top: Said, provider: Said, other: Said, route: Said) -> None:
     document = {
         **data.draw(spelt(top)),
@@ -101,8 +121,8 @@ def test_the_nearest_wins_key_by_key(tmp_path: Path, data: st.DataObject, top: S
     }
     config = loaded(tmp_path, json.dumps(document))
     assert config.conduct == meant(top)
-    assert dict(config.provider_conduct) == {"openai": meant(top, provider), "anthropic": meant(top, other)}
-    assert config.route_conduct == (meant(top, other), meant(top, provider, route), meant(top, route))
+    assert dict(config.provider_conduct) == {"openai": meant(top, provider), "anthropic": meant(top, other, anthropic=True)}
+    assert config.route_conduct == (meant(top, other, anthropic=True), meant(top, provider, route), meant(top, route))
     assert (config.conduct_of("openai"), config.conduct_of("demo")) == (meant(top, provider), meant(top))
     assert config.connect_timeout == config.conduct.timers.connect
 
@@ -113,7 +133,7 @@ def test_the_nearest_wins_key_by_key(tmp_path: Path, data: st.DataObject, top: S
 def test_defaults(tmp_path: Path) -> None:
     config = loaded(tmp_path, "routes: [{model: a, provider: openai}]")
     assert config.conduct == Conduct()
-    assert dict(config.provider_conduct) == {"openai": Conduct(), "anthropic": Conduct(), "gemini": Conduct()}
+    assert dict(config.provider_conduct) == {"openai": Conduct(), "anthropic": Conduct(nonstream="force"), "gemini": Conduct()}
     assert config.route_conduct == (Conduct(),)
     assert (config.listening, config.max_streams) == (Listening(), None)
     assert config.notes == ()

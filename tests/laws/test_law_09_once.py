@@ -13,6 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from penstock.exchange.conduct import Conduct
 from penstock.exchange.gateway import Settings
 from penstock.exchange.intake import Intake
 from penstock.pipeline.compose import Limits
@@ -36,6 +37,8 @@ REQUESTS: list[tuple[str, str, Any, list[tuple[bytes, bytes]]]] = [
     ("POST", "/v1/chat/completions", {"model": "x" * 4000}, []),
     ("POST", "/v1/responses", {"model": "m", "stream": True}, []),
     ("POST", "/v1/messages", {"model": "m", "stream": True}, []),
+    *[("POST", "/v1/messages", {"model": "m"}, [])] * 4,
+    *[("POST", "/v1/chat/completions", {"model": "m", "messages": []}, [])] * 2,
     ("POST", "/v1beta/models/m:streamGenerateContent", {}, []),
     ("POST", "/v1beta/models/m:streamGenerateContent?alt=sse", {}, []),
     ("POST", "/v1/files", "any bytes", []),
@@ -77,7 +80,8 @@ PIECES = [
 
 
 # Answers that make sense, for what most of the time happens: the head, and the body in pieces.
-SCRIPTS: list[tuple[tuple[int, list[tuple[bytes, bytes]]], list[bytes]]] = [
+Script = tuple[tuple[int, list[tuple[bytes, bytes]]], list[bytes]]
+SCRIPTS: list[Script] = [
     ((200, SSE), [CHUNK, STOP + DONE]),
     ((200, SSE), [CHUNK + STOP, USAGE + DONE, b"data: behind"]),
     ((200, SSE), [CHUNK, b"data: half"]),
@@ -91,9 +95,12 @@ SCRIPTS: list[tuple[tuple[int, list[tuple[bytes, bytes]]], list[bytes]]] = [
 
 
 class Exchanges(RuleBasedStateMachine):
+    conduct: Conduct | None = None
+
     def __init__(self) -> None:
         super().__init__()
-        self.house = House(Settings(limits=Limits(frame=2000, body=2000), body_bytes=3000), held=2500, peeked=5000)
+        limits = Limits(frame=2000, body=2000, assembly=2000)
+        self.house = House(Settings(limits=limits, body_bytes=3000), held=2500, peeked=5000, conduct=self.conduct)
         self.house.book.known["resp_known"] = "openai"
         self.house.book.stored["resp_stored"] = "openai"
         self.askers: list[Asker] = []
@@ -181,12 +188,15 @@ class Exchanges(RuleBasedStateMachine):
 
     # -- providers. Two rules that do the same, because there is more that they may do.
 
+    def scripts_for(self, ask: FakeAsk) -> list[Script]:
+        return SCRIPTS
+
     def answer(self, data: st.DataObject) -> None:
         ask = data.draw(st.sampled_from(self.asked()))
         what = data.draw(st.sampled_from(["go on"] * 6 + ["odd", "end", "lose"]))
         script = self.scripts.get(id(ask))
         if script is None and what != "lose":
-            head, pieces = data.draw(st.sampled_from(SCRIPTS)) if what == "go on" else (data.draw(st.sampled_from(HEADS)), [])
+            head, pieces = data.draw(st.sampled_from(self.scripts_for(ask))) if what == "go on" else (data.draw(st.sampled_from(HEADS)), [])
             self.scripts[id(ask)] = [*pieces, b""]
             ask.answer(*head)
         elif what == "lose" or script is None:

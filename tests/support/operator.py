@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -193,6 +193,10 @@ class Seen:
     body: bytes
 
 
+Reply = tuple[int, dict[str, str], bytes]
+"""Status, headers, body."""
+
+
 class Provider(ThreadingHTTPServer):
     """A provider that answers every request with `answer`."""
 
@@ -201,7 +205,9 @@ class Provider(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.seen: list[Seen] = []
-        self.answer: tuple[int, dict[str, str], bytes] = (200, {"content-type": "application/json"}, b"{}")
+        self.answer: Reply = (200, {"content-type": "application/json"}, b"{}")
+        self.choose: Callable[[Seen], Reply] | None = None
+        """In the place of `answer`."""
 
     @property
     def base(self) -> str:
@@ -220,7 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
         assert isinstance(provider, Provider)
         body = self.rfile.read(int(self.headers.get("content-length", "0")))
         provider.seen.append(Seen(self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, body))
-        status, headers, answer = provider.answer
+        status, headers, answer = provider.choose(provider.seen[-1]) if provider.choose is not None else provider.answer
         self.send_response(status)
         for name, value in {**headers, "content-length": str(len(answer))}.items():
             self.send_header(name, value)

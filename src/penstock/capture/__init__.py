@@ -10,6 +10,7 @@ Leaves: one folder an exchange in `<data_dir>/captures`, which people can read a
 - `taps`: a recording between an exchange and its client or its provider, so that exchanges that are not recorded pay nothing.
 - `layout`: what a capture's folder holds; a recording becomes those files: decoded, redacted, cut to its size.
 - `store`: finds, reads, writes, deletes such folders, and forgets the old ones.
+- `dumps`: requests that a provider refused to answer without streaming, a file each (`nonstream_mode: retry`); a thread of its own.
 - `export`: a folder becomes a recording as `lab` reads them.
 
 Laws: an exchange never notices: no call raises or waits, memory is bounded for each and for all, what has no room is left out, counted and
@@ -19,9 +20,12 @@ owner's alone (0700, 0600). No name that comes from outside ever becomes part of
 Not here: when an exchange begins and what it sends (`exchange`), the terminal (`cli`), HTTP (`admin`).
 """
 
+from penstock.capture.dumps import Dump, Dumps, DumpSettings
 from penstock.capture.recorder import Recorder
 from penstock.capture.recording import Recording, Subject
 from penstock.capture.settings import BadOrder, CaptureSettings, Order, Phase
 from penstock.capture.taps import AnswerTap, ReplyTap
 
-__all__ = ["AnswerTap", "BadOrder", "CaptureSettings", "Order", "Phase", "Recorder", "Recording", "ReplyTap", "Subject"]
+__all__ = [
+    "AnswerTap", "BadOrder", "CaptureSettings", "Dump", "DumpSettings", "Dumps", "Order", "Phase", "Recorder", "Recording", "ReplyTap", "Subject",
+]  # fmt: skip

@@ -22,6 +22,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from penstock import __version__
+from penstock.capture.dumps import FOLDER as DUMPS
+from penstock.capture.dumps import LARGEST
+from penstock.capture.redact import compile_patterns, redact_body
 from penstock.cli.redaction import known_secrets, redact_document, redact_settings, without
 from penstock.wire.secrets import mask_secrets
 
@@ -29,10 +32,8 @@ if TYPE_CHECKING:
     from penstock.config import Config
 
 TYPES = ("diagnostics", "config", "captures", "stream-retry")
-DUMPS = "stream_retry_dumps"
-"""The folder, beside the configuration and in the data directory, in which dumps of repeated streams lie."""
 _LOG_TAIL = 1 << 20
-_LARGEST_DUMP = 16 << 20
+_LARGEST_DUMP = LARGEST + (1 << 20)
 _VARIABLES = re.compile(r"(PENSTOCK|XDG|OPENAI|ANTHROPIC|GEMINI|GOOGLE|PYTHON|SSL|LC)_|LANG$|TZ$|.*_(API_KEY|BASE_URL|PROXY)$", re.IGNORECASE)
 
 
@@ -247,7 +248,9 @@ def _dump(source: Source, path: Path) -> bytes:
         raise OSError(f"{path} is damaged") from error
     if len(content) > _LARGEST_DUMP:
         raise OSError(f"{path} is larger than {_LARGEST_DUMP} bytes")
-    return source.plain(content.decode("utf-8", "replace"))
+    secrets = [secret.encode("utf-8", "surrogateescape") for secret in known_secrets(source.config, source.environ)]
+    plain, _, _ = redact_body(content, (), secrets, compile_patterns(()))  # JSON stays JSON
+    return plain
 
 
 def _files(directory: Path, pattern: str) -> list[tuple[str, Path]]:

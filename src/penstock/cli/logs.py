@@ -85,7 +85,7 @@ def find_source(config: Path | None, data_dir: str | None, last: int) -> Source:
 
 def nothing(kind: str, source: Source) -> str:
     """That there is nothing of this type, and where it would be."""
-    from penstock.cli.bundle import DUMPS
+    from penstock.capture.dumps import FOLDER as DUMPS
 
     where = {
         "captures": f"there are no captures in {source.data_dir / 'captures'}: `penstock capture on` makes them",

@@ -61,9 +61,17 @@ def serve(
     data_dir: Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Where ledger and tokens are kept.")] = None,
     token: Annotated[str | None, typer.Option(metavar="auto|VALUE", help="What clients must send; auto makes one.")] = None,
     socket: Annotated[str | None, typer.Option(metavar="PATH", help="A unix socket for clients (0600) instead of --listen.")] = None,
+    anthropic_stream_mode: Annotated[
+        str | None, typer.Option(metavar="force|retry|passthrough", help="How Anthropic providers are asked for whole bodies (else force).")] = None,
+    real_stream: Annotated[
+        bool | None, typer.Option("--real-stream/--pseudo-stream", help="For the legacy Argo gateway alone; elsewhere: pseudo_stream in the file.",
+                                  show_default=False)] = None,
 ) -> None:
     """Run the gateway (what `penstock` alone does)."""
-    settings = load_config(config, {"listen": listen, "admin": admin, "data_dir": data_dir, "token": token, "socket": socket})
+    settings = load_config(config, {
+        "listen": listen, "admin": admin, "data_dir": data_dir, "token": token, "socket": socket, "anthropic_stream_mode": anthropic_stream_mode,
+        "real_stream": real_stream,
+    })  # fmt: skip
 
     from penstock import app
     from penstock.admin import TokenError

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from penstock.config.conduct import Level, resolve, told
+from penstock.config.conduct import resolve, told
+from penstock.config.modes import Level
 from penstock.config.walk import Given
 
 _UNDER_MAX = ("connect", "first_content", "idle", "content", "tool_call", "client_stall")

@@ -12,18 +12,19 @@ from typing import Literal, cast
 
 from penstock.config.conduct_keys import TIMERS
 from penstock.config.errors import Place, Problems
+from penstock.config.modes import AS_IT_CAME, Level, nonstream_of, pace_of
 from penstock.config.walk import Given
 from penstock.exchange.conduct import Conduct, Retries
 from penstock.pipeline.timers import Timers
-
-Level = Mapping[str, Given]
-"""What one place of the file says, by key: `timers.idle`, `retries.status`, `keepalive`, `on_disconnect`, `on_disconnect.drain.seconds`."""
 
 _OTHER_NAMES: Mapping[str, str] = {
     **{timer.name: f"timers.{timer.name}" for timer in TIMERS}, "tool_calls.timeout_secs": "timers.tool_call", "upstream.connect": "timers.connect",
 }
 _RETRIES = ("retries.connect", "retries.status", "retries.first_frame")
-_PLAIN = ("keepalive", "early_head", "terminal", "tail", "max_streams")
+_PLAIN = (
+    "keepalive", "early_head", "terminal", "tail", "max_streams", "nonstream_mode", "anthropic_stream_mode", "pseudo_stream", "pseudo_chunk_chars",
+    "pseudo_interval_ms",
+)  # fmt: skip
 _DRAINED = ("on_disconnect.drain.seconds", "on_disconnect.drain.tokens")
 _ADDING = ("keepalive", "early_head")
 
@@ -49,8 +50,9 @@ def read_level(given: Mapping[str, Given], problems: Problems) -> Level:
     return level
 
 
-def resolve(*levels: Level) -> Conduct:
-    """What holds where `levels`, the farthest first, meet; the defaults where none of them says anything."""
+def resolve(*levels: Level, anthropic: bool = False) -> Conduct:
+    """What holds where `levels`, the farthest first, meet; the defaults where none of them says anything. `anthropic`: for an Anthropic
+    provider."""
     said: dict[str, object] = {key: given.value for level in levels for key, given in level.items()}
     default = Conduct()
     timers = {timer.name: said.get(f"timers.{timer.name}", getattr(default.timers, timer.name)) for timer in TIMERS}
@@ -65,6 +67,8 @@ def resolve(*levels: Level) -> Conduct:
         drain_tokens=cast("int | None", said.get("on_disconnect.drain.tokens", default.drain_tokens)),
         terminal=cast("Literal['event', 'finish_reason']", said.get("terminal", default.terminal)),
         tail_content=said.get("tail", "events") == "content",
+        nonstream=nonstream_of(levels, anthropic=anthropic),
+        pace=pace_of(said),
         max_streams=cast("int | None", said.get("max_streams", default.max_streams)),
     )
 
@@ -74,11 +78,13 @@ def silence(level: Level, notes: list[str]) -> Level:
 
     No error: `transparent` may be switched on from the environment, for a day, over a file that is otherwise meant.
     """
-    for key in _ADDING:
-        if key in level and level[key].value is not None:
-            notes.append(f"{level[key].place}: has no effect while transparent is true, for it would add bytes")
-    off = Given(None, Place("", None, "transparent"))
-    return {**level, **dict.fromkeys(_ADDING, off)}
+    place = Place("", None, "transparent")
+    quiet = {**dict.fromkeys(_ADDING, Given(None, place)), **{key: Given(value, place) for key, value in AS_IT_CAME.items()}}
+    for key, off in quiet.items():
+        if key in level and level[key].value != off.value:
+            what = "add" if off.value is None else "change"
+            notes.append(f"{level[key].place}: has no effect while transparent is true, for it would {what} bytes")
+    return {**level, **quiet}
 
 
 def told(place: Place) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from penstock.config import values
-from penstock.config.shape import COUNT_OR_OFF, OFF, RETRIES, SECONDS, SECONDS_OR_OFF, Field, Group
+from penstock.config.shape import CHARS_OR_WORDS, COUNT_OR_OFF, FLAG, MILLISECONDS, OFF, RETRIES, SECONDS, SECONDS_OR_OFF, Field, Group
 
 TERMINALS = ("event", "finish_reason")
 TAILS = ("events", "content")
 DISCONNECTS = ("cancel", "drain")
+MODES = ("force", "retry", "passthrough")
 
 TIMERS: tuple[Field, ...] = (
     Field("connect", values.read_seconds, "The longest time for name, connection and TLS together; never off.", SECONDS, default="10s"),
@@ -54,6 +55,17 @@ CONDUCT: tuple[Field | Group, ...] = (
           default="event"),
     Field("tail", values.choice(TAILS), "What is kept of the end of a stream that ended badly: its events' times, types and sizes, or the bytes too.",
           {"enum": list(TAILS)}, default="events"),
+    Field("nonstream_mode", values.choice(MODES), "How a provider is asked for whole bodies: force asks for a stream and puts the body together, "
+          "retry does so once the provider has refused to answer without one, passthrough changes nothing.", {"enum": list(MODES)}),
+    Field("pseudo_stream", values.read_flag, "Ask for the whole body where the client wants a stream, and tell it as one.", FLAG, default=False),
+    Field("pseudo_chunk_chars", values.read_chars, "Characters of each piece of a pseudo stream's text, or words.", CHARS_OR_WORDS, default="words"),
+    Field("pseudo_interval_ms", values.read_milliseconds, "Milliseconds between two pieces of a pseudo stream.", MILLISECONDS, default=0),
     Field("max_streams", values.read_count_or_off, "Exchanges under way at the same time: of each provider, and of the route where it stands.",
           COUNT_OR_OFF, default="off"),
 )
+
+STREAM_MODE = Field(
+    "anthropic_stream_mode", values.choice(MODES), "The name of nonstream_mode for Anthropic providers, where force is the default.",
+    {"enum": list(MODES)}, default="force", variable="ANTHROPIC_STREAM_MODE",
+)  # fmt: skip
+"""At the top and on a provider. Variable and command line beat the whole file."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from penstock.config.advice import advise
-from penstock.config.conduct import Level, resolve, silence
+from penstock.config.conduct import resolve, silence
+from penstock.config.modes import Level, idle_paces
 from penstock.config.providers import FoundRoute
 from penstock.config.walk import Given
 from penstock.exchange.conduct import Conduct
@@ -30,12 +31,15 @@ def gather(
     *,
     transparent: bool = False,
     worker: Given | None = None,
+    over: Level | None = None,
 ) -> Conducts:
-    """`worker`: the limit on all exchanges together."""
+    """`worker`: the limit on all exchanges together. `over`: what beats the file, for Anthropic providers."""
     notes: list[str] = []
     named = {settings.name: level for settings, level in providers}
     stacks: list[tuple[Level, ...]] = [(top,), *((top, level) for level in named.values())]
     stacks += [(top, named.get(found.route.provider, {}), found.level) for found in routes]
+    anthropic = {settings.name for settings, _ in providers if settings.kind == "anthropic"}
+    asked = [False, *(name in anthropic for name in named), *(found.route.provider in anthropic for found in routes)]
     if transparent:
         for stack in stacks:
             silence(stack[-1], notes)
@@ -46,7 +50,9 @@ def gather(
         notes += _unheard(level, settings.name, chat)
     for found in routes:
         notes += _unheard(found.level, found.route.provider, chat)
-    conducts = [resolve(*stack) for stack in stacks]
+    notes += [note for stack in stacks for note in idle_paces(stack)]
+    last: Level = {} if transparent or over is None else over
+    conducts = [resolve(*stack, last, anthropic=is_anthropic) for stack, is_anthropic in zip(stacks, asked, strict=True)]
     first_route = 1 + len(named)
     return Conducts(
         top=conducts[0],

@@ -8,13 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar, cast
 
+from penstock.capture.dumps import DumpSettings
 from penstock.capture.settings import CaptureSettings
 from penstock.config import env, providers
-from penstock.config.conduct import Level, read_level
+from penstock.config.conduct import read_level
 from penstock.config.document import Node, Section, parse
 from penstock.config.errors import Place, Problems
 from penstock.config.levels import gather
 from penstock.config.model import TOP
+from penstock.config.modes import Level, over_the_file, unheard_words
 from penstock.config.providers import FoundRoute
 from penstock.config.rules import exposure, own_listener, same_place
 from penstock.config.settings import Address, Config, Limits, Listening
@@ -86,7 +88,8 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
 
     transparent = _get(given, "transparent", bool) or False
     drops = cast("tuple[str, ...]", _get(given, "drop_headers", tuple) or ())
-    conducts = gather(level, found, routes, transparent=transparent, worker=given.get("limits.max_streams"))
+    conducts = gather(level, found, routes, transparent=transparent, worker=given.get("limits.max_streams"), over=over_the_file(given))
+    notes += unheard_words(given, [settings.kind for settings in settings_found])
     limits = defaults.limits
     return replace(
         defaults,
@@ -111,10 +114,17 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
             file=path_of("log.file"),
         ),
         capture=_capture(given),
+        real_stream=_get(given, "real_stream", bool),
+        dumps=DumpSettings(
+            most=_get(given, "stream_retry_dumps.most", int) or defaults.dumps.most,
+            keep_days=cast("float | None", _said(given, "stream_retry_dumps.keep_days", defaults.dumps.keep_days)),
+            total_bytes=_get(given, "stream_retry_dumps.total_bytes", int) or defaults.dumps.total_bytes,
+        ),
         max_streams=cast("int | None", _said(given, "limits.max_streams", defaults.max_streams)),
         limits=Limits(
             max_frame=_get(given, "limits.max_frame", int) or limits.max_frame,
             held_total=_get(given, "limits.held_total", int) or limits.held_total,
+            assembly=_get(given, "limits.assembly", int) or limits.assembly,
             peeked_total=_get(given, "limits.peeked_total", int) or limits.peeked_total,
             body=_get(given, "limits.body", int) or limits.body,
         ),

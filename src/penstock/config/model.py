@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from penstock.config import values
-from penstock.config.conduct_keys import CONDUCT
+from penstock.config.conduct_keys import CONDUCT, STREAM_MODE
 from penstock.config.shape import ADDRESS, COUNT, COUNT_OR_OFF, DAYS, FLAG, SECONDS, SECONDS_OR_OFF, SIZE, STRING, Field, Group
 
 PROTOCOLS: tuple[str, ...] = ("openai", "anthropic", "gemini", "openai_chat", "openai_responses", "anthropic_messages")
@@ -30,6 +31,8 @@ TOP: tuple[Field | Group, ...] = (
     Field("drop_response_headers", values.read_header_name, "Further answer headers that no client gets.", STRING, many=True),
     Group("limits", (
         Field("max_frame", values.read_size, "The longest frame that is held until it is whole.", SIZE, default="64MiB"),
+        Field("assembly", values.read_size, "What is held of one stream that is put together to a body; beyond it the answer is 502.", SIZE,
+              default="64MiB"),
         Field("held_total", values.read_size, "All incomplete frames of all streams together.", SIZE, default="256MiB"),
         Field("body", values.read_size, "The longest request body that is read for its model.", SIZE, default="64MiB"),
         Field("peeked_total", values.read_size, "All such bodies together; beyond it the answer is 503.", SIZE, default="256MiB"),
@@ -52,6 +55,13 @@ TOP: tuple[Field | Group, ...] = (
         Field("ca_file", values.read_path, "A PEM file with further certificate authorities.", STRING),
     ), "Connections to providers."),
     *CONDUCT,
+    STREAM_MODE,
+    Field("real_stream", values.read_flag, "A word of the legacy Argo gateway; elsewhere it has no effect (see pseudo_stream).", FLAG, second=True),
+    Group("stream_retry_dumps", (
+        Field("keep_days", values.read_days, "Days for which they are kept, or 'forever'.", DAYS, default=7),
+        Field("most", values.read_count, "How many are kept.", COUNT, default=100),
+        Field("total_bytes", values.read_size, "Of all of them together.", SIZE, default="256MiB"),
+    ), "What nonstream_mode: retry writes down of each request that was refused without streaming."),
     Group("log", (
         Field("level", values.choice(LEVELS), "The least weight of a line that is written.",
               {"enum": list(LEVELS)}, default="info", variable="PENSTOCK_LOG_LEVEL"),
@@ -82,6 +92,7 @@ PROVIDER: tuple[Field | Group, ...] = (
           default=True),
     Field("drop_headers", values.read_header_name, "Further request headers that this provider does not get.", STRING, many=True),
     *CONDUCT,
+    replace(STREAM_MODE, variable=None),
 )
 """`headers`, a mapping, stands beside these."""
 
@@ -102,6 +113,7 @@ SYNONYMS: Mapping[str, str] = {
     "provider": "providers", "name": "model", "alias": "rename", "to": "rename", "target": "provider", "match": "model",
     "timeout": "timers", "timeouts": "timers", "connect_timeout": "connect", "idle_timeout": "idle", "read_timeout": "idle",
     "tool_timeout": "tool_call", "total_timeout": "max_duration", "heartbeat": "keepalive", "ping": "keepalive", "concurrency": "max_streams",
+    "stream_mode": "nonstream_mode", "chunk_chars": "pseudo_chunk_chars", "interval_ms": "pseudo_interval_ms",
     "attempts": "retries", "logging": "log", "log_level": "log",
 }
 """Words that people write for ours; offered where nothing closer is found."""

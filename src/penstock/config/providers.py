@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
 
-from penstock.config.conduct import Level, read_level
+from penstock.config.conduct import read_level
 from penstock.config.document import Listing, Node, Scalar, Section
 from penstock.config.errors import Place, Problems, Unfit
 from penstock.config.model import PROTOCOLS, PROVIDER, ROUTE
+from penstock.config.modes import Level, check_names
 from penstock.config.values import read_base_url, read_header_name, read_header_value, read_secret
 from penstock.config.walk import Given, read_fields, section_of, suggest
 from penstock.providers import KINDS, Auth, Kind, ProviderSettings
@@ -158,6 +159,8 @@ def _read_provider(name: str, section: Section, place: Place, absolute: Callable
     if auth is not None and not stated & {"api_key", "api_key_file"}:
         problems.add(given["auth"].place, "says how a key is sent, but there is none; add api_key, or leave auth out")
     headers = next((_headers(node, place.below("headers", key.line), problems) for key, node in section.items if key.text == "headers"), ())
+    if protocol is not None:
+        check_names(given, problems, anthropic=_KIND_OF[protocol][0] == "anthropic")
     if protocol is None or len(problems.found) > before:
         return None
     kind, restricted = _KIND_OF[protocol]

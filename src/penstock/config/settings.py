@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from penstock.admission.hosts import is_loopback
+from penstock.capture.dumps import DumpSettings
 from penstock.capture.settings import CaptureSettings
 from penstock.exchange.conduct import Conduct
 from penstock.providers import ProviderSettings
@@ -44,6 +45,8 @@ class Limits:
     """All request bodies that are read for their model; beyond it the answer is 503."""
     body: int = 64 << 20
     """One such body; beyond it the answer is 413."""
+    assembly: int = 64 << 20
+    """What is held of one stream that is put together to a body; beyond it the answer is 502."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,10 @@ class Config:
     log: LogSettings = field(default_factory=LogSettings)
     capture: CaptureSettings = field(default_factory=CaptureSettings)
     """What holds for all captures; none is made until somebody orders it."""
+    dumps: DumpSettings = field(default_factory=DumpSettings)
+    """Of requests that were refused without streaming."""
+    real_stream: bool | None = None
+    """Argo's own word, for its legacy gateway alone: are streams asked for as streams? `None`: nothing is said."""
     ca_file: Path | None = None
     """Further certificate authorities for upstream connections (PEM)."""
     transparent: bool = False

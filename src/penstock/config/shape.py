@@ -60,6 +60,8 @@ SECONDS_OR_OFF: Fragment = {
     "type": ["number", "string", "boolean"], "pattern": r"^([0-9]+(\.[0-9]+)? *(ms|s|m|h)?|off)$|\$\{", "exclusiveMinimum": 0, "not": {"const": True},
 }
 COUNT_OR_OFF: Fragment = {"type": ["integer", "string", "boolean"], "pattern": r"^([0-9]+|off)$|\$\{", "minimum": 1, "not": {"const": True}}
+CHARS_OR_WORDS: Fragment = {"type": ["integer", "string"], "pattern": r"^([0-9]+|words)$|\$\{", "minimum": 1}
+MILLISECONDS: Fragment = {"type": ["number", "string"], "pattern": r"^[0-9]+(\.[0-9]+)?$|\$\{", "minimum": 0, "maximum": 10_000}
 RETRIES: Fragment = {
     "type": ["integer", "string", "boolean"], "pattern": r"^([0-9]|10|off)$|\$\{", "minimum": 0, "maximum": 10, "not": {"const": True},
 }

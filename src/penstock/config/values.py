@@ -26,6 +26,9 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 _LONGEST = 366 * 86_400.0
 _COUNT = re.compile(r"[0-9]{1,12}\Z")
 _MOST_RETRIES = 10
+_MILLISECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?\Z")
+_LONGEST_PIECE = 10_000
+"""Milliseconds between two pieces: far below every timer."""
 _OFF = frozenset({"off", "false", "no"})
 """YAML 1.1 takes all three for the same thing, and people write it so."""
 
@@ -171,6 +174,24 @@ def read_retries(value: Scalar) -> int:
     if not _COUNT.match(text) or int(text) > _MOST_RETRIES:
         raise Unfit(f"{value.shown} is no number of further tries; write one from 0 to {_MOST_RETRIES}")
     return int(text)
+
+
+def read_chars(value: Scalar) -> int | None:
+    """How many characters a piece has; `None`: a word each."""
+    text = _stated(value)
+    if text.lower() == "words":
+        return None
+    if not _COUNT.match(text) or int(text) == 0:
+        raise Unfit(f"{value.shown} is no whole number above 0; write one, or words")
+    return int(text)
+
+
+def read_milliseconds(value: Scalar) -> float:
+    """Milliseconds, 0 and more, at most ten seconds; in seconds."""
+    text = _stated(value)
+    if not _MILLISECONDS.match(text) or float(text) > _LONGEST_PIECE:
+        raise Unfit(f"{value.shown} is no number of milliseconds from 0 to {_LONGEST_PIECE}; write one, like 20")
+    return float(text) / 1e3
 
 
 def only_off(instead: str) -> Callable[[Scalar], str]:

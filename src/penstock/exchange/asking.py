@@ -13,6 +13,7 @@ from penstock.exchange.machine import Machine, Phase
 from penstock.exchange.retry import Tries
 from penstock.exchange.telling import Telling
 from penstock.ledger.entry import Try
+from penstock.pipeline.pseudo import Pace
 from penstock.protocols.contract import Peek
 from penstock.providers import Provider
 from penstock.upstream.contract import Ask, Receiver
@@ -31,6 +32,12 @@ class Asking(Telling):
     """The upstream request, kept until the answer is given out."""
     again: Callable[[], Sent] | None = None
     """The same request without the field that we added."""
+    as_stream: Callable[[bool], Sent | None] | None = None
+    """The same request asked as a stream, where it may come to that; with its usage or without. `None` comes back where it cannot be."""
+    folded = False
+    """The provider was asked for a stream, the client wants a body."""
+    pace: Pace | None = None
+    """The provider was asked for a body, the client wants a stream."""
     taken = 0
     """Bytes of the shared budget of request bodies that this exchange holds."""
     permits: tuple[str, ...] = ()
@@ -122,7 +129,7 @@ class Asking(Telling):
 
     def let_go(self) -> None:
         """The request is no longer needed."""
-        self.request = self.sent = self.again = None
+        self.request = self.sent = self.again = self.as_stream = None
         if self.taken:
             self.gateway.peeked.give(self.taken)
             self.taken = 0

@@ -24,6 +24,7 @@ class AtOnce(Holding):
         if (
             head.status != 200
             or peek.stream
+            or self.folded
             or self.machine.phase is not _DIALING
             or head.content_encoding
             or plan is None

@@ -11,6 +11,7 @@ from penstock.exchange.plan import Plan
 from penstock.exchange.telling import UNBUFFERED
 from penstock.pipeline.compose import PROMISED, READ, Answer, Mode, compose
 from penstock.pipeline.foreign import may_be_foreign
+from penstock.pipeline.pseudo import Pace
 from penstock.pipeline.tail import TailBytes
 from penstock.protocols.contract import Peek
 from penstock.providers import BUFFERING, AnswerNames
@@ -21,13 +22,15 @@ _OWN = frozenset({b"content-type", b"content-encoding"})
 
 
 def compose_answer(
-    gateway: Gateway, plan: Plan, conduct: Conduct, peek: Peek, head: ResponseHead, now: float, *, array: bool, take_usage: bool
-) -> Mode:
-    """The mode of this answer."""
+    gateway: Gateway, plan: Plan, conduct: Conduct, peek: Peek, head: ResponseHead, now: float, *, array: bool, take_usage: bool,
+    folded: bool = False, pace: Pace | None = None,
+) -> Mode:  # fmt: skip
+    """The mode of this answer. `folded`, `pace`: it was asked for in another form than the client's (`pipeline.compose.Answer`)."""
     endpoint = plan.endpoint
     answer = Answer(
         endpoint.operation, head.status, head.content_type, head.content_encoding, head.delimited, peek.stream, array,
         take_usage=take_usage, stored=endpoint.content, repaired=conduct.terminal == "finish_reason" and not conduct.transparent,
+        folded=folded, pace=pace, usage_told=peek.usage_asked,
     )  # fmt: skip
     return compose(answer, plan.spec, gateway.settings.limits, gateway.held, now, TailBytes() if conduct.tail_content else None)
 

@@ -21,10 +21,16 @@ def edit_body(
     return path, body, False
 
 
-def upstream_request(plan: Plan, provider: Provider, request: ClientRequest, path: str, body: bytes | None) -> tuple[bytes, bytes, bytes]:
-    """Method, target, and the rest from the first header line on. `body` is `None` where it is sent as it comes."""
+def upstream_request(
+    plan: Plan, provider: Provider, request: ClientRequest, path: str, body: bytes | None, query: str | None = None
+) -> tuple[bytes, bytes, bytes]:
+    """Method, target, and the rest from the first header line on. `body` is `None` where it is sent as it comes; `query` where it is the client's,
+    without what stays in the house."""
     sent = plan.sent_to(provider)
-    target = sent.target if path == plan.endpoint.path else target_of(provider, plan.endpoint, path, sent.query)
+    if query is None and path == plan.endpoint.path:
+        target = sent.target
+    else:
+        target = target_of(provider, plan.endpoint, path, sent.query if query is None else query)
     method = request.method
     if body is None:
         framing = b"Content-Length: %d\r\n" % request.content_length if request.content_length is not None else b"Transfer-Encoding: chunked\r\n"

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from penstock.pipeline.pseudo import Pace
 from penstock.pipeline.timers import Timers
+
+NonstreamMode = Literal["force", "retry", "passthrough"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,5 +45,9 @@ class Conduct:
     """Keep the last bytes of the stream with the record of a bad ending."""
     transparent: bool = False
     """Nothing is put in, taken out or told in other words."""
+    nonstream: NonstreamMode = "passthrough"
+    """How a whole body is asked for: as a stream that is folded here, as it came and as a stream where it is refused so, or as it came."""
+    pace: Pace | None = None
+    """A stream is asked for as a whole body, and told at this pace; `None`: it is asked for as it came."""
     max_streams: int | None = None
     """Exchanges under way at the same time, of the provider or of the route; an exchange needs a permit of each."""

@@ -13,7 +13,8 @@ from penstock.exchange.at_once import AtOnce
 from penstock.exchange.compose_answer import names_of
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.gateway import Gateway
-from penstock.exchange.holding import BODY, FLOWING, FRAME, JUDGED, UNSEEN
+from penstock.exchange.gathering import Gathering
+from penstock.exchange.holding import BODY, FLOWING, FRAME, GATHERED, JUDGED, UNSEEN
 from penstock.exchange.machine import Command, Input, Phase
 from penstock.exchange.settle import close_entry, read, read_tail
 from penstock.pipeline.contract import Pipeline, State
@@ -37,7 +38,7 @@ _SAID = frozenset({Ending.COMPLETE, Ending.UPSTREAM_ERROR})
 _TRYING = frozenset({Phase.DIALING, Phase.HEAD_HELD, Phase.EARLY})
 
 
-class Exchange(AtOnce):
+class Exchange(AtOnce, Gathering):
     """From routed request to settled row. Implements `upstream.contract.Receiver`; `intake` takes the request in before that."""
 
     def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
@@ -60,7 +61,7 @@ class Exchange(AtOnce):
             if status < 400:
                 if self._retried:
                     self.gateway.no_usage_field.add(self.provider_name)
-            elif self._again_after_status(head):
+            elif self.as_stream is None and self._again_after_status(head):
                 return
             self._weigh(head, now)
         except Exception as error:
@@ -93,6 +94,9 @@ class Exchange(AtOnce):
             stage, pipeline = self._stage, self.pipeline
             if stage is JUDGED:
                 self._judged(now, whole=True)
+                return
+            if stage is GATHERED:
+                self._gathered(now, over=True)
                 return
             phase = self.machine.phase
             if pipeline is not None and phase is not _SETTLED and phase is not _DRAINING:
@@ -132,6 +136,9 @@ class Exchange(AtOnce):
                 return
             if loss.kind is LossKind.STALE and self.head is None and self.sent is not None:
                 self._do(self.machine.handle(Input.STALE), now)
+                return
+            if stage is GATHERED:
+                self._gathering_lost(loss, now)
                 return
             if phase is _DRAINING:
                 pass  # the client left before
@@ -187,7 +194,7 @@ class Exchange(AtOnce):
         self.reply = None
         self._do(self.machine.handle(Input.CLIENT_LEFT), self.gateway.clock())
         self.outcome = _GONE
-        if self._pausing is not None:  # between two tries: there is nothing to read on
+        if self._ask is None:  # between two tries, or all of it has come: there is nothing to read on
             self._do(self.machine.handle(Input.CLIENT_GONE), self.gateway.clock())
             return True
         now = self.gateway.clock()
@@ -212,6 +219,8 @@ class Exchange(AtOnce):
         self.excuse(self.gateway.clock())
         if self._ask is not None:
             self._ask.resume()
+        elif self._stage is GATHERED:
+            self.tell_later(0.0)
 
     def shut_down(self) -> None:
         """The gateway ends this exchange."""
@@ -266,7 +275,7 @@ class Exchange(AtOnce):
         if self.machine.phase is not _DRAINING:
             self.entry.timer = timer
             self.outcome = Outcome(Ending.TIMED_OUT, cause, ended_by)
-        self._do(self.machine.handle(Input.FAILED), now, faults.timed_out(cause, self.provider_name))
+        self._do(self.machine.handle(Input.FAILED), now, faults.timed_out(cause, self.provider_name), self._beside())
 
     def open_early(self, now: float) -> None:
         """The client has waited long enough for a head."""
@@ -276,6 +285,8 @@ class Exchange(AtOnce):
                 self.say(self.pipeline.keepalive(), now)  # a head leaves with what follows it
         elif self._stage is FLOWING:
             self._do(self.machine.handle(Input.EARLY), now)
+        elif self._stage is GATHERED:
+            self.open_told(now)
 
     def fail(self, error: Exception) -> None:
         """A mistake of ours: end this exchange, whatever its phase, and reach nobody else."""
@@ -346,7 +357,7 @@ class Exchange(AtOnce):
         """How the stream ended by what its client already has of the provider's: an error in band, or all of an array. Who closes first after
         that, or how late, is no news (official clients leave as soon as they have read an error)."""
         pipeline = self.pipeline
-        if pipeline is None or self.machine.phase is not _STREAMING or not self.entry.streamed:
+        if pipeline is None or self.machine.phase is not _STREAMING or not self.entry.streamed or self._stage is GATHERED:
             return None
         found = pipeline.conclude(False, "")
         return found if found.ending in _SAID else None

@@ -9,7 +9,7 @@ from random import random
 from time import monotonic
 from typing import Protocol
 
-from penstock.capture import Recorder
+from penstock.capture import Dumps, Recorder
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import Headers
 from penstock.exchange.permits import Permits
@@ -122,6 +122,8 @@ class Gateway:
     permits: Permits = field(default_factory=lambda: Permits({}))
     recorder: Recorder | None = None
     """Of captures; `None`: none are made."""
+    dumps: Dumps | None = None
+    """Of requests that were refused without streaming; `None`: none are made."""
     clock: Callable[[], float] = monotonic
     """Seconds; the clock of every `now`."""
     dice: Callable[[], float] = random

@@ -15,7 +15,7 @@ from penstock.exchange.judge import HELD, Judge
 from penstock.exchange.machine import Command, Input, Phase
 from penstock.exchange.telling import UNBUFFERED
 from penstock.exchange.watching import Watching
-from penstock.pipeline.compose import READ
+from penstock.pipeline.compose import READ, Mode
 from penstock.pipeline.contract import Pipeline, State
 from penstock.pipeline.foreign import wrap_foreign
 from penstock.pipeline.stream import StreamRelay
@@ -40,9 +40,11 @@ class Stage(IntEnum):
     """The whole of an error, which may be about what we added, or in a stranger's shape."""
     UNSEEN = auto()
     """Nothing any more: the client has left, and what comes is only read."""
+    GATHERED = auto()
+    """The whole of an answer that is made into another form (`gathering`)."""
 
 
-FLOWING, BODY, FRAME, JUDGED, UNSEEN = Stage
+FLOWING, BODY, FRAME, JUDGED, UNSEEN, GATHERED = Stage
 """By names of their own, as above."""
 _RUNNING = State.RUNNING
 
@@ -77,12 +79,28 @@ class Holding(Watching):
     @abstractmethod
     def answer_ended(self, now: float) -> None: ...
 
+    @abstractmethod
+    def _gather(self, mode: Mode, now: float) -> None: ...
+
+    @abstractmethod
+    def _gather_on(self, data: bytes, now: float) -> None: ...
+
+    @abstractmethod
+    def _after_bounce(self, judge: Judge, head: ResponseHead, now: float) -> bool: ...
+
+    @abstractmethod
+    def _is_bounce(self, judge: Judge, head: ResponseHead) -> bool: ...
+
     def _weigh(self, head: ResponseHead, now: float) -> None:
         """The head has come: what is waited for before anything goes to the client?"""
         plan = self.plan
         assert plan is not None
         array = self.array_asked()
-        mode = compose_answer(self.gateway, plan, self.conduct, self.peek, head, now, array=array, take_usage=self.take_usage)
+        mode = compose_answer(
+            self.gateway, plan, self.conduct, self.peek, head, now, array=array, take_usage=self.take_usage, folded=self.folded, pace=self.pace)
+        if mode.pipeline.gathers:
+            self._gather(mode, now)
+            return
         framed = mode.streamed and isinstance(mode.pipeline, StreamRelay)
         early = self._early
         if early is not None and self.machine.phase is not Phase.DRAINING:
@@ -99,7 +117,7 @@ class Holding(Watching):
             self._stage = UNSEEN
             return
         self._foreign = not self.conduct.transparent and is_foreign(plan, head)
-        if self._foreign or (self.again is not None and head.status in (400, 422)):
+        if self._foreign or (self.again is not None and head.status in (400, 422)) or (self.as_stream is not None and head.status >= 400):
             self._look_at(mode.pipeline, head)
         elif framed:
             self._stage, self._held = FRAME, []
@@ -163,6 +181,8 @@ class Holding(Watching):
         if stage is BODY:
             self._open_up(now)
             self.answer_body(data, now)
+        elif stage is GATHERED:
+            self._gather_on(data, now)
         elif stage is JUDGED:
             if self._judge is not None and not self._judge.hold(data):
                 self._judged(now, whole=False)
@@ -180,7 +200,7 @@ class Holding(Watching):
                 self._stopped(pipeline, now)
             elif pipeline.begun:
                 error = pipeline.observer.error
-                if error is None or not _came_first(pipeline) or not self._told_first(pipeline, error, now):
+                if error is None or not came_first(pipeline) or not self._told_first(pipeline, error, now):
                     self._open_up(now)
             elif pipeline.bytes_out > HELD:
                 self._open_up(now)
@@ -225,9 +245,11 @@ class Holding(Watching):
             self._forget_answer()
             self._do(self.machine.handle(Input.AGAIN), now)
             return
+        if self.as_stream is not None and whole and self._after_bounce(judge, head, now):
+            return
         over = Input.LOST if whole else Input.FAILED
         early = self._early
-        if early is None and not self._foreign:
+        if early is None and (not self._foreign or self._is_bounce(judge, head)):
             self._pass_on(judge, now, whole=whole)
             return
         body = b"".join([pipeline.feed(piece, now) for piece in judge.pieces])
@@ -296,7 +318,7 @@ class Holding(Watching):
         self._stage = FLOWING
 
 
-def _came_first(pipeline: Pipeline) -> bool:
+def came_first(pipeline: Pipeline) -> bool:
     """Was the error that came the first event of all? More may have come in the same read."""
     kinds = (kind for _, kind, _ in pipeline.tail_rows(0.0) if kind not in ("comment", "piece"))
     return pipeline.events == 1 or next(kinds, "") in ("error", "response.failed")

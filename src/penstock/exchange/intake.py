@@ -18,6 +18,7 @@ from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.drive import Exchange
 from penstock.exchange.gateway import Demo, Gateway
 from penstock.exchange.machine import Phase
+from penstock.exchange.modes import ask_otherwise, may_ask_otherwise
 from penstock.exchange.permits import permit_names
 from penstock.exchange.plan import Plan, Way, str_of
 from penstock.protocols.contract import BadRequest, ProtocolSpec
@@ -294,7 +295,9 @@ class Intake:
         sent = plan.sent_to(provider) if not isinstance(provider, Demo) else None
         asks_usage = not isinstance(provider, Demo) and provider.settings.ask_usage
         permits = permit_names(provider.name, index) if gateway.permits else ()
-        return Way(provider, gateway.conduct_of(provider.name, index), route, renamed, permits, sent, asks_usage=asks_usage)
+        conduct = gateway.conduct_of(provider.name, index)
+        other = may_ask_otherwise(conduct, plan.endpoint)
+        return Way(provider, conduct, route, renamed, permits, sent, asks_usage=asks_usage, otherwise=other)
 
     def _go(self, plan: Plan, way: Way, body: bytes | None) -> None:
         exchange, gateway = self.exchange, self._gateway
@@ -316,6 +319,8 @@ class Intake:
             self._capture(gateway.recorder, request, name, way.renamed or peek.model, body)
         if sent is None:
             exchange.take_usage = peek.stream and not peek.usage_asked
+        elif way.otherwise and body is not None and ask_otherwise(exchange, plan, way, cast(Provider, provider), request, body):
+            pass  # `sent` is set
         elif body is not None and way.renamed is None and (peek.usage_asked or not peek.stream):
             exchange.sent = whole_request(request.method, sent, body)  # as it came
         else:

@@ -1,4 +1,4 @@
-"""An error that may be about a field that we added: held until it is known, then either given out or answered by asking again."""
+"""An error that may be about a field that we added, or about streaming: held until it is known, then either given out or answered by asking again."""
 
 from __future__ import annotations
 
@@ -26,10 +26,15 @@ class Judge:
 
     def is_about_usage(self) -> bool:
         """Does it name `stream_options` or the field in it?"""
+        body = self.text()
+        return b"stream_options" in body or b"include_usage" in body
+
+    def text(self) -> bytes:
+        """What is held, its coding taken off; empty where that cannot be done."""
         body = b"".join(self.pieces)
         if self._coding in (b"gzip", b"x-gzip"):
             try:
-                body = next(Gunzip(HELD).feed(body), b"")
+                return next(Gunzip(HELD).feed(body), b"")
             except EncodingError:
-                return False
-        return b"stream_options" in body or b"include_usage" in body
+                return b""
+        return body

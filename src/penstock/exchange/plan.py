@@ -64,11 +64,11 @@ class Plan:
 class Way:
     """Who takes the requests of one head for one model, and how."""
 
-    __slots__ = ("asks_usage", "conduct", "permits", "provider", "renamed", "route", "sent")
+    __slots__ = ("asks_usage", "conduct", "otherwise", "permits", "provider", "renamed", "route", "sent")
 
     def __init__(
         self, provider: Provider | Demo, conduct: Conduct, route: str | None, renamed: str | None, permits: tuple[str, ...], sent: SentHead | None, *,
-        asks_usage: bool,
+        asks_usage: bool, otherwise: bool = False,
     ) -> None:  # fmt: skip
         self.provider = provider
         self.conduct = conduct
@@ -80,6 +80,8 @@ class Way:
         self.sent = sent
         """`None`: the gateway's own provider."""
         self.asks_usage = asks_usage
+        self.otherwise = otherwise
+        """Some may be asked in another form than the client's (`modes`)."""
 
 
 class SentHead:

@@ -6,12 +6,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from penstock.vocabulary.outcome import EndedBy, Ending
 
+_BOUNCED = re.compile(
+    r"\bstreaming is (?:strongly recommended|required)\b|\bstream must be set to true\b|\bonly supports? stream(?:ing)? mode\b", re.IGNORECASE)
+"""As `protocols.bounces` has it; rows hold a short message, and come from other versions too."""
 SILENT_MS = 20_000.0
 """A client that leaves after such a silence probably left because of it: nobody else counts to less."""
 
@@ -59,6 +63,13 @@ ADVICE: Mapping[str, Advice] = {
     "upstream_error.400": Advice("The provider refused the request itself: another try will not help.", (
         "Its message says which field it does not take. If the client is right, look for a route whose `provider` or `rename` sends the request to "
         "a model that knows the field.",)),
+    "upstream_error.bounced": Advice("The provider refuses to answer this request without streaming.", (
+        "Let the gateway ask for a stream and put the body together: `nonstream_mode: force` {where}, or `retry` to do so only after such a refusal "
+        "(on Anthropic providers `anthropic_stream_mode`). Requests by `/{provider}/...` always go as they came.",),
+        ("nonstream_mode", "anthropic_stream_mode")),
+    "upstream_error.remade": Advice("The provider's answer could not be put into the form that the client asked for; it got an error.", (
+        _AGAIN, "If it happens again and again, let it be asked as its clients ask: `nonstream_mode: passthrough` (or `pseudo_stream: false`) "
+        "{where}."), ("nonstream_mode", "pseudo_stream")),
     "upstream_error.401": Advice("The provider did not take the credential.", (
         "Look at `api_key` of provider `{provider}`. Where it has none, the client's own key is passed on: then it is the client's that is wrong.",),
         ("api_key",)),
@@ -113,6 +124,10 @@ ADVICE: Mapping[str, Advice] = {
     "timed_out.on_disconnect": Advice("The client had left, and the answer was read on for its usage as long as it may be.", (
         "Raise `on_disconnect.drain.seconds` {where} for truer figures.",), ("on_disconnect.drain.seconds",)),
     "timed_out": Advice("A timer of the gateway ran out."),
+    "cut.large": Advice("The answer was larger than what may be held of one that is put into another form; the client got an error.", (
+        "Raise `limits.assembly` (bodies from streams), `limits.max_frame` (streams from bodies), or `limits.held_total` (all together).",
+        "Or have the provider asked as its clients ask: `nonstream_mode: passthrough` (or `pseudo_stream: false`) {where}."),
+        ("limits.assembly", "limits.max_frame", "limits.held_total", "nonstream_mode", "pseudo_stream")),
     "cut": Advice("A policy of this gateway ended the answer."),
     "client_gone.silent": Advice(
         "The client closed its connection after {silence} in which nothing came from the provider. Clients seldom do that by themselves: most likely "
@@ -171,7 +186,7 @@ def case_of(row: Mapping[str, Any], silence_ms: float | None) -> str:
         case Ending.TRUNCATED:
             found = _truncated(row, cause)
         case Ending.UPSTREAM_ERROR:
-            found = _upstream_error(row.get("upstream_status"))
+            found = _upstream_error(row.get("upstream_status"), cause, str(row.get("error_message") or ""))
         case Ending.UPSTREAM_LOST:
             found = _upstream_lost(row, cause)
         case Ending.TIMED_OUT:
@@ -185,6 +200,8 @@ def case_of(row: Mapping[str, Any], silence_ms: float | None) -> str:
                 return "unverified.gateway"
         case Ending.UNVERIFIED:
             found = "gateway" if row.get("ended_by") == EndedBy.GATEWAY else "frame" if "larger than what may be held" in cause else ""
+        case Ending.CUT:
+            found = "large" if "could not be put together" in cause or "could not be told as a stream" in cause else ""
         case _:
             found = ""
     return f"{base}.{found}" if f"{base}.{found}" in ADVICE else base
@@ -203,9 +220,13 @@ def _truncated(row: Mapping[str, Any], cause: str) -> str:
     return "finished" if chat and row.get("stop_reason") not in (None, "incomplete") else ""
 
 
-def _upstream_error(status: Any) -> str:
+def _upstream_error(status: Any, cause: str, message: str) -> str:
+    if "could not be put together" in cause or "could not be told as a stream" in cause:
+        return "remade"
     if not isinstance(status, int) or status < 400:
         return "in_band"
+    if _BOUNCED.search(message):
+        return "bounced"
     if status in (400, 422):
         return "400"
     return "5xx" if status >= 500 or status == 408 else str(status) if f"upstream_error.{status}" in ADVICE else "status"

@@ -6,9 +6,7 @@ import json
 
 import pytest
 
-from penstock.protocols import REGISTRY
 from penstock.protocols.anthropic_messages import SPEC, is_bounce
-from penstock.vocabulary.ids import ProtocolId
 
 REQUIRED = "Streaming is required for operations that may take longer than 10 minutes."
 SEEN = [
@@ -47,6 +45,6 @@ def test_other_errors_are_none(body: bytes) -> None:
     assert not is_bounce(500, body)
 
 
-def test_only_this_protocol_has_one() -> None:
+def test_this_protocol_knows_its_own_alone() -> None:
     assert SPEC.bounced is is_bounce
-    assert [protocol for protocol, spec in REGISTRY.items() if spec.bounced is not None] == [ProtocolId.ANTHROPIC_MESSAGES]
+    assert not is_bounce(400, b'{"detail":"Stream must be set to true"}')

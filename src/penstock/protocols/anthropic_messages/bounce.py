@@ -13,12 +13,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_READ: Final = 64 * 1024
-"""Bytes of a body that are looked at."""
-_WORDS: Final = re.compile(rb"(?<![\w-])streaming\s+is\s+(?:strongly\s+recommended|required)\b(?!\s+(?:by|when|where|if)\b)", re.IGNORECASE)
+from penstock.protocols.bounces import READ, SDK_WORDS, may_bounce
+
+_WORDS: Final = re.compile(SDK_WORDS, re.IGNORECASE)
 
 
 def is_bounce(status: int, body: bytes) -> bool:
     """Would the same request be answered as a stream? `body`: of an error, JSON or not, coding taken off. The words decide; a status that says why
     by itself (credentials, rates, size) is no bounce whatever its body quotes."""
-    return (status in (400, 422) or 500 <= status < 529) and _WORDS.search(body[:_READ]) is not None
+    return may_bounce(status) and _WORDS.search(body[:READ]) is not None

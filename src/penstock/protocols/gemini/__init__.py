@@ -13,6 +13,7 @@ does whether the client streams. Two framings, one meaning: the one who calls sp
 `assemble` · `unfold` · `render` · `words` Google's vocabulary. Not here: framing (`wire`), hosts and keys (`providers`).
 """
 
+from penstock.protocols.bounces import is_bounce
 from penstock.protocols.contract import ProtocolSpec
 from penstock.protocols.gemini.assemble import GeminiAssembler
 from penstock.protocols.gemini.observe import GeminiObserver
@@ -38,6 +39,7 @@ SPEC = ProtocolSpec(
     keepalive=KEEPALIVE,
     array_asked=lambda query: not is_sse(query),
     error_element=error_element,
+    bounced=is_bounce,
 )
 
 __all__ = ["SPEC", "error_element", "is_sse"]

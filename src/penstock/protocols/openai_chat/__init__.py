@@ -15,6 +15,7 @@ Not here: other protocols, providers' addresses and credentials, SSE framing, pr
 
 from __future__ import annotations
 
+from penstock.protocols.bounces import is_bounce
 from penstock.protocols.contract import Observer, ProtocolSpec
 from penstock.protocols.openai_chat.assemble import ChatAssembler
 from penstock.protocols.openai_chat.media import MediaObserver
@@ -46,4 +47,5 @@ SPEC = ProtocolSpec(
     error_of=error_of,
     keepalive=KEEPALIVE,
     closing=DONE,
+    bounced=is_bounce,
 )

@@ -14,6 +14,7 @@ Not here: the WebSocket mode, Chat Completions, prices, HTTP. Facts of the wire:
 
 from __future__ import annotations
 
+from penstock.protocols.bounces import is_bounce
 from penstock.protocols.contract import ProtocolSpec
 from penstock.protocols.openai_responses.assemble import ResponsesAssembler
 from penstock.protocols.openai_responses.observe import ResponsesObserver
@@ -52,4 +53,5 @@ SPEC = ProtocolSpec(
     error_frame=error_frame,
     error_of=error_of,
     keepalive=KEEPALIVE,
+    bounced=is_bounce,
 )

@@ -1,0 +1,240 @@
+"""Dumps of requests that a provider refused to answer without streaming: what was asked, and what the refusal said, one file each.
+
+They lie in `stream_retry_dumps` beside the configuration's file, or in the data directory where there is none or its folder takes no files:
+`retry_<UTC time>_<exchange>.json`, their owner's alone. The loop puts them in a line, a thread writes them and forgets the old; an exchange
+never notices. No credential is in them: heads are not kept, and URL, error and body are redacted as captures are.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+import msgspec
+
+from penstock.capture.redact import SHORTEST_LITERAL, compile_patterns, redact_body, redact_target
+from penstock.capture.store import RESERVE, write_private
+
+log = logging.getLogger("penstock.dumps")
+
+FOLDER = "stream_retry_dumps"
+LARGEST = 64 << 20
+"""Bytes of a body that is dumped: beyond it there is no dump."""
+ERROR = 64 * 1024
+"""Bytes of an error's text that are kept."""
+LINE = 16
+"""Dumps that may wait."""
+WAITING = 2 * LARGEST
+"""Bytes of all that wait."""
+UPKEEP = 3600.0
+"""Seconds between two looks for dumps that are too old."""
+GOODBYE = 5.0
+"""Seconds that what waits has at the end of the process."""
+_NAME = re.compile(r"retry_[0-9]{8}_[0-9]{6}_[0-9]{6}_[A-Za-z0-9_-]+\.json")
+
+
+@dataclass(frozen=True, slots=True)
+class DumpSettings:
+    most: int = 100
+    """Dumps on the disk, in each folder."""
+    keep_days: float | None = 7.0
+    """`None`: age alone deletes nothing."""
+    total_bytes: int = 256 << 20
+    """Of all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """One refusal. Nothing in it has been redacted yet."""
+
+    exchange: str
+    at: float
+    """Seconds since the epoch."""
+    url: str
+    """Whom we asked."""
+    status: int
+    error: bytes
+    """Its body, coding taken off."""
+    body: bytes
+    """The request's, as the provider got it."""
+
+
+class _File(msgspec.Struct):
+    timestamp: str
+    exchange: str
+    upstream_url: str
+    error_status: int
+    error_text: str
+    request_body: msgspec.Raw | str
+    """As JSON; as text where it is none."""
+
+
+class Dumps:
+    def __init__(self, folders: Sequence[Path], settings: DumpSettings, secrets: Iterable[str] = ()) -> None:
+        """`folders`: in which `stream_retry_dumps` is to lie, the best first. `secrets`: keys and tokens of the house, looked for by their
+        letters. Opens nothing."""
+        self._folders = [folder / FOLDER for folder in dict.fromkeys(folders)]
+        self._settings = settings
+        self._literals = sorted({s.encode() for s in secrets if len(s) >= SHORTEST_LITERAL})
+        self._patterns = compile_patterns(())
+        self._line: SimpleQueue[Dump | threading.Event | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._held = 0
+        self._thread: threading.Thread | None = None
+        self._failing = False
+        self.kept = 0
+        self.dropped = 0
+        """There was no place in the line, or the body was too large."""
+        self.failed = 0
+        """Could not be written."""
+
+    def start(self) -> None:
+        """Look after dumps that are there already: their time runs also while nothing is dumped."""
+        if any(folder.is_dir() for folder in self._folders):
+            self._begin()
+
+    def put(self, dump: Dump) -> bool:
+        """Never waits, never raises; False where there is no place."""
+        size = len(dump.body)
+        with self._lock:
+            full = size > LARGEST or self._line.qsize() >= LINE or self._held + size > WAITING
+            if not full:
+                self._held += size
+        if full:
+            self.dropped += 1
+            if self.dropped == 1:
+                log.warning("a refused request was not dumped: it is too large, or too much waits to be written (told once; they are counted)")
+            return False
+        self._line.put(dump)
+        self._begin()
+        return True
+
+    def flush(self, timeout: float = GOODBYE) -> bool:
+        """Wait until nothing waits; False where that took too long. For the end of a process and for tests."""
+        if self._thread is None:
+            return True
+        reached = threading.Event()
+        self._line.put(reached)
+        return reached.wait(timeout)
+
+    def close(self) -> None:
+        """Write what waits, for `GOODBYE` seconds at most."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._line.put(None)
+            thread.join(GOODBYE)
+
+    # -- in the thread -----------------------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="penstock-dumps", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        self._prune()
+        while True:
+            try:
+                dump = self._line.get(timeout=UPKEEP)
+            except Empty:
+                self._prune()
+                continue
+            if dump is None:
+                return
+            if isinstance(dump, threading.Event):
+                dump.set()
+                continue
+            self._keep(dump)
+            self._prune()
+
+    def _keep(self, dump: Dump) -> None:
+        try:
+            path = self._write(dump, self._lay_out(dump))
+        except Exception as error:  # a full disk, a folder that is not ours, a mistake: nothing of it may reach an exchange
+            self.failed += 1
+            if not self._failing:
+                self._failing = True
+                reason = error.strerror or "an error of the system" if isinstance(error, OSError) else type(error).__name__
+                log.warning("a refused request cannot be dumped (%s): such dumps are lost and counted until it is right again", reason)
+        else:
+            self.kept += 1
+            self._failing = False
+            log.info("exchange %s was refused without streaming and asked again as a stream; the request is in %s", dump.exchange, path)
+        finally:
+            with self._lock:
+                self._held -= len(dump.body)
+
+    def _lay_out(self, dump: Dump) -> bytes:
+        body, _, _ = redact_body(dump.body, (), self._literals, self._patterns, _breathe)
+        error, _, _ = redact_body(dump.error[:ERROR], (), self._literals, self._patterns)
+        file = _File(
+            datetime.fromtimestamp(dump.at, UTC).isoformat(timespec="microseconds"), dump.exchange,
+            redact_target(dump.url, self._literals, self._patterns), dump.status, error.decode("utf-8", "replace"), _json(body),
+        )  # fmt: skip
+        return msgspec.json.encode(file) + b"\n"
+
+    def _write(self, dump: Dump, content: bytes) -> Path:
+        stamp = datetime.fromtimestamp(dump.at, UTC).strftime("%Y%m%d_%H%M%S_%f")
+        name = f"retry_{stamp}_{re.sub('[^A-Za-z0-9-]', '-', dump.exchange)}.json"
+        last = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        for folder in self._folders:
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                if shutil.disk_usage(folder).free < RESERVE + len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+                fresh = folder / f".new-{name}"
+                try:
+                    write_private(fresh, content)
+                    fresh.rename(folder / name)
+                except BaseException:
+                    fresh.unlink(missing_ok=True)
+                    raise
+            except OSError as error:
+                last = error
+            else:
+                return folder / name
+        raise last
+
+    def _prune(self) -> None:
+        for folder in self._folders:
+            with suppress(OSError):
+                _prune(folder, self._settings, time.time())
+
+
+def _prune(folder: Path, settings: DumpSettings, now: float) -> None:
+    """Delete what is too old, and the oldest of what is too many or too much. What is no dump of ours is not touched. Raises `OSError`."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    total = 0
+    oldest = None if settings.keep_days is None else datetime.fromtimestamp(max(0.0, now - settings.keep_days * 86400), UTC).strftime("%Y%m%d_%H%M%S")
+    for number, name in enumerate(sorted((path.name for path in folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)):
+        path = folder / name
+        total += path.lstat().st_size
+        stamp = name.removeprefix("retry_")
+        if number >= settings.most or total > settings.total_bytes or (oldest is not None and stamp[: len(oldest)] < oldest):
+            path.unlink(missing_ok=True)
+
+
+def _json(body: bytes) -> msgspec.Raw | str:
+    """The body as it stands, where it is JSON."""
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return body.decode("utf-8", "replace")
+    return msgspec.Raw(body)
+
+
+def _breathe() -> None:
+    # A pattern holds the interpreter while it searches; asleep, it does not.
+    time.sleep(0.0005)
