@@ -18,6 +18,7 @@ from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.drive import Exchange
 from penstock.exchange.gateway import Demo, Gateway
 from penstock.exchange.machine import Phase
+from penstock.exchange.names import Names, Refused
 from penstock.exchange.permits import permit_names
 from penstock.exchange.plan import Plan, str_of
 from penstock.protocols.contract import BadRequest, ProtocolSpec
@@ -257,6 +258,37 @@ class Intake:
         exchange.provider = provider
         entry.provider = provider.name
         entry.upstream_protocol = entry.client_protocol
+        if provider.name in gateway.quirks:
+            exchange.quirks = quirks = gateway.quirks[provider.name]
+            try:
+                body = quirks.name_user(plan, body)
+            except Refused as refused:
+                exchange.refuse(refused.fault, refused.cause)
+                return
+            if quirks.names is not None and model is not None and peek.model is not None:
+                found = quirks.names.find(model, quirks.user(plan))
+                if found is None:
+                    gateway.spawn(self._looking(self._look_up_name(quirks.names, plan, body, provider, model, route)), "penstock-model-name")
+                    return
+                model = found
+        self._send(plan, body, provider, model, route)
+
+    async def _look_up_name(self, names: Names, plan: Plan, body: bytes | None, provider: Provider | Demo, model: str, route: int | None) -> None:
+        exchange = self.exchange
+        try:
+            assert exchange.quirks is not None
+            found = await names.look_up(model, exchange.quirks.user(plan))
+        except Refused as refused:
+            exchange.refuse(refused.fault, refused.cause)
+            return
+        if exchange.machine.phase is Phase.OPENED:
+            self._send(plan, body, provider, found, route)
+
+    def _send(self, plan: Plan, body: bytes | None, provider: Provider | Demo, model: str | None, route: int | None) -> None:
+        """`model`: what the provider is to be told."""
+        exchange, gateway, endpoint = self.exchange, self._gateway, plan.endpoint
+        request, peek = exchange.request, exchange.peek
+        assert request is not None
         exchange.conduct = gateway.conduct_of(provider.name, route)
         if gateway.permits:
             names = permit_names(provider.name, route)
