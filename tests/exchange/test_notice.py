@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from penstock.exchange.contract import Headers
 from penstock.exchange.notice import HELD, HOLD, MORE, Openings, Verdict
 from penstock.exchange.quirks import find_quirks
-from penstock.upstream.contract import LossKind
+from penstock.upstream.contract import LossKind, ResponseHead
 from penstock.vocabulary.ids import ProtocolId
 from tests.support.corpus import Case, cases
 from tests.support.exchanges import CHUNK, DONE, SSE, STOP, Asker, FakeAsk, House, told_last, told_whole
@@ -343,3 +343,28 @@ def test_the_head_of_a_stream_is_the_providers(house: House) -> None:
     upstream.answer(200, [*SSE, (b"x-request-id", b"r1")]).body(frames(CHAT, "Hello")[1])
     assert client.reply.header(b"x-request-id") == b"r1"
     assert house.told == []
+
+
+@pytest.mark.parametrize("protocol", [CHAT, MESSAGES, RESPONSES])
+@pytest.mark.parametrize(("text", "status"), [(TOLD, 403), ("Hello", 200)])
+def test_a_body_that_comes_in_one_read(house: House, protocol: ProtocolId, text: str, status: int) -> None:
+    client, upstream = house.whole(protocol)
+    body = json.dumps(bodies(protocol, text)).encode()
+    head = ResponseHead(200, [*JSON, (b"content-length", b"%d" % len(body))])
+    house.run(upstream.to.answer_whole, head, body, house.loop.time())
+    assert client.reply.status == status
+    assert (client.reply.body == body) is (status == 200)
+    assert house.row().upstream_status == 200
+    house.gateway.live.clear()
+
+
+@pytest.mark.parametrize("kind", [b"text/event-stream", b"text/plain"])
+def test_a_stream_that_comes_in_one_read(house: House, kind: bytes) -> None:
+    sent = b"".join(frames(CHAT, TOLD)) if b"event" in kind else TOLD.encode()
+    client, upstream = house.stream(CHAT)
+    house.run(upstream.to.answer_whole, ResponseHead(200, [(b"content-type", kind), (b"content-length", b"%d" % len(sent))]), sent, house.loop.time())
+    assert client.reply.status == 403
+    healthy = b"".join(frames(CHAT, "Hello"))
+    client, upstream = house.stream(CHAT)
+    house.run(upstream.to.answer_whole, ResponseHead(200, SSE), healthy, house.loop.time())
+    assert client.reply.body == healthy

@@ -119,7 +119,7 @@ class Gate:
         self.upload_resumed = receiver.upload_resumed
 
     def answer_began(self, head: ResponseHead, now: float) -> None:
-        if head.status != 200 or not self._read or head.content_encoding not in _UNCODED or (head.content_length or 0) > HELD:
+        if not self._is_looked_at(head):
             self._pass_on()
             self._receiver.answer_began(head, now)
             return
@@ -159,6 +159,21 @@ class Gate:
         elif self._size > HELD:
             self._let_go(now, decided=True)
 
+    def answer_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
+        if b"json" in head.content_type and self._is_looked_at(head):
+            notice = self._openings.find(body) if len(body) <= HELD else None
+            if notice is None:
+                self._receiver.answer_whole(head, body, now)
+            else:
+                self._text = notice
+                self._tell(now)
+            return
+        self.answer_began(head, now)
+        if not self._closed:
+            self.answer_body(body, now)
+        if not self._closed:
+            self.answer_ended(now)
+
     def answer_ended(self, now: float) -> None:
         if self._state is _State.BODY:
             notice = self._openings.find(b"".join(self._pieces))
@@ -184,6 +199,9 @@ class Gate:
         self._closed = True
         self._rest()
         self._pieces.clear()
+
+    def _is_looked_at(self, head: ResponseHead) -> bool:
+        return head.status == 200 and self._read and head.content_encoding in _UNCODED and (head.content_length or 0) <= HELD
 
     def _look(self, data: bytes, now: float) -> Verdict:
         """Read on. What is no text, an error for one, is no notice either."""
