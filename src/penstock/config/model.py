@@ -117,6 +117,7 @@ SYNONYMS: Mapping[str, str] = {
     "provider": "providers", "name": "model", "alias": "rename", "to": "rename", "target": "provider", "match": "model",
     "timeout": "timers", "timeouts": "timers", "connect_timeout": "connect", "idle_timeout": "idle", "read_timeout": "idle",
     "tool_timeout": "tool_call", "total_timeout": "max_duration", "heartbeat": "keepalive", "ping": "keepalive", "concurrency": "max_streams",
-    "attempts": "retries", "logging": "log", "log_level": "log",
+    "resolve_overrides": "resolve", "dns": "resolve", "username_passthrough": "user_from", "argo_base_url": "base_url",
+    "skip_url_validation": "connection_test_timeout", "attempts": "retries", "logging": "log", "log_level": "log",
 }
 """Words that people write for ours; offered where nothing closer is found."""
