@@ -44,7 +44,8 @@ def test_users_names_and_notices(tmp_path: Path) -> None:
     config = read(tmp_path, (
         "connection_test_timeout: 5\n"
         "providers:\n"
-        "  a: {protocol: openai_chat, base_url: https://a.example/v1, user: \"${WHO}\", model_names: argo, notices: [\"IMPORTANT  NOTICE\\nFROM ARGO\"]}\n"
+        "  a: {protocol: openai_chat, base_url: https://a.example/v1, user: \"${WHO}\", model_names: argo,\n"
+        "      notices: [\"IMPORTANT  NOTICE\\nFROM ARGO\"]}\n"
         "  b: {protocol: anthropic, base_url: https://b.example, user_from: api_key, model_names: as_written}\n"
         "  c: {protocol: openai, base_url: https://c.example, user: 1234, api_key: sk-own, auth: api-key}\n"
         "  d: {protocol: openai, base_url: https://d.example, user: bob, auth: x-api-key}\n"))
