@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.exchange.conduct import Conduct, Retries
 from penstock.exchange.contract import Headers
 from penstock.exchange.notice import HELD, HOLD, MORE, Openings, Verdict
 from penstock.exchange.quirks import find_quirks
@@ -368,3 +369,47 @@ def test_a_stream_that_comes_in_one_read(house: House, kind: bytes) -> None:
     client, upstream = house.stream(CHAT)
     house.run(upstream.to.answer_whole, ResponseHead(200, SSE), healthy, house.loop.time())
     assert client.reply.body == healthy
+
+
+def guarded(conduct: Conduct) -> House:
+    made = House(openai={"notices": NOTICES}, conduct=conduct)
+    made.gateway.quirks = find_quirks(made, made.providers, made.loop.time)
+    return made
+
+
+def test_a_notice_behind_a_head_of_ours_is_told_in_band() -> None:
+    with guarded(Conduct(early_head=1.0)) as house:
+        client, upstream = house.stream(CHAT)
+        house.loop.wait(1.5)
+        assert client.reply.status == 200
+        upstream.answer()
+        for frame in frames(CHAT, TOLD):
+            if upstream.live:
+                upstream.body(frame)
+        assert "ACCESS DENIED" in told_last(CHAT, client.reply)["message"]
+        assert house.row().cause == "the provider sent a notice instead of an answer"
+        house.check_quiet()
+
+
+def test_a_notice_for_a_client_that_has_left() -> None:
+    with guarded(Conduct(on_disconnect="drain")) as house:
+        client, upstream = house.stream(CHAT)
+        upstream.answer().body(frames(CHAT, TOLD)[0])
+        client.leave()
+        for frame in frames(CHAT, TOLD)[1:]:
+            if upstream.live:
+                upstream.body(frame)
+        assert house.row().outcome == "CLIENT_GONE"
+        house.check_quiet()
+
+
+def test_each_try_is_looked_at() -> None:
+    with guarded(Conduct(retries=Retries(status=1))) as house:
+        client, upstream = house.stream(CHAT)
+        upstream.answer_json({"error": {"message": "busy"}}, 503)
+        house.until(lambda: len(house.asks) == 2)
+        house.last.answer()
+        for frame in frames(CHAT, TOLD):
+            if house.last.live:
+                house.last.body(frame)
+        check_refused(house, client, CHAT, house.last)

@@ -28,7 +28,7 @@ def importing() -> None:
 @app.command()
 def argo(
     config: Annotated[Path | None, typer.Argument(
-        metavar="[CONFIG]", help="argo-proxy's file; left out: ~/.config/argoproxy/config.yaml, or ~/.argoproxy/config.yaml.")] = None,
+        metavar="CONFIG", help="argo-proxy's file; left out: ~/.config/argoproxy/config.yaml, or ~/.argoproxy/config.yaml.")] = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="FILE", help="Where to; - prints it. Left out: the file that serve reads.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
