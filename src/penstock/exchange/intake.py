@@ -13,15 +13,14 @@ from urllib.parse import unquote
 from penstock.admission import check, host_allowed
 from penstock.capture import Recorder, ReplyTap, Subject
 from penstock.exchange import faults
+from penstock.exchange.bend import bend
 from penstock.exchange.compose_request import edit_body, upstream_request, whole_request
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.drive import Exchange
 from penstock.exchange.gateway import Demo, Gateway
 from penstock.exchange.machine import Phase
-from penstock.exchange.names import Names, Refused
 from penstock.exchange.permits import permit_names
 from penstock.exchange.plan import Plan, Way, str_of
-from penstock.exchange.quirks import Quirks
 from penstock.protocols.contract import BadRequest, ProtocolSpec
 from penstock.providers import Provider
 from penstock.routing import Allowed, Choice, Hints, Mismatch, Refusal, resolve
@@ -301,7 +300,7 @@ class Intake:
 
     def _go(self, plan: Plan, way: Way, body: bytes | None) -> None:
         if way.quirks is not None:
-            self._bend(plan, way, way.quirks, body)
+            bend(self.exchange, plan, way, way.quirks, body, self._go, self._looking)
             return
         exchange, gateway = self.exchange, self._gateway
         request, peek, entry, provider, sent = exchange.request, exchange.peek, exchange.entry, way.provider, way.sent
@@ -349,37 +348,6 @@ class Intake:
         if gateway.peeked.take(len(whole)):
             exchange.taken += len(whole)
             exchange.again = again
-
-    # -- a provider that wants more than others ------------------------------------------------------------------------------------------
-
-    def _bend(self, plan: Plan, way: Way, quirks: Quirks, body: bytes | None) -> None:
-        exchange, entry, own = self.exchange, self.exchange.entry, self.exchange.peek.model
-        exchange.quirks = quirks
-        entry.requested_model, entry.provider, entry.route, entry.upstream_protocol = own, way.provider.name, way.route, entry.client_protocol
-        try:
-            body = quirks.name_user(plan, body)
-        except Refused as refused:
-            exchange.refuse(refused.fault, refused.cause)
-            return
-        if quirks.names is None or own is None:
-            self._go(plan, way.plain(way.renamed), body)
-            return
-        model = way.renamed or own
-        found = quirks.names.find(model, quirks.user(plan))
-        if found is not None:
-            self._go(plan, way.plain(found if found != own else None), body)
-        else:
-            self._gateway.spawn(self._looking(self._look_up_name(quirks.names, plan, way, model, quirks.user(plan), body)), "penstock-model-name")
-
-    async def _look_up_name(self, names: Names, plan: Plan, way: Way, model: str, user: str | None, body: bytes | None) -> None:
-        exchange = self.exchange
-        try:
-            found = await names.look_up(model, user)
-        except Refused as refused:
-            exchange.refuse(refused.fault, refused.cause)
-            return
-        if exchange.machine.phase is Phase.OPENED:
-            self._go(plan, way.plain(found if found != exchange.peek.model else None), body)
 
     def _capture(self, recorder: Recorder, request: ClientRequest, provider: str, model: str | None, body: bytes | None) -> None:
         exchange, entry = self.exchange, self.exchange.entry
