@@ -24,6 +24,8 @@ from penstock.exchange.front import Front
 from penstock.exchange.gateway import Demo, Gateway, Settings
 from penstock.exchange.models import Catalog
 from penstock.exchange.permits import GATEWAY, Permits, permit_names
+from penstock.exchange.probe import ask_models, judge
+from penstock.exchange.quirks import find_quirks
 from penstock.ledger import query
 from penstock.ledger.entry import Entry
 from penstock.ledger.errors import LedgerFull
@@ -70,7 +72,7 @@ class App:
         self._ledger_settings = LedgerSettings(config.data_dir, config.ledger_url, config.retention_days, config.ledger_queue)
         self._ledger: Ledger | None = None
         self._reader: sa.Engine | None = None
-        self.client = Client(UpstreamSettings(connect=config.connect_timeout, ca_file=str(config.ca_file) if config.ca_file else None))
+        self.client = Client(upstream_settings(config))
         self._stopping = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         providers = {p.name: build(replace(p, ask_usage=False) if config.transparent else p) for p in config.providers}
@@ -84,6 +86,8 @@ class App:
         )  # fmt: skip
         beside = config.file.parent if config.file is not None else config.data_dir
         self.dumps = Dumps((beside, config.data_dir), config.dumps, [*own, *keys])
+        self._quirks = find_quirks(self.client, providers, monotonic)
+        self._testing: asyncio.Task[None] | None = None
         self.gateway = self._gateway(providers)
         front = Front(self.gateway)
         listening = config.listening
@@ -140,6 +144,7 @@ class App:
             provider_conduct={name: self._conduct(conduct) for name, conduct in config.provider_conduct.items()},
             route_conduct=[self._conduct(conduct) for conduct in config.route_conduct],
             permits=Permits(_permits(config)),
+            quirks=self._quirks,
             recorder=self.recorder,
             dumps=self.dumps,
         )
@@ -205,8 +210,18 @@ class App:
         """Serve until `stop` is called; then drain."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
+            if self.config.connection_test is not None:
+                self._testing = tasks.create_task(_guarded(self._test_connections(self.config.connection_test)), name="penstock-connection-test")
             await self._stopping.wait()
             await self._drain()
+
+    async def _test_connections(self, limit: float) -> None:
+        """Ask every provider whether it is there. Serving has begun meanwhile, and goes on whatever it says."""
+        providers = list(self.gateway.providers.values())
+        for listed, provider in zip(await ask_models(self.client, providers, limit), providers, strict=True):
+            finding = judge(listed, provider)
+            if not finding.well:
+                log.warning("provider %r is not well: %s", provider.name, finding.told)
 
     def stop(self) -> None:
         """Once: stop accepting and let answers finish. Twice: end them now."""
@@ -217,11 +232,15 @@ class App:
 
     async def _drain(self) -> None:
         self.listener.stop()
+        if self._testing is not None:
+            self._testing.cancel()
         while self.gateway.live:  # noqa: ASYNC110  # nobody would tell; this is the end of the process. Each exchange ends by its own `drain`
             await asyncio.sleep(0.02)
         await asyncio.sleep(0)  # what was said last leaves
         self.listener.close()
         await self.catalog.close()
+        for quirks in self._quirks.values():
+            await quirks.close()
         self.client.close()
         await self.admin.stop()
 
@@ -237,6 +256,10 @@ class App:
         self._handler.detach()
         self.log.close()
         return left
+
+
+def upstream_settings(config: Config) -> UpstreamSettings:
+    return UpstreamSettings(connect=config.connect_timeout, ca_file=str(config.ca_file) if config.ca_file else None, resolve=config.resolve)
 
 
 def _permits(config: Config) -> dict[str, int]:

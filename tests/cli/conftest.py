@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.support.operator import Operator, Provider, replaying
 
@@ -17,6 +19,17 @@ def operator(tmp_path: Path) -> Operator:
     home = tmp_path / "home"
     home.mkdir()
     return Operator(home)
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> CliRunner:
+    """A runner with a home of its own and nothing set that a command would read."""
+    for name in [name for name in os.environ if name.startswith(("PENSTOCK_", "XDG_", "OPENAI_", "ANTHROPIC_", "GEMINI_", "GOOGLE_"))]:
+        monkeypatch.delenv(name)
+    for name in ("VISUAL", "EDITOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return CliRunner()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from penstock.lab.scripted import Do, ScriptedServer, head, whole
 from penstock.providers.urls import Origin, parse_base
 from penstock.upstream.client import Client
 from penstock.upstream.contract import Loss, LossKind
-from penstock.upstream.dial import AddressInfo, Dialer
+from penstock.upstream.dial import AddressInfo, Dialer, make_tls_context
 from penstock.upstream.settings import Settings
 from tests.support.asking import GET, NAME, Taker, Trust, ask, black_hole, here, loss_of, nobody, secure
 from tests.support.gateway import run
@@ -390,6 +390,68 @@ def test_cancelled_in_the_handshake(trust: Trust) -> None:
         async with asyncio.timeout(0.1):
             await left.wait()
         assert (client.open, client.dialing, taker.loss) == (0, 0, None)
+        server.close()
+
+    run(work())
+
+
+# -- pinned addresses --------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pinned_address_is_dialed_with_the_names_sni_and_certificate(trust: Trust) -> None:
+    """As `curl --resolve`: nothing but the address is another one, and no name is looked up."""
+
+    async def no_look_up(host: str, port: int) -> Sequence[AddressInfo]:
+        assert host == "127.0.0.1", "only an address may be looked up"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))]
+
+    async def work() -> None:
+        seen: list[str | None] = []
+        context = trust.server()
+        context.sni_callback = lambda sock, name, own: seen.append(name)  # pyright: ignore[reportUnknownLambdaType]
+        async with secure(context) as (_, origin):
+            pinned = {(NAME, origin.port): "127.0.0.1"}
+            client = Client(Settings(), Dialer(make_tls_context(trust.file), {}, no_look_up, pinned))
+            assert (await ask(client, Origin("https", NAME, origin.port))).body == b"{}"
+            assert seen == [NAME]
+            client.close()
+
+    run(work())
+
+
+def test_a_pinned_address_does_not_soften_the_check(trust: Trust) -> None:
+    async def work() -> None:
+        async with secure(trust.server("other.test")) as (_, origin):
+            pinned = {(NAME, origin.port): "127.0.0.1"}
+            loss = await loss_of(Origin("https", NAME, origin.port), Dialer(make_tls_context(trust.file), {}, pinned=pinned))
+            assert loss == Loss(LossKind.TLS, "the provider's certificate is not trusted (it is for another host name)")
+
+    run(work())
+
+
+def test_a_pinned_address_is_of_one_port() -> None:
+    async def work() -> None:
+        server = ScriptedServer([Do.READ, OK])
+        port = await server.start()
+        client = Client(Settings(resolve={("pinned.invalid", port): "127.0.0.1"}))
+        taker = await ask(client, Origin("http", "pinned.invalid", port))
+        assert taker.body == b"{}"
+        loss = (await ask(client, Origin("http", "pinned.invalid", nobody()))).loss
+        assert loss is not None
+        assert loss.kind is LossKind.CONNECT
+        client.close()
+        server.close()
+
+    run(work())
+
+
+def test_a_pinned_ipv6_address() -> None:
+    async def work() -> None:
+        server = ScriptedServer([Do.READ, OK])
+        port = await server.start("::1")
+        client = Client(Settings(resolve={("pinned.invalid", port): "::1"}))
+        assert (await ask(client, Origin("http", "pinned.invalid", port))).body == b"{}"
+        client.close()
         server.close()
 
     run(work())

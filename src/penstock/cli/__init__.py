@@ -3,7 +3,8 @@
 Enters: `sys.argv`, the environment. Leaves: tables and sentences on standard output, errors on standard error, an exit code:
 0 done, 1 it failed (an address in use, a ledger that cannot be read), 2 the configuration or the command line is wrong.
 
-One file a command: `serve`, `check`, `usage`, `exchanges`, `explain`, `capture`, `logs`, `replay`, `torture`. `setup` is what they share
+One file a command: `serve`, `check`, `models`, `config`, `usage`, `exchanges`, `explain`, `capture`, `logs`, `replay`,
+`torture`; `config_import` and `starter` belong to `config`. `asking` asks providers, `setup` is what all share
 (configuration, ledger, errors), `times` reads moments, `tables` prints rows, `transcript` prints captures, `bundle` is what `logs` packs,
 `redaction` a configuration without its secrets, `gateway` asks the gateway that runs, `ports` finds out who holds a port, `streams` copes
 with standard streams that are closed or full.
@@ -24,9 +25,11 @@ import typer
 
 from penstock.cli.capture import app as capture
 from penstock.cli.check import check
+from penstock.cli.config import app as config
 from penstock.cli.exchanges import exchanges
 from penstock.cli.explain import explain
 from penstock.cli.logs import app as logs
+from penstock.cli.models import models
 from penstock.cli.replay import replay
 from penstock.cli.serve import serve
 from penstock.cli.streams import UNWRITABLE, flush_or_drop, open_missing
@@ -41,8 +44,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (serve, check, usage, exchanges, explain, replay, torture):
+for _command in (serve, check, models, usage, exchanges, explain, replay, torture):
     app.command()(_command)
+app.add_typer(config, name="config")
 app.add_typer(capture, name="capture")
 app.add_typer(logs, name="logs")
 

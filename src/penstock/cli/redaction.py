@@ -88,7 +88,7 @@ def _spread(value: Any, *, shown: bool = True) -> Any:
     if isinstance(value, Enum):
         return str(value.value)
     if isinstance(value, Mapping):
-        return {str(key): _spread(one) for key, one in cast("Mapping[object, object]", value).items()}
+        return {_name(key): _spread(one) for key, one in cast("Mapping[object, object]", value).items()}
     if isinstance(value, list | tuple | set | frozenset):
         items = cast("Collection[object]", value)
         spread = [_spread(one) for one in items]
@@ -96,6 +96,10 @@ def _spread(value: Any, *, shown: bool = True) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     return _plain(str(value) if isinstance(value, str | Path) else repr(value))
+
+
+def _name(key: object) -> str:
+    return ":".join(map(str, cast("tuple[object, ...]", key))) if isinstance(key, tuple) else str(key)
 
 
 def _plain(text: str) -> str:

@@ -18,6 +18,7 @@ from penstock.config.levels import gather
 from penstock.config.model import TOP
 from penstock.config.modes import Level, over_the_file, unheard_words
 from penstock.config.providers import FoundRoute
+from penstock.config.resolve import note_unused, read_resolve
 from penstock.config.rules import exposure, own_listener, same_place
 from penstock.config.settings import Address, Config, Limits, Listening
 from penstock.config.walk import Given, read_fields
@@ -34,8 +35,13 @@ def find(path: Path | None, environ: Mapping[str, str]) -> tuple[Path | None, st
         return path, "--config"
     if environ.get(env.CONFIG_VARIABLE, "").strip():
         return _expand(Path(environ[env.CONFIG_VARIABLE].strip()), environ, Path.cwd()), env.CONFIG_VARIABLE
-    default = _base(environ, "XDG_CONFIG_HOME", ".config") / "penstock" / "penstock.yaml"
+    default = default_file(environ)
     return (default, "") if default.is_file() else (None, "")
+
+
+def default_file(environ: Mapping[str, str]) -> Path:
+    """The file that is read where none is named, whether it is there or not."""
+    return _base(environ, "XDG_CONFIG_HOME", ".config") / "penstock" / "penstock.yaml"
 
 
 def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Mapping[str, object] | None = None) -> Config:
@@ -52,7 +58,7 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
         section = _read_file(file, named_by, environ, problems)
     top = Place(str(file) if file is not None else "no file", None, "")
 
-    given = read_fields(section, TOP, top, problems, others=("providers", "routes"))
+    given = read_fields(section, TOP, top, problems, others=("providers", "routes", "resolve"))
     from_env, misspelt = env.from_environment(environ, problems)
     notes += misspelt
     given |= from_env | env.from_command_line(overrides or {}, problems)
@@ -77,6 +83,8 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
     notes += provider_notes
     settings_found = [settings for settings, _ in found]
     routes = _routes(nodes, settings_found, problems)
+    pinned = read_resolve(*nodes["resolve"], problems) if "resolve" in nodes else {}
+    notes += note_unused(pinned, settings_found)
     level = read_level(given, problems)
 
     if socket is None and same_place(listen, admin):
@@ -132,6 +140,8 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
         ledger_url=_get(given, "ledger.url", str),
         ledger_queue=_get(given, "ledger.queue", int) or defaults.ledger_queue,
         ca_file=path_of("upstream.ca_file"),
+        resolve={target: address for target, (address, _) in pinned.items()},
+        connection_test=cast("float | None", _said(given, "connection_test_timeout", defaults.connection_test)),
         transparent=transparent,
         drop_response_headers=frozenset(cast("tuple[str, ...]", _get(given, "drop_response_headers", tuple) or ())),
         notes=(*notes, *conducts.notes) + (_readable_by_others(file, section) if file is not None else ()),

@@ -12,6 +12,7 @@ from penstock.config.shape import ADDRESS, COUNT, COUNT_OR_OFF, DAYS, FLAG, SECO
 PROTOCOLS: tuple[str, ...] = ("openai", "anthropic", "gemini", "openai_chat", "openai_responses", "anthropic_messages")
 LEVELS: tuple[str, ...] = ("debug", "info", "warning", "error")
 FORMATS: tuple[str, ...] = ("auto", "human", "json")
+MODEL_NAMES: tuple[str, ...] = ("as_written", "argo")
 AUTHS: tuple[str, ...] = ("bearer", "x-api-key", "api-key", "x-goog-api-key")
 
 TOP: tuple[Field | Group, ...] = (
@@ -54,6 +55,9 @@ TOP: tuple[Field | Group, ...] = (
         Field("connect", values.read_seconds, "Another name of timers.connect.", SECONDS, default="10s"),
         Field("ca_file", values.read_path, "A PEM file with further certificate authorities.", STRING),
     ), "Connections to providers."),
+    Field("connection_test_timeout", values.read_seconds_or_off,
+          "Ask each provider for its models when the gateway starts, and warn of those that do not answer within this time.", SECONDS_OR_OFF,
+          default="off"),
     *CONDUCT,
     STREAM_MODE,
     Field("real_stream", values.read_flag, "A word of the legacy Argo gateway; elsewhere it has no effect (see pseudo_stream).", FLAG, second=True),
@@ -80,6 +84,16 @@ TOP: tuple[Field | Group, ...] = (
     ), "What holds for captures; they are switched on by a command and never here."),
 )
 
+USERS: tuple[Field, ...] = (
+    Field("user", values.read_user, "Who is named in every request's body, and in the place of a key where there is no api_key.", STRING),
+    Field("user_from", values.choice(("api_key",)), "api_key: each client's own key is the user, in the body and towards the provider.",
+          {"enum": ["api_key"]}),
+    Field("model_names", values.choice(MODEL_NAMES), "argo: clients' names of models are looked up in the provider's list, as argo-proxy did.",
+          {"enum": list(MODEL_NAMES)}, default="as_written"),
+    Field("notices", values.read_notice, "How an answer of 200 begins that is a refusal and no answer; it becomes an error.", STRING, many=True),
+)
+"""What gateways ask for that know their users by name; not for Gemini's protocol."""
+
 PROVIDER: tuple[Field | Group, ...] = (
     Field("protocol", values.choice(PROTOCOLS), "What it speaks. openai is both openai_chat and openai_responses; the long names restrict it to one.",
           {"enum": list(PROTOCOLS)}),
@@ -91,10 +105,11 @@ PROVIDER: tuple[Field | Group, ...] = (
     Field("ask_usage", values.read_flag, "Ask for usage in Chat streams where the client did not; the extra frame is taken out again.", FLAG,
           default=True),
     Field("drop_headers", values.read_header_name, "Further request headers that this provider does not get.", STRING, many=True),
+    *USERS,
     *CONDUCT,
     replace(STREAM_MODE, variable=None),
 )
-"""`headers`, a mapping, stands beside these."""
+"""`headers`, a mapping, stands beside these; beside those of the top, `providers`, `routes` and `resolve` (`config.resolve`)."""
 
 HEADERS_MEAN = "Headers sent with every request, in place of the client's of the same name."
 
@@ -114,6 +129,7 @@ SYNONYMS: Mapping[str, str] = {
     "timeout": "timers", "timeouts": "timers", "connect_timeout": "connect", "idle_timeout": "idle", "read_timeout": "idle",
     "tool_timeout": "tool_call", "total_timeout": "max_duration", "heartbeat": "keepalive", "ping": "keepalive", "concurrency": "max_streams",
     "stream_mode": "nonstream_mode", "chunk_chars": "pseudo_chunk_chars", "interval_ms": "pseudo_interval_ms",
-    "attempts": "retries", "logging": "log", "log_level": "log",
+    "resolve_overrides": "resolve", "dns": "resolve", "username_passthrough": "user_from", "argo_base_url": "base_url",
+    "skip_url_validation": "connection_test_timeout", "attempts": "retries", "logging": "log", "log_level": "log",
 }
 """Words that people write for ours; offered where nothing closer is found."""

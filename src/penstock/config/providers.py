@@ -156,7 +156,8 @@ def _read_provider(name: str, section: Section, place: Place, absolute: Callable
     if "api_key" in stated and "api_key_file" in stated:
         problems.add(place, "has both api_key and api_key_file; keep one")
     key = _value(given, "api_key", str) or _key_from_file(given, absolute, problems)
-    if auth is not None and not stated & {"api_key", "api_key_file"}:
+    _check_user(given, stated, place, problems)
+    if auth is not None and not stated & {"api_key", "api_key_file", "user", "user_from"}:
         problems.add(given["auth"].place, "says how a key is sent, but there is none; add api_key, or leave auth out")
     headers = next((_headers(node, place.below("headers", key.line), problems) for key, node in section.items if key.text == "headers"), ())
     if protocol is not None:
@@ -164,6 +165,10 @@ def _read_provider(name: str, section: Section, place: Place, absolute: Callable
     if protocol is None or len(problems.found) > before:
         return None
     kind, restricted = _KIND_OF[protocol]
+    for name_of_key in ("user", "user_from", "model_names", "notices"):
+        if name_of_key in given and kind == "gemini":
+            problems.add(given[name_of_key].place, "is not for Gemini's protocol; leave it out")
+            return None
     settings = ProviderSettings(
         name=name,
         kind=kind,
@@ -174,8 +179,22 @@ def _read_provider(name: str, section: Section, place: Place, absolute: Callable
         protocols=frozenset({restricted}) if restricted is not None else None,
         headers=headers,
         drop_headers=cast("tuple[str, ...]", _value(given, "drop_headers", tuple) or ()),
+        user=_value(given, "user", str),
+        user_from_key=_value(given, "user_from", str) is not None,
+        argo_names=_value(given, "model_names", str) == "argo",
+        notices=cast("tuple[str, ...]", _value(given, "notices", tuple) or ()),
     )
     return FoundProvider(settings, place, level)
+
+
+def _check_user(given: Mapping[str, Given], stated: set[str], place: Place, problems: Problems) -> None:
+    if "user_from" not in given:
+        return
+    if "user" in stated:
+        problems.add(place, "has both user and user_from; keep one: either all requests have one user, or each client names its own")
+    for key in sorted(stated & {"api_key", "api_key_file"}):
+        problems.add(given[key].place if key in given else place,
+                     "would be sent in the place of the client's key, which user_from asks for; keep one of the two")
 
 
 def _key_from_file(given: Mapping[str, Given], absolute: Callable[[Path], Path], problems: Problems) -> str | None:

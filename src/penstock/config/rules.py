@@ -34,17 +34,20 @@ def own_listener(base_url: str, listen: Address, admin: Address, socket: Path | 
 def exposure(listen: Address, socket: Path | None, providers: Iterable[ProviderSettings], token: str | None) -> str | None:
     """Why these settings may not be served, in words that say what to do; `None`: they may.
 
-    Whoever reaches the listener spends the keys behind it.
+    Whoever reaches the listener spends the keys behind it, and asks under the users that are named there.
     """
     if socket is not None or listen.loopback or token is not None:
         return None
-    keyed = [repr(provider.name) for provider in providers if provider.api_key is not None]
+    found = list(providers)
+    keyed = [repr(provider.name) for provider in found if provider.api_key is not None or provider.user is not None]
     if not keyed:
         return None
-    whose = f"provider {keyed[0]} has a key" if len(keyed) == 1 else f"providers {', '.join(keyed)} have keys"
+    what = "key" if any(provider.api_key is not None for provider in found) else "user"
+    whose = f"provider {keyed[0]} has a {what}" if len(keyed) == 1 else f"providers {', '.join(keyed)} have {what}s"
     return (
-        f"others can reach {listen}, {whose}, and no token is set: whoever connects would spend it. Set a token (token: auto, "
-        f"PENSTOCK_TOKEN or --token auto), or listen on 127.0.0.1:{listen.port}, or configure no key and let each client send its own"
+        f"others can reach {listen}, {whose}, and no token is set: whoever connects would {'spend' if what == 'key' else 'use'} it. Set a token "
+        f"(token: auto, PENSTOCK_TOKEN or --token auto), or listen on 127.0.0.1:{listen.port}, or "
+        + ("configure no key and let each client send its own" if what == "key" else "let each client name its own (user_from: api_key)")
     )
 
 

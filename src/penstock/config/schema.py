@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable
 
 from penstock.config.model import HEADERS_MEAN, PROVIDER, ROUTE, TOP
+from penstock.config.resolve import MEANS
 from penstock.config.shape import Field, Group
 
 
@@ -24,6 +25,10 @@ def schema() -> dict[str, object]:
         top_properties["providers"] = {
             "type": "object", "minProperties": 1, "additionalProperties": provider,
             "description": "Whom to ask, by name, which is also the path below which everything goes there. Left out: OpenAI, Anthropic and Gemini.",
+        }
+        top_properties["resolve"] = {
+            "type": "object", "additionalProperties": {"type": "string", "minLength": 2},
+            "description": MEANS,
         }
         top_properties["routes"] = {
             "type": "array", "items": {**_object(ROUTE, "One route."), "required": ["model", "provider"]},

@@ -109,6 +109,10 @@ class Config:
     """Argo's own word, for its legacy gateway alone: are streams asked for as streams? `None`: nothing is said."""
     ca_file: Path | None = None
     """Further certificate authorities for upstream connections (PEM)."""
+    resolve: Mapping[tuple[str, int], str] = field(default_factory=dict[tuple[str, int], str])
+    """The address to dial for a host (in lower case) and port, in the place of a look-up."""
+    connection_test: float | None = None
+    """Seconds within which each provider must answer when the gateway starts; `None`: nobody is asked then."""
     transparent: bool = False
     """Requests and answers pass with no byte added or taken out; every provider's `ask_usage` is off then."""
     drop_response_headers: frozenset[str] = frozenset()

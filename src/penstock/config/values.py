@@ -29,6 +29,8 @@ _MOST_RETRIES = 10
 _MILLISECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?\Z")
 _LONGEST_PIECE = 10_000
 """Milliseconds between two pieces: far below every timer."""
+_LONGEST_USER = 256
+_SHORTEST_NOTICE = 12
 _OFF = frozenset({"off", "false", "no"})
 """YAML 1.1 takes all three for the same thing, and people write it so."""
 
@@ -232,6 +234,24 @@ def read_secret(value: Scalar) -> str:
         raise Unfit(f"YAML takes this for {_taken_for(value)}; put it into quotes")
     if not all("!" <= char <= "~" for char in text):
         raise Unfit("holds a blank, a line break or another character that no key has; is it the right value?")
+    return text
+
+
+def read_user(value: Scalar) -> str:
+    """A user's name as it goes into a header and a body. One of digits alone needs no quotes."""
+    text = value.text.strip() if value.tag == "int" else read_text(value).strip()
+    if len(text) > _LONGEST_USER or not all("!" <= char <= "~" for char in text):
+        raise Unfit("holds a blank or another character that no user's name has, or is too long; write the name alone")
+    return text
+
+
+def read_notice(value: Scalar) -> str:
+    """Some words by which a notice is known, in one line."""
+    text = " ".join(read_text(value).split())
+    if sum(char.isascii() and char.isalnum() for char in text) < _SHORTEST_NOTICE:
+        raise Unfit(f"{value.shown} is too short to tell a notice from an answer; write its first words")
+    if not (text[0].isascii() and text[0].isalnum()):
+        raise Unfit(f"{value.shown} begins with a sign; leave out what stands before its first letter, for that is not looked at")
     return text
 
 

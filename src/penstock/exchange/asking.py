@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Callable
 
 from penstock.capture import AnswerTap, Recording
@@ -10,6 +11,8 @@ from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import ClientRequest, Reply
 from penstock.exchange.gateway import Demo, Gateway
 from penstock.exchange.machine import Machine, Phase
+from penstock.exchange.notice import Gate
+from penstock.exchange.quirks import Quirks
 from penstock.exchange.retry import Tries
 from penstock.exchange.telling import Telling
 from penstock.ledger.entry import Try
@@ -48,6 +51,9 @@ class Asking(Telling):
     """Since when the client has taken nothing."""
     recording: Recording | None = None
     """Where the exchange is captured."""
+    quirks: Quirks | None = None
+    """What the provider wants besides."""
+    _gate: Gate | None = None
     _ask: Ask | None = None
     _tries: Tries | None = None
     _tried: list[Try] | None = None
@@ -60,6 +66,9 @@ class Asking(Telling):
         self.machine = Machine()
         self.chunked = request.chunked
         self.conduct: Conduct = gateway.conduct
+
+    @abstractmethod
+    def noticed(self, text: str, now: float) -> None: ...
 
     @property
     def provider_name(self) -> str:
@@ -89,6 +98,9 @@ class Asking(Telling):
         """Ask the provider. Nothing comes back before this has returned."""
         provider, sent, plan = self.provider, self.sent, self.plan
         assert plan is not None
+        if self.quirks is not None:
+            self._gate = gate = self.quirks.guard(receiver, self.spec, plan.endpoint.operation, self.noticed)
+            receiver = gate or receiver
         if self.recording is not None:
             receiver = AnswerTap(receiver, self.recording)
             if sent is not None:
@@ -123,6 +135,8 @@ class Asking(Telling):
     def cancel(self) -> None:
         """Close the upstream connection, and forget every wait."""
         self.stop_waiting()
+        if self._gate is not None:
+            self._gate.close()
         ask, self._ask = self._ask, None
         if ask is not None:
             ask.cancel()

@@ -160,6 +160,16 @@ class Exchange(AtOnce, Gathering):
         except Exception as error:
             self.fail(error)
 
+    def noticed(self, text: str, now: float) -> None:
+        """What came with 200 is a notice of the provider's, and no answer."""
+        try:
+            if self.machine.phase not in (_DRAINING, _SETTLED):
+                self.outcome = faults.NOTICE
+            self.entry.upstream_status = 200
+            self._do(self.machine.handle(Input.FAILED), now, faults.notice(text, self.provider_name))
+        except Exception as error:
+            self.fail(error)
+
     def upload_paused(self) -> None:
         if self.reply is not None:
             self.reply.pause_upload()

@@ -6,6 +6,7 @@ from penstock.exchange.contract import Headers
 from penstock.upstream.contract import Loss, LossKind
 from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
+from penstock.wire.secrets import mask_secrets
 
 NONE: Headers = []
 SOON: Headers = [(b"retry-after", b"1")]
@@ -74,3 +75,14 @@ PAGE = Outcome(Ending.TRUNCATED, "the answer was a page of HTML", EndedBy.UPSTRE
 
 def page(provider: str) -> Fault:
     return Fault(FaultKind.UPSTREAM_BROKEN, 502, f"Provider {provider!r} sent a page of HTML in the place of an answer.")
+
+
+NOTICE = Outcome(Ending.UPSTREAM_ERROR, "the provider sent a notice instead of an answer", EndedBy.UPSTREAM)
+_SHOWN = 500
+
+
+def notice(text: str, provider: str) -> Fault:
+    """A notice in the place of an answer, for the client: what stands in it is for people to read."""
+    words = mask_secrets(" ".join(text.split()))
+    shown = words if len(words) <= _SHOWN else words[: _SHOWN - 1].rstrip() + "\u2026"
+    return Fault(FaultKind.FORBIDDEN, 403, f"Provider {provider!r} sent a notice instead of an answer: {shown}")

@@ -13,6 +13,7 @@ from penstock.capture import Dumps, Recorder
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import Headers
 from penstock.exchange.permits import Permits
+from penstock.exchange.quirks import Quirks
 from penstock.ledger.entry import Entry
 from penstock.pipeline.compose import MIB, Limits
 from penstock.protocols.contract import Peek, ProtocolSpec
@@ -120,6 +121,8 @@ class Gateway:
     route_conduct: Sequence[Conduct] = ()
     """In the order of the router's routes."""
     permits: Permits = field(default_factory=lambda: Permits({}))
+    quirks: Mapping[str, Quirks] = field(default_factory=dict[str, Quirks])
+    """Of the providers that have any."""
     recorder: Recorder | None = None
     """Of captures; `None`: none are made."""
     dumps: Dumps | None = None

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from penstock.admission import check, host_allowed
 from penstock.capture import Recorder, ReplyTap, Subject
 from penstock.exchange import faults
+from penstock.exchange.bend import bend
 from penstock.exchange.compose_request import edit_body, upstream_request, whole_request
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.drive import Exchange
@@ -297,9 +298,13 @@ class Intake:
         permits = permit_names(provider.name, index) if gateway.permits else ()
         conduct = gateway.conduct_of(provider.name, index)
         other = may_ask_otherwise(conduct, plan.endpoint)
-        return Way(provider, conduct, route, renamed, permits, sent, asks_usage=asks_usage, otherwise=other)
+        quirks = gateway.quirks.get(provider.name)
+        return Way(provider, conduct, route, renamed, permits, sent, asks_usage=asks_usage, otherwise=other, quirks=quirks)
 
     def _go(self, plan: Plan, way: Way, body: bytes | None) -> None:
+        if way.quirks is not None:
+            bend(self.exchange, plan, way, way.quirks, body, self._go, self._looking)
+            return
         exchange, gateway = self.exchange, self._gateway
         request, peek, entry, provider, sent = exchange.request, exchange.peek, exchange.entry, way.provider, way.sent
         assert request is not None

@@ -184,7 +184,8 @@ class Catalog:
         try:
             async with asyncio.timeout(self._timing.limit):
                 body = await fetch(self._client, provider.origin, request)
-            source.models = parse(provider.kind, provider.name, body)
+            # A gateway that has one list for both of its protocols has it in OpenAI's shape.
+            source.models = parse("openai" if provider.settings.argo_names else provider.kind, provider.name, body)
         except TimeoutError:
             source.note = f"no list within {self._timing.limit:g} s"
         except (FetchError, BadListing) as error:

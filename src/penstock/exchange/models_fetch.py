@@ -32,6 +32,11 @@ class Asker(Protocol):
 class FetchError(Exception):
     """A provider's list could not be had. Its text is one clause for people, without addresses and secrets."""
 
+    def __init__(self, cause: str, status: int | None = None) -> None:
+        """`status`: of the provider's answer, where that is the cause."""
+        super().__init__(cause)
+        self.status = status
+
 
 def list_request(provider: Provider, headers: Headers, query: str) -> Request:
     """The request for a provider's list. `headers` and `query`: what of the client's goes with it."""
@@ -76,7 +81,7 @@ class _Taker:
 
     def answer_began(self, head: ResponseHead, now: float) -> None:
         if head.status != 200:
-            self._fail(FetchError(f"the provider answered {head.status}"))
+            self._fail(FetchError(f"the provider answered {head.status}", head.status))
         elif head.content_encoding in (b"gzip", b"x-gzip"):
             self._gzip = Gunzip()
         elif head.content_encoding not in (b"", b"identity"):

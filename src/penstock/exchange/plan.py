@@ -15,6 +15,7 @@ from penstock.vocabulary.ids import Operation, ProtocolId
 
 if TYPE_CHECKING:
     from penstock.exchange.gateway import Demo
+    from penstock.exchange.quirks import Quirks
 
 _MOST, _LONGEST = 256, 200
 
@@ -64,11 +65,11 @@ class Plan:
 class Way:
     """Who takes the requests of one head for one model, and how."""
 
-    __slots__ = ("asks_usage", "conduct", "otherwise", "permits", "provider", "renamed", "route", "sent")
+    __slots__ = ("asks_usage", "conduct", "otherwise", "permits", "provider", "quirks", "renamed", "route", "sent")
 
     def __init__(
         self, provider: Provider | Demo, conduct: Conduct, route: str | None, renamed: str | None, permits: tuple[str, ...], sent: SentHead | None, *,
-        asks_usage: bool, otherwise: bool = False,
+        asks_usage: bool, otherwise: bool = False, quirks: Quirks | None = None,
     ) -> None:  # fmt: skip
         self.provider = provider
         self.conduct = conduct
@@ -82,6 +83,14 @@ class Way:
         self.asks_usage = asks_usage
         self.otherwise = otherwise
         """Some may be asked in another form than the client's (`modes`)."""
+        self.quirks = quirks
+        """What the provider wants besides, until that is done."""
+
+    def plain(self, renamed: str | None) -> Way:
+        """The same for one request of which that is done."""
+        return Way(
+            self.provider, self.conduct, self.route, renamed, self.permits, self.sent, asks_usage=self.asks_usage, otherwise=self.otherwise,
+        )  # fmt: skip
 
 
 class SentHead:

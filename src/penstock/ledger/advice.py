@@ -86,6 +86,10 @@ ADVICE: Mapping[str, Advice] = {
         "Clients of the official kind try again by themselves.", "For those that do not: `retries.status` {where}."), ("retries.status",)),
     "upstream_error.status": Advice("The provider refused, with status {status}.", ("Its message says why.",)),
     "upstream_error": Advice("The provider said that it failed."),
+    "upstream_error.notice": Advice(
+        "The provider answered with 200, and what it said is a refusal (`notices`), most often of the user. The client was told an error.", (
+            "Read the message that the client got: it holds the notice. Look at `user` of provider `{provider}`, or at the name that the client "
+            "sends.",), ("user",)),
     "upstream_error.in_band": Advice(
         "The provider told an error inside an answer that it had begun. The client got it as it came.", (
             "Its type and message say why; overloaded models say it so. Ask again.",)),
@@ -162,6 +166,17 @@ ADVICE: Mapping[str, Advice] = {
     "refused.503.bodies": Advice("As many request bodies were held as may be.", ("Raise `limits.peeked_total`.",), ("limits.peeked_total",)),
     "refused.503": Advice("As many exchanges were under way as may be.", (
         "Ask again; official clients do so by themselves.", "Or raise `max_streams` of what the cause names."), ("max_streams",)),
+    "refused.401.user": Advice(
+        "Each client names its own user here, in the place of a key, and this one named none (a login is no name).", (
+            "Let the client send its user name as the API key; or, if all may ask under one name, set `user` on provider `{provider}` in the "
+            "place of `user_from`.",), ("user", "user_from")),
+    "refused.404.model": Advice(
+        "The model's name was looked up in the provider's list, and is not in it. No other model was asked in its place.", (
+            "`penstock models --provider {provider}` shows the names that there are; a route's `rename` gives one of them another name.",),
+        ("rename",)),
+    "refused.502": Advice(
+        "The model's name had to be looked up in the provider's list, and the list could not be had.", (
+            "`penstock check --probe` tells whether the provider answers. Its own names of models need no looking up.",)),
     "refused": Advice("The gateway refused the request; no provider was asked."),
     "shutdown": Advice("The gateway was stopped while the answer was coming. The client was told so.", (
         "Ask again. To let longer answers finish, raise `drain` {where}, and the patience of whatever stops the gateway.",), ("timers.drain",)),
@@ -186,7 +201,8 @@ def case_of(row: Mapping[str, Any], silence_ms: float | None) -> str:
         case Ending.TRUNCATED:
             found = _truncated(row, cause)
         case Ending.UPSTREAM_ERROR:
-            found = _upstream_error(row.get("upstream_status"), cause, str(row.get("error_message") or ""))
+            told = row.get("upstream_status"), cause, str(row.get("error_message") or "")
+            found = "notice" if "a notice instead of" in cause else _upstream_error(*told)
         case Ending.UPSTREAM_LOST:
             found = _upstream_lost(row, cause)
         case Ending.TIMED_OUT:
@@ -245,6 +261,10 @@ def _upstream_lost(row: Mapping[str, Any], cause: str) -> str:
 def _refused(status: Any, cause: str, ended_by: Any) -> str:
     if status == 500 and ended_by == EndedBy.GATEWAY:
         return "gateway"
+    if "no user is named" in cause:
+        return "401.user"
+    if "has no such model" in cause:
+        return "404.model"
     if status == 503:
         for word, found in (("shut", "503.stopping"), ("ledger", "503.ledger"), ("bodies", "503.bodies")):
             if word in cause:

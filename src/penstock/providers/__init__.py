@@ -1,10 +1,12 @@
-"""Providers: what is particular to whom we ask. One file per kind, one line in `KINDS`.
+"""Providers: what is particular to whom we ask. One file per kind, one line in `KINDS`; `users` for those that know their users by name,
+`argo_names` for Argo's names of models.
 
 Enters: a provider's settings; a client's path, query and headers. Leaves: the origin to dial, the request target, the headers that go
 upstream, the headers of the answer that go down.
 
 Laws: nothing ever yields `/v1/v1`. Names, values, order and spelling of what passes are the client's own. Where a key is
-configured, the client's key never passes, and a login always does. No key, of either side, stands in a `repr` or in an error.
+configured, the client's key never passes, and a login always does; where a user is named (or each client names one), neither does. No key,
+of either side, stands in a `repr` or in an error.
 
 Not here: sockets, framing (`content-length`, `transfer-encoding` and `host` are the caller's), which provider is asked (`routing`),
 what a body means (`protocols`).

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from penstock.providers.credentials import ACCOUNT_HEADER, CREDENTIAL_HEADERS, is_login, strip_query
 from penstock.providers.headers import CONNECTION, KEEP, REQUEST_DROP_PREFIXES, REQUEST_DROPS, Header, Verdicts, listed_names, without
 from penstock.providers.urls import BadUrl, Origin, first_segment, parse_base, split_version
+from penstock.providers.users import user_of, without_credentials
 from penstock.vocabulary.ids import Operation, ProtocolId
 
 __all__ = ["Auth", "BadUrl", "Header", "Kind", "Origin", "Provider", "ProviderSettings"]
@@ -39,6 +40,14 @@ class ProviderSettings:
     """Sent with every request, in place of the client's of the same name."""
     drop_headers: tuple[str, ...] = ()
     """Further names of request headers that stay in the house."""
+    user: str | None = None
+    """Who is named in each request's body; also the credential, where `api_key` is none."""
+    user_from_key: bool = False
+    """Each client's own credential is the user, in the body and as the credential; never beside `user` or `api_key`."""
+    argo_names: bool = False
+    """Clients' names of models are looked up in the provider's list, as argo-proxy does it (`argo_names`)."""
+    notices: tuple[str, ...] = ()
+    """How an answer of 200 begins that is none; not empty, nor any of them."""
 
 
 class Provider:
@@ -63,7 +72,10 @@ class Provider:
     default_headers: ClassVar[tuple[Header, ...]] = ()
     """Added where the client did not send them."""
 
-    __slots__ = ("_added", "_base", "_complete", "_defaults", "_key", "_verdicts", "host_header", "name", "origin", "protocols", "settings")
+    __slots__ = (
+        "_added", "_base", "_complete", "_defaults", "_first", "_key", "_named", "_verdicts", "host_header", "name", "origin", "protocols",
+        "settings",
+    )  # fmt: skip
 
     def __init__(self, settings: ProviderSettings) -> None:
         """Raises `BadUrl`."""
@@ -74,7 +86,10 @@ class Provider:
         self.host_header = self.origin.host_header
         self.protocols = self.speaks if settings.protocols is None else self.speaks & settings.protocols
         self._complete = bool(self._base.path) if self.version_in_base else self._base.versioned
-        self._key = self._key_header(settings)
+        self._named = settings.user is not None or settings.user_from_key
+        self._first = "authorization" if self.default_auth == "bearer" else self.default_auth
+        key = settings.api_key or settings.user
+        self._key = self._key_header(key) if key is not None else None
         self._added: list[Header] = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in settings.headers]
         names = frozenset(name.lower() for name, _ in self._added) | {name.lower().encode("latin-1") for name in settings.drop_headers}
         self._defaults = {name: (name, value) for name, value in self.default_headers if name not in names}
@@ -87,6 +102,10 @@ class Provider:
     @property
     def has_key(self) -> bool:
         return self._key is not None
+
+    def user(self, client_headers: Sequence[Header], query: str) -> str | None:
+        """Who is named in the body; `None`: nobody, or the client names nobody although it has to."""
+        return user_of(client_headers, query, self._first) if self.settings.user_from_key else self.settings.user
 
     def target(self, path: str, query: str) -> str:
         """The request target for one of the protocol's own paths, with or without its version: `/v1/messages`, `/chat/completions`."""
@@ -122,6 +141,10 @@ class Provider:
         verdicts = self._verdicts
         known = verdicts.known
         key = self._key
+        if self._named:
+            user = user_of(client_headers, query, self._first) if self.settings.user_from_key else None
+            key = self._key_header(user) if user is not None else key
+            client_headers, query = without_credentials(client_headers), strip_query(query)
         sent: list[Header] = []
         withheld: list[tuple[int, Header]] = []
         listed: frozenset[bytes] = frozenset()
@@ -163,13 +186,11 @@ class Provider:
             sent.append(key)
         return sent, strip_query(query) if query else query
 
-    def _key_header(self, settings: ProviderSettings) -> Header | None:
-        if settings.api_key is None:
-            return None
-        auth = settings.auth or self.default_auth
+    def _key_header(self, key: str) -> Header:
+        auth = self.settings.auth or self.default_auth
         if auth == "bearer":
-            return b"Authorization", b"Bearer " + settings.api_key.encode("latin-1")
-        return auth.encode(), settings.api_key.encode("latin-1")
+            return b"Authorization", b"Bearer " + key.encode("latin-1")
+        return auth.encode(), key.encode("latin-1")
 
 
 def _put_back_login(sent: list[Header], withheld: list[tuple[int, Header]]) -> bool:

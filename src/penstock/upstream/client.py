@@ -135,7 +135,7 @@ class Client:
     def __init__(self, settings: Settings, dialer: Dialer | None = None) -> None:
         """Raises `OSError` (`ssl.SSLError` is one) where `settings.ca_file` cannot be read."""
         self.settings = settings
-        self._dialer = dialer or Dialer(make_tls_context(settings.ca_file) if settings.ca_file else None)
+        self._dialer = dialer or Dialer(make_tls_context(settings.ca_file) if settings.ca_file else None, pinned=settings.resolve)
         self._pool: Pool[Connection] = Pool(settings.idle, settings.most_idle)
         self._all: set[Connection] = set()
         self._dials: set[asyncio.Task[None]] = set()

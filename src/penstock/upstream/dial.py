@@ -3,6 +3,9 @@
 Happy eyeballs (RFC 8305) is `aiohappyeyeballs`'s. Trust is the system's: on Linux one default context for the process (per-dial verification
 through `truststore` costs 20 ms of the loop there), elsewhere `truststore`. Reading the system's authorities takes 25 ms and is done
 in a thread at the first need. Proxies come from the environment, as it was at the start.
+
+A host and port may be pinned to an address, as by `curl --resolve`: that address is dialed, and nothing else changes (TLS server name,
+certificate check, Host header). It is about whom we dial: what a proxy dials is the proxy's to look up.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
+from types import MappingProxyType
 from typing import Any, Final
 
 import aiohappyeyeballs
@@ -74,13 +78,20 @@ async def resolve(host: str, port: int) -> Sequence[AddressInfo]:
 
 
 class Dialer:
-    """Connects protocols to origins. `tls` is made at the first need, and `proxies` read, where none are given."""
+    """Connects protocols to origins. `tls` is made at the first need, and `proxies` read, where none are given.
 
-    def __init__(self, tls: ssl.SSLContext | None = None, proxies: Mapping[str, str] | None = None, resolve: Resolve = resolve) -> None:
+    `pinned`: addresses by host and port, in the place of what a look-up would find.
+    """
+
+    def __init__(
+        self, tls: ssl.SSLContext | None = None, proxies: Mapping[str, str] | None = None, resolve: Resolve = resolve,
+        pinned: Mapping[tuple[str, int], str] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
         self._tls = tls
         self._making = asyncio.Lock()
         self._proxies = read_proxies() if proxies is None else proxies
         self._resolve = resolve
+        self._pinned = pinned
 
     async def dial(self, origin: Origin, protocol: asyncio.Protocol, timeout: float) -> Via:
         """Connect `protocol`; its `connection_made` has been called when this returns. `timeout`: seconds for everything together.
@@ -117,17 +128,18 @@ class Dialer:
 
     async def _connect(self, host: str, port: int, secure: bool, protocol: asyncio.Protocol, who: str) -> None:
         loop = asyncio.get_running_loop()
-        if not secure and _is_address(host):
+        at = self._pinned.get((host, port), host)
+        if not secure and _is_address(at):
             # Nothing to look up and nothing to race: a third of the work, and no thread. Gateways beside their models are reached so.
             try:
-                transport, _ = await loop.create_connection(lambda: protocol, host, port)
+                transport, _ = await loop.create_connection(lambda: protocol, at, port)
             except OSError as error:
                 raise _explain(error, who) from None
             _tune(transport.get_extra_info("socket"))
             return
         tls = await self._context() if secure else None
         try:
-            infos = await self._resolve(host, port)
+            infos = await self._resolve(at, port)
             # Its addresses are tuples without types.
             sock: socket.socket = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=0.25, interleave=1, loop=loop)  # pyright: ignore[reportUnknownMemberType]
         except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: uvloop's, for some addresses; ValueError: no address, or no name

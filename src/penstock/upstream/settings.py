@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,3 +16,5 @@ class Settings:
     """Unused connections kept to one origin."""
     ca_file: str | None = None
     """A PEM file of further authorities."""
+    resolve: Mapping[tuple[str, int], str] = field(default_factory=dict[tuple[str, int], str])
+    """The address to dial for a host (in lower case) and port, in the place of a look-up."""

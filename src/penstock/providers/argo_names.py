@@ -1,0 +1,140 @@
+"""Names of models at Argo: the list that its gateway gives, the names that argo-proxy made of it, and how clients' names are looked up.
+
+An entry has a name for people (`GPT-4o`, `Claude Sonnet 4.5`) and one for the machine (`gpt4o`, `claudesonnet45`). Two shapes are known:
+`{"id": machine, "model_name": people}`, the older one, and `{"id": people, "internal_id": machine}`; an entry with an `id` alone has one
+name for both. argo-proxy's users know the models by `argo:` and the people's name in lower case with `-` for blanks; Claude's with codename
+and generation in either order (`argo:claude-4.5-sonnet`), and those of machine names `gpto...` with `gpt-` in front as well.
+
+A client's name is looked up so, each time among machine names first and then among aliases, and the first hit counts: as it is written; with
+`:` for `/`; in lower case; both; each of these with `argo:` in front; reduced to letters and digits; and all of it again without a date
+(`-20250929`) at its end. What is found nowhere is nobody: no other model is put in its place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+PREFIX = "argo:"
+_EMBEDDINGS = {"ada002": "text-embedding-ada-002", "v3small": "text-embedding-3-small", "v3large": "text-embedding-3-large"}
+"""Served without being listed."""
+_DATE = re.compile(r"-\d{8}\Z")
+_OTHER = re.compile(r"[^a-z0-9]")
+_GENERATION = re.compile(r"[0-9]+(?:\.[0-9]+)*\Z")
+_LONGEST = 200
+
+
+class BadNames(ValueError):
+    """An answer that is no list of models. Its text is one clause for people."""
+
+
+class Named(NamedTuple):
+    """One model: what the provider is told, and what clients may write for it besides."""
+
+    id: str
+    aliases: tuple[str, ...]
+
+
+class _Entry(msgspec.Struct):
+    id: Any = None
+    model_name: Any = None
+    internal_id: Any = None
+
+
+class _Listing(msgspec.Struct):
+    data: list[msgspec.Raw] | None = None
+
+
+_listing: msgspec.json.Decoder[_Listing | list[msgspec.Raw]] = msgspec.json.Decoder(_Listing | list[msgspec.Raw])
+_entry = msgspec.json.Decoder(_Entry)
+
+
+class Directory:
+    """The models of one list, by every name that they have."""
+
+    __slots__ = ("_by_alias", "_ids")
+
+    def __init__(self, entries: Iterable[tuple[str, str]]) -> None:
+        """`entries`: machine name and people's name of each."""
+        self._ids: dict[str, None] = {}
+        self._by_alias: dict[str, str] = {}
+        for id, shown in (*entries, *_EMBEDDINGS.items()):
+            self._ids[id] = None
+            for alias in make_aliases(id, shown):
+                self._by_alias.setdefault(alias, id)
+
+    def resolve(self, name: str) -> str | None:
+        """What the provider calls the model that a client calls `name`; `None`: it has none of that name."""
+        for candidate in _candidates(name.strip()):
+            if candidate in self._ids:
+                return candidate
+            if candidate in self._by_alias:
+                return self._by_alias[candidate]
+        return None
+
+    def models(self) -> list[Named]:
+        """All of them, in the list's order, with their aliases."""
+        aliases: dict[str, list[str]] = {id: [] for id in self._ids}
+        for alias, id in self._by_alias.items():
+            aliases[id].append(alias)
+        return [Named(id, tuple(names)) for id, names in aliases.items()]
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+
+def read_directory(body: bytes) -> Directory:
+    """The directory in a provider's answer; entries without a name are left out. Raises `BadNames`."""
+    try:
+        body.decode()
+        found: _Listing | list[msgspec.Raw] = _listing.decode(body)
+    except (ValueError, RecursionError):
+        raise BadNames("the answer is no list of models") from None
+    raws = found if isinstance(found, list) else found.data or []
+    return Directory(entry for entry in (_read_entry(bytes(raw)) for raw in raws) if entry is not None)
+
+
+def make_aliases(id: str, shown: str) -> Iterator[str]:
+    """What clients may write for a model, besides its machine name."""
+    plain = "-".join(shown.lower().split())
+    yield PREFIX + plain
+    if id.startswith("gpto"):
+        yield f"{PREFIX}gpt-{id.removeprefix('gpt')}"
+    words = plain.split("-")
+    if len(words) >= 3 and words[0] == "claude" and bool(_GENERATION.match(words[1])) != bool(_GENERATION.match(words[2])):
+        yield PREFIX + "-".join([words[0], words[2], words[1], *words[3:]])
+
+
+def _read_entry(raw: bytes) -> tuple[str, str] | None:
+    try:
+        entry = _entry.decode(raw)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(entry.id, str) or not entry.id.strip():
+        return None
+    id = entry.id.strip()
+    if isinstance(entry.internal_id, str) and entry.internal_id.strip():
+        return entry.internal_id.strip(), id
+    return id, entry.model_name if isinstance(entry.model_name, str) and entry.model_name.strip() else id
+
+
+def _candidates(name: str) -> Iterator[str]:
+    if not name or len(name) > _LONGEST:
+        return
+    yield from _spellings(name)
+    undated = _DATE.sub("", name)
+    if undated != name:
+        yield from _spellings(undated)
+
+
+def _spellings(name: str) -> Iterator[str]:
+    colons = name.replace("/", ":")
+    written: Mapping[str, None] = dict.fromkeys((name, colons, name.lower(), colons.lower()))
+    yield from written
+    for spelling in written:
+        if not spelling.startswith(PREFIX):
+            yield PREFIX + spelling
+    yield _OTHER.sub("", name.lower())
