@@ -61,9 +61,14 @@ def serve(
     data_dir: Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Where ledger and tokens are kept.")] = None,
     token: Annotated[str | None, typer.Option(metavar="auto|VALUE", help="What clients must send; auto makes one.")] = None,
     socket: Annotated[str | None, typer.Option(metavar="PATH", help="A unix socket for clients (0600) instead of --listen.")] = None,
+    legacy_argo: Annotated[bool, typer.Option("--legacy-argo", help="Send everything to legacy Argo (its provider, or ARGO_USER).")] = False,
+    real_stream: Annotated[
+        bool | None, typer.Option("--real-stream/--pseudo-stream", help="Legacy Argo: stream raw text as it comes, or whole answers as streams.")
+    ] = None,
 ) -> None:
     """Run the gateway (what `penstock` alone does)."""
-    settings = load_config(config, {"listen": listen, "admin": admin, "data_dir": data_dir, "token": token, "socket": socket})
+    asked = {"listen": listen, "admin": admin, "data_dir": data_dir, "token": token, "socket": socket}
+    settings = load_config(config, {**asked, "legacy_argo": legacy_argo or None, "real_stream": real_stream})
 
     from penstock import app
     from penstock.admin import TokenError

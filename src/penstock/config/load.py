@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeVar, cast
 
 from penstock.capture.settings import CaptureSettings
-from penstock.config import env, providers
+from penstock.config import env, legacy_argo, providers
 from penstock.config.conduct import Level, read_level
 from penstock.config.document import Node, Section, parse
 from penstock.config.errors import Place, Problems
@@ -73,8 +73,13 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
     nodes = {key.text: (node, top.below(key.text, key.line)) for key, node in section.items}
     found, provider_notes = _providers(nodes, environ, is_own, lambda written: absolute(written, top), problems)
     notes += provider_notes
+    routes = _routes(nodes, [settings for settings, _ in found], problems)
+    real_stream = cast("bool | None", _said(given, "real_stream", None))
+    if _get(given, "legacy_argo", bool):
+        found, routes = legacy_argo.alone(found, environ, _place(given, "legacy_argo", "legacy_argo", top), problems), ()
+    found = [(legacy_argo.streaming(settings, real_stream), level) for settings, level in found]
+    notes += legacy_argo.idle(found, given.get("real_stream"))
     settings_found = [settings for settings, _ in found]
-    routes = _routes(nodes, settings_found, problems)
     level = read_level(given, problems)
 
     if socket is None and same_place(listen, admin):

@@ -25,6 +25,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _KIND_OF: Mapping[str, tuple[Kind, ProtocolId | None]] = {
     "openai": ("openai", None), "anthropic": ("anthropic", None), "gemini": ("gemini", None), "anthropic_messages": ("anthropic", None),
     "openai_chat": ("openai", ProtocolId.OPENAI_CHAT), "openai_responses": ("openai", ProtocolId.OPENAI_RESPONSES),
+    "argo_legacy": ("argo_legacy", None),
 }
 _FRAMING = frozenset({"host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "accept-encoding", "expect"})
 _EXAMPLE = "{protocol: openai, base_url: https://api.example.com/v1}"
@@ -157,6 +158,10 @@ def _read_provider(name: str, section: Section, place: Place, absolute: Callable
     key = _value(given, "api_key", str) or _key_from_file(given, absolute, problems)
     if auth is not None and not stated & {"api_key", "api_key_file"}:
         problems.add(given["auth"].place, "says how a key is sent, but there is none; add api_key, or leave auth out")
+    if protocol == "argo_legacy":
+        _check_argo(stated, place, problems)
+    elif "user" in stated:
+        problems.add(place.below("user"), "says who asks, which only argo_legacy wants to know; leave it out")
     headers = next((_headers(node, place.below("headers", key.line), problems) for key, node in section.items if key.text == "headers"), ())
     if protocol is None or len(problems.found) > before:
         return None
@@ -171,8 +176,18 @@ def _read_provider(name: str, section: Section, place: Place, absolute: Callable
         protocols=frozenset({restricted}) if restricted is not None else None,
         headers=headers,
         drop_headers=cast("tuple[str, ...]", _value(given, "drop_headers", tuple) or ()),
+        user=_value(given, "user", str),
+        real_stream=_value(given, "real_stream", bool),
     )
     return FoundProvider(settings, place, level)
+
+
+def _check_argo(stated: set[str], place: Place, problems: Problems) -> None:
+    if "user" not in stated:
+        problems.add(place, "has no user; add one, like user: NAME: legacy Argo asks who it is, and knows no keys")
+    for name in ("api_key", "api_key_file", "auth"):
+        if name in stated:
+            problems.add(place.below(name), "legacy Argo knows no keys; leave it out, and say who asks by user")
 
 
 def _key_from_file(given: Mapping[str, Given], absolute: Callable[[Path], Path], problems: Problems) -> str | None:

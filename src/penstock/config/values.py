@@ -214,6 +214,14 @@ def read_secret(value: Scalar) -> str:
     return text
 
 
+def read_user(value: Scalar) -> str:
+    """A name as Argo takes it: its own proxy refuses these, too."""
+    text = read_text(value).strip()
+    if any(not "!" <= char <= "~" for char in text) or text.lower() == "cels":
+        raise Unfit(f"{value.shown} is nobody's name at Argo; write the name that you log in with, without blanks")
+    return text
+
+
 def read_glob(value: Scalar) -> Glob:
     try:
         return Glob(read_text(value))

@@ -9,6 +9,7 @@ from penstock.capture import AnswerTap, Recording
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import ClientRequest, Reply
 from penstock.exchange.gateway import Demo, Gateway
+from penstock.exchange.legacy import LegacyTurn
 from penstock.exchange.machine import Machine, Phase
 from penstock.exchange.retry import Tries
 from penstock.exchange.telling import Telling
@@ -41,6 +42,8 @@ class Asking(Telling):
     """Since when the client has taken nothing."""
     recording: Recording | None = None
     """Where the exchange is captured."""
+    legacy: LegacyTurn | None = None
+    """Where legacy Argo is asked in its own words."""
     _ask: Ask | None = None
     _tries: Tries | None = None
     _tried: list[Try] | None = None
@@ -82,6 +85,8 @@ class Asking(Telling):
         """Ask the provider. Nothing comes back before this has returned."""
         provider, sent, plan = self.provider, self.sent, self.plan
         assert plan is not None
+        legacy = self.legacy.answer(receiver) if self.legacy is not None else None
+        receiver = receiver if legacy is None else legacy
         if self.recording is not None:
             receiver = AnswerTap(receiver, self.recording)
             if sent is not None:
@@ -97,6 +102,8 @@ class Asking(Telling):
                 provider.origin, sent, receiver, head_only=sent[0] == b"HEAD", uploading=self.uploading, fresh=fresh,
                 connect=self.conduct.timers.connect,
             )  # fmt: skip
+            if legacy is not None:
+                self._ask = ask = legacy.over(ask)
         if self.paused_at is not None:
             ask.pause()
 

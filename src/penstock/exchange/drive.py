@@ -362,6 +362,8 @@ class Exchange(Holding):
         self._close_row(outcome, now)
 
     def _close_row(self, outcome: Outcome, now: float) -> None:
+        if self.legacy is not None:
+            outcome = self.legacy.account(self.entry, outcome)
         first = close_entry(self.entry, outcome, self.started, now)
         self.let_go()
         recording, self.recording = self.recording, None

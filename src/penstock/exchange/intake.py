@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from penstock.admission import check, host_allowed
 from penstock.capture import Recorder, ReplyTap, Subject
-from penstock.exchange import faults
+from penstock.exchange import faults, legacy
 from penstock.exchange.compose_request import edit_body, upstream_request
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.drive import Exchange
@@ -21,7 +21,7 @@ from penstock.exchange.machine import Phase
 from penstock.exchange.permits import permit_names
 from penstock.exchange.plan import Plan, str_of
 from penstock.protocols.contract import BadRequest, ProtocolSpec
-from penstock.providers import Provider
+from penstock.providers import ArgoLegacyProvider, Provider
 from penstock.routing import Allowed, Choice, Hints, Mismatch, Refusal, resolve
 from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.ids import Operation
@@ -267,7 +267,10 @@ class Intake:
             exchange.permits = names
         if gateway.recorder is not None and gateway.recorder.active:
             self._capture(gateway.recorder, request, provider.name, model, body)
-        if not isinstance(provider, Demo):
+        if isinstance(provider, ArgoLegacyProvider) and legacy.serves(provider, plan):
+            if not self._ask_legacy(plan, provider, model, body):
+                return
+        elif not isinstance(provider, Demo):
             ask_usage = provider.settings.ask_usage and provider.name not in gateway.no_usage_field
             path, changed, exchange.take_usage = edit_body(plan.spec, endpoint, peek, model, endpoint.path, body or b"", ask_usage=ask_usage)
             exchange.sent = upstream_request(plan, provider, request, path, None if exchange.uploading else changed)
@@ -287,6 +290,29 @@ class Intake:
             exchange.refuse(faults.FULL, "the ledger is full", faults.SOON)
             return
         exchange.ask(gateway.clock())
+
+    def _ask_legacy(self, plan: Plan, provider: ArgoLegacyProvider, model: str | None, body: bytes | None) -> bool:
+        """False: it was refused."""
+        exchange, peek, gateway = self.exchange, self.exchange.peek, self._gateway
+        exchange.entry.upstream_protocol = legacy.PROTOCOL
+        if plan.endpoint.path in legacy.RAW:
+            raw = legacy.ask_raw(provider, plan, peek, model, body or b"")
+            if isinstance(raw, Fault):
+                exchange.refuse(raw, raw.message)
+                return False
+            exchange.sent = raw
+            return True
+        told = legacy.ask_told(provider, plan, peek, model, body)
+        if isinstance(told, Fault):
+            exchange.refuse(told, told.message)
+            return False
+        exchange.sent, asked = told
+        exchange.take_usage = peek.stream and not peek.usage_asked
+        exchange.legacy = legacy.LegacyTurn(
+            plan.spec, plan.endpoint.operation, asked, exchange.id, peek.model or "", peek.stream, gateway.settings.limits.body, gateway.held,
+            gateway.clock, exchange.fail,
+        )  # fmt: skip
+        return True
 
     def _capture(self, recorder: Recorder, request: ClientRequest, provider: str, model: str | None, body: bytes | None) -> None:
         exchange, entry = self.exchange, self.exchange.entry

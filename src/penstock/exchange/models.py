@@ -23,7 +23,8 @@ from typing import Final
 from penstock.exchange.contract import Headers
 from penstock.exchange.models_fetch import Asker, FetchError, Request, fetch, list_request
 from penstock.exchange.models_shape import SHAPES, BadListing, Model, house_models, merge, parse
-from penstock.providers import Provider, credential
+from penstock.providers import ArgoLegacyProvider, Provider, credential
+from penstock.providers.argo_names import read_list
 from penstock.providers.credentials import ACCOUNT_HEADER, CREDENTIAL_HEADERS, strip_query
 from penstock.routing.routes import DEMO
 from penstock.vocabulary.ids import ProtocolId
@@ -58,7 +59,7 @@ class _Source:
 
     def __init__(self, provider: Provider) -> None:
         self.provider = provider
-        self.models: tuple[Model, ...] = ()
+        self.models: tuple[Model, ...] = tuple(Model(name, provider.name) for name in provider.known_models)
         self.size = 0
         self.note = ""
         """Why the last try failed; empty where it did not."""
@@ -116,12 +117,12 @@ class Catalog:
         sources: list[_Source] = []
         main = next((provider for provider in self._providers if protocol in provider.protocols), None)
         for provider in self._providers:
-            if provider is main and not provider.has_key and credential(client_headers, query) is not None:
+            if provider is main and not provider.has_key and not provider.lists_to_all and credential(client_headers, query) is not None:
                 headers = [pair for pair in client_headers if pair[0].lower() in _LENT_HEADERS]
                 others = set(strip_query(query).split("&"))
                 lent = "&".join(part for part in query.split("&") if part not in others)
                 source = self._borrow(provider, headers, lent)
-            elif provider.has_key or provider.origin.scheme == "http":
+            elif provider.has_key or provider.lists_to_all or provider.origin.scheme == "http":
                 headers, lent = [], ""
                 source = self._own.setdefault(provider.name, _Source(provider))
             else:
@@ -179,12 +180,21 @@ class Catalog:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _read(self, provider: Provider, body: bytes) -> tuple[Model, ...]:
+        if not isinstance(provider, ArgoLegacyProvider):
+            return parse(provider.kind, provider.name, body)
+        try:
+            provider.names.learn(read_list(body))
+        except ValueError:
+            raise BadListing("the answer is no list of models") from None
+        return tuple(Model(name, provider.name) for name in provider.names.aliases)
+
     async def _refresh(self, source: _Source, request: Request) -> None:
         provider = source.provider
         try:
             async with asyncio.timeout(self._timing.limit):
                 body = await fetch(self._client, provider.origin, request)
-            source.models = parse(provider.kind, provider.name, body)
+            source.models = self._read(provider, body)
         except TimeoutError:
             source.note = f"no list within {self._timing.limit:g} s"
         except (FetchError, BadListing) as error:

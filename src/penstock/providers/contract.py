@@ -13,7 +13,7 @@ from penstock.vocabulary.ids import Operation, ProtocolId
 
 __all__ = ["Auth", "BadUrl", "Header", "Kind", "Origin", "Provider", "ProviderSettings"]
 
-Kind = Literal["openai", "anthropic", "gemini"]
+Kind = Literal["openai", "anthropic", "gemini", "argo_legacy"]
 Auth = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key"]
 
 _CREDENTIAL = 3
@@ -39,6 +39,10 @@ class ProviderSettings:
     """Sent with every request, in place of the client's of the same name."""
     drop_headers: tuple[str, ...] = ()
     """Further names of request headers that stay in the house."""
+    user: str | None = None
+    """Who asks, for Argo, which knows no keys."""
+    real_stream: bool | None = None
+    """Whether legacy Argo is asked for its stream of raw text, else for whole answers, which are told as streams; `None`: not said, which is yes."""
 
 
 class Provider:
@@ -62,6 +66,8 @@ class Provider:
     """First segments that stand before the version, where others stand behind it."""
     default_headers: ClassVar[tuple[Header, ...]] = ()
     """Added where the client did not send them."""
+    lists_to_all: ClassVar[bool] = False
+    """Its list of models is given without any credential."""
 
     __slots__ = ("_added", "_base", "_complete", "_defaults", "_key", "_verdicts", "host_header", "name", "origin", "protocols", "settings")
 
@@ -87,6 +93,11 @@ class Provider:
     @property
     def has_key(self) -> bool:
         return self._key is not None
+
+    @property
+    def known_models(self) -> tuple[str, ...]:
+        """Models that it is known to have before it was asked."""
+        return ()
 
     def target(self, path: str, query: str) -> str:
         """The request target for one of the protocol's own paths, with or without its version: `/v1/messages`, `/chat/completions`."""
