@@ -309,7 +309,7 @@ class Intake:
         exchange.sent, asked = told
         exchange.take_usage = peek.stream and not peek.usage_asked
         exchange.legacy = legacy.LegacyTurn(
-            plan.spec, plan.endpoint.operation, asked, exchange.id, peek.model or "", peek.stream, gateway.settings.limits.body, gateway.held,
+            plan.spec, plan.endpoint.operation, asked, exchange.id, peek.model or "", asked.streams, gateway.settings.limits.body, gateway.held,
             gateway.clock, exchange.fail,
         )  # fmt: skip
         return True

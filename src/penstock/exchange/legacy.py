@@ -45,6 +45,7 @@ class LegacyTurn:
     model: str
     """What the client calls it."""
     stream: bool
+    """The client is told a stream."""
     limit: int
     budget: Budget
     clock: Callable[[], float]
@@ -123,7 +124,7 @@ def ask_told(
         )  # fmt: skip
     except BadRequest as error:
         return Fault(FaultKind.BAD_REQUEST, 400, str(error))
-    return _sent(provider, asked.resource, asked.body, stream=peek.stream), asked
+    return _sent(provider, asked.resource, asked.body, stream=asked.streams), asked
 
 
 def _sent(provider: ArgoLegacyProvider, resource: Resource, body: bytes, *, stream: bool) -> Sent:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from enum import Enum, auto
 from typing import Protocol
 
@@ -60,7 +61,7 @@ class LegacyAnswer:
     """Implements `upstream.contract.Receiver` towards the connection and `Ask` towards the exchange. One per try."""
 
     __slots__ = (
-        "_ask", "_begun", "_form", "_frames", "_gunzip", "_handle", "_head", "_held", "_next", "_parts", "_paused", "_receiver", "_told", "_turn",
+        "_ask", "_form", "_frames", "_gunzip", "_handle", "_head", "_held", "_next", "_parts", "_paused", "_receiver", "_told", "_turn",
     )  # fmt: skip
 
     def __init__(self, turn: Turn, told: Told, receiver: Receiver) -> None:
@@ -73,7 +74,6 @@ class LegacyAnswer:
         self._gunzip: Gunzip | None = None
         self._parts: list[bytes] = []
         self._held = 0
-        self._begun = False
         self._paused = False
         self._frames: Iterator[bytes] = iter(())
         self._next: bytes | None = None
@@ -204,20 +204,17 @@ class LegacyAnswer:
             return
         frames = self._told.text(data)
         if frames:
-            # Until there is something to tell, the head is held, and whatever fails has a true status.
-            receiver.answer_body(frames if self._begun else self._told.begin() + frames, now)
-            self._begun = True
+            receiver.answer_body(frames, now)
 
     def _end_text(self, receiver: Receiver, now: float) -> None:
-        head = self._head[0] if self._head is not None else None
-        try:
-            last = self._told.end()
-        except AnswerError:
-            last = b""  # half a character: a stream without its end
-        if not self._begun and head is not None and not head.delimited:
-            last = b""  # a connection that closes before the first word proves nothing
+        assert self._head is not None
+        last = b""
+        # A connection that closes before the first word proves nothing, and half a character is half a text: the stream has no end then.
+        if self._told.begun or self._head[0].delimited:
+            with suppress(AnswerError):
+                last = self._told.end()
         if last:
-            receiver.answer_body(last if self._begun else self._told.begin() + last, now)
+            receiver.answer_body(last, now)
         self._end(now)
 
     # -- whole answers ----------------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ _BLANKS = re.compile(r"\s+")
 
 
 class AnswerError(ValueError):
-    """A body that holds no answer. Its text says why, in one clause for the ledger and the client; it is no bug of ours."""
+    """A body that holds no answer. Its text says why, in one clause about `it`, for the ledger and the client; it is no bug of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def read_answer(body: bytes, answer_id: str, *, in_words: bool = False) -> Answe
         made: Any = inside.get("tool_calls")
         calls = _objects(made)
         if content is None and not calls and "content" not in inside:
-            raise AnswerError("the provider's answer holds neither a text nor a call")
+            raise AnswerError("it holds neither a text nor a call")
     else:
         content = response
     text = content if isinstance(content, str) else ""
@@ -65,7 +65,7 @@ def read_answer(body: bytes, answer_id: str, *, in_words: bool = False) -> Answe
         if not calls:
             calls = [block for block in blocks if block.get("type") == "tool_use"]
     elif content is not None and not isinstance(content, str):
-        raise AnswerError("the text of the provider's answer is no text")
+        raise AnswerError("its text is no text")
     if in_words:
         text, read = prompted.read_calls(text)
         return Answer(text, tuple(Call(f"call_{answer_id}_{number}", *call) for number, call in enumerate(read)))
@@ -76,9 +76,9 @@ def _read(body: bytes) -> Fields:
     try:
         value = decode_any(body)
     except UNREADABLE:
-        raise AnswerError("the provider's answer is not JSON" if body.strip() else "the provider's answer is empty") from None
+        raise AnswerError("it is not JSON" if body.strip() else "it is empty") from None
     if not isinstance(value, dict):
-        raise AnswerError("the provider's answer is no JSON object")
+        raise AnswerError("it is no JSON object")
     return cast("Fields", value)
 
 
@@ -89,8 +89,8 @@ def _instead(fields: Fields) -> str:
         if isinstance(said, dict):
             said = cast("Fields", said).get("message")
         if isinstance(said, str) and said.strip():
-            return f"the provider's answer holds no response but says: {mask_secrets(_BLANKS.sub(' ', said[: 4 * _SHOWN]).strip())[:_SHOWN]}"
-    return "the provider's answer holds no response"
+            return f"it holds no response but says: {mask_secrets(_BLANKS.sub(' ', said[: 4 * _SHOWN]).strip())[:_SHOWN]}"
+    return "it holds no response"
 
 
 def _objects(value: Any) -> list[Fields]:
@@ -105,7 +105,7 @@ def _call(call: Fields, own_id: str) -> Call:
     else:
         name, given = call.get("name"), call.get("input", call.get("args"))
     if not isinstance(name, str) or not name:
-        raise AnswerError("a call in the provider's answer has no name")
+        raise AnswerError("a call in it has no name")
     call_id: Any = call.get("id")
     arguments = given if isinstance(given, str) else encode_any({} if given is None else given).decode()
     return Call(call_id if isinstance(call_id, str) and call_id else own_id, name, arguments or "{}")

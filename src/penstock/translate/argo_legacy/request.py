@@ -32,6 +32,8 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
 
     resource: Resource
     body: bytes
+    streams: bool = False
+    """The client is to be told a stream."""
     prompted: bool = False
     """Calls of tools come as text."""
     silent: bool = False
@@ -85,7 +87,7 @@ def ask(operation: Operation, body: bytes, *, user: str, model: str, stream: boo
     if stream:
         told["stream"] = raw
     resource = Resource.STREAM if raw else Resource.CHAT
-    return Asked(resource, encode_any(told), prompted=in_words, silent=silent, input_tokens=of_request(told), notes=tuple(notes))
+    return Asked(resource, encode_any(told), streams=stream, prompted=in_words, silent=silent, input_tokens=of_request(told), notes=tuple(notes))
 
 
 def _embed(fields: Fields, user: str, model: str) -> Asked:
@@ -93,6 +95,7 @@ def _embed(fields: Fields, user: str, model: str) -> Asked:
     texts: list[Any] = cast("list[Any]", value) if isinstance(value, list) else [value]
     if not texts or not all(isinstance(text, str) for text in texts):
         raise BadRequest("The field 'input' must be a text or a list of texts: this provider takes no tokens.")
+    fields.pop("stream", None)
     form = fields.pop("encoding_format", None)
     if form not in (None, "float", "base64"):
         raise BadRequest("The field 'encoding_format' must be 'float' or 'base64'.")

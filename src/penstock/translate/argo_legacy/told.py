@@ -33,9 +33,11 @@ _UTF8 = codecs.getincrementaldecoder("utf-8")
 
 
 class Told:
-    """See above. One per answer; `begin` first, then either `text` and `end`, or one of the others."""
+    """See above. One per answer: `text` and then `end`, or one of the others."""
 
-    __slots__ = ("_asked", "_chars", "_created", "_decoder", "_id", "_model", "_operation", "_own", "_renderer", "_spec", "_tally", "output_tokens")
+    __slots__ = (
+        "_asked", "_chars", "_created", "_decoder", "_id", "_model", "_operation", "_own", "_renderer", "_spec", "_tally", "begun", "output_tokens",
+    )  # fmt: skip
 
     def __init__(
         self, spec: ProtocolSpec, operation: Operation, asked: Asked, *, answer_id: str, model: str, created: int, chars: int | None = None
@@ -53,30 +55,35 @@ class Told:
         self._decoder = _UTF8("replace")
         self._renderer = spec.renderer(operation) if operation in _PREFIX else None
         self._tally = Tally()
+        self.begun = False
+        """Frames of raw text were given out."""
         self.output_tokens: int | None = None
         """An estimate, of what has come so far."""
 
     # -- raw text ---------------------------------------------------------------------------------------------------------------------
 
-    def begin(self) -> bytes:
-        """What opens the stream; empty where its protocol opens it with the first words."""
-        return self._tell(Started(self._id, self._model, self._created))
-
     def text(self, data: bytes) -> bytes:
-        """The frames of this piece of text; empty while all that came is the beginning of a character."""
+        """The frames of this piece of text, the first time with those that open the stream; empty while all that came is the beginning of a
+        character: until there is something to tell, whatever fails has a true status."""
         text = self._decoder.decode(data)
         if not text:
             return b""
         self._tally.add(text)
         self.output_tokens = self._tally.tokens
-        return self._tell(TextDelta(text))
+        return self._begin() + self._tell(TextDelta(text))
+
+    def _begin(self) -> bytes:
+        if self.begun:
+            return b""
+        self.begun = True
+        return self._tell(Started(self._id, self._model, self._created))
 
     def end(self) -> bytes:
         """What closes the stream, where its text has come to a clean end. Raises `AnswerError` where that was inside of a character."""
         if self._decoder.getstate()[0]:
             raise AnswerError("the text ended inside of a character")
         self.output_tokens = self._tally.tokens
-        return b"".join(self._tell(event) for event in (Stopped(StopReason.STOP), *self._closing()))
+        return self._begin() + b"".join(self._tell(event) for event in (Stopped(StopReason.STOP), *self._closing()))
 
     # -- bodies -----------------------------------------------------------------------------------------------------------------------
 
@@ -121,10 +128,10 @@ class Told:
         try:
             value: Any = decode_any(body)
         except UNREADABLE:
-            raise AnswerError("the provider's answer is not JSON") from None
+            raise AnswerError("it is not JSON") from None
         vectors: Any = cast("Fields", value).get("embedding") if isinstance(value, dict) else None
         if not isinstance(vectors, list):
-            raise AnswerError("the provider's answer holds no embedding")
+            raise AnswerError("it holds no embedding")
         data = [
             {"object": "embedding", "index": index, "embedding": self._vector(vector)} for index, vector in enumerate(cast("list[Any]", vectors))
         ]  # fmt: skip
@@ -133,7 +140,7 @@ class Told:
 
     def _vector(self, vector: Any) -> Any:
         if not isinstance(vector, list) or not all(isinstance(number, (int, float)) for number in cast("list[Any]", vector)):
-            raise AnswerError("an embedding in the provider's answer is no list of numbers")
+            raise AnswerError("an embedding in it is no list of numbers")
         return _packed(cast("list[float]", vector)) if self._asked.base64 else cast("Any", vector)
 
 
