@@ -57,7 +57,7 @@ def answer_to(body: dict[str, Any]) -> Any:
     if body.get("tools"):
         family = next(name for name in CALLS if name in model)
         return {"response": {"content": "Let me see." if family != "gpt" else None, "tool_calls": CALLS[family]}}
-    messages = body.get("messages") or [{}]
+    messages: list[dict[str, Any]] = body.get("messages") or [{}]
     if any("<tool_call>" in str(message.get("content")) for message in messages):
         return {"response": IN_WORDS}
     return {"response": TEXT}

@@ -183,14 +183,17 @@ class LegacyAnswer:
             self._turn.fail(error)
 
     def answer_lost(self, loss: Loss, now: float) -> None:
+        if self._form is _Form.ERROR and self._receiver is not None:
+            self._end_whole(self._receiver, now)  # its status is the better part of it
+            return
         receiver, self._receiver = self._receiver, None
         self._let_go()
         if receiver is None:
             return
-        if self._head is not None and self._form in (_Form.WHOLE, _Form.ERROR):
+        if self._head is not None and self._form is _Form.WHOLE:
             # Whoever looks at the record is to see that there was a head.
             head, at = self._head
-            receiver.answer_began(_retyped(head, _SSE if self._turn.stream and self._form is _Form.WHOLE else _JSON), at)
+            receiver.answer_began(_retyped(head, _SSE if self._turn.stream else _JSON), at)
         receiver.answer_lost(loss, now)
 
     # -- text -------------------------------------------------------------------------------------------------------------------------

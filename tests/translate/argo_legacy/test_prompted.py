@@ -62,10 +62,13 @@ def test_one_call_only_where_parallel_calls_are_not_wanted() -> None:
 
 
 def test_earlier_calls_and_results_are_shown_as_they_were_written() -> None:
-    calls = [{"id": "a", "function": {"name": "weather", "arguments": '{"city":"Paris"}'}}, {"id": "b", "function": {"name": "time", "arguments": ""}}]
+    calls = [
+        {"id": "a", "function": {"name": "weather", "arguments": '{"city":"Paris"}'}}, {"id": "b", "function": {"name": "time", "arguments": ""}},
+    ]  # fmt: skip
     shown = messages_of(asked({"messages": [
         {"role": "user", "content": "hi"}, {"role": "assistant", "content": "See.", "tool_calls": calls},
-        {"role": "tool", "tool_call_id": "a", "content": "warm"}, {"role": "tool", "tool_call_id": "b", "content": [{"type": "text", "text": "late"}]},
+        {"role": "tool", "tool_call_id": "a", "content": "warm"},
+        {"role": "tool", "tool_call_id": "b", "content": [{"type": "text", "text": "late"}]},
     ]}))  # fmt: skip
     assert [message["role"] for message in shown] == ["user", "assistant", "user"]
     assert read_calls(shown[1]["content"]) == ("See.", [("weather", '{"city":"Paris"}'), ("time", "{}")])

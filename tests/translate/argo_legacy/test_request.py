@@ -63,7 +63,10 @@ def test_what_cannot_be_asked_is_told(operation: Operation, body: Any, word: str
         asked(operation, body)
 
 
-@given(operation=st.sampled_from(SERVED), body=st.dictionaries(st.sampled_from(FIELDS), JSON), model=st.sampled_from(["gpt4o", "claudex", "gemini1", "x"]))
+@given(
+    operation=st.sampled_from(SERVED), body=st.dictionaries(st.sampled_from(FIELDS), JSON),
+    model=st.sampled_from(["gpt4o", "claudex", "gemini1", "x"]),
+)  # fmt: skip
 def test_no_request_breaks_it(operation: Operation, body: dict[str, Any], model: str) -> None:
     """A body for the gateway, with who asks and whom, or a sentence; nothing else."""
     try:

@@ -1,7 +1,7 @@
 """How many tokens a text has, more or less: the gateway states nothing, and real vocabularies would have to be downloaded.
 
 A token is about four characters of what ASCII can write, and about one of anything else (Chinese has about one a character, Cyrillic half
-of that). English prose and code come out within a fifth of what OpenAI's vocabularies count.
+of that). Recorded answers in English come out within a quarter of what their providers counted; code, which has shorter tokens, lower.
 """
 
 from __future__ import annotations
