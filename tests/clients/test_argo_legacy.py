@@ -99,7 +99,7 @@ def test_tools_make_a_pseudo_stream_whatever_is_configured(tmp_path: Path, mode:
         async with site(tmp_path, upstream := Legacy(), lambda port: argo(port, real_stream=real)) as here, openai_sdk(here.url, mode) as sdk:
             asked = {**ASKED, "model": model, "tools": [WEATHER]}
             chunks = await sdk.many(lambda c: c.chat.completions.create(**asked, stream=True))
-            deltas = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or []]
+            deltas: list[Any] = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or []]
             opened = [(call.index, call.type, call.function.name) for call in deltas if call.id]
             assert opened == [(0, "function", "weather"), (1, "function", "weather")]
             arguments = ["".join(call.function.arguments or "" for call in deltas if call.index == index) for index in (0, 1)]
@@ -199,7 +199,7 @@ def test_its_errors_are_the_clients(tmp_path: Path, mode: Mode) -> None:
             for stream in (False, True):
                 with pytest.raises(openai.NotFoundError) as caught:
                     await sdk.one(lambda c, stream=stream: c.chat.completions.create(**{**ASKED, "model": "lost"}, stream=stream))
-                assert caught.value.body["message"] == "Not Found"
+                assert "Not Found" in str(caught.value.body)
             with pytest.raises(openai.NotFoundError, match="has nothing like /v1/moderations"):
                 await sdk.one(lambda c: c.moderations.create(input="x", model="gpt-4o"))
             rows = await here.running.rows()

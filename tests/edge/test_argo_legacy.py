@@ -138,6 +138,7 @@ def play(tmp_path: Path, scenes: dict[str, Scene], operation: str, *, stream: bo
     async def main() -> None:
         upstream = ScriptedServer([Do.READ])
         async with site(tmp_path, upstream, lambda port: argo(port, real_stream=real), {**TIMERS, "retries": "off"}) as here:
+            rows: list[dict[str, Any]] = []
             for name, scene in scenes.items():
                 upstream.scripts[-1] = [Do.READ, *scene.says]
                 answer = await ask(here.port, "POST", path, {"model": "gpt-4o", "stream": stream, **body})
