@@ -99,7 +99,8 @@ def test_tools_make_a_pseudo_stream_whatever_is_configured(tmp_path: Path, mode:
         async with site(tmp_path, upstream := Legacy(), lambda port: argo(port, real_stream=real)) as here, openai_sdk(here.url, mode) as sdk:
             asked = {**ASKED, "model": model, "tools": [WEATHER]}
             chunks = await sdk.many(lambda c: c.chat.completions.create(**asked, stream=True))
-            deltas: list[Any] = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or []]
+            said: list[list[Any]] = [chunk.choices[0].delta.tool_calls or [] for chunk in chunks]
+            deltas = [call for calls in said for call in calls]
             opened = [(call.index, call.type, call.function.name) for call in deltas if call.id]
             assert opened == [(0, "function", "weather"), (1, "function", "weather")]
             arguments = ["".join(call.function.arguments or "" for call in deltas if call.index == index) for index in (0, 1)]
