@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import time
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -25,6 +26,10 @@ from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 from penstock.vocabulary.usage import Provenance
 from penstock.wire.budget import Budget
 from penstock.wire.json import set_field
+
+if TYPE_CHECKING:
+    from penstock.exchange.drive import Exchange
+    from penstock.exchange.gateway import Gateway
 
 PROTOCOL = "argo_legacy"
 """Its name in the record."""
@@ -93,6 +98,31 @@ def serves(provider: ArgoLegacyProvider, plan: Plan) -> bool:
     """Is this told in its own words? Else what a path names below the provider goes there as it is."""
     endpoint = plan.endpoint
     return endpoint.path in RAW or endpoint.operation in _SERVED or not endpoint.verbatim
+
+
+def begin(
+    exchange: Exchange, gateway: Gateway, plan: Plan, provider: ArgoLegacyProvider, model: str | None, body: bytes | None
+) -> bool:  # fmt: skip
+    """Make the upstream request, and what tells its answer; False: it was refused. `model`: as the route says it."""
+    exchange.entry.upstream_protocol = PROTOCOL
+    peek = exchange.peek
+    if plan.endpoint.path in RAW:
+        raw = ask_raw(provider, plan, peek, model, body or b"")
+        if not isinstance(raw, Fault):
+            exchange.sent = raw
+            return True
+        exchange.refuse(raw, raw.message)
+        return False
+    told = ask_told(provider, plan, peek, model, body)
+    if isinstance(told, Fault):
+        exchange.refuse(told, told.message)
+        return False
+    exchange.sent, asked = told
+    exchange.legacy = LegacyTurn(
+        plan.spec, plan.endpoint.operation, asked, exchange.id, peek.model or "", asked.streams, gateway.settings.limits.body, gateway.held,
+        gateway.clock, exchange.fail,
+    )  # fmt: skip
+    return True
 
 
 def ask_raw(provider: ArgoLegacyProvider, plan: Plan, peek: Peek, model: str | None, body: bytes) -> Sent | Fault:

@@ -182,6 +182,11 @@ class LegacyAnswer:
         except Exception as error:  # as above
             self._turn.fail(error)
 
+    def answer_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
+        self.answer_began(head, now)
+        self.answer_body(body, now)
+        self.answer_ended(now)
+
     def answer_lost(self, loss: Loss, now: float) -> None:
         if self._form is _Form.ERROR and self._receiver is not None:
             self._end_whole(self._receiver, now)  # its status is the better part of it
