@@ -116,3 +116,33 @@ def test_the_options_reach_the_gateway_and_its_exit_code_comes_back(monkeypatch:
     assert "http://127.0.0.1:4999" in result.stdout
     assert "a-token-of-ours" not in result.stdout
     assert load(environ={"HOME": str(tmp_path)}).listen == Address("127.0.0.1", 4270)
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["--legacy-argo"], ("argo", None)), (["--legacy-argo", "--real-stream"], ("argo", True)),
+        (["--legacy-argo", "--pseudo-stream"], ("argo", False)), (["--pseudo-stream"], ("openai", None)),
+    ],
+)  # fmt: skip
+def test_legacy_argo_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], wanted: tuple[str, bool | None]
+) -> None:  # fmt: skip
+    served: list[Config] = []
+
+    def serve(config: Config, on_ready: object) -> int:
+        served.append(config)
+        return 0
+
+    monkeypatch.setattr("penstock.app.serve", serve)
+    environ = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "ARGO_USER": "ada"}
+    assert CliRunner().invoke(app, ["serve", *words], env=environ).exit_code == 0
+    first = served[0].providers[0]
+    assert (first.name, first.real_stream) == wanted
+    assert (len(served[0].providers) == 1) == ("--legacy-argo" in words)
+
+
+def test_legacy_argo_for_nobody_is_an_error(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "ARGO_USER": ""}
+    found = CliRunner().invoke(app, ["serve", "--legacy-argo"], env=environ)
+    assert (found.exit_code, "set ARGO_USER" in found.output) == (2, True)

@@ -54,6 +54,8 @@ def test_official_clients_read_every_shape_of_every_list(kind: Kind, source: Kin
         case "gemini":
             entry.pop("supportedGenerationMethods", None)  # the client reads it into `supported_actions` by itself
             assert GoogleModel.model_validate(entry).name == f"models/{IDS[source]}"
+        case "argo_legacy":
+            raise AssertionError("no client has a shape of that name")
 
 
 def test_what_is_known_goes_into_the_other_shape() -> None:

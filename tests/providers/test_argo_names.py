@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.providers.argo_names import BadNames, Directory, make_aliases, read_directory
+from penstock.providers.argo_names import BadNames, Directory, Names, make_aliases, read_directory
 
 OLD = [
     {"id": "gpt4o", "model_name": "GPT-4o"}, {"id": "gpto1", "model_name": "o1"}, {"id": "claudesonnet45", "model_name": "Claude Sonnet 4.5"},
@@ -60,7 +60,7 @@ def test_the_first_of_two_with_one_alias_has_it() -> None:
 
 @pytest.mark.parametrize(("id", "shown", "aliases"), [
     ("gpt4o", "GPT-4o", ["argo:gpt-4o"]),
-    ("gpto3mini", "o3 mini", ["argo:o3-mini", "argo:gpt-o3mini"]),
+    ("gpto3mini", "o3 mini", ["argo:o3-mini", "argo:gpt-o3-mini"]),
     ("claudeopus4", "Claude Opus 4", ["argo:claude-opus-4", "argo:claude-4-opus"]),
     ("claudehaiku35", "Claude 3.5 Haiku", ["argo:claude-3.5-haiku", "argo:claude-haiku-3.5"]),
     ("claudex", "Claude X", ["argo:claude-x"]),
@@ -87,3 +87,28 @@ def test_a_name_is_found_among_the_listed_or_not_at_all(entries: list[tuple[str,
     directory = Directory(entries)
     assert directory.resolve(name) in {None, *(named.id for named in directory.models())}
     assert all(directory.resolve(id) == id for id, _ in entries)
+
+
+def test_a_name_that_nobody_knows_goes_to_a_legacy_gateway_as_it_is_and_never_as_another_model() -> None:
+    names = Names()
+    assert names.id_of("argo:claude-3.7-sonnet") == "claudesonnet37"
+    assert names.id_of("gpt-9") == "gpt-9"
+    assert names.id_of("argo:gpt9") == "gpt9"
+    assert names.id_of("argo/gpt9") == "gpt9"
+    assert names.id_of("argo:") == "argo:"
+
+
+def test_a_list_takes_the_place_of_what_was_known() -> None:
+    names = Names()
+    names.learn(read_directory(json.dumps({"data": [
+        {"id": "gpt5", "model_name": "GPT-5"}, {"id": "Claude Sonnet 4.5", "internal_id": "claudesonnet45"}, {"id": 5}, "x", {"id": ""},
+    ]}).encode()))  # fmt: skip
+    assert names.id_of("gpt-5") == "gpt5"
+    assert names.id_of("claude-sonnet-4-5-20250929") == names.id_of("claude-4.5-sonnet") == "claudesonnet45"
+    assert names.id_of("gpt-4o") == "gpt-4o"
+    assert names.id_of("text-embedding-ada-002") == "ada002"
+
+
+@given(st.text(max_size=40))
+def test_any_name_may_be_asked_for(name: str) -> None:
+    assert Names().id_of(name) or not name

@@ -210,6 +210,20 @@ def test_oauth_goes_to_anthropic() -> None:
     assert isinstance(resolve("GET", "/api/oauth/usage", False, {"o": PROVIDERS["openai"]}), Refusal)
 
 
+def test_legacy_argo_s_own_paths_are_there_where_it_is() -> None:
+    named = {**PROVIDERS, "argo": _provider("argo", "argo_legacy", frozenset({CHAT, RESPONSES}))}
+    for path in ("/v1/chat", "/v1/embed"):
+        expected = Endpoint(CHAT, Operation.OTHER, path, "peek", provider="argo")
+        assert resolve("POST", path, False, named) == resolve("POST", f"/argo{path}", False, named) == expected
+        assert resolve("OPTIONS", path, False, named) == Allowed(("OPTIONS", "POST"))
+        refused = resolve("GET", path, False, named)
+        assert isinstance(refused, Refusal)
+        assert (refused.fault.status, refused.allow) == (405, ("OPTIONS", "POST"))
+        nobody = resolve("POST", path, False, PROVIDERS)
+        assert isinstance(nobody, Refusal)
+        assert nobody.fault.status == 404
+
+
 def test_options_behaves() -> None:
     assert resolve("OPTIONS", "/v1/models", False, PROVIDERS) == Allowed(("GET", "HEAD", "OPTIONS"))
     assert isinstance(resolve("OPTIONS", "/openai/x", False, PROVIDERS), Allowed)

@@ -63,14 +63,15 @@ def serve(
     socket: Annotated[str | None, typer.Option(metavar="PATH", help="A unix socket for clients (0600) instead of --listen.")] = None,
     anthropic_stream_mode: Annotated[
         str | None, typer.Option(metavar="force|retry|passthrough", help="How Anthropic providers are asked for whole bodies (else force).")] = None,
+    legacy_argo: Annotated[bool, typer.Option("--legacy-argo", help="Send everything to legacy Argo (its provider, or ARGO_USER).")] = False,
     real_stream: Annotated[
-        bool | None, typer.Option("--real-stream/--pseudo-stream", help="For the legacy Argo gateway alone; elsewhere: pseudo_stream in the file.",
+        bool | None, typer.Option("--real-stream/--pseudo-stream", help="Legacy Argo: stream raw text as it comes, or whole answers as streams.",
                                   show_default=False)] = None,
 ) -> None:
     """Run the gateway (what `penstock` alone does)."""
     settings = load_config(config, {
         "listen": listen, "admin": admin, "data_dir": data_dir, "token": token, "socket": socket, "anthropic_stream_mode": anthropic_stream_mode,
-        "real_stream": real_stream,
+        "legacy_argo": legacy_argo or None, "real_stream": real_stream,
     })  # fmt: skip
 
     from penstock import app

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar, cast
 
 from penstock.capture.dumps import DumpSettings
 from penstock.capture.settings import CaptureSettings
-from penstock.config import env, providers
+from penstock.config import env, legacy_argo, providers
 from penstock.config.conduct import read_level
 from penstock.config.document import Node, Section, parse
 from penstock.config.errors import Place, Problems
@@ -81,8 +81,13 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
     nodes = {key.text: (node, top.below(key.text, key.line)) for key, node in section.items}
     found, provider_notes = _providers(nodes, environ, is_own, lambda written: absolute(written, top), problems)
     notes += provider_notes
+    routes = _routes(nodes, [settings for settings, _ in found], problems)
+    real_stream = cast("bool | None", _said(given, "real_stream", None))
+    if _get(given, "legacy_argo", bool):
+        found, routes = legacy_argo.alone(found, environ, _place(given, "legacy_argo", "legacy_argo", top), problems), ()
+    found = [(legacy_argo.streaming(settings, real_stream), level) for settings, level in found]
+    notes += legacy_argo.idle(settings for settings, _ in found)
     settings_found = [settings for settings, _ in found]
-    routes = _routes(nodes, settings_found, problems)
     pinned = read_resolve(*nodes["resolve"], problems) if "resolve" in nodes else {}
     notes += note_unused(pinned, settings_found)
     level = read_level(given, problems)

@@ -9,7 +9,7 @@ from penstock.config import values
 from penstock.config.conduct_keys import CONDUCT, STREAM_MODE
 from penstock.config.shape import ADDRESS, COUNT, COUNT_OR_OFF, DAYS, FLAG, SECONDS, SECONDS_OR_OFF, SIZE, STRING, Field, Group
 
-PROTOCOLS: tuple[str, ...] = ("openai", "anthropic", "gemini", "openai_chat", "openai_responses", "anthropic_messages")
+PROTOCOLS: tuple[str, ...] = ("openai", "anthropic", "gemini", "openai_chat", "openai_responses", "anthropic_messages", "argo_legacy")
 LEVELS: tuple[str, ...] = ("debug", "info", "warning", "error")
 FORMATS: tuple[str, ...] = ("auto", "human", "json")
 MODEL_NAMES: tuple[str, ...] = ("as_written", "argo")
@@ -28,6 +28,10 @@ TOP: tuple[Field | Group, ...] = (
           variable="PENSTOCK_RETENTION"),
     Field("transparent", values.read_flag, "Pass requests and answers with no byte added or taken out; usage is not asked for then.", FLAG,
           default=False, variable="PENSTOCK_TRANSPARENT"),
+    Field("legacy_argo", values.read_flag, "Send everything to legacy Argo: the argo_legacy provider of this file, or the one that ARGO_USER names.",
+          FLAG, default=False, variable="PENSTOCK_LEGACY_ARGO"),
+    Field("real_stream", values.read_flag, "The same key of every argo_legacy provider; without meaning elsewhere (see pseudo_stream).", FLAG,
+          variable="PENSTOCK_REAL_STREAM", second=True),
     Field("drop_headers", values.read_header_name, "Further request headers that no provider gets.", STRING, many=True),
     Field("drop_response_headers", values.read_header_name, "Further answer headers that no client gets.", STRING, many=True),
     Group("limits", (
@@ -60,7 +64,6 @@ TOP: tuple[Field | Group, ...] = (
           default="off"),
     *CONDUCT,
     STREAM_MODE,
-    Field("real_stream", values.read_flag, "A word of the legacy Argo gateway; elsewhere it has no effect (see pseudo_stream).", FLAG, second=True),
     Group("stream_retry_dumps", (
         Field("keep_days", values.read_days, "Days for which they are kept, or 'forever'.", DAYS, default=7),
         Field("most", values.read_count, "How many are kept.", COUNT, default=100),
@@ -103,6 +106,8 @@ PROVIDER: tuple[Field | Group, ...] = (
     Field("api_key_file", values.read_path, "A file that holds the key.", STRING),
     Field("auth", values.choice(AUTHS), "How the key is sent. Left out: the protocol's way. api-key is for Azure's v1 URLs.", {"enum": list(AUTHS)}),
     Field("ask_usage", values.read_flag, "Ask for usage in Chat streams where the client did not; the extra frame is taken out again.", FLAG,
+          default=True),
+    Field("real_stream", values.read_flag, "For argo_legacy: streams are asked for as raw text; false: as whole answers, told as streams.", FLAG,
           default=True),
     Field("drop_headers", values.read_header_name, "Further request headers that this provider does not get.", STRING, many=True),
     *USERS,

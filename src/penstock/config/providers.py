@@ -26,6 +26,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _KIND_OF: Mapping[str, tuple[Kind, ProtocolId | None]] = {
     "openai": ("openai", None), "anthropic": ("anthropic", None), "gemini": ("gemini", None), "anthropic_messages": ("anthropic", None),
     "openai_chat": ("openai", ProtocolId.OPENAI_CHAT), "openai_responses": ("openai", ProtocolId.OPENAI_RESPONSES),
+    "argo_legacy": ("argo_legacy", None),
 }
 _FRAMING = frozenset({"host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "accept-encoding", "expect"})
 _EXAMPLE = "{protocol: openai, base_url: https://api.example.com/v1}"
@@ -159,6 +160,8 @@ def _read_provider(name: str, section: Section, place: Place, absolute: Callable
     _check_user(given, stated, place, problems)
     if auth is not None and not stated & {"api_key", "api_key_file", "user", "user_from"}:
         problems.add(given["auth"].place, "says how a key is sent, but there is none; add api_key, or leave auth out")
+    if protocol == "argo_legacy":
+        _check_argo(given, stated, place, problems)
     headers = next((_headers(node, place.below("headers", key.line), problems) for key, node in section.items if key.text == "headers"), ())
     if protocol is not None:
         check_names(given, problems, anthropic=_KIND_OF[protocol][0] == "anthropic")
@@ -183,6 +186,7 @@ def _read_provider(name: str, section: Section, place: Place, absolute: Callable
         user_from_key=_value(given, "user_from", str) is not None,
         argo_names=_value(given, "model_names", str) == "argo",
         notices=cast("tuple[str, ...]", _value(given, "notices", tuple) or ()),
+        real_stream=_value(given, "real_stream", bool),
     )
     return FoundProvider(settings, place, level)
 
@@ -195,6 +199,16 @@ def _check_user(given: Mapping[str, Given], stated: set[str], place: Place, prob
     for key in sorted(stated & {"api_key", "api_key_file"}):
         problems.add(given[key].place if key in given else place,
                      "would be sent in the place of the client's key, which user_from asks for; keep one of the two")
+
+
+def _check_argo(given: Mapping[str, Given], stated: set[str], place: Place, problems: Problems) -> None:
+    if not stated & {"user", "user_from"}:
+        problems.add(place, "has no user; add one, like user: NAME, or user_from: api_key: legacy Argo asks who it is, and knows no keys")
+    if _value(given, "user", str) == "cels":  # as its own proxy does it
+        problems.add(given["user"].place, "'cels' is nobody's name at Argo; write your own")
+    for name in ("api_key", "api_key_file", "auth"):
+        if name in stated:
+            problems.add(place.below(name), "legacy Argo knows no keys; leave it out, and say who asks by user")
 
 
 def _key_from_file(given: Mapping[str, Given], absolute: Callable[[Path], Path], problems: Problems) -> str | None:

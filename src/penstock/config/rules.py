@@ -38,12 +38,12 @@ def exposure(listen: Address, socket: Path | None, providers: Iterable[ProviderS
     """
     if socket is not None or listen.loopback or token is not None:
         return None
-    found = list(providers)
-    keyed = [repr(provider.name) for provider in found if provider.api_key is not None or provider.user is not None]
-    if not keyed:
+    lent = [provider for provider in providers if provider.api_key is not None or provider.user is not None]
+    if not lent:
         return None
-    what = "key" if any(provider.api_key is not None for provider in found) else "user"
-    whose = f"provider {keyed[0]} has a {what}" if len(keyed) == 1 else f"providers {', '.join(keyed)} have {what}s"
+    names = [repr(provider.name) for provider in lent]
+    what = "key" if any(provider.api_key is not None for provider in lent) else "user"
+    whose = f"provider {names[0]} has a {what}" if len(names) == 1 else f"providers {', '.join(names)} have {what}s"
     return (
         f"others can reach {listen}, {whose}, and no token is set: whoever connects would {'spend' if what == 'key' else 'use'} it. Set a token "
         f"(token: auto, PENSTOCK_TOKEN or --token auto), or listen on 127.0.0.1:{listen.port}, or "

@@ -10,6 +10,7 @@ from penstock.capture import AnswerTap, Recording
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import ClientRequest, Reply
 from penstock.exchange.gateway import Demo, Gateway
+from penstock.exchange.legacy import LegacyTurn
 from penstock.exchange.machine import Machine, Phase
 from penstock.exchange.notice import Gate
 from penstock.exchange.quirks import Quirks
@@ -54,6 +55,8 @@ class Asking(Telling):
     quirks: Quirks | None = None
     """What the provider wants besides."""
     _gate: Gate | None = None
+    legacy: LegacyTurn | None = None
+    """Where legacy Argo is asked in its own words."""
     _ask: Ask | None = None
     _tries: Tries | None = None
     _tried: list[Try] | None = None
@@ -101,6 +104,8 @@ class Asking(Telling):
         if self.quirks is not None:
             self._gate = gate = self.quirks.guard(receiver, self.spec, plan.endpoint.operation, self.noticed)
             receiver = gate or receiver
+        legacy = self.legacy.answer(receiver) if self.legacy is not None else None
+        receiver = receiver if legacy is None else legacy
         if self.recording is not None:
             receiver = AnswerTap(receiver, self.recording)
             if sent is not None:
@@ -116,6 +121,8 @@ class Asking(Telling):
                 provider.origin, sent, receiver, head_only=sent[0] == b"HEAD", uploading=self.uploading, fresh=fresh,
                 connect=self.conduct.timers.connect,
             )  # fmt: skip
+            if legacy is not None:
+                self._ask = ask = legacy.over(ask)
         if self.paused_at is not None:
             ask.pause()
 

@@ -6,6 +6,8 @@ requests that are not streamed are small. Whatever is not plain goes that way.
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 from penstock.exchange.compose_answer import names_of
 from penstock.exchange.holding import Holding
 from penstock.exchange.machine import Phase
@@ -18,6 +20,23 @@ _WHOLE = Outcome(Ending.COMPLETE, "the whole body", EndedBy.UPSTREAM)
 
 
 class AtOnce(Holding):
+    @abstractmethod
+    def answer_began(self, head: ResponseHead, now: float) -> None: ...
+
+    def answer_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
+        try:
+            if self.tell_at_once(head, body, now):
+                return
+        except Exception as error:
+            self.fail(error)
+            return
+        ask = self._ask
+        self.answer_began(head, now)
+        if self._ask is ask:  # else this try is over
+            self.answer_body(body, now)
+            if self._ask is ask:
+                self.answer_ended(now)
+
     def tell_at_once(self, head: ResponseHead, body: bytes, now: float) -> bool:
         """False: it is not plain, and nothing was done."""
         plan, reply, peek, gateway = self.plan, self.reply, self.peek, self.gateway

@@ -113,20 +113,6 @@ class Exchange(AtOnce, Gathering):
         except Exception as error:
             self.fail(error)
 
-    def answer_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
-        try:
-            if self.tell_at_once(head, body, now):
-                return
-        except Exception as error:
-            self.fail(error)
-            return
-        ask = self._ask
-        self.answer_began(head, now)
-        if self._ask is ask:  # else this try is over
-            self.answer_body(body, now)
-            if self._ask is ask:
-                self.answer_ended(now)
-
     def answer_lost(self, loss: Loss, now: float) -> None:
         try:
             self._ask = None
@@ -398,6 +384,8 @@ class Exchange(AtOnce, Gathering):
         self._close_row(outcome, now)
 
     def _close_row(self, outcome: Outcome, now: float) -> None:
+        if self.legacy is not None:
+            outcome = self.legacy.account(self.entry, outcome)
         first = close_entry(self.entry, outcome, self.started, now)
         self.let_go()
         recording, self.recording = self.recording, None

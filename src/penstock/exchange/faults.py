@@ -36,6 +36,8 @@ def lost(loss: Loss, provider: str) -> Fault:
         return Fault(FaultKind.UPSTREAM_TIMEOUT, 504, f"Could not reach {who}: {loss.cause}.")
     if loss.kind in (LossKind.CONNECT, LossKind.TLS):
         return Fault(FaultKind.UPSTREAM_BROKEN, 502, f"Could not reach {who}: {loss.cause}.")
+    if loss.kind is LossKind.UNUSABLE:
+        return Fault(FaultKind.UPSTREAM_BROKEN, 502, f"The answer of {who} could not be used: {loss.cause}.")
     return Fault(FaultKind.UPSTREAM_BROKEN, 502, f"The answer of {who} was lost: {loss.cause}.")
 
 

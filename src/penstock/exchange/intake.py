@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from penstock.admission import check, host_allowed
 from penstock.capture import Recorder, ReplyTap, Subject
-from penstock.exchange import faults
+from penstock.exchange import faults, legacy
 from penstock.exchange.bend import bend
 from penstock.exchange.compose_request import edit_body, upstream_request, whole_request
 from penstock.exchange.contract import ClientRequest, Headers, Reply
@@ -23,7 +23,7 @@ from penstock.exchange.modes import ask_otherwise, may_ask_otherwise
 from penstock.exchange.permits import permit_names
 from penstock.exchange.plan import Plan, Way, str_of
 from penstock.protocols.contract import BadRequest, ProtocolSpec
-from penstock.providers import Provider
+from penstock.providers import ArgoLegacyProvider, Provider
 from penstock.routing import Allowed, Choice, Hints, Mismatch, Refusal, resolve
 from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.ids import Operation
@@ -293,7 +293,8 @@ class Intake:
 
     def _way(self, plan: Plan, provider: Provider | Demo, index: int | None, route: str | None, renamed: str | None = None) -> Way:
         gateway = self._gateway
-        sent = plan.sent_to(provider) if not isinstance(provider, Demo) else None
+        own = isinstance(provider, Demo) or (isinstance(provider, ArgoLegacyProvider) and legacy.serves(provider, plan))
+        sent = None if isinstance(provider, Demo) or own else plan.sent_to(provider)
         asks_usage = not isinstance(provider, Demo) and provider.settings.ask_usage
         permits = permit_names(provider.name, index) if gateway.permits else ()
         conduct = gateway.conduct_of(provider.name, index)
@@ -324,6 +325,8 @@ class Intake:
             self._capture(gateway.recorder, request, name, way.renamed or peek.model, body)
         if sent is None:
             exchange.take_usage = peek.stream and not peek.usage_asked
+            if isinstance(provider, ArgoLegacyProvider) and not legacy.begin(exchange, gateway, plan, provider, way.renamed or peek.model, body):
+                return
         elif way.otherwise and body is not None and ask_otherwise(exchange, plan, way, cast(Provider, provider), request, body):
             pass  # `sent` is set
         elif body is not None and way.renamed is None and (peek.usage_asked or not peek.stream):

@@ -23,7 +23,8 @@ from typing import Final
 from penstock.exchange.contract import Headers
 from penstock.exchange.models_fetch import Asker, FetchError, Request, fetch, list_request
 from penstock.exchange.models_shape import SHAPES, BadListing, Model, house_models, merge, parse
-from penstock.providers import Provider, credential
+from penstock.providers import ArgoLegacyProvider, Provider, credential
+from penstock.providers.argo_names import BadNames, read_directory
 from penstock.providers.credentials import ACCOUNT_HEADER, CREDENTIAL_HEADERS, strip_query
 from penstock.routing.routes import DEMO
 from penstock.vocabulary.ids import ProtocolId
@@ -58,7 +59,7 @@ class _Source:
 
     def __init__(self, provider: Provider) -> None:
         self.provider = provider
-        self.models: tuple[Model, ...] = ()
+        self.models: tuple[Model, ...] = tuple(Model(name, provider.name) for name in provider.known_models)
         self.size = 0
         self.note = ""
         """Why the last try failed; empty where it did not."""
@@ -116,12 +117,12 @@ class Catalog:
         sources: list[_Source] = []
         main = next((provider for provider in self._providers if protocol in provider.protocols), None)
         for provider in self._providers:
-            if provider is main and not provider.has_key and credential(client_headers, query) is not None:
+            if provider is main and not provider.has_key and not provider.lists_to_all and credential(client_headers, query) is not None:
                 headers = [pair for pair in client_headers if pair[0].lower() in _LENT_HEADERS]
                 others = set(strip_query(query).split("&"))
                 lent = "&".join(part for part in query.split("&") if part not in others)
                 source = self._borrow(provider, headers, lent)
-            elif provider.has_key or provider.origin.scheme == "http":
+            elif provider.has_key or provider.lists_to_all or provider.origin.scheme == "http":
                 headers, lent = [], ""
                 source = self._own.setdefault(provider.name, _Source(provider))
             else:
@@ -179,13 +180,22 @@ class Catalog:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _read(self, provider: Provider, body: bytes) -> tuple[Model, ...]:
+        if not isinstance(provider, ArgoLegacyProvider):
+            # A gateway that has one list for both of its protocols has it in OpenAI's shape.
+            return parse("openai" if provider.settings.argo_names else provider.kind, provider.name, body)
+        try:
+            provider.names.learn(read_directory(body))
+        except BadNames as error:
+            raise BadListing(str(error)) from None
+        return tuple(Model(name, provider.name) for name in provider.names.aliases)
+
     async def _refresh(self, source: _Source, request: Request) -> None:
         provider = source.provider
         try:
             async with asyncio.timeout(self._timing.limit):
                 body = await fetch(self._client, provider.origin, request)
-            # A gateway that has one list for both of its protocols has it in OpenAI's shape.
-            source.models = parse("openai" if provider.settings.argo_names else provider.kind, provider.name, body)
+            source.models = self._read(provider, body)
         except TimeoutError:
             source.note = f"no list within {self._timing.limit:g} s"
         except (FetchError, BadListing) as error:

@@ -17,6 +17,7 @@ BODY_LIMIT: Final = 8 << 20
 # The largest page; more than a thousand models are shown by nobody who pages.
 _PAGES: dict[Kind, tuple[str, str]] = {
     "openai": ("/v1/models", ""), "anthropic": ("/v1/models", "limit=1000"), "gemini": ("/v1beta/models", "pageSize=1000"),
+    "argo_legacy": ("/v1/models", ""),
 }  # fmt: skip
 
 Request = tuple[bytes, bytes, bytes]

@@ -57,7 +57,7 @@ class Model:
 
     def _convert(self, kind: Kind) -> dict[str, object]:
         match kind:
-            case "openai":
+            case "openai" | "argo_legacy":  # whose clients are OpenAI's
                 return {"id": self.id, "object": "model", "created": self.created or 0, "owned_by": self.owner}
             case "anthropic":
                 named = {"id": self.id, "display_name": self.title or self.id}
@@ -138,7 +138,7 @@ def merge(kind: Kind, lists: Iterable[Sequence[Model]]) -> bytes:
             models.setdefault(model.id, model)
     entries = b",".join(model.shaped(kind) for model in models.values())
     match kind:
-        case "openai":
+        case "openai" | "argo_legacy":
             return b'{"object":"list","data":[%b]}' % entries
         case "anthropic":
             first, last = (next(iter(models)), next(reversed(models))) if models else (None, None)

@@ -79,7 +79,7 @@ class Way:
         """The model's other name at the provider; `None`: the client's own."""
         self.permits = permits
         self.sent = sent
-        """`None`: the gateway's own provider."""
+        """`None`: the gateway's own provider, and whoever is asked in other words than the client's."""
         self.asks_usage = asks_usage
         self.otherwise = otherwise
         """Some may be asked in another form than the client's (`modes`)."""

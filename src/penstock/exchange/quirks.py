@@ -17,6 +17,9 @@ from penstock.upstream.contract import Receiver
 from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.ids import Operation
 
+_OWN_WORDS = "argo_legacy"
+"""The kind whose requests are made anew (`legacy`), users and names of models with them."""
+
 
 class Quirks:
     """Of one provider."""
@@ -33,7 +36,7 @@ class Quirks:
     def name_user(self, plan: Plan, body: bytes | None) -> bytes | None:
         """`body` with the user in it. Raises `Refused`: 401 where the client has to name one and does not, 400 where there is no place for it."""
         settings, operation = self._provider.settings, plan.endpoint.operation
-        if settings.user is None and not settings.user_from_key:
+        if (settings.user is None and not settings.user_from_key) or settings.kind == _OWN_WORDS:
             return body
         user = self.user(plan)
         if user is None:
@@ -63,6 +66,8 @@ def find_quirks(client: Asker, providers: Mapping[str, Provider], clock: Callabl
     found: dict[str, Quirks] = {}
     for name, provider in providers.items():
         settings = provider.settings
-        if settings.user is not None or settings.user_from_key or settings.argo_names or settings.notices:
-            found[name] = Quirks(provider, Names(client, provider, clock) if settings.argo_names else None)
+        names = settings.argo_names and settings.kind != _OWN_WORDS
+        named = (settings.user is not None or settings.user_from_key) and settings.kind != _OWN_WORDS
+        if named or names or settings.notices:
+            found[name] = Quirks(provider, Names(client, provider, clock) if names else None)
     return found

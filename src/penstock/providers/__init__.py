@@ -13,13 +13,16 @@ what a body means (`protocols`).
 """
 
 from penstock.providers.anthropic import AnthropicProvider
+from penstock.providers.argo_legacy import ArgoLegacyProvider
 from penstock.providers.contract import Auth, BadUrl, Header, Kind, Origin, Provider, ProviderSettings
 from penstock.providers.credentials import credential, is_login, redact_query
 from penstock.providers.gemini import GeminiProvider
 from penstock.providers.headers import BUFFERING, AnswerNames
 from penstock.providers.openai import OpenAIProvider
 
-KINDS: dict[Kind, type[Provider]] = {"openai": OpenAIProvider, "anthropic": AnthropicProvider, "gemini": GeminiProvider}
+KINDS: dict[Kind, type[Provider]] = {
+    "openai": OpenAIProvider, "anthropic": AnthropicProvider, "gemini": GeminiProvider, "argo_legacy": ArgoLegacyProvider,
+}
 
 
 def build(settings: ProviderSettings) -> Provider:
@@ -28,6 +31,6 @@ def build(settings: ProviderSettings) -> Provider:
 
 
 __all__ = [
-    "BUFFERING", "KINDS", "AnswerNames", "Auth", "BadUrl", "Header", "Kind", "Origin", "Provider", "ProviderSettings", "build", "credential",
-    "is_login", "redact_query",
+    "BUFFERING", "KINDS", "AnswerNames", "ArgoLegacyProvider", "Auth", "BadUrl", "Header", "Kind", "Origin", "Provider", "ProviderSettings", "build",
+    "credential", "is_login", "redact_query",
 ]

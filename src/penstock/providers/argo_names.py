@@ -14,13 +14,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 PREFIX = "argo:"
 _EMBEDDINGS = {"ada002": "text-embedding-ada-002", "v3small": "text-embedding-3-small", "v3large": "text-embedding-3-large"}
 """Served without being listed."""
+# As the gateway listed them when its own proxy was written; a list that it gives takes their place.
+BUILT_IN: Final[tuple[tuple[str, str], ...]] = (
+    ("gpt35", "GPT-3.5 Turbo"), ("gpt35large", "GPT-3.5 Turbo 16k"), ("gpt4", "GPT-4"), ("gpt4large", "GPT-4 32k"), ("gpt4turbo", "GPT-4 Turbo"),
+    ("gpt4o", "GPT-4o"), ("gpt4olatest", "GPT-4o Latest"), ("gpto1mini", "o1 Mini"), ("gpto1preview", "o1 Preview"), ("gpto1", "o1"),
+    ("gpto3mini", "o3 Mini"), ("gpto3", "o3"), ("gpto4mini", "o4 Mini"), ("gpt41", "GPT-4.1"), ("gpt41mini", "GPT-4.1 Mini"),
+    ("gpt41nano", "GPT-4.1 Nano"), ("gemini25pro", "Gemini 2.5 Pro"), ("gemini25flash", "Gemini 2.5 Flash"), ("claudeopus4", "Claude Opus 4"),
+    ("claudesonnet4", "Claude Sonnet 4"), ("claudesonnet37", "Claude Sonnet 3.7"), ("claudesonnet35v2", "Claude Sonnet 3.5 v2"),
+)  # fmt: skip
 _DATE = re.compile(r"-\d{8}\Z")
 _OTHER = re.compile(r"[^a-z0-9]")
 _GENERATION = re.compile(r"[0-9]+(?:\.[0-9]+)*\Z")
@@ -82,8 +90,38 @@ class Directory:
             aliases[id].append(alias)
         return [Named(id, tuple(names)) for id, names in aliases.items()]
 
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """Names and the ids that they stand for, in the order of the list."""
+        return self._by_alias
+
     def __len__(self) -> int:
         return len(self._ids)
+
+
+class Names:
+    """The models of a gateway that is asked for its list now and then, and has some that are known before."""
+
+    __slots__ = ("_directory",)
+
+    def __init__(self) -> None:
+        self._directory = Directory(BUILT_IN)
+
+    def learn(self, directory: Directory) -> None:
+        """These models from now on."""
+        self._directory = directory
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        return self._directory.aliases
+
+    def id_of(self, name: str) -> str:
+        """What the gateway is told: the id where `name` is known, else the name itself without `argo:`, for the gateway to judge."""
+        found = self._directory.resolve(name)
+        if found is not None:
+            return found
+        written = name.replace("/", ":", 1)
+        return name[len(PREFIX):] if written.lower().startswith(PREFIX) and len(name) > len(PREFIX) else name
 
 
 def read_directory(body: bytes) -> Directory:
@@ -101,8 +139,8 @@ def make_aliases(id: str, shown: str) -> Iterator[str]:
     """What clients may write for a model, besides its machine name."""
     plain = "-".join(shown.lower().split())
     yield PREFIX + plain
-    if id.startswith("gpto"):
-        yield f"{PREFIX}gpt-{id.removeprefix('gpt')}"
+    if id.startswith("gpto") and not plain.startswith("gpt"):
+        yield f"{PREFIX}gpt-{plain}"
     words = plain.split("-")
     if len(words) >= 3 and words[0] == "claude" and bool(_GENERATION.match(words[1])) != bool(_GENERATION.match(words[2])):
         yield PREFIX + "-".join([words[0], words[2], words[1], *words[3:]])

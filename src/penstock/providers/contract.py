@@ -14,7 +14,7 @@ from penstock.vocabulary.ids import Operation, ProtocolId
 
 __all__ = ["Auth", "BadUrl", "Header", "Kind", "Origin", "Provider", "ProviderSettings"]
 
-Kind = Literal["openai", "anthropic", "gemini"]
+Kind = Literal["openai", "anthropic", "gemini", "argo_legacy"]
 Auth = Literal["bearer", "x-api-key", "api-key", "x-goog-api-key"]
 
 _CREDENTIAL = 3
@@ -48,6 +48,8 @@ class ProviderSettings:
     """Clients' names of models are looked up in the provider's list, as argo-proxy does it (`argo_names`)."""
     notices: tuple[str, ...] = ()
     """How an answer of 200 begins that is none; not empty, nor any of them."""
+    real_stream: bool | None = None
+    """Whether legacy Argo is asked for its stream of raw text, else for whole answers, which are told as streams; `None`: not said, which is yes."""
 
 
 class Provider:
@@ -71,6 +73,8 @@ class Provider:
     """First segments that stand before the version, where others stand behind it."""
     default_headers: ClassVar[tuple[Header, ...]] = ()
     """Added where the client did not send them."""
+    lists_to_all: ClassVar[bool] = False
+    """Its list of models is given without any credential."""
 
     __slots__ = (
         "_added", "_base", "_complete", "_defaults", "_first", "_key", "_named", "_verdicts", "host_header", "name", "origin", "protocols",
@@ -106,6 +110,11 @@ class Provider:
     def user(self, client_headers: Sequence[Header], query: str) -> str | None:
         """Who is named in the body; `None`: nobody, or the client names nobody although it has to."""
         return user_of(client_headers, query, self._first) if self.settings.user_from_key else self.settings.user
+
+    @property
+    def known_models(self) -> tuple[str, ...]:
+        """Models that it is known to have before it was asked."""
+        return ()
 
     def target(self, path: str, query: str) -> str:
         """The request target for one of the protocol's own paths, with or without its version: `/v1/messages`, `/chat/completions`."""

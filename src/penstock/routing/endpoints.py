@@ -146,6 +146,9 @@ GEMINI_RESOURCES: dict[str, Operation] = {
     "tunedModels": Operation.OTHER,
 }
 
+ARGO_PATHS = frozenset({"/v1/chat", "/v1/embed"})
+"""Of legacy Argo's own proxy; they are there where such a provider is."""
+
 RESERVED_NAMES: frozenset[str] = (
     frozenset(path[1:].partition("/")[0] for path in FIXED)
     | {"v1", *GEMINI_VERSIONS, "tunedModels", "upload", "download", "api", "health", "ready", "metrics", "penstock", "demo"}

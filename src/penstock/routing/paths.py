@@ -1,6 +1,6 @@
 """From method and path to an endpoint.
 
-In this order: the fixed paths; paths with an id; Gemini's; `/api/oauth/...`; `/{provider}` and what is below it. Methods are not
+In this order: the fixed paths; paths with an id; Gemini's; `/api/oauth/...`; `/{provider}` and what is below it; Argo's own two. Methods are not
 guessed: a known path with another method is 405, anything else 404, and the sentence says how to reach a provider all the same.
 """
 
@@ -12,6 +12,7 @@ from dataclasses import replace
 from urllib.parse import unquote
 
 from penstock.routing.endpoints import (
+    ARGO_PATHS,
     FIXED,
     GEMINI_METHODS,
     GEMINI_RESOURCES,
@@ -55,6 +56,8 @@ def resolve(
         return _oauth(method, path, providers)
     name, slash, rest = path[1:].partition("/")
     provider = providers.get(name)
+    if provider is None and path in ARGO_PATHS:
+        return _argo(method, path, has_anthropic_version, providers)
     if provider is None:
         return _unknown(path, has_anthropic_version, providers)
     if not rest:
@@ -151,6 +154,15 @@ def _oauth(method: str, path: str, providers: Mapping[str, Face]) -> Endpoint | 
         Fault(FaultKind.NOT_FOUND, 404, "/api/oauth/ belongs to Anthropic, and no anthropic provider is configured"), ProtocolId.ANTHROPIC_MESSAGES)
 
 
+def _argo(method: str, path: str, has_anthropic_version: bool, providers: Mapping[str, Face]) -> Endpoint | Refusal | Allowed:
+    """The paths of legacy Argo's own proxy: its own bodies, for the first such provider."""
+    provider = next((provider for provider in providers.values() if provider.kind == "argo_legacy"), None)
+    if provider is None:
+        return _unknown(path, has_anthropic_version, providers)
+    endpoint = Endpoint(ProtocolId.OPENAI_CHAT, Operation.OTHER, path, "peek", provider=provider.name)
+    return _pick({"POST": endpoint}, method, path, has_anthropic_version)
+
+
 def _main(method: str, provider: Face) -> Endpoint | Refusal | Allowed:
     """A provider's name and nothing after it: its main endpoint."""
     protocol, operation = provider.main_protocol, provider.main_operation
@@ -173,6 +185,8 @@ def _below(method: str, rest: str, has_anthropic_version: bool, provider: Face) 
     """Anything goes to the provider as it is; what it is, is recognised so that it is observed and accounted."""
     if method == "OPTIONS":
         return Allowed(_ANY)
+    if provider.kind == "argo_legacy" and rest in ARGO_PATHS and method == "POST":
+        return Endpoint(ProtocolId.OPENAI_CHAT, Operation.OTHER, rest, "peek", provider=provider.name)
     methods = FIXED.get(rest) or _item(rest) or _gemini(rest)
     found = _pick(methods, method, rest, has_anthropic_version) if methods is not None else None
     if not isinstance(found, Endpoint) or found.protocol not in provider.protocols:

@@ -184,22 +184,20 @@ class Connection(asyncio.Protocol):
             self._parts.clear()
             self._wait(size)
             return
-        now = monotonic()
+        now, parts = monotonic(), self._parts
         if not self._began:
             if self._dry + size > HEAD_LIMIT and sum(len(name) + len(value) for name, value in head.headers) > HEAD_LIMIT:
                 self._lose(_TOO_LARGE, now)
                 return
             self._began = True
             self._dry = 0
-            parts = self._parts
             if self._ended and parts and not self._no_body:
-                body = parts[0] if len(parts) == 1 else b"".join(parts)
+                body = b"".join(parts)
                 parts.clear()
                 self._finish(reusable=self._reusable)
                 receiver.answer_whole(head, body, now)
                 return
             receiver.answer_began(head, now)
-        parts = self._parts
         if parts:
             if not self._no_body and self._receiver is receiver:
                 receiver.answer_body(parts[0] if len(parts) == 1 else b"".join(parts), now)

@@ -1,0 +1,180 @@
+"""Legacy Argo's answers between connection and exchange: what is held, given in portions, cancelled; what a mistake of ours costs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from penstock.exchange.conduct import Conduct, Retries
+from penstock.exchange.legacy_answer import PORTION
+from penstock.pipeline.timers import Timers
+from penstock.routing import Glob, Route
+from penstock.translate.argo_legacy import Told
+from penstock.upstream.contract import LossKind
+from tests.support.exchanges import Asker, FakeAsk, House
+
+TEXT = [(b"Content-Type", b"text/plain; charset=utf-8"), (b"Transfer-Encoding", b"chunked")]
+OPEN = [(b"Content-Type", b"text/plain"), (b"Connection", b"close")]
+ROUTES = [Route(Glob("*"), "argo_legacy")]
+
+
+def argo(*, real: bool = True, held: int = 1 << 24, **more: Any) -> House:
+    return House(routes=ROUTES, held=held, argo_legacy={"user": "ada", "real_stream": real}, **more)
+
+
+def stream(house: House, **more: Any) -> tuple[Asker, FakeAsk]:
+    client = house.chat(**{"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], **more})
+    return client, house.last
+
+
+def test_nothing_is_told_before_the_first_word() -> None:
+    with argo() as house:
+        client, asked = stream(house)
+        assert asked.target == b"/argoapi/api/v1/resource/streamchat/"
+        assert json.loads(asked.sent_body) == {"user": "ada", "model": "gpt4o", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+        asked.answer(200, TEXT)
+        assert client.reply.status is None
+        asked.body(b"\xc3")
+        assert client.reply.status is None
+        asked.body(b"\xa9")
+        assert client.reply.status == 200
+        assert '"content":"é"' in client.reply.body.decode()
+        before = len(client.reply.body)
+        asked.body(b"x")
+        assert b'"content":"x"' in client.reply.body[before:]
+        asked.end()
+        assert client.reply.body.endswith(b"[DONE]\n\n")
+        assert client.reply.over == "ended"
+
+
+def test_a_whole_answer_is_held_and_given_back() -> None:
+    with argo(real=False) as house:
+        client, asked = stream(house)
+        asked.answer(200, [(b"Content-Type", b"application/json")])
+        asked.body(b'{"response": "a', b' b"}')
+        assert house.gateway.held.used == 19
+        assert client.reply.status is None
+        asked.end()
+        assert (client.reply.status, client.reply.over) == (200, "ended")
+        assert house.gateway.held.used == 0
+
+
+def test_portions_wait_for_the_client() -> None:
+    with argo(real=False) as house:
+        client, asked = stream(house)
+        asked.answer_json({"response": "word " * 20_000})
+        assert client.reply.over is None  # a portion a turn of the loop
+        house.loop.wait(1)
+        total = len(client.reply.body)
+        assert client.reply.over == "ended"
+        assert total > 5 * PORTION
+        client, asked = stream(house)
+        house.run(client.intake.client_paused)
+        asked.answer_json({"response": "word " * 20_000})
+        assert client.reply.body == b""
+        house.run(client.intake.client_resumed)
+        house.loop.wait(1)
+        assert client.reply.over == "ended"
+        assert abs(len(client.reply.body) - total) < total // 10
+        assert [entry.outcome for entry in house.told] == ["COMPLETE", "COMPLETE"]
+
+
+def test_a_client_that_leaves_between_two_portions_is_the_end() -> None:
+    with argo(real=False) as house:
+        client, asked = stream(house)
+        house.run(client.intake.client_paused)
+        asked.answer_json({"response": "word " * 20_000})
+        house.run(client.intake.client_gone)
+        house.loop.settle()
+        assert house.told[-1].outcome == "CLIENT_GONE"
+        assert house.told[-1].usage_source == "estimated"
+        assert not house.gateway.live
+
+
+def test_a_mistake_of_ours_ends_this_exchange_with_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(told: Told, data: bytes) -> bytes:
+        raise ZeroDivisionError
+
+    with argo() as house:
+        client, asked = stream(house)
+        asked.answer(200, TEXT)
+        monkeypatch.setattr(Told, "text", broken)
+        asked.body(b"x")
+        assert client.reply.status == 500
+        assert asked.cancelled
+        assert len(house.told) == 1
+
+
+def test_the_budget_of_all_answers_holds() -> None:
+    with argo(real=False, held=10) as house:
+        client, asked = stream(house)
+        asked.answer(200, [(b"Content-Type", b"application/json")]).body(b'{"response": "too long"}')
+        assert (client.reply.status, asked.cancelled) == (502, True)
+        assert (house.told[-1].outcome, house.told[-1].ended_by) == ("CUT", "gateway")
+        assert house.gateway.held.used == 0
+
+
+@pytest.mark.parametrize(("status", "kept"), [(200, "UPSTREAM_LOST"), (500, "UPSTREAM_ERROR")])
+def test_what_is_lost_has_its_head_in_the_record(status: int, kept: str) -> None:
+    with argo(real=False) as house:
+        client, asked = stream(house)
+        asked.answer(status, [(b"Content-Type", b"application/json")]).body(b'{"resp')
+        asked.lose()
+        assert (house.told[-1].outcome, house.told[-1].upstream_status) == (kept, status)
+        assert client.reply.status == (502 if status == 200 else 500)
+
+
+def test_an_open_connection_that_closes_before_the_first_word_is_no_answer() -> None:
+    with argo() as house:
+        client, asked = stream(house)
+        asked.answer(200, OPEN).end()
+        assert (client.reply.status, house.told[-1].outcome) == (502, "TRUNCATED")
+
+
+def test_a_stale_connection_is_replaced_and_a_new_try_begins_anew() -> None:
+    with argo(conduct=Conduct(retries=Retries(first_frame=1))) as house:
+        client, asked = stream(house)
+        asked.lose(LossKind.STALE)
+        house.last.answer(200, TEXT).body(b"\xc3")
+        house.last.lose()
+        house.loop.wait(1)
+        house.last.answer(200, TEXT).body(b"\xa9a")
+        house.last.end()
+        assert len(house.asks) == 3
+        assert "\ufffda" in client.reply.body.decode()  # nothing of the try before it is left
+        assert (house.told[-1].outcome, house.told[-1].retries) == ("COMPLETE", 1)
+
+
+def test_the_row_of_a_text_that_broke_off_has_what_had_come() -> None:
+    with argo() as house:
+        client, asked = stream(house)
+        asked.answer(200, TEXT).body(b"four letters or more")
+        asked.lose()
+        entry = house.told[-1]
+        assert (entry.outcome, entry.usage_source, entry.output_tokens) == ("UPSTREAM_LOST", "estimated", 5)
+        assert b"error" in client.reply.body
+
+
+def test_read_on_for_its_account() -> None:
+    with argo(conduct=Conduct(on_disconnect="drain")) as house:
+        client, asked = stream(house)
+        asked.answer(200, TEXT).body(b"some")
+        house.run(client.intake.client_gone)
+        asked.body(b" more words")
+        asked.end()
+        assert (house.told[-1].outcome, house.told[-1].output_tokens) == ("CLIENT_GONE", 4)
+
+
+def test_silence_runs_out() -> None:
+    with argo(conduct=Conduct(timers=Timers(first_content=5.0, idle=2.0))) as house:
+        client, asked = stream(house)
+        asked.answer(200, TEXT)
+        house.loop.wait(6)
+        assert (client.reply.status, house.told[-1].timer) == (504, "first_content")
+        client, asked = stream(house)
+        asked.answer(200, TEXT).body(b"word")
+        house.loop.wait(3)
+        assert (client.reply.status, house.told[-1].timer) == (200, "idle")
+        assert b'"error"' in client.reply.body
