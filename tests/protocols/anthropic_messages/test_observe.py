@@ -186,7 +186,8 @@ def test_a_later_figure_replaces_an_earlier_and_absence_keeps() -> None:
     usage = {"output_tokens": 50, "input_tokens": 120, "output_tokens_details": details, "server_tool_use": tools}
     see(seer, {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage})
     assert seer.usage == Usage(
-        input=120, output=50, cache_read=7, cache_write=10, cache_write_5m=4, cache_write_1h=6, reasoning=30, tool_requests=7
+        input=120, output=50, cache_read=7, cache_write=10, cache_write_5m=4, cache_write_1h=6, reasoning=30, tool_requests=7,
+        web_searches=2,
     )
 
 
