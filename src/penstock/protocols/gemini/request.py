@@ -31,7 +31,7 @@ _NEEDS_MODEL = frozenset({Operation.GENERATE, Operation.COUNT_TOKENS, Operation.
 class _Object(msgspec.Struct, gc=False):
     """Any JSON object: its other fields are skipped unread, so that media of megabytes cost next to nothing."""
 
-    generationConfig: msgspec.Raw = NOTHING  # noqa: N815  # Google's spelling
+    generationConfig: msgspec.Raw = NOTHING
     generation_config: msgspec.Raw = NOTHING
 
 
