@@ -17,6 +17,9 @@ from penstock.attribution.heads import MOST
 from penstock.vocabulary.said import Said
 from penstock.wire.secrets import mask_secrets
 
+BYTES = 96
+"""Of UTF-8, of one word in a row: these words are parts of a key in the ledger, whose size databases bound. UUIDs, addresses of mail and OpenAI's
+64 characters fit."""
 _CLAUDE_CODE = re.compile(r"user_([0-9a-f]{16,64})_account_([0-9a-f-]{0,36})_session_([0-9a-f-]{8,36})\Z")
 _USERS = ("user_id", "user", "userId", "end_user")
 _SESSIONS = ("session_id", "session", "sessionId", "conversation_id", "thread_id")
@@ -56,7 +59,10 @@ def text(value: object) -> str | None:
 @lru_cache(maxsize=2048)
 def clear(word: str | None) -> str | None:
     """`word` as it may stand in a row. Remembered, because masking costs more than all else here, and sessions are long."""
-    return None if word is None else mask_secrets(word[: 4 * MOST].encode("utf-8", "replace").decode())[:MOST]
+    if word is None:
+        return None
+    masked = mask_secrets(word[: 4 * MOST].encode("utf-8", "replace").decode())
+    return masked.replace("\0", "").encode()[:BYTES].decode("utf-8", "ignore").strip() or None
 
 
 def _taken_apart(user: str) -> tuple[str | None, str | None]:

@@ -23,9 +23,9 @@ _OTHER_NAMES: Mapping[str, str] = {
     **{timer.name: f"timers.{timer.name}" for timer in TIMERS}, "tool_calls.timeout_secs": "timers.tool_call", "upstream.connect": "timers.connect",
 }
 _RETRIES = ("retries.connect", "retries.status", "retries.first_frame")
-_PLAIN = ("keepalive", "early_head", "terminal", "tail", "max_streams")
+_PLAIN = ("keepalive", "early_head", "terminal", "tail", "max_streams", "cache_markers")
 _DRAINED = ("on_disconnect.drain.seconds", "on_disconnect.drain.tokens")
-_ADDING = ("keepalive", "early_head")
+_ADDING = ("keepalive", "early_head", "cache_markers")
 
 
 def read_level(given: Mapping[str, Given], problems: Problems) -> Level:
@@ -65,6 +65,7 @@ def resolve(*levels: Level) -> Conduct:
         drain_tokens=cast("int | None", said.get("on_disconnect.drain.tokens", default.drain_tokens)),
         terminal=cast("Literal['event', 'finish_reason']", said.get("terminal", default.terminal)),
         tail_content=said.get("tail", "events") == "content",
+        cache_markers=said.get("cache_markers") == "on",
         max_streams=cast("int | None", said.get("max_streams", default.max_streams)),
     )
 
@@ -75,7 +76,7 @@ def silence(level: Level, notes: list[str]) -> Level:
     No error: `transparent` may be switched on from the environment, for a day, over a file that is otherwise meant.
     """
     for key in _ADDING:
-        if key in level and level[key].value is not None:
+        if key in level and level[key].value not in (None, "off"):
             notes.append(f"{level[key].place}: has no effect while transparent is true, for it would add bytes")
     off = Given(None, Place("", None, "transparent"))
     return {**level, **dict.fromkeys(_ADDING, off)}

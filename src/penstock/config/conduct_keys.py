@@ -7,6 +7,7 @@ from penstock.config.shape import COUNT_OR_OFF, OFF, RETRIES, SECONDS, SECONDS_O
 
 TERMINALS = ("event", "finish_reason")
 TAILS = ("events", "content")
+MARKERS = ("off", "on")
 DISCONNECTS = ("cancel", "drain")
 
 TIMERS: tuple[Field, ...] = (
@@ -54,6 +55,8 @@ CONDUCT: tuple[Field | Group, ...] = (
           default="event"),
     Field("tail", values.choice(TAILS), "What is kept of the end of a stream that ended badly: its events' times, types and sizes, or the bytes too.",
           {"enum": list(TAILS)}, default="events"),
+    Field("cache_markers", values.read_switch, "on: put a marker of the prompt cache into Messages requests that set none and are long enough.",
+          {"enum": [*MARKERS, True, False]}, default="off"),
     Field("max_streams", values.read_count_or_off, "Exchanges under way at the same time: of each provider, and of the route where it stands.",
           COUNT_OR_OFF, default="off"),
 )

@@ -15,6 +15,7 @@ from penstock.config.document import Node, Section, parse
 from penstock.config.errors import Place, Problems
 from penstock.config.levels import gather
 from penstock.config.model import TOP
+from penstock.config.prices import read_prices
 from penstock.config.providers import FoundRoute
 from penstock.config.rules import exposure, own_listener, same_place
 from penstock.config.settings import Address, Config, Limits, Listening
@@ -50,7 +51,7 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
         section = _read_file(file, named_by, environ, problems)
     top = Place(str(file) if file is not None else "no file", None, "")
 
-    given = read_fields(section, TOP, top, problems, others=("providers", "routes"))
+    given = read_fields(section, TOP, top, problems, others=("providers", "routes", "prices"))
     from_env, misspelt = env.from_environment(environ, problems)
     notes += misspelt
     given |= from_env | env.from_command_line(overrides or {}, problems)
@@ -75,6 +76,7 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
     notes += provider_notes
     settings_found = [settings for settings, _ in found]
     routes = _routes(nodes, settings_found, problems)
+    own_prices = read_prices(*nodes["prices"], problems) if "prices" in nodes else ()
     level = read_level(given, problems)
 
     if socket is None and same_place(listen, admin):
@@ -121,6 +123,8 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
         retention_days=cast("int | None", _said(given, "retention", defaults.retention_days)),
         ledger_url=_get(given, "ledger.url", str),
         ledger_queue=_get(given, "ledger.queue", int) or defaults.ledger_queue,
+        preview=cast("int | None", _said(given, "ledger.preview", None)),
+        prices=own_prices,
         ca_file=path_of("upstream.ca_file"),
         transparent=transparent,
         drop_response_headers=frozenset(cast("tuple[str, ...]", _get(given, "drop_response_headers", tuple) or ())),

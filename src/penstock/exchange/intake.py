@@ -193,7 +193,10 @@ class Intake:
                 return
         if body is not None and endpoint.operation is not Operation.RESPONSE_ITEM:
             try:
-                exchange.peek = plan.spec.peek(endpoint.operation, endpoint.path, plan.query, body)
+                exchange.peek = peek = plan.spec.peek(endpoint.operation, endpoint.path, plan.query, body)
+                exchange.entry.said = peek.said
+                if gateway.settings.previews:
+                    exchange.entry.prompt = body
             except BadRequest as error:
                 if not endpoint.verbatim:
                     exchange.refuse(Fault(FaultKind.BAD_REQUEST, 400, str(error)), str(error))
@@ -268,6 +271,9 @@ class Intake:
         if gateway.recorder is not None and gateway.recorder.active:
             self._capture(gateway.recorder, request, provider.name, model, body)
         if not isinstance(provider, Demo):
+            if body and exchange.conduct.cache_markers and plan.spec.mark_cache is not None:
+                marked = plan.spec.mark_cache(endpoint.operation, body)
+                entry.marked, body = marked is not None, marked or body
             ask_usage = provider.settings.ask_usage and provider.name not in gateway.no_usage_field
             path, changed, exchange.take_usage = edit_body(plan.spec, endpoint, peek, model, endpoint.path, body or b"", ask_usage=ask_usage)
             exchange.sent = upstream_request(plan, provider, request, path, None if exchange.uploading else changed)

@@ -5,20 +5,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import sha256
+from typing import Protocol
 
 from penstock.pricing.tariff import Rates, Tariff
-from penstock.routing.globs import Glob
 
-EVERYTHING = Glob("*")
+
+class Names(Protocol):
+    """A pattern of names (`routing.Glob`)."""
+
+    text: str
+
+    def matches(self, model: str) -> bool: ...
+
+
+class _Any:
+    text = "*"
+
+    def matches(self, model: str) -> bool:
+        return True
+
+
+EVERYTHING: Names = _Any()
 
 
 @dataclass(frozen=True, slots=True)
 class OwnPrice:
     """One entry. It fits by provider, model and service tier; then it sets `rates`, or takes the list's times `factor`."""
 
-    provider: Glob = EVERYTHING
+    provider: Names = EVERYTHING
     """Of the provider's name in the configuration."""
-    model: Glob = EVERYTHING
+    model: Names = EVERYTHING
     """Of the model's name, as the provider said it or as it was asked for."""
     tier: str | None = None
     """Only answers of this service tier (`batch`, `priority`, `flex`, ...); `None`: of any."""

@@ -218,3 +218,6 @@ class ProtocolSpec:
     bounced: Callable[[int, bytes], bool] | None = None
     """`bounced(status, body)`: is this error a refusal to answer without streaming, which the same request asked as a stream would not get?
     `None`: this protocol's providers give none."""
+    mark_cache: Callable[[Operation, bytes], bytes | None] | None = None
+    """`mark_cache(operation, body)`: a body that asks its provider to cache the prompt, no other byte changed; `None` where that is asked already
+    or not worth it. The field is `None` where the protocol's providers cache by themselves, or not at all."""
