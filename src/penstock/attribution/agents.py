@@ -23,13 +23,14 @@ AGENTS: Final[tuple[tuple[str, str], ...]] = (
     # Frameworks and gateways.
     ("litellm", "litellm"), ("langchain", "langchain"), ("langgraph", "langchain"), ("llama_index", "llama-index"), ("llamaindex", "llama-index"),
     ("pydantic-ai", "pydantic-ai"), ("openai-agents", "openai-agents"), ("agents/python", "openai-agents"), ("crewai", "crewai"),
-    ("autogen", "autogen"), ("semantic-kernel", "semantic-kernel"), ("haystack", "haystack"), ("dspy", "dspy"), ("ai-sdk", "ai-sdk"),
+    ("autogen", "autogen"), ("semantic-kernel", "semantic-kernel"), ("haystack", "haystack"), ("dspy", "dspy"), ("google-genai-sdk", "google-genai"),
+    ("ai-sdk", "ai-sdk"),
     ("mastra", "mastra"), ("instructor", "instructor"), ("portkey", "portkey"), ("openrouter", "openrouter"),
     # The makers' libraries.
     ("anthropic/python", "anthropic-python"), ("asyncanthropic/python", "anthropic-python"), ("anthropic/js", "anthropic-js"),
     ("anthropic/go", "anthropic-go"), ("anthropic/java", "anthropic-java"), ("anthropic", "anthropic-sdk"), ("asyncopenai/python", "openai-python"),
     ("openai/python", "openai-python"), ("openai/js", "openai-js"), ("openai/go", "openai-go"), ("openai/java", "openai-java"),
-    ("openai/ruby", "openai-ruby"), ("openai", "openai-sdk"), ("google-genai-sdk", "google-genai"), ("genai-js", "google-genai"),
+    ("openai/ruby", "openai-ruby"), ("openai", "openai-sdk"), ("genai-js", "google-genai"),
     ("mistral-client", "mistral-sdk"), ("cohere", "cohere-sdk"),
     # Whatever speaks HTTP.
     ("curl/", "curl"), ("wget/", "wget"), ("httpie", "httpie"), ("postman", "postman"), ("insomnia", "insomnia"), ("python-httpx", "python"),

@@ -20,9 +20,9 @@ from penstock.ledger import engine as engines
 from penstock.ledger import schema
 from penstock.ledger.errors import LedgerError
 from penstock.ledger.migrations import revision
-from penstock.ledger.schema import COUNTS, HEAD, SUMS
+from penstock.ledger.schema import COUNTS, HEAD
 from penstock.ledger.settings import LedgerSettings
-from penstock.ledger.sums import of_days, of_hours, of_rows, summed
+from penstock.ledger.sums import figures, of_days, of_hours, of_rows, summed
 from penstock.vocabulary.outcome import Ending
 
 Group = Literal[
@@ -110,10 +110,9 @@ def usage(
     hours = summed(since, until)
     parts = (of_rows(names, filters, since, until, hours), of_hours(names, filters, hours), of_days(names, filters, since, until))
     all_ = sa.union_all(*parts).subquery("all_")
-    sums = [_whole(sa.func.sum(all_.c[name]), name) for name in (*COUNTS, *SUMS)]
     keys = {name: sa.func.substr(all_.c.day, 1, 7) if name == "month" else all_.c[name] for name in group_by}
     shown = [(key if name in ("day", "month") else sa.func.nullif(key, "")).label(name) for name, key in keys.items()]
-    found = _fetch(engine, sa.select(*shown, *sums).group_by(*keys.values()))
+    found = _fetch(engine, sa.select(*shown, *figures(all_)).group_by(*keys.values()))
     if not group_by:
         return [{**row, **{name: row[name] or 0 for name in COUNTS}} for row in found]
 
@@ -200,10 +199,6 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     if row["stop_reason"] is None and began and row["outcome"] in _CUT:
         return {**row, "stop_reason": INCOMPLETE}
     return row
-
-
-def _whole(expression: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[Any]:
-    return sa.cast(expression, sa.BigInteger).label(name)  # PostgreSQL sums to numeric.
 
 
 def _fetch(engine: sa.Engine, statement: sa.Executable) -> list[dict[str, Any]]:

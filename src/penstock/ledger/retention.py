@@ -23,10 +23,11 @@ GENERATES = exchanges.c.operation.in_(sorted(operation.value for operation in GE
 UNREPORTED = sa.case(
     (
         sa.and_(
-            GENERATES,
+            # The condition that seldom holds comes first: databases look no further.
             sa.func.coalesce(exchanges.c.usage_source, "") != Provenance.REPORTED.value,
             sa.func.coalesce(exchanges.c.outcome, "") != Ending.REFUSED.value,
             sa.func.coalesce(exchanges.c.upstream_status, 0) < 400,
+            GENERATES,
         ),
         1,
     ),
@@ -38,9 +39,9 @@ UNREPORTED = sa.case(
 UNPRICED = sa.case(
     (
         sa.and_(
-            GENERATES,
-            exchanges.c.usage_source.in_([Provenance.REPORTED.value, Provenance.PARTIAL.value, Provenance.ESTIMATED.value]),
             exchanges.c.cost_nanousd.is_(None),
+            exchanges.c.usage_source.in_([Provenance.REPORTED.value, Provenance.PARTIAL.value, Provenance.ESTIMATED.value]),
+            GENERATES,
         ),
         1,
     ),

@@ -1,6 +1,6 @@
 """Where `query.usage` takes its figures from, each as a SELECT of the same columns: retired days, closed hours, and rows for all that is in neither.
 
-The columns: what is grouped by, `schema.COUNTS`, `schema.SUMS`. Tokens are only counted of operations that generate.
+The columns: what is grouped by, the operation (`OPERATION`), `schema.COUNTS`, `schema.SUMS`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from penstock.vocabulary.ids import GENERATING
 Filters = Mapping[str, str | None]
 _GENERATED = (*TOKENS, "web_searches")
 _GENERATING = sorted(operation.value for operation in GENERATING)
+OPERATION = "of_operation"
 _EVER = 1e15
 """Seconds: before and after all rows."""
 
@@ -33,26 +34,18 @@ def of_rows(names: Sequence[str], filters: Filters, since: float | None, until: 
     """Of the rows in the gaps between summed hours."""
     gap = _gaps(since, until, hours)
     start = exchanges.c.started_at
-    keys = [utc_day(start).label("day") if name == "day" else sa.func.coalesce(exchanges.c[name], "").label(name) for name in names]
+    keys = {name: utc_day(start) if name == "day" else sa.func.coalesce(exchanges.c[name], "") for name in names}
     wanted = [sa.func.coalesce(exchanges.c[name], "") == value for name, value in filters.items() if value is not None]
-    counts = (sa.literal_column("1", sa.BigInteger), UNREPORTED, UNPRICED)
-    return (
-        sa.select(*keys, *(count.label(name) for name, count in zip(COUNTS, counts, strict=True)), *_figures(exchanges))
-        .select_from(gap.join(exchanges, sa.and_(start >= gap.c.begin, start < gap.c.end)))
-        .where(*wanted)
-    )
+    counts = (sa.func.count(), sa.func.sum(UNREPORTED), sa.func.sum(UNPRICED))
+    return _summed_by(keys, exchanges, counts).select_from(gap.join(exchanges, sa.and_(start >= gap.c.begin, start < gap.c.end))).where(*wanted)
 
 
 def of_hours(names: Sequence[str], filters: Filters, hours: sa.CTE) -> sa.Select[Any]:
     """Of the summed hours."""
     start = hourly.c.hour * float(HOUR_S)
-    keys = [utc_day(start).label("day") if name == "day" else hourly.c[name] for name in names]
+    keys = {name: utc_day(start) if name == "day" else hourly.c[name] for name in names}
     wanted = [hourly.c[name] == value for name, value in filters.items() if value is not None]
-    return (
-        sa.select(*keys, *(hourly.c[name] for name in COUNTS), *_figures(hourly))
-        .select_from(hours.join(hourly, hourly.c.hour == hours.c.hour))
-        .where(*wanted)
-    )
+    return _summed_by(keys, hourly).select_from(hours.join(hourly, hourly.c.hour == hours.c.hour)).where(*wanted)
 
 
 def of_days(names: Sequence[str], filters: Filters, since: float | None, until: float | None) -> sa.Select[Any]:
@@ -64,12 +57,24 @@ def of_days(names: Sequence[str], filters: Filters, since: float | None, until: 
         # `until` at midnight sharp leaves that day out.
         last = day_of(until)
         conditions.append(daily.c.day < last if until % 86400 == 0 else daily.c.day <= last)
-    return sa.select(*(daily.c[name] for name in names), *(daily.c[name] for name in COUNTS), *_figures(daily)).where(*conditions)
+    return _summed_by({name: daily.c[name] for name in names}, daily).where(*conditions)
 
 
-def _figures(table: sa.Table) -> list[sa.ColumnElement[Any]]:
-    generates = table.c.operation.in_(_GENERATING)
-    return [sa.case((generates, table.c[name])).label(name) if name in _GENERATED else table.c[name].label(name) for name in SUMS]
+def figures(parts: sa.Subquery) -> list[sa.ColumnElement[Any]]:
+    """The sums over all parts, by name. Tokens count only where something was generated."""
+    generates = parts.c[OPERATION].in_(_GENERATING)
+    summed = {name: sa.case((generates, parts.c[name])) if name in _GENERATED else parts.c[name] for name in (*COUNTS, *SUMS)}
+    return [sa.cast(sa.func.sum(column), sa.BigInteger).label(name) for name, column in summed.items()]  # PostgreSQL sums to numeric.
+
+
+def _summed_by(keys: Mapping[str, sa.ColumnElement[Any]], table: sa.Table, counts: Sequence[Any] | None = None) -> sa.Select[Any]:
+    """Summed by keys and operation: what depends on the operation is then asked once per sum and not once per row."""
+    operation: sa.ColumnElement[str] = sa.func.coalesce(table.c.operation, "")
+    if counts is None:
+        counts = [sa.func.sum(table.c[name]) for name in COUNTS]
+    sums = [*(count.label(name) for name, count in zip(COUNTS, counts, strict=True)), *(sa.func.sum(table.c[name]).label(name) for name in SUMS)]
+    statement: sa.Select[Any] = sa.select(*(key.label(name) for name, key in keys.items()), operation.label(OPERATION), *sums)
+    return statement.group_by(*keys.values(), operation)
 
 
 def summed(since: float | None, until: float | None) -> sa.CTE:
