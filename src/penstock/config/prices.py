@@ -32,10 +32,14 @@ def read_prices(node: Node, place: Place, problems: Problems) -> tuple[OwnPrice,
     for index, item in enumerate(node.items):
         here = place.below(f"[{index}]", item.line)
         section = section_of(item, here, problems, _EXAMPLE)
-        if section is not None:
-            entry = _read(read_fields(section, PRICE, here, problems), here, problems)
-            if entry is not None:
-                found.append(entry)
+        if section is None:
+            continue
+        before = len(problems.found)
+        given = read_fields(section, PRICE, here, problems)
+        # What is wrong with a value is one error, and not one more for its absence.
+        entry = _read(given, here, problems) if len(problems.found) == before else None
+        if entry is not None:
+            found.append(entry)
     return tuple(found)
 
 
