@@ -60,10 +60,7 @@ class Telling:
         name = _REQUEST_ID.get(self.spec.id)
         if name is not None and status >= 400 and all(key.lower() != name for key, _ in headers):
             own.append((name, self.id.encode()))
-        reply.head(status, [*kind, *headers, *own], len(body))
-        if body:
-            reply.write(body)
-        reply.end()
+        reply.whole(status, [*kind, *headers, *own], body)
 
     def say_fault(self, fault: Fault, headers: Headers) -> None:
         """An error before the first byte, with its true status."""
