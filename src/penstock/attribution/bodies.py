@@ -37,16 +37,19 @@ def ascribe(said: Said | None, client: str | None) -> Ascribed:
     """`client`: the client application, as `client_of` names it."""
     if said is None:
         return Ascribed()
+    user = project = session = None
     metadata = read(said.metadata)
-    fields = cast("dict[str, Any]", metadata) if isinstance(metadata, dict) else {}
-    user, session = _first(fields, _USERS), _first(fields, _SESSIONS)
-    if user is not None:
-        user, inner = _taken_apart(user)
-        session = session or inner
+    if isinstance(metadata, dict):
+        fields = cast("dict[str, Any]", metadata)
+        user, project, session = _first(fields, _USERS), _first(fields, _PROJECTS), _first(fields, _SESSIONS)
+        if user is not None:
+            user, inner = _taken_apart(user)
+            session = session or inner
     user = text(read(said.user)) or user
     if session is None and client == "codex":
         session = text(read(said.cache_key))
-    return Ascribed(clear(user), clear(_first(fields, _PROJECTS)), clear(session), effort_of(said))
+    effort = effort_of(said) if said.effort or said.thinking else None
+    return Ascribed(clear(user), clear(project), clear(session), effort)
 
 
 def text(value: object) -> str | None:

@@ -76,6 +76,7 @@ def _unknown(settings: Config, since: float | None, until: float | None) -> list
 
 def _print(rows: Sequence[Mapping[str, Any]]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     names = [name for name in dict.fromkeys(name for row in rows for name in row) if any(row.get(name) not in (None, []) for row in rows)]
@@ -83,7 +84,7 @@ def _print(rows: Sequence[Mapping[str, Any]]) -> None:
         text = name in ("provider", "model", "requested_model", "source")
         table.add_column({"longer": "other prices above"}.get(name, name.replace("_", " ")), justify="left" if text else "right", no_wrap=not text)
     for row in rows:
-        table.add_row(*(_cell(row.get(name)) for name in names))
+        table.add_row(*(Text(_cell(row.get(name))) for name in names))
     open_console().print(table)
 
 

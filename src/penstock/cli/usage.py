@@ -111,6 +111,7 @@ def beside(groups: Sequence[str], later: Sequence[Mapping[str, Any]], former: Se
 def tabulate_beside(groups: Sequence[str], rows: Sequence[Mapping[str, Any]], span: str) -> Table:
     """Two times beside each other, and by how much the cost changed."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for name in groups:
@@ -121,7 +122,7 @@ def tabulate_beside(groups: Sequence[str], rows: Sequence[Mapping[str, Any]], sp
         figures = [show_number(row["exchanges"]), show_number(row["exchanges_before"])]
         figures += [show_number(row["output_tokens"]), show_number(row["output_tokens_before"])]
         figures += [show_money(row["cost_nanousd"]), show_money(row["cost_nanousd_before"])]
-        table.add_row(*(_shown(name, row[name]) for name in groups), *figures, change(row["cost_nanousd"], row["cost_nanousd_before"]))
+        table.add_row(*(Text(_shown(name, row[name])) for name in groups), *figures, change(row["cost_nanousd"], row["cost_nanousd_before"]))
     return table
 
 

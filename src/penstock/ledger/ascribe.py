@@ -53,13 +53,15 @@ class Ascriber:
 
     def _ascribe(self, entry: Entry) -> None:
         entry.client = client = client_of(entry.user_agent)
+        user, project, session = entry.user_id, entry.project, entry.session_id
+        if user is not None or project is not None or session is not None:
+            entry.user_id, entry.project, entry.session_id = user, project, session = clear(user), clear(project), clear(session)
         said, entry.said = entry.said, None
-        found = ascribe(said, client)
-        # What a header says was said on purpose, and so beats the body.
-        entry.user_id = clear(entry.user_id) or found.user
-        entry.project = clear(entry.project) or found.project
-        entry.session_id = clear(entry.session_id) or found.session
-        entry.effort = found.effort
+        if said is not None:
+            found = ascribe(said, client)
+            # What a header says was said on purpose, and so beats the body.
+            entry.user_id, entry.project, entry.session_id = user or found.user, project or found.project, session or found.session
+            entry.effort = found.effort
         prompt, entry.prompt = entry.prompt, None
         if prompt is not None and self._preview is not None:
             entry.preview = preview_of(prompt, self._preview)
