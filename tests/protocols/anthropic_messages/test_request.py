@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from penstock.protocols.anthropic_messages import SPEC
 from penstock.protocols.contract import BadRequest, Peek
 from penstock.vocabulary.ids import Operation, ProtocolId
+from penstock.vocabulary.said import Said
 
 CORPUS = Path(__file__).parents[2] / "corpus" / "anthropic_messages"
 REQUESTS = sorted(CORPUS.glob("*.request.json"))
