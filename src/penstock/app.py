@@ -27,11 +27,13 @@ from penstock.exchange.permits import GATEWAY, Permits, permit_names
 from penstock.exchange.probe import ask_models, judge
 from penstock.exchange.quirks import find_quirks
 from penstock.ledger import query
+from penstock.ledger.ascribe import Ascriber
 from penstock.ledger.entry import Entry
 from penstock.ledger.errors import LedgerFull
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.writer import Ledger
 from penstock.pipeline.compose import Limits
+from penstock.pricing import Place, Prices
 from penstock.protocols import REGISTRY
 from penstock.providers import Provider, build
 from penstock.routing import Face, Router
@@ -70,6 +72,7 @@ class App:
         self.log = Log(sys.stderr, config.log, self.metrics)
         self._handler = Handler(self.log)
         self._ledger_settings = LedgerSettings(config.data_dir, config.ledger_url, config.retention_days, config.ledger_queue)
+        self._prices = prices_of(config)
         self._ledger: Ledger | None = None
         self._reader: sa.Engine | None = None
         self.client = Client(upstream_settings(config))
@@ -125,6 +128,7 @@ class App:
                 token=self._token,
                 limits=Limits(frame=limits.max_frame, body=limits.max_frame, assembly=limits.assembly),
                 body_bytes=limits.body,
+                previews=config.preview is not None,
                 drop_response_headers=frozenset(name.encode() for name in config.drop_response_headers),
             ),
             instance=self.instance,
@@ -195,7 +199,8 @@ class App:
             await self.admin.bind()
             await self.listener.start()
             # No await from here on until it is open: whoever has connected by now is heard after that.
-            ledger = self._ledger = self.gateway.ledger = Ledger.start(self._ledger_settings, self.instance)
+            ledger = self._ledger = self.gateway.ledger = Ledger.start(
+                self._ledger_settings, self.instance, Ascriber(self._prices, self.config.preview))
             reader = self._reader = query.connect(self._ledger_settings)
             self.recorder.start()
             self.dumps.start()
@@ -260,6 +265,11 @@ class App:
 
 def upstream_settings(config: Config) -> UpstreamSettings:
     return UpstreamSettings(connect=config.connect_timeout, ca_file=str(config.ca_file) if config.ca_file else None, resolve=config.resolve)
+
+
+def prices_of(config: Config) -> Prices:
+    """The prices that a configuration comes to: its own, and the installed lists for its providers."""
+    return Prices(config.prices, {p.name: Place(p.kind, p.base_url) for p in config.providers})
 
 
 def _permits(config: Config) -> dict[str, int]:

@@ -78,3 +78,11 @@ def test_settled_once() -> None:
     )
     assert close_entry(entry, GONE, 5.0, 99.0) is False
     assert (entry.outcome, entry.duration_ms, entry.late_settles) == ("COMPLETE", 2500.0, 1)
+
+
+def test_whose_it_is_by_its_head_is_read_once_per_head() -> None:
+    first = request([(b"X-Penstock-Project", b"shop"), (b"X-Claude-Code-Session-Id", b"s1")])
+    entry = open_entry("px-1", "i1", first)
+    assert (entry.user_id, entry.project, entry.session_id) == (None, "shop", "s1")
+    second = ClientRequest("POST", "/v1/messages", "", [], None, chunked=False, local=True, memo=first.memo)
+    assert open_entry("px-2", "i1", second).project == "shop"

@@ -104,7 +104,7 @@ LIFETIMES = Loss("cache lifetimes", "Cache writes are not told apart by lifetime
 WRITES = Loss("cache writes", "Cache writes are not told.", _without("cache_write", "cache_write_5m", "cache_write_1h"))
 AUDIO = Loss("audio tokens", "Audio tokens are not told apart.", _without("audio_input", "audio_output"))
 TOOL_USE = Loss("tool-use tokens", "Gemini's tokens of tool results are not told.", _without("tool_use"))
-REQUESTS = Loss("tool requests", "Calls of the provider's own tools are not counted.", _without("tool_requests"))
+REQUESTS = Loss("tool requests", "Calls of the provider's own tools are not counted.", _without("tool_requests", "web_searches"))
 ZEROS = Loss("zeros", "Input and output that nobody stated are told as 0.", _zeros)
 REQUIRED = Loss(
     "required counts",

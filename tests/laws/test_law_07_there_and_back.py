@@ -103,6 +103,7 @@ FULL = Usage(
     audio_output=2,
     tool_use=1,
     tool_requests=3,
+    web_searches=2,
 )
 CALLED: list[Event] = [ToolStarted(0, "c", "f"), ToolDelta(0, '{ "a": 1 }'), ToolEnded(0)]
 

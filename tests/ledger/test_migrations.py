@@ -77,9 +77,34 @@ def _make_old(settings: LedgerSettings, revision: str) -> None:
     engine.dispose()
 
 
+LATEST = (
+    "cost_nanousd", "saved_nanousd", "price_version", "service_tier", "web_searches", "user_id", "project", "session_id", "client", "effort",
+    "preview", "origin",
+)  # fmt: skip
+
+
+def test_daily_sums_survive_a_wider_key(any_settings: LedgerSettings) -> None:
+    _make_old(any_settings, "0002")
+    engine = _engine(any_settings)
+    with engine.begin() as connection:
+        for model, tokens in (("a", 5), ("b", 7)):
+            connection.exec_driver_sql(
+                "INSERT INTO daily (day, provider, model, requested_model, operation, outcome, key_fingerprint, exchanges, unreported, input_tokens) "
+                f"VALUES ('2023-11-14', 'openai', '{model}', '', 'chat', 'COMPLETE', '', 2, 1, {tokens})")
+    engine.dispose()
+    Store.open(any_settings).close()
+    reader = query.connect(any_settings)
+    [total] = query.usage(reader, (), provider="openai")
+    by_user = query.usage(reader, ("user_id",), provider="openai")
+    reader.dispose()
+    assert (total["exchanges"], total["unreported"], total["unpriced"], total["input_tokens"], total["cost_nanousd"]) == (4, 2, 0, 12, None)
+    assert [(row["user_id"], row["exchanges"]) for row in by_user] == [(None, 4)]
+    test_head_is_what_the_tables_say(any_settings)
+
+
 def test_an_older_ledger_is_upgraded_and_keeps_its_rows(any_settings: LedgerSettings) -> None:
     _make_old(any_settings, "0001")
-    with pytest.raises(LedgerError, match="schema 0001, this version reads 0002"):
+    with pytest.raises(LedgerError, match="schema 0001, this version reads 0003"):
         query.connect(any_settings)
     store = Store.open(any_settings)
     entry = make_entry("open", 6.5, instance="i1", timer="tool_call", route="claude-*", dial_ms=1.5, head_ms=20.25)
@@ -90,11 +115,11 @@ def test_an_older_ledger_is_upgraded_and_keeps_its_rows(any_settings: LedgerSett
     reader = query.connect(any_settings)
     old, new = query.exchange(reader, "old"), query.exchange(reader, "open")
     reader.dispose()
-    added = COLUMNS[COLUMNS.index("late_settles") + 1 : -1]
-    assert added == ("timer", "route", "dial_ms", "head_ms", "tries", "tail")
+    added = ("timer", "route", "dial_ms", "head_ms", "tries", "tail")
+    assert {*COLUMNS[COLUMNS.index("late_settles") + 1 :]} - {"tail_bytes", *LATEST} == {*added}
     assert old is not None
     assert new is not None
-    assert (old["input_tokens"], [old[name] for name in added]) == (7, [None] * len(added))
+    assert (old["input_tokens"], [old[name] for name in (*added, *LATEST)]) == (7, [None] * (len(added) + len(LATEST)))
     assert [new[name] for name in ("outcome", *added)] == ["COMPLETE", "tool_call", "claude-*", 1.5, 20.25, None, '[[30.0,"ping",40]]']
     test_head_is_what_the_tables_say(any_settings)
 

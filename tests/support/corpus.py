@@ -17,6 +17,7 @@ COLUMNS = {
     "input": "input_tokens", "output": "output_tokens", "cache_read": "cache_read_tokens", "cache_write": "cache_write_tokens",
     "cache_write_5m": "cache_write_5m_tokens", "cache_write_1h": "cache_write_1h_tokens", "reasoning": "reasoning_tokens",
     "audio_input": "audio_input_tokens", "audio_output": "audio_output_tokens", "tool_use": "tool_use_tokens", "tool_requests": "tool_requests",
+    "web_searches": "web_searches",
 }  # fmt: skip
 """Columns of the ledger by the words of `vocabulary.usage`."""
 

@@ -3,11 +3,11 @@
 Enters: `sys.argv`, the environment. Leaves: tables and sentences on standard output, errors on standard error, an exit code:
 0 done, 1 it failed (an address in use, a ledger that cannot be read), 2 the configuration or the command line is wrong.
 
-One file a command: `serve`, `check`, `models`, `config`, `usage`, `exchanges`, `explain`, `capture`, `logs`, `replay`,
-`torture`; `config_import` and `starter` belong to `config`. `asking` asks providers, `setup` is what all share
-(configuration, ledger, errors), `times` reads moments, `tables` prints rows, `transcript` prints captures, `bundle` is what `logs` packs,
-`redaction` a configuration without its secrets, `gateway` asks the gateway that runs, `ports` finds out who holds a port, `streams` copes
-with standard streams that are closed or full.
+One file a command: `serve`, `check`, `models`, `config`, `usage` (with `history` for its `import`), `prices`, `exchanges`, `explain`, `capture`,
+`logs`, `replay`, `torture`; `config_import` and `starter` belong to `config`. `asking` asks providers, `setup` is what all share
+(configuration, ledger, errors), `times` reads moments, `tables` prints rows, `money` names it in dollars, `transcript` prints captures, `bundle`
+is what `logs` packs, `redaction` a configuration without its secrets, `gateway` asks the gateway that runs, `ports` finds out who holds a port,
+`streams` copes with standard streams that are closed or full.
 
 Laws: `penstock` alone serves. `--json` prints one object a line, named as the ledger's columns, and nothing else. Every error of a
 configuration is printed. Nothing heavy (SQLAlchemy, Rich, the gateway) is imported before a command needs it: `penstock --help` is quick.
@@ -30,11 +30,12 @@ from penstock.cli.exchanges import exchanges
 from penstock.cli.explain import explain
 from penstock.cli.logs import app as logs
 from penstock.cli.models import models
+from penstock.cli.prices import prices
 from penstock.cli.replay import replay
 from penstock.cli.serve import serve
 from penstock.cli.streams import UNWRITABLE, flush_or_drop, open_missing
 from penstock.cli.torture import torture
-from penstock.cli.usage import usage
+from penstock.cli.usage import app as usage
 
 app = typer.Typer(
     name="penstock",
@@ -44,8 +45,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (serve, check, models, usage, exchanges, explain, replay, torture):
+for _command in (serve, check, models, exchanges, explain, prices, replay, torture):
     app.command()(_command)
+app.add_typer(usage, name="usage")
 app.add_typer(config, name="config")
 app.add_typer(capture, name="capture")
 app.add_typer(logs, name="logs")

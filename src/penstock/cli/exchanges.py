@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.setup import ConfigOption, DataDirOption, JsonOption, fail, load_config, reading_ledger, split_list
-from penstock.cli.tables import OUTCOME_STYLES, open_console, print_json, show_ms, show_number, show_time
+from penstock.cli.tables import OUTCOME_STYLES, open_console, print_json, show_money, show_ms, show_number, show_time
 from penstock.cli.times import SinceOption, UntilOption, moment
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def tabulate(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(heading, no_wrap=True)
     for heading in ("provider", "model", "operation", "stop"):
         table.add_column(heading)
-    for heading in ("input", "output", "ttft", "took"):
+    for heading in ("input", "output", "cost", "ttft", "took"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("cause")
     for row in rows:
@@ -79,6 +79,7 @@ def tabulate(rows: Sequence[Mapping[str, Any]]) -> Table:
             str(row["stop_reason"] or "-"),
             show_number(row["input_tokens"]),
             show_number(row["output_tokens"]),
+            show_money(row.get("cost_nanousd")),
             show_ms(row["ttft_ms"]),
             show_ms(row["duration_ms"]),
             Text(row["cause"] or "" if outcome != "COMPLETE" else ""),
@@ -101,6 +102,8 @@ def spread(row: Mapping[str, Any]) -> Table:
             shown = f"{show_time(value)} UTC"
         elif name.endswith("_ms"):
             shown = show_ms(value)
+        elif name.endswith("_nanousd"):
+            name, shown = name.removesuffix("_nanousd"), show_money(value)
         elif name == "outcome":
             table.add_row(name, Text(str(value), style=OUTCOME_STYLES.get(str(value), "red")))
             continue

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from penstock.cli.streams import flush_or_drop
@@ -21,10 +22,31 @@ def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
     """One object a line, in UTF-8 whatever the locale."""
     import msgspec
 
-    out = sys.stdout.buffer
+    out, encoder = sys.stdout.buffer, msgspec.json.Encoder(decimal_format="number")
     for row in rows:
-        out.write(msgspec.json.encode(row) + b"\n")
+        out.write(encoder.encode(row) + b"\n")
     out.flush()
+
+
+def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
+    """RFC 4180 in UTF-8, the names first; unknown is empty. What a spreadsheet would take for a formula is quoted as text."""
+    import csv
+    import io
+
+    text = io.StringIO()
+    if rows:
+        writer = csv.writer(text)
+        writer.writerow(rows[0])
+        writer.writerows([_cell(value) for value in row.values()] for row in rows)
+    sys.stdout.buffer.write(text.getvalue().encode("utf-8", "replace"))
+    sys.stdout.buffer.flush()
+
+
+def _cell(value: object) -> object:
+    """Names of models and users come from outside."""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t") else value
 
 
 def open_console() -> Console:
@@ -47,6 +69,13 @@ def print_if_heard(what: RenderableType) -> None:
 def show_number(value: object) -> str:
     """Thousands apart; unknown is a dash, and not 0."""
     return f"{value:,}" if isinstance(value, int) else "-" if value is None else str(value)
+
+
+def show_money(nanos: object) -> str:
+    """US dollars; unknown is a dash."""
+    from penstock.pricing import show_usd
+
+    return show_usd(nanos) if isinstance(nanos, int) else "-"
 
 
 def show_ms(value: object) -> str:

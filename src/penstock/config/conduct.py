@@ -23,10 +23,10 @@ _OTHER_NAMES: Mapping[str, str] = {
 _RETRIES = ("retries.connect", "retries.status", "retries.first_frame")
 _PLAIN = (
     "keepalive", "early_head", "terminal", "tail", "max_streams", "nonstream_mode", "anthropic_stream_mode", "pseudo_stream", "pseudo_chunk_chars",
-    "pseudo_interval_ms",
+    "pseudo_interval_ms", "cache_markers",
 )  # fmt: skip
 _DRAINED = ("on_disconnect.drain.seconds", "on_disconnect.drain.tokens")
-_ADDING = ("keepalive", "early_head")
+_ADDING = ("keepalive", "early_head", "cache_markers")
 
 
 def read_level(given: Mapping[str, Given], problems: Problems) -> Level:
@@ -69,6 +69,7 @@ def resolve(*levels: Level, anthropic: bool = False) -> Conduct:
         tail_content=said.get("tail", "events") == "content",
         nonstream=nonstream_of(levels, anthropic=anthropic),
         pace=pace_of(said),
+        cache_markers=said.get("cache_markers") == "on",
         max_streams=cast("int | None", said.get("max_streams", default.max_streams)),
     )
 
@@ -81,7 +82,7 @@ def silence(level: Level, notes: list[str]) -> Level:
     place = Place("", None, "transparent")
     quiet = {**dict.fromkeys(_ADDING, Given(None, place)), **{key: Given(value, place) for key, value in AS_IT_CAME.items()}}
     for key, off in quiet.items():
-        if key in level and level[key].value != off.value:
+        if key in level and level[key].value not in (off.value, "off"):
             what = "add" if off.value is None else "change"
             notes.append(f"{level[key].place}: has no effect while transparent is true, for it would {what} bytes")
     return {**level, **quiet}

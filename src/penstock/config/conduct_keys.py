@@ -7,6 +7,7 @@ from penstock.config.shape import CHARS_OR_WORDS, COUNT_OR_OFF, FLAG, MILLISECON
 
 TERMINALS = ("event", "finish_reason")
 TAILS = ("events", "content")
+MARKERS = ("off", "on")
 DISCONNECTS = ("cancel", "drain")
 MODES = ("force", "retry", "passthrough")
 
@@ -60,6 +61,8 @@ CONDUCT: tuple[Field | Group, ...] = (
     Field("pseudo_stream", values.read_flag, "Ask for the whole body where the client wants a stream, and tell it as one.", FLAG, default=False),
     Field("pseudo_chunk_chars", values.read_chars, "Characters of each piece of a pseudo stream's text, or words.", CHARS_OR_WORDS, default="words"),
     Field("pseudo_interval_ms", values.read_milliseconds, "Milliseconds between two pieces of a pseudo stream.", MILLISECONDS, default=0),
+    Field("cache_markers", values.read_switch, "on: put a marker of the prompt cache into Messages requests that set none and are long enough.",
+          {"enum": [*MARKERS, True, False]}, default="off"),
     Field("max_streams", values.read_count_or_off, "Exchanges under way at the same time: of each provider, and of the route where it stands.",
           COUNT_OR_OFF, default="off"),
 )

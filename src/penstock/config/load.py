@@ -17,6 +17,7 @@ from penstock.config.errors import Place, Problems
 from penstock.config.levels import gather
 from penstock.config.model import TOP
 from penstock.config.modes import Level, over_the_file, unheard_words
+from penstock.config.prices import read_prices
 from penstock.config.providers import FoundRoute
 from penstock.config.resolve import note_unused, read_resolve
 from penstock.config.rules import exposure, own_listener, same_place
@@ -58,7 +59,7 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
         section = _read_file(file, named_by, environ, problems)
     top = Place(str(file) if file is not None else "no file", None, "")
 
-    given = read_fields(section, TOP, top, problems, others=("providers", "routes", "resolve"))
+    given = read_fields(section, TOP, top, problems, others=("providers", "routes", "resolve", "prices"))
     from_env, misspelt = env.from_environment(environ, problems)
     notes += misspelt
     given |= from_env | env.from_command_line(overrides or {}, problems)
@@ -90,6 +91,7 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
     settings_found = [settings for settings, _ in found]
     pinned = read_resolve(*nodes["resolve"], problems) if "resolve" in nodes else {}
     notes += note_unused(pinned, settings_found)
+    own_prices = read_prices(*nodes["prices"], problems) if "prices" in nodes else ()
     level = read_level(given, problems)
 
     if socket is None and same_place(listen, admin):
@@ -144,6 +146,8 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
         retention_days=cast("int | None", _said(given, "retention", defaults.retention_days)),
         ledger_url=_get(given, "ledger.url", str),
         ledger_queue=_get(given, "ledger.queue", int) or defaults.ledger_queue,
+        preview=cast("int | None", _said(given, "ledger.preview", None)),
+        prices=own_prices,
         ca_file=path_of("upstream.ca_file"),
         resolve={target: address for target, (address, _) in pinned.items()},
         connection_test=cast("float | None", _said(given, "connection_test_timeout", defaults.connection_test)),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from penstock.config import values
 from penstock.config.conduct_keys import CONDUCT, STREAM_MODE
-from penstock.config.shape import ADDRESS, COUNT, COUNT_OR_OFF, DAYS, FLAG, SECONDS, SECONDS_OR_OFF, SIZE, STRING, Field, Group
+from penstock.config.shape import ADDRESS, COUNT, COUNT_OR_OFF, DAYS, FLAG, MONEY, PART, SECONDS, SECONDS_OR_OFF, SIZE, STRING, Field, Group
 
 PROTOCOLS: tuple[str, ...] = ("openai", "anthropic", "gemini", "openai_chat", "openai_responses", "anthropic_messages", "argo_legacy")
 LEVELS: tuple[str, ...] = ("debug", "info", "warning", "error")
@@ -54,6 +54,8 @@ TOP: tuple[Field | Group, ...] = (
         Field("url", values.read_database_url, "A database instead of SQLite in the data directory: postgresql://... or sqlite:///...", STRING,
               variable="PENSTOCK_LEDGER_URL"),
         Field("queue", values.read_count, "Entries that may wait in memory before they go to the spill file.", COUNT, default=10_000),
+        Field("preview", values.read_count_or_off, "Characters of the last user message that are kept with each row; prompts are private, so: off.",
+              COUNT_OR_OFF, default="off"),
     ), "Where every exchange is written down."),
     Group("upstream", (
         Field("connect", values.read_seconds, "Another name of timers.connect.", SECONDS, default="10s"),
@@ -123,6 +125,32 @@ ROUTE: tuple[Field | Group, ...] = (
     Field("provider", values.read_text, "The name of the provider that takes it.", STRING),
     Field("rename", values.read_model, "What the provider calls the model.", STRING),
     *CONDUCT,
+)
+
+
+PRICE: tuple[Field | Group, ...] = (
+    Field("provider", values.read_glob, "The provider's name; *, ? and [abc] are wildcards. Left out: any.", STRING),
+    Field("model", values.read_glob, "The model's name, as the provider says it or as it was asked for; wildcards as above. Left out: any.", STRING),
+    Field("tier", values.read_text, "Only answers of this service tier, by the provider's word: batch, priority, flex, ...", STRING),
+    Field("input", values.read_usd, "US dollars per million tokens that are read anew.", MONEY),
+    Field("output", values.read_usd, "US dollars per million tokens of answers.", MONEY),
+    Field("cache_read", values.read_usd, "Of input read from the cache. Left out: as input.", MONEY),
+    Field("cache_write", values.read_usd, "Of input written to the cache for five minutes. Left out: as input.", MONEY),
+    Field("cache_write_1h", values.read_usd, "Of input written to the cache for an hour. Left out: as cache_write.", MONEY),
+    Field("audio_input", values.read_usd, "Of sound that is read. Left out: as input.", MONEY),
+    Field("reasoning", values.read_usd, "Of thinking. Left out: as output.", MONEY),
+    Field("audio_output", values.read_usd, "Of sound that is made. Left out: as output.", MONEY),
+    Field("web_search", values.read_usd, "US dollars per thousand searches of the web that the provider ran.", MONEY),
+    Group("long", (
+        Field("above", values.read_count, "Tokens of context, cached ones too, above which these prices hold for the whole request.", COUNT),
+        Field("input", values.read_usd, "As above.", MONEY),
+        Field("output", values.read_usd, "As above.", MONEY),
+        Field("cache_read", values.read_usd, "As above.", MONEY),
+        Field("cache_write", values.read_usd, "As above.", MONEY),
+        Field("cache_write_1h", values.read_usd, "As above.", MONEY),
+    ), "Prices of long contexts; what is left out costs what it costs in short ones."),
+    Field("like", values.read_text, "Take the price list of this maker: anthropic, openai, google, groq, ...", STRING),
+    Field("discount", values.read_discount, "What is taken off the price: 15%.", PART),
 )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from penstock.config.model import HEADERS_MEAN, PROVIDER, ROUTE, TOP
+from penstock.config.model import HEADERS_MEAN, PRICE, PROVIDER, ROUTE, TOP
 from penstock.config.resolve import MEANS
 from penstock.config.shape import Field, Group
 
@@ -33,6 +33,10 @@ def schema() -> dict[str, object]:
         top_properties["routes"] = {
             "type": "array", "items": {**_object(ROUTE, "One route."), "required": ["model", "provider"]},
             "description": "Which provider takes which model; the first match wins.",
+        }
+        top_properties["prices"] = {
+            "type": "array", "items": _object(PRICE, "One price, or a discount."),
+            "description": "Prices of your own, and discounts; the first that fits wins. All others are taken from the installed price lists.",
         }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "penstock.yaml", **top}
 

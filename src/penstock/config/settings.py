@@ -10,6 +10,7 @@ from penstock.admission.hosts import is_loopback
 from penstock.capture.dumps import DumpSettings
 from penstock.capture.settings import CaptureSettings
 from penstock.exchange.conduct import Conduct
+from penstock.pricing import OwnPrice
 from penstock.providers import ProviderSettings
 from penstock.routing.routes import Route
 from penstock.telemetry.log import LogSettings
@@ -100,6 +101,10 @@ class Config:
     """`None`: SQLite in the data directory."""
     ledger_queue: int = 10_000
     """Entries that may wait in memory."""
+    preview: int | None = None
+    """Characters of the last user message that are kept with each row; `None`: none."""
+    prices: tuple[OwnPrice, ...] = ()
+    """In the file's order; the first that fits holds."""
     log: LogSettings = field(default_factory=LogSettings)
     capture: CaptureSettings = field(default_factory=CaptureSettings)
     """What holds for all captures; none is made until somebody orders it."""

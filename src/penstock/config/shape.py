@@ -54,6 +54,9 @@ ADDRESS: Fragment = {"type": ["string", "integer"], "pattern": r"^(.+:)?[0-9]{1,
 DAYS: Fragment = {"type": ["integer", "string"], "minimum": 1, "pattern": r"^([0-9]+ *(d|days?)?|forever)$|\$\{"}
 SECONDS: Fragment = {"type": ["number", "string"], "pattern": r"^[0-9]+(\.[0-9]+)? *(ms|s|m|h)?$|\$\{", "exclusiveMinimum": 0}
 
+MONEY: Fragment = {"type": ["number", "string"], "minimum": 0, "pattern": r"^\$?[0-9]+(\.[0-9]+)?$|\$\{"}
+PART: Fragment = {"type": ["number", "string"], "maximum": 1, "pattern": r"^-?[0-9]+(\.[0-9]+)? *%?$|\$\{"}
+
 # An editor that reads YAML 1.1 sees `off` as false, one that reads 1.2 as a word.
 OFF: Fragment = {"enum": ["off", False]}
 SECONDS_OR_OFF: Fragment = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,6 +25,8 @@ _SIZES = {"": 1, "b": 1, "k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 <<
 _DURATION = re.compile(r"(-?)([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h)?\Z")
 _SECONDS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 _LONGEST = 366 * 86_400.0
+_MONEY = re.compile(r"\$?[0-9]{1,6}(?:\.[0-9]{1,12})?\Z")
+_PART = re.compile(r"(-?[0-9]{1,4}(?:\.[0-9]{1,6})?)\s*(%?)\Z")
 _COUNT = re.compile(r"[0-9]{1,12}\Z")
 _MOST_RETRIES = 10
 _MILLISECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?\Z")
@@ -214,6 +217,32 @@ def read_flag(value: Scalar) -> bool:
     if text in ("false", "no", "off", "0"):
         return False
     raise Unfit(f"{value.shown} is neither true nor false")
+
+
+def read_switch(value: Scalar) -> str:
+    """`on` or `off`, which YAML 1.1 takes for true and false."""
+    text = value.text.strip().lower()
+    if text not in ("on", "off", "true", "false", "yes", "no"):
+        raise Unfit(f"{value.shown} is neither on nor off")
+    return "on" if text in ("on", "true", "yes") else "off"
+
+
+def read_usd(value: Scalar) -> Decimal:
+    """US dollars, at most a million; exact."""
+    if value.tag == "null" or not _MONEY.match(value.text.strip()):
+        raise Unfit(f"{value.shown} is no price; write US dollars per million tokens, like 0.25")
+    return Decimal(value.text.strip().removeprefix("$"))
+
+
+def read_discount(value: Scalar) -> Decimal:
+    """What is left of a price: `15%` and `0.15` are 0.85. A surcharge is a discount below 0."""
+    found = _PART.match(value.text.strip())
+    if found is None:
+        raise Unfit(f"{value.shown} is no discount; write a part of the price, like 15%")
+    part = Decimal(found.group(1)) / (100 if found.group(2) else 1)
+    if not -10 <= part <= 1:
+        raise Unfit(f"{value.shown} is no discount; write a part of the price of at most 100%, like 15%")
+    return 1 - part
 
 
 def read_path(value: Scalar) -> Path:

@@ -80,6 +80,7 @@ class AtOnce(Holding):
         entry.response_id = observer.response_id
         entry.model = observer.model
         entry.stop_reason = observer.stop_reason
+        entry.service_tier = observer.service_tier
         entry.account(observer.usage, observer.provenance())
         entry.head_ms = entry.ttft_ms = (now - started) * 1e3
         entry.largest_gap_ms = 0.0

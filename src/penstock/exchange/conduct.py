@@ -43,6 +43,8 @@ class Conduct:
     """`finish_reason`: this provider never sends `[DONE]`, and its streams are completed with one."""
     tail_content: bool = False
     """Keep the last bytes of the stream with the record of a bad ending."""
+    cache_markers: bool = False
+    """Requests that set no marker of the prompt cache get one, where their protocol has such."""
     transparent: bool = False
     """Nothing is put in, taken out or told in other words."""
     nonstream: NonstreamMode = "passthrough"

@@ -45,6 +45,8 @@ class Settings:
     """Of one request body that is read whole."""
     drop_response_headers: frozenset[bytes] = frozenset()
     """Further names, in lower case, of the provider's headers that stay in the house."""
+    previews: bool = False
+    """Requests are kept until the ledger has read the last user message of them."""
     linger: float = 2.0
     """Seconds for which a provider may leave its answer open behind the terminal event."""
 

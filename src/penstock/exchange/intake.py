@@ -227,7 +227,10 @@ class Intake:
         """False: it is refused."""
         exchange, endpoint = self.exchange, plan.endpoint
         try:
-            exchange.peek = plan.peek(endpoint.operation, endpoint.path, plan.query, body)
+            exchange.peek = peek = plan.peek(endpoint.operation, endpoint.path, plan.query, body)
+            exchange.entry.said = peek.said
+            if self._gateway.settings.previews:
+                exchange.entry.prompt = body
         except BadRequest as error:
             if not endpoint.verbatim:
                 exchange.refuse(Fault(FaultKind.BAD_REQUEST, 400, str(error)), str(error))
@@ -323,6 +326,8 @@ class Intake:
             exchange.permits = way.permits
         if gateway.recorder is not None and gateway.recorder.active:
             self._capture(gateway.recorder, request, name, way.renamed or peek.model, body)
+        if way.conduct.cache_markers and body:
+            body = self._mark(plan, body)
         if sent is None:
             exchange.take_usage = peek.stream and not peek.usage_asked
             if isinstance(provider, ArgoLegacyProvider) and not legacy.begin(exchange, gateway, plan, provider, way.renamed or peek.model, body):
@@ -338,6 +343,12 @@ class Intake:
             exchange.refuse(faults.FULL, "the ledger is full", faults.SOON)
             return
         exchange.ask(gateway.clock())
+
+    def _mark(self, plan: Plan, body: bytes) -> bytes:
+        """`body` with a marker of the prompt cache, where it has none and is worth one."""
+        marked = plan.spec.mark_cache(plan.endpoint.operation, body) if plan.spec.mark_cache is not None else None
+        self.exchange.entry.marked = marked is not None
+        return marked or body
 
     def _edit(self, plan: Plan, way: Way, provider: Provider, request: ClientRequest, body: bytes | None, *, ask_usage: bool) -> None:
         """The request, with what must be another one in it, or none at all."""

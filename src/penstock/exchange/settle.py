@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from time import time
 
+from penstock.attribution import read_head
 from penstock.exchange.contract import ClientRequest
 from penstock.ledger.entry import Entry
 from penstock.pipeline.contract import Pipeline
@@ -20,10 +21,14 @@ def open_entry(entry_id: str, instance: str, request: ClientRequest) -> Entry:
     entry.method = request.method
     entry.path = request.path
     memo = request.memo
-    if memo.client is None:
-        agent, secret = request.header(b"user-agent"), credential(request.headers, request.query)
-        memo.client = agent.decode("latin-1") if agent is not None else None, fingerprint(secret) if secret else None
-    entry.user_agent, entry.key_fingerprint = memo.client
+    client = memo.client
+    if client is None:
+        agent, secret, claimed = request.header(b"user-agent"), credential(request.headers, request.query), read_head(request.header)
+        memo.client = client = (
+            agent.decode("latin-1") if agent is not None else None, fingerprint(secret) if secret else None,
+            claimed.user, claimed.project, claimed.session,
+        )  # fmt: skip
+    entry.user_agent, entry.key_fingerprint, entry.user_id, entry.project, entry.session_id = client
     return entry
 
 
@@ -33,6 +38,7 @@ def read(entry: Entry, pipeline: Pipeline, started: float) -> None:
     entry.response_id = observer.response_id
     entry.model = observer.model
     entry.stop_reason = observer.stop_reason
+    entry.service_tier = observer.service_tier
     entry.account(observer.usage, observer.provenance())
     if observer.error is not None:
         entry.blame(observer.error)

@@ -3,15 +3,14 @@
 Times are in seconds since the epoch; days are UTC days (`2025-01-31`), from midnight to midnight. Every function is synchronous and takes
 the engine that `connect` gives: call them in a thread from the event loop. All raise `LedgerError` in words.
 
-Sums reach past retention: rows that were retired are in `daily`, and `usage` adds both up in one statement (one snapshot). For retired days
-`since` and `until` mean the whole UTC day that they fall into.
+Sums reach past retention: rows that were retired are in `daily`, hours that are closed in `hourly` (`rollup`), all others are read row by row;
+`usage` adds the three up in one statement (one snapshot). For retired days `since` and `until` mean the whole UTC day that they fall into.
 """
 
 from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
@@ -21,14 +20,16 @@ from penstock.ledger import engine as engines
 from penstock.ledger import schema
 from penstock.ledger.errors import LedgerError
 from penstock.ledger.migrations import revision
-from penstock.ledger.retention import UNREPORTED
-from penstock.ledger.schema import DIMENSIONS, HEAD, SUMS, TOKENS, daily, utc_day
+from penstock.ledger.schema import COUNTS, HEAD
 from penstock.ledger.settings import LedgerSettings
-from penstock.vocabulary.ids import GENERATING
+from penstock.ledger.sums import figures, of_days, of_hours, of_rows, summed
 from penstock.vocabulary.outcome import Ending
 
-Group = Literal["day", "provider", "model", "requested_model", "operation", "outcome", "key_fingerprint"]
-"""What `usage` can group by: the day, and the dimensions of the daily sums."""
+Group = Literal[
+    "day", "month", "provider", "model", "requested_model", "operation", "outcome", "key_fingerprint", "user_id", "project", "session_id", "client",
+    "effort",
+]
+"""What `usage` can group by: the day, its month, and the dimensions of the sums."""
 GROUPS: tuple[Group, ...] = get_args(Group)
 
 INCOMPLETE = "incomplete"
@@ -41,7 +42,6 @@ _CUT = frozenset({
 _SHOWN = tuple(column for column in schema.exchanges.columns if column.name != "tail_bytes")
 FAILED: tuple[str, ...] = tuple(ending for ending in Ending if ending not in (Ending.COMPLETE, Ending.UNVERIFIED))
 """Outcomes of exchanges that went wrong, whoever was to blame."""
-_GENERATING = tuple(sorted(operation.value for operation in GENERATING))
 
 
 class LedgerMissing(LedgerError):
@@ -85,33 +85,39 @@ def usage(
     operation: str | None = None,
     outcome: str | None = None,
     key_fingerprint: str | None = None,
+    user_id: str | None = None,
+    project: str | None = None,
+    session_id: str | None = None,
+    client: str | None = None,
+    effort: str | None = None,
 ) -> list[dict[str, Any]]:
     """Sums of the exchanges begun in `since <= started_at < until`, one dict per group, largest count first (by day: in order of days).
 
     Keys: those of `group_by`; `exchanges` (all operations, open ones included: their outcome is `None`); `unreported` (those among them that
     may have used tokens and whose provider gave no final figures: the sums lack them); the columns of `schema.TOKENS`, in which only
-    operations that generate count; `bytes_in`, `bytes_out`. A sum of nothing but unknowns is `None`. Without `group_by`: one total.
+    operations that generate count, as in `web_searches`; `bytes_in`, `bytes_out`; `cost_nanousd` and `saved_nanousd` (billionths of a US dollar),
+    and `unpriced` (exchanges whose tokens have no price: the costs lack them). A sum of nothing but unknowns is `None`. Without `group_by`: one
+    total.
     """
     for name in group_by:
         if name not in GROUPS:
             raise LedgerError(f"usage cannot be grouped by {name!r}; choose from {', '.join(GROUPS)}")
     filters = {
         "provider": provider, "model": model, "requested_model": requested_model, "operation": operation, "outcome": outcome,
-        "key_fingerprint": key_fingerprint,
+        "key_fingerprint": key_fingerprint, "user_id": user_id, "project": project, "session_id": session_id, "client": client, "effort": effort,
     }  # fmt: skip
-    both = sa.union_all(_of_rows(filters, since, until), _of_days(filters, since, until)).subquery("both")
-    generating = both.c.operation.in_(_GENERATING)
-    sums: list[sa.ColumnElement[Any]] = [_whole(sa.func.sum(both.c.exchanges), "exchanges"), _whole(sa.func.sum(both.c.unreported), "unreported")]
-    sums += [_whole(sa.func.sum(sa.case((generating, both.c[name]))), name) for name in TOKENS]
-    sums += [_whole(sa.func.sum(both.c[name]), name) for name in ("bytes_in", "bytes_out")]
-    keys = [both.c.day.label("day") if name == "day" else sa.func.nullif(both.c[name], "").label(name) for name in group_by]
-    statement = sa.select(*keys, *sums).group_by(*(both.c[name] for name in group_by))
-    found = _fetch(engine, statement)
+    names = tuple(dict.fromkeys("day" if name == "month" else name for name in group_by))
+    hours = summed(since, until)
+    parts = (of_rows(names, filters, since, until, hours), of_hours(names, filters, hours), of_days(names, filters, since, until))
+    all_ = sa.union_all(*parts).subquery("all_")
+    keys = {name: sa.func.substr(all_.c.day, 1, 7) if name == "month" else all_.c[name] for name in group_by}
+    shown = [(key if name in ("day", "month") else sa.func.nullif(key, "")).label(name) for name, key in keys.items()]
+    found = _fetch(engine, sa.select(*shown, *figures(all_)).group_by(*keys.values()))
     if not group_by:
-        return [{**row, "exchanges": row["exchanges"] or 0, "unreported": row["unreported"] or 0} for row in found]
+        return [{**row, **{name: row[name] or 0 for name in COUNTS}} for row in found]
 
     def order(row: Mapping[str, Any]) -> tuple[Any, ...]:
-        return (row.get("day") or "", -row["exchanges"], *(row[name] or "" for name in group_by))
+        return (row.get("month") or "", row.get("day") or "", -row["exchanges"], *(row[name] or "" for name in group_by))
 
     return sorted(found, key=order)
 
@@ -193,38 +199,6 @@ def _shown(row: dict[str, Any]) -> dict[str, Any]:
     if row["stop_reason"] is None and began and row["outcome"] in _CUT:
         return {**row, "stop_reason": INCOMPLETE}
     return row
-
-
-def _of_rows(filters: Mapping[str, str | None], since: float | None, until: float | None) -> sa.Select[Any]:
-    conditions = [sa.func.coalesce(schema.exchanges.c[name], "") == value for name, value in filters.items() if value is not None]
-    if since is not None:
-        conditions.append(schema.exchanges.c.started_at >= since)
-    if until is not None:
-        conditions.append(schema.exchanges.c.started_at < until)
-    dimensions = [sa.func.coalesce(schema.exchanges.c[name], "").label(name) for name in DIMENSIONS]
-    day = utc_day(schema.exchanges.c.started_at)
-    counts = [sa.literal_column("1", sa.BigInteger).label("exchanges"), UNREPORTED.label("unreported")]
-    return sa.select(day.label("day"), *dimensions, *counts, *(schema.exchanges.c[name] for name in SUMS)).where(*conditions)
-
-
-def _of_days(filters: Mapping[str, str | None], since: float | None, until: float | None) -> sa.Select[Any]:
-    conditions = [daily.c[name] == value for name, value in filters.items() if value is not None]
-    if since is not None:
-        conditions.append(daily.c.day >= day_of(since))
-    if until is not None:
-        # `until` at midnight sharp leaves that day out.
-        last = day_of(until)
-        conditions.append(daily.c.day < last if until % 86400 == 0 else daily.c.day <= last)
-    return sa.select(*daily.columns).where(*conditions)
-
-
-def day_of(seconds: float) -> str:
-    """The UTC day of a time in seconds since the epoch, as `YYYY-MM-DD`."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%d")
-
-
-def _whole(expression: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[Any]:
-    return sa.cast(expression, sa.BigInteger).label(name)  # PostgreSQL sums to numeric.
 
 
 def _fetch(engine: sa.Engine, statement: sa.Executable) -> list[dict[str, Any]]:

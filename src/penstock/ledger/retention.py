@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from penstock.ledger.schema import DIMENSIONS, OPEN, SUMS, daily, exchanges, utc_day
+from penstock.ledger.schema import COUNTS, DIMENSIONS, HOUR_S, OPEN, SUMS, daily, exchanges, hourly, rolled, utc_day
 from penstock.vocabulary.ids import GENERATING
 from penstock.vocabulary.outcome import Ending
 from penstock.vocabulary.usage import Provenance
@@ -23,16 +23,31 @@ GENERATES = exchanges.c.operation.in_(sorted(operation.value for operation in GE
 UNREPORTED = sa.case(
     (
         sa.and_(
-            GENERATES,
+            # The condition that seldom holds comes first: databases look no further.
             sa.func.coalesce(exchanges.c.usage_source, "") != Provenance.REPORTED.value,
             sa.func.coalesce(exchanges.c.outcome, "") != Ending.REFUSED.value,
             sa.func.coalesce(exchanges.c.upstream_status, 0) < 400,
+            GENERATES,
         ),
         1,
     ),
     else_=0,
 )
 """1 for an exchange that may have used tokens and whose provider did not give the final figures: sums lack them."""
+
+
+UNPRICED = sa.case(
+    (
+        sa.and_(
+            exchanges.c.cost_nanousd.is_(None),
+            exchanges.c.usage_source.in_([Provenance.REPORTED.value, Provenance.PARTIAL.value, Provenance.ESTIMATED.value]),
+            GENERATES,
+        ),
+        1,
+    ),
+    else_=0,
+)
+"""1 for an exchange that used tokens whose price nobody knows: costs lack it."""
 
 
 def cutoff(now: float, days: int) -> float:
@@ -53,14 +68,18 @@ def retire(connection: sa.Connection, before: float, limit: int) -> int:
     day = utc_day(exchanges.c.started_at)
     dimensions = [sa.func.coalesce(exchanges.c[name], "") for name in DIMENSIONS]
     summed = sa.select(
-        day, *dimensions, sa.func.count(), sa.func.sum(UNREPORTED), *(sa.cast(sa.func.sum(exchanges.c[name]), sa.BigInteger) for name in SUMS)
+        day, *dimensions, sa.func.count(), sa.func.sum(UNREPORTED), sa.func.sum(UNPRICED),
+        *(sa.cast(sa.func.sum(exchanges.c[name]), sa.BigInteger) for name in SUMS)
     ).where(those).group_by(day, *dimensions)  # fmt: skip
     insert = postgresql.insert(daily) if connection.dialect.name == "postgresql" else sqlite.insert(daily)
     insert = insert.from_select([column.name for column in daily.columns], summed)
     new = insert.excluded
-    sums: dict[str, Any] = {name: daily.c[name] + new[name] for name in ("exchanges", "unreported")}
+    sums: dict[str, Any] = {name: daily.c[name] + new[name] for name in COUNTS}
     # Unknown and unknown stay unknown; unknown and a number give the number.
     sums |= {name: sa.func.coalesce(daily.c[name] + new[name], daily.c[name], new[name]) for name in SUMS}
     connection.execute(insert.on_conflict_do_update(index_elements=["day", *DIMENSIONS], set_=sums))
     connection.execute(sa.delete(exchanges).where(those))
+    # The hours that these rows were in are not summed any more: what is left of them is read row by row.
+    for table in (hourly, rolled):
+        connection.execute(sa.delete(table).where(table.c.hour < before // HOUR_S))
     return len(ids)

@@ -11,19 +11,24 @@ import sqlalchemy as sa
 
 from penstock.ledger.entry import COLUMNS, LINE, TAIL_BYTES
 from penstock.ledger.schema import TOKENS, TOKENS_LIMIT, exchanges
+from penstock.pricing.money import MOST_NANOS
 
 Row = tuple[Any, ...]
 """Values in the order of `COLUMNS`."""
 
 _WHOLE = 2**63 - 1
-_LIMITS = dict.fromkeys(TOKENS, TOKENS_LIMIT) | {"status": 2**31 - 1, "upstream_status": 2**31 - 1}
+_LIMITS: dict[str, int] = {
+    **dict.fromkeys(TOKENS, TOKENS_LIMIT), **dict.fromkeys(("status", "upstream_status"), 2**31 - 1),
+    **dict.fromkeys(("cost_nanousd", "saved_nanousd"), MOST_NANOS),
+}  # fmt: skip
 _WHOLE_TEXTS = {"tries": 32 * 1024, "tail": 32 * 1024, "tail_bytes": 4 * (TAIL_BYTES // 3 + 1)}
 """Characters. Texts that are of no use in part: one that is longer becomes unknown."""
-_PLAN: tuple[tuple[type, int], ...] = tuple(
-    (bool, 0) if isinstance(column.type, sa.Boolean)
-    else (int, _LIMITS.get(column.name, _WHOLE)) if isinstance(column.type, sa.Integer)
-    else (float, 0) if isinstance(column.type, sa.Double)
-    else (str, _WHOLE_TEXTS.get(column.name, LINE))
+_SIGNED = frozenset({"saved_nanousd"})
+_PLAN: tuple[tuple[type, int, int], ...] = tuple(
+    (bool, 0, 0) if isinstance(column.type, sa.Boolean)
+    else (int, _LIMITS.get(column.name, _WHOLE), -MOST_NANOS if column.name in _SIGNED else 0) if isinstance(column.type, sa.Integer)
+    else (float, 0, 0) if isinstance(column.type, sa.Double)
+    else (str, _WHOLE_TEXTS.get(column.name, LINE), 0)
     for column in exchanges.columns
 )  # fmt: skip
 _LATE = COLUMNS.index("late_settles")
@@ -36,13 +41,13 @@ def clean(row: Row) -> Row:
     Needed seldom (a count of 10^30, half of a surrogate pair, a NUL, NaN), so the hot path does not look: the database refuses, and
     then the batch is cleaned.
     """
-    values = [_clean(value, kind, limit) for value, (kind, limit) in zip(row, _PLAN, strict=True)]
+    values = [_clean(value, kind, limit, least) for value, (kind, limit, least) in zip(row, _PLAN, strict=True)]
     values[_LATE] = values[_LATE] or 0
     values[_STARTED] = values[_STARTED] or 0.0
     return tuple(values)
 
 
-def _clean(value: Any, kind: type, limit: int) -> Any:
+def _clean(value: Any, kind: type, limit: int, least: int) -> Any:
     if value is None:
         return None
     if kind is str:
@@ -54,7 +59,7 @@ def _clean(value: Any, kind: type, limit: int) -> Any:
         return None
     if kind is float:
         return float(value)
-    return int(value) if 0 <= value <= limit else None
+    return int(value) if least <= value <= limit else None
 
 
 def spell(rows: Iterable[Row]) -> bytes:

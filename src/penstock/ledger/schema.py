@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ColumnElement
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision that this code reads and writes: the newest in `migrations/versions`."""
 
 metadata = sa.MetaData()
@@ -66,6 +66,10 @@ exchanges = sa.Table(
     *_texts("timer", "route"),
     *_reals("dial_ms", "head_ms"),
     *_texts("tries", "tail", "tail_bytes"),
+    *_counts("cost_nanousd", "saved_nanousd"),
+    *_texts("price_version", "service_tier"),
+    *_counts("web_searches"),
+    *_texts("user_id", "project", "session_id", "client", "effort", "preview", "origin"),
     sa.CheckConstraint(TOKENS_CHECK, name="credible_counts"),
 )
 
@@ -89,20 +93,51 @@ instances = sa.Table(
     sa.Column("version", sa.Text, nullable=False),
 )
 
-DIMENSIONS: tuple[str, ...] = ("provider", "model", "requested_model", "operation", "outcome", "key_fingerprint")
-"""What daily sums tell apart, besides the day. Unknown is the empty text there, because a key's columns cannot be null."""
+DIMENSIONS: tuple[str, ...] = (
+    "provider", "model", "requested_model", "operation", "outcome", "key_fingerprint", "user_id", "project", "session_id", "client", "effort",
+)  # fmt: skip
+"""What sums tell apart, besides the time. Unknown is the empty text there, because a key's columns cannot be null. PostgreSQL takes 2,700 bytes
+of a key: what writes these columns bounds them."""
 
-SUMS: tuple[str, ...] = (*TOKENS, "bytes_in", "bytes_out")
+COUNTS: tuple[str, ...] = ("exchanges", "unreported", "unpriced")
+"""Rows; those whose sums lack tokens; those whose tokens lack a price."""
+
+SUMS: tuple[str, ...] = (*TOKENS, "bytes_in", "bytes_out", "web_searches", "cost_nanousd", "saved_nanousd")
+
+
+def _sums() -> list[sa.Column[Any]]:
+    return [*(sa.Column(name, sa.BigInteger, nullable=False) for name in COUNTS), *_counts(*SUMS)]
+
 
 daily = sa.Table(
     "daily",
     metadata,
     sa.Column("day", sa.Text, primary_key=True),
     *(sa.Column(name, sa.Text, primary_key=True) for name in DIMENSIONS),
-    sa.Column("exchanges", sa.BigInteger, nullable=False),
-    sa.Column("unreported", sa.BigInteger, nullable=False),
-    *_counts(*SUMS),
+    *_sums(),
 )
+"""Of rows that are retired."""
+
+HOUR_S = 3600
+
+hourly = sa.Table(
+    "hourly",
+    metadata,
+    sa.Column("hour", sa.BigInteger, nullable=False),
+    *(sa.Column(name, sa.Text, nullable=False) for name in DIMENSIONS),
+    *_sums(),
+)
+"""Of rows that are there: an hour is the time since the epoch in whole hours. What is in it counts only as `rolled` says."""
+
+sa.Index("hourly_hour", hourly.c.hour)
+
+rolled = sa.Table(
+    "rolled",
+    metadata,
+    sa.Column("hour", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+)
+"""The hours that `hourly` sums, each with the number of rows that were summed. See `rollup`."""
 
 
 class utc_day(ColumnElement[str]):

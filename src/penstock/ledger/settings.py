@@ -33,6 +33,8 @@ class LedgerSettings:
     retention_every_s: float = 3600.0
     retention_batch: int = 1000
     """Rows summed and deleted per transaction."""
+    rollup_every_s: float | None = 60.0
+    """How often closed hours are summed; `None`: never (rows are summed when somebody asks)."""
     recent_responses: int = 4096
     """Response ids whose provider is kept in memory."""
 

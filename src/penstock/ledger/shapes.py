@@ -39,11 +39,12 @@ _FIXED = frozenset({"id", "instance", "started_at"})
 """Known when a row is opened and never changed: left out of updates, so that their indexes are left alone."""
 _AT_OPENING = frozenset({
     "id", "instance", "started_at", "provider", "client_protocol", "upstream_protocol", "operation", "method", "path", "streamed",
-    "requested_model", "bytes_in", "user_agent", "key_fingerprint", "late_settles", "route",
+    "requested_model", "bytes_in", "user_agent", "key_fingerprint", "late_settles", "route", "session_id", "client",
 })
 _SELDOM = frozenset({
     "cache_write_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "audio_input_tokens", "audio_output_tokens", "tool_use_tokens",
-    "tool_requests", "error_type", "error_code", "error_message", "timer", "tries", "tail", "tail_bytes",
+    "tool_requests", "error_type", "error_code", "error_message", "timer", "tries", "tail", "tail_bytes", "saved_nanousd", "service_tier",
+    "web_searches", "user_id", "project", "effort", "preview", "origin",
 })
 Mask = tuple[bool, ...]
 """Which of `COLUMNS` have a value."""

@@ -1,4 +1,4 @@
-"""One database behind a few verbs, each one transaction. Used by the writer's thread alone, `provider_of` excepted (any thread)."""
+"""One database behind a few verbs, each one transaction. Used by the writer's thread alone; `provider_of`, `read` and `change` by any."""
 
 from __future__ import annotations
 
@@ -131,6 +131,15 @@ class Store:
 
     def retire(self, before: float, limit: int) -> int:
         return self._do(lambda connection: retention.retire(connection, before, limit))
+
+    def read(self, look: Callable[[sa.Connection], T]) -> T:
+        """In one snapshot. From any thread."""
+        with _told(), self._reader.connect() as connection:
+            return look(connection)
+
+    def change(self, act: Callable[[sa.Connection], T]) -> T:
+        """In one transaction. From any thread."""
+        return self._do(act)
 
     def provider_of(self, response_id: str) -> str | None:
         """The provider that made the response (file, batch) with this id, the latest where several did; `None` where no row says so."""

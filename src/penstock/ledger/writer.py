@@ -25,9 +25,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from penstock import __version__
-from penstock.ledger.entry import Entry, row_of
+from penstock.ledger.ascribe import Filler, filled_row
+from penstock.ledger.entry import Entry
 from penstock.ledger.errors import LedgerFull, StoreError
 from penstock.ledger.lease import Instance
+from penstock.ledger.rollup import Roller
 from penstock.ledger.schema import ID_OPERATIONS
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.spill import Spill
@@ -65,9 +67,13 @@ class Ledger:
     """The account of one process. Make it with `start`."""
 
     def __init__(
-        self, settings: LedgerSettings, instance: Instance, store: Store, *, spill: Spill | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        """Without a thread: nothing is written until `launch`, or until `turn` is called in its place. `clock` is monotonic, in seconds."""
+        self, settings: LedgerSettings, instance: Instance, store: Store, *, spill: Spill | None = None, clock: Callable[[], float] = time.monotonic,
+        filler: Filler | None = None,
+    ) -> None:  # fmt: skip
+        """Without a thread: nothing is written until `launch`, or until `turn` is called in its place. `clock` is monotonic, in seconds.
+
+        `filler`: whoever says what an exchange cost and whose it was; `None`: nobody.
+        """
         self.instance = instance.id
         self.counters = Counters()
         self._settings = settings
@@ -75,6 +81,8 @@ class Ledger:
         self._spill = spill or Spill(settings.data_dir, instance.id)
         self._upkeep = Upkeep(settings, instance, store, self._spill, self.counters, clock)
         self._clock = clock
+        self._filler = filler
+        self._roller = Roller(settings, store)
         self._queue: deque[Entry] = deque()
         self._retry: list[Entry] = []
         """Taken out of the queue and not yet written: the next try begins with them."""
@@ -97,14 +105,14 @@ class Ledger:
         self._thread = threading.Thread(target=self._run, name="penstock-ledger", daemon=True)
 
     @classmethod
-    def start(cls, settings: LedgerSettings, instance: str) -> Ledger:
+    def start(cls, settings: LedgerSettings, instance: str, filler: Filler | None = None) -> Ledger:
         """Open the ledger, register the instance, settle what the dead left open, start the writer.
 
         Blocks for some milliseconds (the first start: some hundred, for the tables). Raises `LedgerError` with a sentence for the operator.
         """
         store = Store.open(settings)
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ledger = cls(settings, Instance(instance, time.time(), socket.gethostname(), os.getpid(), __version__), store)
+        ledger = cls(settings, Instance(instance, time.time(), socket.gethostname(), os.getpid(), __version__), store, filler=filler)
         try:
             ledger._upkeep.register()
         except StoreError as error:
@@ -114,8 +122,9 @@ class Ledger:
         return ledger
 
     def launch(self) -> None:
-        """Start the writer's thread."""
+        """Start the writer's thread, and the one that sums hours up."""
         self._thread.start()
+        self._roller.start()
 
     @property
     def notes(self) -> list[str]:
@@ -220,6 +229,7 @@ class Ledger:
         Returns how many rows could be saved nowhere (0, or the disk is full as well). Nothing may be opened or settled afterwards.
         """
         self._limit = 0
+        self._roller.stop()
         self._stop_at = self._clock() + timeout
         if self._thread.is_alive():
             self._hurry.set()
@@ -331,7 +341,7 @@ class Ledger:
                 waiting -= taken
                 self._retry = self._take(taken)
             # Read now, and at every try: what was settled meanwhile is written as settled.
-            self._store.write([row_of(entry) for entry in self._retry])
+            self._store.write([filled_row(entry, self._filler) for entry in self._retry])
             self.counters.written += len(self._retry)
             self._retry = []
 
@@ -358,7 +368,7 @@ class Ledger:
             while self._retry or self._queue:
                 if not self._retry:
                     self._retry = self._take(self._settings.batch_entries)
-                self._spill.append([row_of(entry) for entry in self._retry])
+                self._spill.append([filled_row(entry, self._filler) for entry in self._retry])
                 self.counters.spilled += len(self._retry)
                 self._retry = []
         except OSError as error:

@@ -15,6 +15,7 @@ import msgspec
 from penstock.vocabulary.errors import Fault, UpstreamError
 from penstock.vocabulary.events import Event
 from penstock.vocabulary.ids import Operation, ProtocolId
+from penstock.vocabulary.said import Said
 from penstock.vocabulary.usage import EMPTY_USAGE, Provenance, Usage
 
 # What one frame was, as bits of the integer that `Observer.observe` returns. Plain integers: they are tested per frame on the hot path.
@@ -49,6 +50,8 @@ class Peek(msgspec.Struct, frozen=True, gc=False):
     """True only where the client asked in a way that the protocol defines (JSON `true`; Gemini: the method's name)."""
     usage_asked: bool = True
     """False where the answer will carry no usage unless `ProtocolSpec.ask_usage` is applied (Chat and Completions streams)."""
+    said: Said | None = None
+    """What it says of whose it is, unread; `None`: nothing."""
 
 
 class ToolCall:
@@ -73,8 +76,8 @@ class Observer(ABC):
     """
 
     __slots__ = (
-        "calls", "choices", "error", "final_usage", "malformed", "model", "response_id", "sink", "stop_reason", "terminal", "tools", "unknown",
-        "usage",
+        "calls", "choices", "error", "final_usage", "malformed", "model", "response_id", "service_tier", "sink", "stop_reason", "terminal", "tools",
+        "unknown", "usage",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -82,6 +85,8 @@ class Observer(ABC):
         self.model: str | None = None
         self.stop_reason: str | None = None
         """The provider's own word, e.g. `end_turn`; of the first choice."""
+        self.service_tier: str | None = None
+        """The provider's word for how the answer was processed, where its price depends on it: `default`, `priority`, `flex`, `batch`, `fast`."""
         self.usage: Usage = EMPTY_USAGE
         self.final_usage = False
         """The provider has given the figures that count (its last word on usage came, or the terminal event passed after some)."""
@@ -213,3 +218,6 @@ class ProtocolSpec:
     bounced: Callable[[int, bytes], bool] | None = None
     """`bounced(status, body)`: is this error a refusal to answer without streaming, which the same request asked as a stream would not get?
     `None`: this protocol's providers give none."""
+    mark_cache: Callable[[Operation, bytes], bytes | None] | None = None
+    """`mark_cache(operation, body)`: a body that asks its provider to cache the prompt, no other byte changed; `None` where that is asked already
+    or not worth it. The field is `None` where the protocol's providers cache by themselves, or not at all."""

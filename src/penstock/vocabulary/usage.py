@@ -23,7 +23,8 @@ class Provenance(StrEnum):
 class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens (and calls, for `tool_requests`), each as the provider states it; `None` is unknown, 0 is a stated zero.
 
-    Nothing is normalised here, because a sum that we computed could not be held against a bill. The conventions differ:
+    Nothing is normalised here, because a sum that we computed could not be held against a bill (but for Anthropic's compactions, which are on the
+    bill and not in the totals: they are added, see its `usage`). The conventions differ:
     OpenAI's `input` contains `cache_read`, its `output` contains `reasoning`; Anthropic's `input` contains neither
     cache reads nor cache writes; Gemini's `output` does not contain `reasoning`, its `input` contains `cache_read` but not
     `tool_use`. `pricing` knows them by protocol.
@@ -47,6 +48,8 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     """Gemini's `toolUsePromptTokenCount`."""
     tool_requests: int | None = None
     """Anthropic's `server_tool_use.*_requests`, summed."""
+    web_searches: int | None = None
+    """`web_search_requests` among them: the ones that are billed apart."""
 
 
 EMPTY_USAGE = Usage()

@@ -186,7 +186,8 @@ def test_a_later_figure_replaces_an_earlier_and_absence_keeps() -> None:
     usage = {"output_tokens": 50, "input_tokens": 120, "output_tokens_details": details, "server_tool_use": tools}
     see(seer, {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage})
     assert seer.usage == Usage(
-        input=120, output=50, cache_read=7, cache_write=10, cache_write_5m=4, cache_write_1h=6, reasoning=30, tool_requests=7
+        input=120, output=50, cache_read=7, cache_write=10, cache_write_5m=4, cache_write_1h=6, reasoning=30, tool_requests=7,
+        web_searches=2,
     )
 
 
@@ -501,3 +502,32 @@ def test_deep_nesting_does_not_make_it_raise() -> None:
         deep = b"[" * depth + b"]" * depth
         hold(b"", b'{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","input":' + deep + b"}}")
         hold(b"", b'{"type":"content_block_start","index":{},"content_block":{"type":"tool_use","input":' + deep + b"}}")
+
+
+def test_compactions_are_added_to_the_totals_once() -> None:
+    """`usage.iterations` of the beta: the tokens of its `compaction` entries are not among the totals and are billed."""
+    seer = observer()
+    see(seer, start(input_tokens=100, output_tokens=1))
+    steps = [{"type": "compaction", "input_tokens": 7, "output_tokens": 3, "cache_creation_input_tokens": 4,
+              "cache_creation": {"ephemeral_5m_input_tokens": 4}}, {"type": "message", "input_tokens": 100, "output_tokens": 50},
+             {"type": "compaction", "input_tokens": 1, "output_tokens": 1, "cache_read_input_tokens": 9}]  # fmt: skip
+    delta = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 50, "iterations": steps}}
+    see(seer, delta)
+    told = Usage(input=108, output=54, cache_read=9, cache_write=4, cache_write_5m=4)
+    assert seer.usage == told
+    see(seer, delta)
+    assert seer.usage == told, "stated again is not added again"
+    whole = observer()
+    usage = {"input_tokens": 100, "output_tokens": 50, "iterations": [*steps, None, 5], "service_tier": "batch"}
+    whole.observe_body(json.dumps({"type": "message", "id": "m", "usage": usage}).encode())
+    assert (whole.usage, whole.service_tier) == (told, "batch")
+
+
+@pytest.mark.parametrize(("stated", "tier"), [
+    ({"service_tier": "standard"}, "standard"), ({"service_tier": "priority", "speed": "standard"}, "priority"),
+    ({"service_tier": "standard", "speed": "fast"}, "fast"), ({}, None), ({"service_tier": 5}, None),
+])  # fmt: skip
+def test_how_it_was_processed(stated: dict[str, object], tier: str | None) -> None:
+    seer = observer()
+    see(seer, start(input_tokens=1, **stated))
+    assert seer.service_tier == tier

@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 from penstock.protocols.contract import BadRequest, Peek
 from penstock.protocols.gemini.request import is_sse, peek, rename, target
 from penstock.vocabulary.ids import Operation
+from penstock.vocabulary.said import Said
 
 BODY = b'{"contents": [{"parts": [{"text": "hi"}]}], "generationConfig": {"x": [1, 2.50, 1e3]}}'
+CONFIG = Said(effort=b'{"x": [1, 2.50, 1e3]}')
+"""What of it is kept, unread: how hard the model is to think may stand in it."""
 
 
 @pytest.mark.parametrize(("path", "model", "stream"), [
@@ -27,14 +30,14 @@ BODY = b'{"contents": [{"parts": [{"text": "hi"}]}], "generationConfig": {"x": [
     ("/v1/projects/p/locations/eu/endpoints/123:generateContent", "endpoints/123", False),
 ])  # fmt: skip
 def test_model_and_stream_stand_in_the_path(path: str, model: str, stream: bool) -> None:
-    assert peek(Operation.GENERATE, path, "", BODY) == Peek(model=model, stream=stream)
+    assert peek(Operation.GENERATE, path, "", BODY) == Peek(model, stream, said=CONFIG)
 
 
 @pytest.mark.parametrize(("operation", "method"), [
     (Operation.COUNT_TOKENS, "countTokens"), (Operation.EMBEDDINGS, "embedContent"), (Operation.EMBEDDINGS, "batchEmbedContents"),
 ])  # fmt: skip
 def test_the_other_methods_never_stream(operation: Operation, method: str) -> None:
-    assert peek(operation, f"/v1beta/models/m:{method}", "alt=sse", BODY) == Peek(model="m", stream=False)
+    assert peek(operation, f"/v1beta/models/m:{method}", "alt=sse", BODY) == Peek("m", False, said=CONFIG)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b'"x"', b"{", b'{"a":1} x', b"\xff", b"[" * 100_000, b'{"a":' + b"[" * 100_000])
@@ -67,7 +70,7 @@ def test_rename_changes_the_name_alone(path: str, model: str, expected: str) -> 
 def test_a_renamed_path_names_the_new_model(model: str) -> None:
     model = model.encode("utf-8", "replace").decode()
     path, body = rename(Operation.GENERATE, "/v1beta/models/old:streamGenerateContent", BODY, model)
-    assert peek(Operation.GENERATE, path, "", body) == Peek(model=model, stream=True)
+    assert peek(Operation.GENERATE, path, "", body) == Peek(model, True, said=CONFIG)
     assert not set(path) & set("?# \r\n")
 
 

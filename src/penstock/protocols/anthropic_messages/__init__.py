@@ -7,7 +7,8 @@ Laws: `observe` never raises and costs about a microsecond for a delta. `assembl
 and absent keys; values that nothing had to change keep their spelling. Only `message_stop` completes a stream.
 
 Where to look: `words` holds the dialect's vocabulary, `shapes` what is read of an event, `usage` how figures add up, `neutral` the
-events told to a sink, `raw` JSON that keeps its bytes, `bounce` the refusal to answer without streaming. The protocol in prose:
+events told to a sink, `raw` JSON that keeps its bytes, `bounce` the refusal to answer without streaming, `markers` the prompt
+cache. The protocol in prose:
 `docs/protocols/anthropic_messages.md`.
 
 Not here: headers (`anthropic-version`, `x-api-key`) and URLs are the provider's; prices are `pricing`'s; translation to another dialect is
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from penstock.protocols.anthropic_messages.assemble import MessagesAssembler
 from penstock.protocols.anthropic_messages.bounce import is_bounce
+from penstock.protocols.anthropic_messages.markers import mark_cache
 from penstock.protocols.anthropic_messages.observe import MessagesObserver
 from penstock.protocols.anthropic_messages.render import PING, MessagesRenderer, error_body, error_frame, error_of
 from penstock.protocols.anthropic_messages.request import ask_stream, ask_whole, peek, rename
@@ -41,6 +43,7 @@ SPEC = ProtocolSpec(
     error_of=error_of,
     keepalive=PING,
     bounced=is_bounce,
+    mark_cache=mark_cache,
 )
 
 __all__ = ["SPEC", "MessagesAssembler", "MessagesObserver", "MessagesRenderer", "error_body", "error_frame", "is_bounce", "peek", "rename", "unfold"]

@@ -59,7 +59,7 @@ class Teller:
             case "message_start" if event.message is not None:
                 sink.append(Started(event.message.id, event.message.model))
                 if event.message.usage is not None:
-                    sink.append(UsageSeen(usages.merge(known, event.message.usage)))
+                    sink.append(UsageSeen(usages.total(known, event.message.usage)))
             case "content_block_start" if event.content_block is not None:
                 self._begin(event.index, event.content_block, sink)
             case "content_block_delta" if event.delta is not None:
@@ -71,7 +71,7 @@ class Teller:
                     word = event.delta.stop_reason
                     sink.append(Stopped(STOP_REASONS.get(word, StopReason.OTHER), word))
                 if event.usage is not None:
-                    sink.append(UsageSeen(usages.merge(known, event.usage)))
+                    sink.append(UsageSeen(usages.total(known, event.usage)))
             case "message_stop":
                 sink.append(Ended())
             case "error":

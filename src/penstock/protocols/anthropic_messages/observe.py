@@ -56,7 +56,7 @@ from penstock.protocols.anthropic_messages.shapes import (
 from penstock.protocols.anthropic_messages.words import TOOL_KINDS
 from penstock.protocols.contract import CONTENT, ERROR, MALFORMED, TERMINAL, TOOL, Observer, ToolCall
 from penstock.vocabulary.errors import UpstreamError
-from penstock.vocabulary.usage import EMPTY_USAGE
+from penstock.vocabulary.usage import EMPTY_USAGE, Usage
 
 MAX_OPEN_CALLS: Final = 256
 """Open calls that are kept. The protocol has one at a time; a server that never closes them must not grow us."""
@@ -65,11 +65,15 @@ MAX_OPEN_CALLS: Final = 256
 class MessagesObserver(Observer):
     """The observer of this protocol, for every operation: a stream of events, one Message, a token count, or any other body."""
 
-    __slots__ = ("_teller",)
+    __slots__ = ("_compacted", "_stated", "_teller")
 
     def __init__(self) -> None:
         super().__init__()
         self._teller: neutral.Teller | None = None
+        self._stated = EMPTY_USAGE
+        """The totals as they stand in the stream."""
+        self._compacted: Usage | None = None
+        """What came on top of them."""
 
     def observe(self, name: bytes, data: bytes, now: float) -> int:
         if self.terminal:
@@ -118,7 +122,7 @@ class MessagesObserver(Observer):
                     return self._malformed()
                 self._learn(event.message.id, event.message.model, event.message.stop_reason)
                 if event.message.usage is not None:
-                    self.usage = usage.merge(self.usage, event.message.usage)
+                    self._count(event.message.usage)
                 return 0
             case "message_delta":
                 bits = 0
@@ -128,7 +132,7 @@ class MessagesObserver(Observer):
                         self.tools.clear()
                         bits = TOOL
                 if event.usage is not None:
-                    self.usage = usage.merge(self.usage, event.usage)
+                    self._count(event.usage)
                     self.final_usage = self.usage != EMPTY_USAGE
                 return bits
             case "message_stop":
@@ -178,13 +182,22 @@ class MessagesObserver(Observer):
         self.model = model if model is not None else self.model
         self.stop_reason = stop_reason if stop_reason is not None else self.stop_reason
 
+    def _count(self, stated: UsageShape) -> None:
+        self._stated = usage.merge(self._stated, stated)
+        if stated.iterations:
+            self._compacted = usage.compacted(stated.iterations) or self._compacted
+        self.usage = self._stated if self._compacted is None else usage.plus(self._stated, self._compacted)
+        tier = usage.tier_of(stated)
+        if tier is not None:
+            self.service_tier = tier
+
     def _tell(self, name: bytes, event: EventShape) -> None:
         if self.sink is None:
             return
         if self._teller is None:
             self._teller = neutral.Teller()
         kind = event.type or name.decode("utf-8", "replace") or ("error" if event.error is not None else "")
-        self._teller.tell(kind, event, self.usage, self.sink)
+        self._teller.tell(kind, event, self._stated, self.sink)
 
     def observe_body(self, body: bytes) -> None:
         """Read one whole body. Lists of batches, models or files set nothing; a token count is `usage.input`, and its operation
@@ -202,7 +215,7 @@ class MessagesObserver(Observer):
         if read.type not in (None, "message"):
             return
         if read.usage is not None:
-            self.usage = usage.merge(self.usage, read.usage)
+            self._count(read.usage)
             self._learn(read.id, read.model, read.stop_reason)
         elif read.type == "message":
             self._learn(read.id, read.model, read.stop_reason)

@@ -10,11 +10,13 @@ import json
 from typing import Any, Final, cast
 
 import msgspec
+from msgspec import Raw
 
 from penstock.protocols.anthropic_messages.shapes import BROKEN
 from penstock.protocols.contract import BadRequest, Peek
 from penstock.protocols.flags import set_stream
 from penstock.vocabulary.ids import Operation
+from penstock.vocabulary.said import NOTHING, keep
 from penstock.wire.json import replace_field
 
 WITH_MODEL: Final = frozenset({Operation.MESSAGES, Operation.COUNT_TOKENS})
@@ -23,6 +25,9 @@ WITH_MODEL: Final = frozenset({Operation.MESSAGES, Operation.COUNT_TOKENS})
 class _Fields(msgspec.Struct, gc=False, frozen=True):
     model: Any = None
     stream: Any = None
+    metadata: Raw = NOTHING
+    output_config: Raw = NOTHING
+    thinking: Raw = NOTHING
 
 
 _decode = msgspec.json.Decoder(_Fields).decode
@@ -37,7 +42,8 @@ def peek(operation: Operation, path: str, query: str, body: bytes) -> Peek:
         raise BadRequest("model: a model is required.")
     if not isinstance(fields.model, str) or not fields.model:
         raise BadRequest("model: must be a string that is not empty.")
-    return Peek(model=fields.model, stream=operation is Operation.MESSAGES and fields.stream is True)
+    said = keep(NOTHING, fields.metadata, NOTHING, fields.output_config, fields.thinking)
+    return Peek(fields.model, operation is Operation.MESSAGES and fields.stream is True, said=said)
 
 
 def rename(operation: Operation, path: str, body: bytes, model: str) -> tuple[str, bytes]:

@@ -30,6 +30,17 @@ class OutputDetails(msgspec.Struct, gc=False, frozen=True):
     thinking_tokens: Count = None
 
 
+class Iteration(msgspec.Struct, gc=False, frozen=True):
+    """One sampling step of several."""
+
+    type: str | None = None
+    input_tokens: Count = None
+    output_tokens: Count = None
+    cache_read_input_tokens: Count = None
+    cache_creation_input_tokens: Count = None
+    cache_creation: CacheCreation | None = None
+
+
 class UsageShape(msgspec.Struct, gc=False, frozen=True):
     input_tokens: Count = None
     output_tokens: Count = None
@@ -38,6 +49,10 @@ class UsageShape(msgspec.Struct, gc=False, frozen=True):
     cache_creation: CacheCreation | None = None
     output_tokens_details: OutputDetails | None = None
     server_tool_use: dict[str, Any] | None = None
+    service_tier: str | None = None
+    speed: str | None = None
+    """`fast`: in the beta of that name."""
+    iterations: list[Iteration] | None = None
 
 
 class Delta(msgspec.Struct, gc=False, frozen=True):
@@ -223,4 +238,21 @@ def _usage(value: object) -> UsageShape | None:
         else CacheCreation(count(creation.get("ephemeral_5m_input_tokens")), count(creation.get("ephemeral_1h_input_tokens"))),
         output_tokens_details=None if details is None else OutputDetails(count(details.get("thinking_tokens"))),
         server_tool_use=_fields(fields.get("server_tool_use")),
+        service_tier=_text(fields.get("service_tier")),
+        speed=_text(fields.get("speed")),
+        iterations=_iterations(fields.get("iterations")),
     )
+
+
+def _iterations(value: object) -> list[Iteration] | None:
+    if not isinstance(value, list):
+        return None
+    found: list[Iteration] = []
+    for item in cast("list[object]", value):
+        stated, fields = _usage(item), _fields(item)
+        if stated is not None and fields is not None:
+            found.append(Iteration(
+                _text(fields.get("type")), stated.input_tokens, stated.output_tokens, stated.cache_read_input_tokens,
+                stated.cache_creation_input_tokens, stated.cache_creation,
+            ))  # fmt: skip
+    return found

@@ -16,6 +16,7 @@ import msgspec
 
 from penstock.protocols.contract import BadRequest, Peek
 from penstock.vocabulary.ids import Operation
+from penstock.vocabulary.said import NOTHING, Said, keep
 from penstock.wire.json import find_fields
 
 STREAM_METHOD = "streamGenerateContent"
@@ -27,8 +28,11 @@ _PATH = re.compile(rf"^(|.*/)({'|'.join(_COLLECTIONS)})/(.+)((?::|%3[Aa])([A-Za-
 _NEEDS_MODEL = frozenset({Operation.GENERATE, Operation.COUNT_TOKENS, Operation.EMBEDDINGS})
 
 
-class _Object(msgspec.Struct):
-    """Any JSON object: its fields are skipped unread, so that media of megabytes cost next to nothing."""
+class _Object(msgspec.Struct, gc=False):
+    """Any JSON object: its other fields are skipped unread, so that media of megabytes cost next to nothing."""
+
+    generationConfig: msgspec.Raw = NOTHING
+    generation_config: msgspec.Raw = NOTHING
 
 
 _check = msgspec.json.Decoder(_Object).decode
@@ -61,19 +65,22 @@ def peek(operation: Operation, path: str, query: str, body: bytes) -> Peek:
     """The model: its bare name for `models/*`, the whole resource name for the other collections (`tunedModels/x`), percent-decoded."""
     del query
     aim = target(path)
+    said: Said | None = None
     if operation in _NEEDS_MODEL:
         if aim is None:
             raise BadRequest("The path names no model: it should end like /v1beta/models/MODEL:generateContent.")
         try:
-            _check(body)
+            found = _check(body)
         except RecursionError:
             raise BadRequest("The request body is nested too deeply.") from None
         except ValueError as error:
             raise BadRequest(f"The request body is not a JSON object: {error}." if body else "The request body is empty.") from None
+        config = found.generation_config if found.generationConfig is NOTHING else found.generationConfig
+        said = keep(NOTHING, NOTHING, NOTHING, config)
     if aim is None:
         return Peek(model=None, stream=False)
     name = unquote(aim.name)
-    return Peek(model=name if aim.collection == "models" else f"{aim.collection}/{name}", stream=aim.method == STREAM_METHOD)
+    return Peek(name if aim.collection == "models" else f"{aim.collection}/{name}", aim.method == STREAM_METHOD, said=said)
 
 
 def rename(operation: Operation, path: str, body: bytes, model: str) -> tuple[str, bytes]:

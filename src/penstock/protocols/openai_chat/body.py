@@ -66,6 +66,7 @@ class _Body(Struct, gc=False):
     choices: list[_Choice] | None = None
     usage: Any = None
     error: Any = None
+    service_tier: Any = None
 
 
 class _UsualBody(Struct, gc=False):
@@ -76,6 +77,7 @@ class _UsualBody(Struct, gc=False):
     model: Any = None
     choices: list[_Choice] | None = None
     error: Any = None
+    service_tier: Any = None
 
 
 _decode_usual = msgspec.json.Decoder(_UsualBody).decode
@@ -100,6 +102,8 @@ def observe_body(observer: Observer, body: bytes) -> None:
                 return
     observer.response_id = word(read.id)
     observer.model = word(read.model)
+    if read.service_tier is not None:
+        observer.service_tier = word(read.service_tier, 32)
     for choice in read.choices or ():
         observer.choices += 1
         if observer.stop_reason is None or count(choice.index) == 0:
@@ -129,6 +133,7 @@ def _lenient_body(body: bytes) -> _Body | None:
         choices=[_lenient_choice(item) for item in cast("list[Any]", choices)] if isinstance(choices, list) else None,
         usage=fields.get("usage"),
         error=fields.get("error"),
+        service_tier=fields.get("service_tier"),
     )
 
 

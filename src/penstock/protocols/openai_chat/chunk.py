@@ -91,6 +91,7 @@ class NamedChunk(Chunk, gc=False):
     id: Any = None
     model: Any = None
     created: Any = None
+    service_tier: Any = None
 
 
 decode_chunk = msgspec.json.Decoder(Chunk).decode
@@ -126,6 +127,7 @@ def lenient_chunk(fields: dict[str, Any]) -> NamedChunk:
         id=fields.get("id"),
         model=fields.get("model"),
         created=fields.get("created"),
+        service_tier=fields.get("service_tier"),
     )
 
 

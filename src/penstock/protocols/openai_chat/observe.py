@@ -151,6 +151,8 @@ class ChatObserver(Observer):
             self.response_id = word(chunk.id)
         if self.model is None:
             self.model = word(chunk.model)
+        if chunk.service_tier is not None:
+            self.service_tier = word(chunk.service_tier, 32)
         if self.response_id is not None and self.model is not None:
             self._decode = decode_chunk
         if self.sink is not None and not self._started and (chunk.choices or self.response_id is not None):

@@ -6,11 +6,12 @@ import json
 from typing import Any, cast
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from penstock.protocols.contract import BadRequest, Peek
 from penstock.protocols.flags import ask_plainly, set_stream
 from penstock.vocabulary.ids import Operation
+from penstock.vocabulary.said import NOTHING, keep
 from penstock.wire.json import find_fields, insert_field, replace_field, set_field, splice
 
 _NEEDS_MODEL = frozenset({Operation.CHAT, Operation.COMPLETIONS, Operation.EMBEDDINGS, Operation.AUDIO})
@@ -22,6 +23,13 @@ class _Head(Struct, gc=False):
     model: Any = None
     stream: Any = None
     stream_options: Any = None
+    user: Raw = NOTHING
+    safety_identifier: Raw = NOTHING
+    metadata: Raw = NOTHING
+    prompt_cache_key: Raw = NOTHING
+    reasoning_effort: Raw = NOTHING
+    reasoning: Raw = NOTHING
+    """OpenRouter's."""
 
 
 _decode_head = msgspec.json.Decoder(_Head).decode
@@ -42,7 +50,9 @@ def peek(operation: Operation, path: str, query: str, body: bytes) -> Peek:
     stated: Any = head.stream_options
     options = cast("dict[str, Any]", stated) if isinstance(stated, dict) else {}
     asked = not stream or operation not in _USAGE_ON_DEMAND or options.get("include_usage") is True
-    return Peek(model, stream, asked)
+    user = head.user if head.safety_identifier is NOTHING else head.safety_identifier
+    effort = head.reasoning if head.reasoning_effort is NOTHING else head.reasoning_effort
+    return Peek(model, stream, asked, keep(user, head.metadata, head.prompt_cache_key, effort))
 
 
 def _read_head(body: bytes) -> _Head:

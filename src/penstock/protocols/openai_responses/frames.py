@@ -107,6 +107,7 @@ class ResponseObject(msgspec.Struct, gc=False):
     error: ErrorObject | None = None
     incomplete_details: Incomplete | None = None
     usage: UsageObject | None = None
+    service_tier: str | None = None
     output: list[OutputType] | None = None
     input_tokens: int | None = None
     """Only in the answer of `POST /v1/responses/input_tokens`."""
@@ -274,6 +275,7 @@ def _response(fields: dict[str, Any]) -> ResponseObject:
         error=_error(fields.get("error")),
         incomplete_details=Incomplete(text(cast("dict[str, Any]", details).get("reason"))) if isinstance(details, dict) else None,
         usage=_usage(fields.get("usage")),
+        service_tier=text(fields.get("service_tier")),
         output=None if items is None else [OutputType(text(cast("dict[str, Any]", item).get("type"))) for item in items if isinstance(item, dict)],
         input_tokens=count(fields.get("input_tokens")),
     )

@@ -177,6 +177,8 @@ class ResponsesObserver(Observer):
             self.created_at = int(created)
         if response.usage is not None:
             self.usage = _usage(response.usage)
+        if response.service_tier is not None:
+            self.service_tier = keep(response.service_tier, 32)  # `auto` in the head; the end tells which it was
 
     def _head(self, response: ResponseObject) -> int:
         self._take(response)

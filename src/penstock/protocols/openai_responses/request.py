@@ -15,6 +15,7 @@ from penstock.protocols.contract import BadRequest, Peek
 from penstock.protocols.flags import ask_plainly, set_stream, states
 from penstock.protocols.openai_responses.frames import UNDECODABLE
 from penstock.vocabulary.ids import Operation
+from penstock.vocabulary.said import NOTHING, Said, keep
 from penstock.wire.json import replace_field
 
 
@@ -22,6 +23,15 @@ class _Request(msgspec.Struct, gc=False):
     model: Any = None
     stream: Any = None
     prompt: msgspec.Raw = msgspec.Raw()
+    user: msgspec.Raw = NOTHING
+    safety_identifier: msgspec.Raw = NOTHING
+    metadata: msgspec.Raw = NOTHING
+    prompt_cache_key: msgspec.Raw = NOTHING
+    reasoning: msgspec.Raw = NOTHING
+
+    def said(self) -> Said | None:
+        user = self.user if self.safety_identifier is NOTHING else self.safety_identifier
+        return keep(user, self.metadata, self.prompt_cache_key, self.reasoning)
 
 
 _decode = msgspec.json.Decoder(_Request).decode
@@ -39,12 +49,12 @@ def peek(operation: Operation, path: str, query: str, body: bytes) -> Peek:
         raise BadRequest(f"The request body is not valid JSON: {_why(error)}.") from None
     model = request.model
     if model is None and (operation is not Operation.RESPONSES or bytes(request.prompt)[:1] == b"{"):
-        return Peek(None, request.stream is True)
+        return Peek(None, request.stream is True, said=request.said())
     if model is None:
         raise BadRequest("The request body has no 'model'. Name one, or a stored 'prompt' that has its own.")
     if not isinstance(model, str) or not model:
         raise BadRequest("'model' must be a string that is not empty.")
-    return Peek(model, request.stream is True)
+    return Peek(model, request.stream is True, said=request.said())
 
 
 def rename(operation: Operation, path: str, body: bytes, model: str) -> tuple[str, bytes]:

@@ -1,0 +1,92 @@
+"""`penstock prices`: what models cost, by which list, and which nobody knows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from penstock.cli.setup import ConfigOption, DataDirOption, JsonOption, fail, load_config, reading_ledger
+from penstock.cli.tables import open_console, print_json, show_number
+from penstock.cli.times import SinceOption, UntilOption, moment
+
+if TYPE_CHECKING:
+    from penstock.config import Config
+
+_PARTS = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "output", "reasoning", "audio_output", "web_searches")
+
+
+def prices(
+    models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="Models, as their providers call them.")] = None,
+    provider: Annotated[str | None, typer.Option(metavar="NAME", help="At this provider; left out: at each that knows the model.")] = None,
+    tier: Annotated[str | None, typer.Option(metavar="NAME", help="In this service tier: batch, priority, flex, ...")] = None,
+    unknown: Annotated[bool, typer.Option("--unknown", help="Models in the ledger whose price nobody knows.")] = False,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """What models cost, in US dollars per million tokens; and which have no price."""
+    settings = load_config(config, {"data_dir": data_dir})
+    if unknown:
+        rows = _unknown(settings, moment(since), moment(until, end=True))
+        nothing = "every exchange that used tokens has its price"
+    elif models:
+        rows, nothing = known_prices(settings, models, provider, tier, time.time()), ""
+        if not rows:
+            example = f"prices: [{{model: {models[0]}, input: 1, output: 2}}]"
+            fail(f"nobody knows what {', '.join(models)} costs; write it into the configuration: {example}")
+    else:
+        fail("name models, or ask for --unknown", 2)
+    if json:
+        print_json(rows)
+    elif rows:
+        _print(rows)
+    else:
+        typer.echo(nothing)
+
+
+def known_prices(settings: Config, models: Sequence[str], provider: str | None, tier: str | None, now: float) -> list[dict[str, Any]]:
+    """One row for each model at each provider that has a price for it, now."""
+    from penstock.app import prices_of
+
+    lists = prices_of(settings)
+    names = [provider] if provider is not None else [each.name for each in settings.providers]
+    rows: list[dict[str, Any]] = []
+    for model in models:
+        for name in names:
+            tariff = lists.tariff(name, model, None, tier, now)
+            if tariff is not None:
+                rates = {part: rate for part, rate in zip(_PARTS, tariff.rates, strict=True) if rate is not None}
+                rows.append({"provider": name, "model": model, "source": tariff.source, **rates, "longer": [start for start, _ in tariff.tiers]})
+    return rows
+
+
+def _unknown(settings: Config, since: float | None, until: float | None) -> list[dict[str, Any]]:
+    from penstock.ledger import query
+
+    with reading_ledger(settings) as engine:
+        found = query.usage(engine, ("provider", "model", "requested_model"), since=since, until=until)
+    names = ("provider", "model", "requested_model", "unpriced", "input_tokens", "output_tokens")
+    return [{name: row[name] for name in names} for row in found if row["unpriced"]]
+
+
+def _print(rows: Sequence[Mapping[str, Any]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if any(row.get(name) not in (None, []) for row in rows)]
+    for name in names:
+        text = name in ("provider", "model", "requested_model", "source")
+        table.add_column({"longer": "other prices above"}.get(name, name.replace("_", " ")), justify="left" if text else "right", no_wrap=not text)
+    for row in rows:
+        table.add_row(*(Text(_cell(row.get(name))) for name in names))
+    open_console().print(table)
+
+
+def _cell(value: object) -> str:
+    return (", ".join(f"{start:,}" for start in cast("list[int]", value)) or "-") if isinstance(value, list) else show_number(value)

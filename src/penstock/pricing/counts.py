@@ -1,0 +1,80 @@
+"""Usage taken apart into what is billed at a rate of its own.
+
+What contains what, by protocol (sources: each protocol's page in `docs/protocols`):
+
+- OpenAI (Chat, Completions, Responses): `input` contains `cache_read`, `cache_write` and `audio_input`; `output` contains `reasoning` and
+  `audio_output`.
+- Anthropic: `input` contains neither cache reads nor writes; `output` contains `reasoning`. `cache_write` is all of the writes,
+  `cache_write_5m` and `cache_write_1h` its split, which may stay behind: what the split leaves open was written for five minutes,
+  the default.
+- Gemini: `input` contains `cache_read` and `audio_input`, not `tool_use`, which is billed as input; `output` contains `audio_output`, not
+  `reasoning`.
+
+Figures that contradict each other (more cached than there was) never give a negative part: the part is 0 and the rest stands as stated.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from penstock.vocabulary.ids import ProtocolId
+
+
+class Stated(Protocol):
+    """Counts as a provider stated them, by the names of a row's columns; `None` is unknown."""
+
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    cache_write_5m_tokens: int | None
+    cache_write_1h_tokens: int | None
+    reasoning_tokens: int | None
+    audio_input_tokens: int | None
+    audio_output_tokens: int | None
+    tool_use_tokens: int | None
+    web_searches: int | None
+
+
+class Counts(NamedTuple):
+    """Parts that do not overlap, in tokens and calls."""
+
+    input: int = 0
+    """Read anew, neither from the cache nor into it; text and pictures."""
+    cache_read: int = 0
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    audio_input: int = 0
+    output: int = 0
+    """Without reasoning and sound."""
+    reasoning: int = 0
+    audio_output: int = 0
+    web_searches: int = 0
+
+    @property
+    def context(self) -> int:
+        """All that went in, cached or not: what tiers by context length go by."""
+        return self.input + self.cache_read + self.cache_write_5m + self.cache_write_1h + self.audio_input
+
+
+def take_apart(protocol: str | None, stated: Stated) -> Counts | None:
+    """The parts; `None` where nothing was stated. An unknown protocol is read as OpenAI's, whose words most others use."""
+    total_in, total_out = stated.input_tokens, stated.output_tokens
+    read, write, hour = stated.cache_read_tokens or 0, stated.cache_write_tokens, stated.cache_write_1h_tokens or 0
+    short = stated.cache_write_5m_tokens or 0
+    if write is not None:
+        short = max(short, write - hour)
+    reasoning = stated.reasoning_tokens or 0
+    sound_in, sound_out = stated.audio_input_tokens or 0, stated.audio_output_tokens or 0
+    if total_in is None and total_out is None and not (read or short or hour or reasoning):
+        return None
+    plain, said = total_in or 0, total_out or 0
+    if protocol == ProtocolId.ANTHROPIC_MESSAGES:
+        said -= reasoning
+    elif protocol == ProtocolId.GEMINI:
+        plain += (stated.tool_use_tokens or 0) - read - sound_in
+        said -= sound_out
+    else:
+        plain -= read + short + hour + sound_in
+        said -= reasoning + sound_out
+    return Counts(max(0, plain), read, short, hour, sound_in, max(0, said), reasoning, sound_out, stated.web_searches or 0)

@@ -1,0 +1,136 @@
+"""`penstock usage` with costs, two times compared, as CSV; `penstock prices`; `penstock usage import`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from penstock.cli import app
+from penstock.cli.usage import beside, change
+from penstock.ledger.settings import LedgerSettings
+from penstock.ledger.store import Store
+from tests.support.histories import claude_line, write_lines
+from tests.support.ledgers import COMPLETE, make_row
+
+NOW = time.time()
+DAY_S = 86400.0
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> CliRunner:
+    for name in [name for name in os.environ if name.startswith(("PENSTOCK_", "XDG_", "CLAUDE_", "CODEX_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return CliRunner()
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    settings = LedgerSettings(tmp_path / "data")
+    settings.data_dir.mkdir()
+    store = Store.open(settings)
+    rows: list[tuple[str, float, dict[str, Any]]] = [
+        ("a", 1, {"model": "gpt-4o", "user_id": "=ann", "cost_nanousd": 1_500_000_001, "input_tokens": 10, "output_tokens": 1}),
+        ("b", 2, {"model": "gpt-4o", "user_id": "bob", "cost_nanousd": 500_000_000, "input_tokens": 20, "output_tokens": 2}),
+        ("c", 8, {"model": "gpt-4o", "user_id": "bob", "cost_nanousd": 1_000_000_000, "input_tokens": 5, "output_tokens": 3}),
+        ("d", 1, {"model": "mystery-1", "user_id": "bob", "input_tokens": 7, "output_tokens": 4}),
+    ]
+    store.write([make_row(id, started_at=NOW - days * DAY_S, outcome=COMPLETE, **values) for id, days, values in rows])
+    store.close()
+    return settings.data_dir
+
+
+def rows_of(cli: CliRunner, *arguments: str) -> list[dict[str, Any]]:
+    result = cli.invoke(app, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_costs_are_exact_and_their_sums_too(cli: CliRunner, data_dir: Path) -> None:
+    [gpt, mystery] = rows_of(cli, "usage", "--data-dir", str(data_dir))
+    assert (gpt["cost_nanousd"], gpt["cost_usd"], gpt["unpriced"]) == (3_000_000_001, 3.000000001, 0)
+    assert (mystery["cost_nanousd"], mystery["cost_usd"], mystery["unpriced"]) == (None, None, 1)
+    assert '"cost_usd":3.000000001' in cli.invoke(app, ["usage", "--json", "--data-dir", str(data_dir)]).stdout
+    for by in ("user", "key", "day", "month", "project", "session", "app", "effort", "provider,model"):
+        found = rows_of(cli, "usage", "--by", by, "--data-dir", str(data_dir))
+        assert sum(row["cost_nanousd"] or 0 for row in found) == 3_000_000_001, by
+        assert sum(row["exchanges"] for row in found) == 4
+    assert [row["exchanges"] for row in rows_of(cli, "usage", "--user", "bob", "--data-dir", str(data_dir))] == [2, 1]
+    table = cli.invoke(app, ["usage", "--data-dir", str(data_dir)]).stdout
+    assert "$3.00" in table
+    assert "unpriced" in table
+
+
+def test_csv(cli: CliRunner, data_dir: Path) -> None:
+    result = cli.invoke(app, ["usage", "--by", "user", "--csv", "--data-dir", str(data_dir)])
+    found = {row["user_id"]: row for row in csv.DictReader(io.StringIO(result.stdout))}
+    assert found["'=ann"]["cost_usd"] == "1.500000001", "no spreadsheet takes it for a formula"
+    assert (found["bob"]["cost_usd"], found["bob"]["saved_usd"], found["bob"]["input_tokens"]) == ("1.5", "", "32")
+    assert cli.invoke(app, ["usage", "--csv", "--json"]).exit_code == 2
+
+
+def test_the_last_week_beside_the_one_before(cli: CliRunner, data_dir: Path) -> None:
+    by_user = {row["user_id"]: row for row in rows_of(cli, "usage", "--compare", "week", "--by", "user", "--data-dir", str(data_dir))}
+    assert (by_user["bob"]["cost_usd"], by_user["bob"]["cost_usd_before"]) == (0.5, 1)
+    assert (by_user["=ann"]["exchanges"], by_user["=ann"]["exchanges_before"]) == (1, None)
+    [total] = rows_of(cli, "usage", "--compare", "week", "--data-dir", str(data_dir))
+    assert (total["exchanges"], total["exchanges_before"], total["cost_nanousd"]) == (3, 1, 2_000_000_001)
+    table = cli.invoke(app, ["usage", "--compare", "week", "--data-dir", str(data_dir)]).stdout
+    assert "+100 %" in table
+    assert cli.invoke(app, ["usage", "--compare", "year"]).exit_code == 2
+    assert cli.invoke(app, ["usage", "--compare", "week", "--since", "1d"]).exit_code == 2
+
+
+def test_changes() -> None:
+    assert [change(3, 2), change(1, 2), change(2, 2), change(5, 0), change(None, 2), change(1, None)] == ["+50 %", "-50 %", "+0 %", "-", "-", "-"]
+    assert [row["model"] for row in beside(("model",), [{"model": "a", "cost_nanousd": 1}], [{"model": "b", "cost_nanousd": 2}])] == ["b", "a"]
+
+
+def test_models_that_nobody_knows(cli: CliRunner, data_dir: Path) -> None:
+    [row] = rows_of(cli, "prices", "--unknown", "--data-dir", str(data_dir))
+    assert (row["provider"], row["model"], row["unpriced"], row["input_tokens"]) == ("openai", "mystery-1", 1, 7)
+    assert "mystery-1" in cli.invoke(app, ["prices", "--unknown", "--data-dir", str(data_dir)]).stdout
+
+
+def test_prices(cli: CliRunner, tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text("prices:\n  - {model: mine, input: 1, output: 2, long: {above: 9, input: 3}}\nproviders:\n  openai: {}\n")
+    file.chmod(0o600)
+    [row] = rows_of(cli, "prices", "mine", "--config", str(file))
+    assert (row["provider"], row["input"], row["output"], row["longer"]) == ("openai", 1, 2, [9])
+    assert row["source"].startswith("own ")
+    [row] = rows_of(cli, "prices", "gpt-4o", "--config", str(file), "--tier", "batch")
+    assert (row["input"], row["output"]) == (1.25, 5)
+    assert "gpt-4o" in cli.invoke(app, ["prices", "gpt-4o", "--config", str(file)]).stdout
+    unknown = cli.invoke(app, ["prices", "nonsense-1", "--config", str(file)])
+    assert unknown.exit_code == 1
+    assert "nobody knows what nonsense-1 costs; write it into the configuration" in unknown.output
+    assert cli.invoke(app, ["prices", "--config", str(file)]).exit_code == 2
+
+
+def test_a_history_is_brought_in_once(cli: CliRunner, tmp_path: Path) -> None:
+    path = write_lines(tmp_path / ".claude" / "projects" / "p" / "s.jsonl", [
+        claude_line("msg_1", "2025-11-18T22:00:00Z", input_tokens=1_000_000, output_tokens=0),
+        claude_line("msg_2", "2025-11-18T22:00:01Z", model="claude-nobody-knows", input_tokens=1, output_tokens=0),
+    ])  # fmt: skip
+    os.utime(path, (NOW - 1000, NOW - 1000))
+    where = str(tmp_path / "new")
+    told = cli.invoke(app, ["usage", "import", "claude-code", "--data-dir", where])
+    assert told.exit_code == 0, told.output
+    assert "2 answers in 1 file: 2 new; 1 have a model whose price is not known" in told.stdout
+    [again] = rows_of(cli, "usage", "import", str(path), "--data-dir", where)
+    assert (again["new"], again["known"]) == (0, 2)
+    rows = {row["model"]: row for row in rows_of(cli, "usage", "--data-dir", where)}
+    assert rows["claude-sonnet-4-5-20250929"]["cost_usd"] == 6, "a million tokens are a long context"
+    assert rows["claude-nobody-knows"]["cost_usd"] is None
+    missing = cli.invoke(app, ["usage", "import", "codex", "--data-dir", where])
+    assert missing.exit_code == 1
+    assert "there is no history of Codex's" in missing.output
