@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from penstock.config import values
 from penstock.config.conduct_keys import CONDUCT
+from penstock.config.guard_keys import HOLD
 from penstock.config.shape import ADDRESS, COUNT, COUNT_OR_OFF, DAYS, FLAG, SECONDS, SECONDS_OR_OFF, SIZE, STRING, Field, Group
 
 PROTOCOLS: tuple[str, ...] = ("openai", "anthropic", "gemini", "openai_chat", "openai_responses", "anthropic_messages")
@@ -68,6 +69,7 @@ TOP: tuple[Field | Group, ...] = (
         Field("keep_days", values.read_days, "Days for which captures are kept, or 'forever'.", DAYS, default=7),
         Field("most", values.read_count, "Captures on the disk.", COUNT, default=200),
     ), "What holds for captures; they are switched on by a command and never here."),
+    *HOLD,
 )
 
 PROVIDER: tuple[Field | Group, ...] = (
@@ -102,6 +104,7 @@ SYNONYMS: Mapping[str, str] = {
     "provider": "providers", "name": "model", "alias": "rename", "to": "rename", "target": "provider", "match": "model",
     "timeout": "timers", "timeouts": "timers", "connect_timeout": "connect", "idle_timeout": "idle", "read_timeout": "idle",
     "tool_timeout": "tool_call", "total_timeout": "max_duration", "heartbeat": "keepalive", "ping": "keepalive", "concurrency": "max_streams",
-    "attempts": "retries", "logging": "log", "log_level": "log",
+    "attempts": "retries",
+    "guard": "guards", "policies": "guards", "guardrails": "guards", "prompt_guard": "guards", "logging": "log", "log_level": "log",
 }
 """Words that people write for ours; offered where nothing closer is found."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
+from penstock.config.guard_keys import GUARD, GUARDS_MEAN
 from penstock.config.model import HEADERS_MEAN, PROVIDER, ROUTE, TOP
 from penstock.config.shape import Field, Group
 
@@ -18,6 +19,10 @@ def schema() -> dict[str, object]:
     if isinstance(properties, dict):
         properties["headers"] = {"type": "object", "additionalProperties": {"type": ["string", "number"]}, "description": HEADERS_MEAN}
     provider["type"] = ["object", "null"]
+    guards: dict[str, object] = {
+        "type": "array", "items": {**_object(GUARD, "One guard."), "required": ["name"]}, "description": GUARDS_MEAN,
+    }  # fmt: skip
+    route = _object(ROUTE, "One route.")
     top = _object(TOP, "Penstock's configuration.")
     top_properties = top["properties"]
     if isinstance(top_properties, dict):
@@ -26,9 +31,13 @@ def schema() -> dict[str, object]:
             "description": "Whom to ask, by name, which is also the path below which everything goes there. Left out: OpenAI, Anthropic and Gemini.",
         }
         top_properties["routes"] = {
-            "type": "array", "items": {**_object(ROUTE, "One route."), "required": ["model", "provider"]},
+            "type": "array", "items": {**route, "required": ["model", "provider"]},
             "description": "Which provider takes which model; the first match wins.",
         }
+    for place in (top, provider, route):
+        listed = place["properties"]
+        if isinstance(listed, dict):
+            listed["guards"] = guards
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "penstock.yaml", **top}
 
 

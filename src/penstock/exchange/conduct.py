@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from penstock.pipeline.timers import Timers
+from penstock.policy.guards import Guards
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,5 +43,7 @@ class Conduct:
     """Keep the last bytes of the stream with the record of a bad ending."""
     transparent: bool = False
     """Nothing is put in, taken out or told in other words."""
+    guards: Guards | None = None
+    """What may be said; `None`: anything."""
     max_streams: int | None = None
     """Exchanges under way at the same time, of the provider or of the route; an exchange needs a permit of each."""
