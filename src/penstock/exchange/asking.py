@@ -13,6 +13,7 @@ from penstock.exchange.machine import Machine, Phase
 from penstock.exchange.retry import Tries
 from penstock.exchange.telling import Telling
 from penstock.ledger.entry import Try
+from penstock.policy.matcher import Findings
 from penstock.protocols.contract import Peek
 from penstock.providers import Provider
 from penstock.upstream.contract import Ask, Receiver
@@ -39,6 +40,8 @@ class Asking(Telling):
     uploading = False
     paused_at: float | None = None
     """Since when the client has taken nothing."""
+    judged: Findings | None = None
+    """What guards found in the request."""
     recording: Recording | None = None
     """Where the exchange is captured."""
     _ask: Ask | None = None

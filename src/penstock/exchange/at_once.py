@@ -7,7 +7,7 @@ requests that are not streamed are small. Whatever is not plain goes that way.
 from __future__ import annotations
 
 from penstock.exchange.compose_answer import names_of
-from penstock.exchange.holding import Holding
+from penstock.exchange.guarding import Guarding
 from penstock.exchange.machine import Phase
 from penstock.exchange.settle import close_entry
 from penstock.upstream.contract import ResponseHead
@@ -17,7 +17,7 @@ _DIALING, _SETTLED = Phase.DIALING, Phase.SETTLED
 _WHOLE = Outcome(Ending.COMPLETE, "the whole body", EndedBy.UPSTREAM)
 
 
-class AtOnce(Holding):
+class AtOnce(Guarding):
     def tell_at_once(self, head: ResponseHead, body: bytes, now: float) -> bool:
         """False: it is not plain, and nothing was done."""
         plan, reply, peek, gateway = self.plan, self.reply, self.peek, self.gateway
@@ -29,6 +29,7 @@ class AtOnce(Holding):
             or plan is None
             or reply is None
             or self.recording is not None
+            or self.conduct.guards is not None
             or plan.endpoint.content
             or not head.content_type.startswith(b"application/json")
             or len(body) > gateway.settings.limits.body

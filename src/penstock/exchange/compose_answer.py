@@ -29,7 +29,7 @@ def compose_answer(
         endpoint.operation, head.status, head.content_type, head.content_encoding, head.delimited, peek.stream, array,
         take_usage=take_usage, stored=endpoint.content, repaired=conduct.terminal == "finish_reason" and not conduct.transparent,
     )  # fmt: skip
-    return compose(answer, plan.spec, gateway.settings.limits, gateway.held, now, TailBytes() if conduct.tail_content else None)
+    return compose(answer, plan.spec, gateway.settings.limits, gateway.held, now, TailBytes() if conduct.tail_content else None, conduct.guards)
 
 
 def is_foreign(plan: Plan, head: ResponseHead) -> bool:

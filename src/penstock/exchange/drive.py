@@ -13,7 +13,7 @@ from penstock.exchange.at_once import AtOnce
 from penstock.exchange.compose_answer import names_of
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.gateway import Gateway
-from penstock.exchange.holding import BODY, FLOWING, FRAME, JUDGED, UNSEEN
+from penstock.exchange.holding import BODY, FLOWING, FRAME, JUDGED, UNSEEN, WEIGHED
 from penstock.exchange.machine import Command, Input, Phase
 from penstock.exchange.settle import close_entry, read, read_tail
 from penstock.pipeline.contract import Pipeline, State
@@ -93,6 +93,9 @@ class Exchange(AtOnce):
             stage, pipeline = self._stage, self.pipeline
             if stage is JUDGED:
                 self._judged(now, whole=True)
+                return
+            if stage is WEIGHED:
+                self._give_weighed(now)
                 return
             phase = self.machine.phase
             if pipeline is not None and phase is not _SETTLED and phase is not _DRAINING:
@@ -330,6 +333,8 @@ class Exchange(AtOnce):
         if pipeline.state is _ENDED:
             self.outcome = pipeline.conclude(True, "")
             self._do(self.machine.handle(Input.TERMINAL), now)
+        elif pipeline.state is State.CUT:
+            self._end_as_said(pipeline.conclude(False, ""), now)
         elif pipeline.state is State.BROKEN:
             self.cancel()
             self.answer_lost(Loss(LossKind.GARBAGE, "the provider's answer is not the gzip that it says it is"), now)

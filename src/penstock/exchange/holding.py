@@ -38,11 +38,13 @@ class Stage(IntEnum):
     """The first frame with data."""
     JUDGED = auto()
     """The whole of an error, which may be about what we added, or in a stranger's shape."""
+    WEIGHED = auto()
+    """The whole of a body that is judged before any of it goes out."""
     UNSEEN = auto()
     """Nothing any more: the client has left, and what comes is only read."""
 
 
-FLOWING, BODY, FRAME, JUDGED, UNSEEN = Stage
+FLOWING, BODY, FRAME, JUDGED, WEIGHED, UNSEEN = Stage
 """By names of their own, as above."""
 _RUNNING = State.RUNNING
 
@@ -178,7 +180,7 @@ class Holding(Watching):
                 held.append(out)
             if pipeline.state is State.BROKEN:
                 self._stopped(pipeline, now)
-            elif pipeline.begun:
+            elif pipeline.begun or pipeline.state is State.CUT:
                 error = pipeline.observer.error
                 if error is None or not _came_first(pipeline) or not self._told_first(pipeline, error, now):
                     self._open_up(now)
