@@ -14,6 +14,7 @@ from penstock.config import env, legacy_argo, providers
 from penstock.config.conduct import read_level
 from penstock.config.document import Node, Section, parse
 from penstock.config.errors import Place, Problems
+from penstock.config.guards import read_guards, together
 from penstock.config.levels import gather
 from penstock.config.model import TOP
 from penstock.config.modes import Level, over_the_file, unheard_words
@@ -23,6 +24,7 @@ from penstock.config.resolve import note_unused, read_resolve
 from penstock.config.rules import exposure, own_listener, same_place
 from penstock.config.settings import Address, Config, Limits, Listening
 from penstock.config.walk import Given, read_fields
+from penstock.policy.guards import Guard
 from penstock.providers import ProviderSettings
 from penstock.telemetry.log import LogSettings
 
@@ -59,7 +61,7 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
         section = _read_file(file, named_by, environ, problems)
     top = Place(str(file) if file is not None else "no file", None, "")
 
-    given = read_fields(section, TOP, top, problems, others=("providers", "routes", "resolve", "prices"))
+    given = read_fields(section, TOP, top, problems, others=("providers", "routes", "resolve", "prices", "guards"))
     from_env, misspelt = env.from_environment(environ, problems)
     notes += misspelt
     given |= from_env | env.from_command_line(overrides or {}, problems)
@@ -80,9 +82,10 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
         return own_listener(base_url, listen, admin, socket)
 
     nodes = {key.text: (node, top.below(key.text, key.line)) for key, node in section.items}
-    found, provider_notes = _providers(nodes, environ, is_own, lambda written: absolute(written, top), problems)
+    guarded: dict[str, tuple[Guard, ...]] = {}
+    found, provider_notes = _providers(nodes, environ, is_own, lambda written: absolute(written, top), guarded, problems)
     notes += provider_notes
-    routes = _routes(nodes, [settings for settings, _ in found], problems)
+    routes = _routes(nodes, [settings for settings, _ in found], lambda written: absolute(written, top), problems)
     real_stream = cast("bool | None", _said(given, "real_stream", None))
     if _get(given, "legacy_argo", bool):
         found, routes = legacy_argo.alone(found, environ, _place(given, "legacy_argo", "legacy_argo", top), problems), ()
@@ -92,6 +95,7 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
     pinned = read_resolve(*nodes["resolve"], problems) if "resolve" in nodes else {}
     notes += note_unused(pinned, settings_found)
     own_prices = read_prices(*nodes["prices"], problems) if "prices" in nodes else ()
+    guards = read_guards(section, top, lambda written: absolute(written, top), problems)
     level = read_level(given, problems)
 
     if socket is None and same_place(listen, admin):
@@ -99,6 +103,8 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
     danger = exposure(listen, socket, settings_found, token)
     if danger is not None:
         problems.add(_place(given, "listen", "listen", top), danger)
+    if (guards or any(guarded.values()) or any(found.guards for found in routes)) and _get(given, "transparent", bool):
+        problems.add(_place(given, "transparent", "transparent", top), "guards change what passes, and transparent forbids it; keep one of the two")
     problems.raise_any()
 
     transparent = _get(given, "transparent", bool) or False
@@ -119,9 +125,12 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
             replace(settings, ask_usage=settings.ask_usage and not transparent, drop_headers=settings.drop_headers + drops)
             for settings in settings_found),
         routes=tuple(found.route for found in routes),
-        conduct=conducts.top,
-        provider_conduct=conducts.providers,
-        route_conduct=conducts.routes,
+        conduct=replace(conducts.top, guards=together(guards, given)),
+        provider_conduct={
+            name: replace(conduct, guards=together((*guards, *guarded.get(name, ())), given)) for name, conduct in conducts.providers.items()},
+        route_conduct=tuple(
+            replace(conduct, guards=together((*guards, *guarded.get(found.route.provider, ()), *found.guards), given))
+            for found, conduct in zip(routes, conducts.routes, strict=True)),
         listening=_listening(given),
         log=LogSettings(
             level=cast("Literal['debug', 'info', 'warning', 'error']", _said(given, "log.level", defaults.log.level)),
@@ -196,7 +205,7 @@ def _read_file(file: Path, named_by: str, environ: Mapping[str, str], problems: 
 
 def _providers(
     nodes: Mapping[str, tuple[Node, Place]], environ: Mapping[str, str], is_own: Callable[[str], str | None], absolute: Callable[[Path], Path],
-    problems: Problems,
+    guarded: dict[str, tuple[Guard, ...]], problems: Problems,
 ) -> tuple[list[tuple[ProviderSettings, Level]], list[str]]:
     """The file's providers if it has that key, else those that always exist; what each says of its exchanges; and notes."""
     if "providers" not in nodes:
@@ -208,17 +217,19 @@ def _providers(
         own = is_own(provider.settings.base_url)
         if own is not None:
             problems.add(provider.place.below("base_url"), f"points at this gateway itself ({own}); write the provider's own address")
+    guarded |= {name: provider.guards for name, provider in read.items()}
     return [(provider.settings, provider.level) for provider in read.values()], []
 
 
-def _routes(nodes: Mapping[str, tuple[Node, Place]], found: Sequence[ProviderSettings], problems: Problems) -> tuple[FoundRoute, ...]:
+def _routes(nodes: Mapping[str, tuple[Node, Place]], found: Sequence[ProviderSettings], absolute: Callable[[Path], Path], problems: Problems
+) -> tuple[FoundRoute, ...]:
     if "routes" not in nodes:
         return ()
     # A provider that is there but wrong is one error, not one more in each of its routes.
     known = [settings.name for settings in found]
     if "providers" in nodes and isinstance(nodes["providers"][0], Section):
         known = [key.text for key, _ in nodes["providers"][0].items]
-    return providers.read_routes(*nodes["routes"], known, problems)
+    return providers.read_routes(*nodes["routes"], known, absolute, problems)
 
 
 def _readable_by_others(file: Path, section: Section) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from penstock.config import values
 from penstock.config.conduct_keys import CONDUCT, STREAM_MODE
+from penstock.config.guard_keys import HOLD
 from penstock.config.shape import ADDRESS, COUNT, COUNT_OR_OFF, DAYS, FLAG, MONEY, PART, SECONDS, SECONDS_OR_OFF, SIZE, STRING, Field, Group
 
 PROTOCOLS: tuple[str, ...] = ("openai", "anthropic", "gemini", "openai_chat", "openai_responses", "anthropic_messages", "argo_legacy")
@@ -87,6 +88,7 @@ TOP: tuple[Field | Group, ...] = (
         Field("keep_days", values.read_days, "Days for which captures are kept, or 'forever'.", DAYS, default=7),
         Field("most", values.read_count, "Captures on the disk.", COUNT, default=200),
     ), "What holds for captures; they are switched on by a command and never here."),
+    *HOLD,
 )
 
 USERS: tuple[Field, ...] = (
@@ -164,5 +166,6 @@ SYNONYMS: Mapping[str, str] = {
     "stream_mode": "nonstream_mode", "chunk_chars": "pseudo_chunk_chars", "interval_ms": "pseudo_interval_ms",
     "resolve_overrides": "resolve", "dns": "resolve", "username_passthrough": "user_from", "argo_base_url": "base_url",
     "skip_url_validation": "connection_test_timeout", "attempts": "retries", "logging": "log", "log_level": "log",
+    "guard": "guards", "policies": "guards", "guardrails": "guards", "prompt_guard": "guards",
 }
 """Words that people write for ours; offered where nothing closer is found."""

@@ -11,10 +11,12 @@ from typing import TypeVar, cast
 from penstock.config.conduct import read_level
 from penstock.config.document import Listing, Node, Scalar, Section
 from penstock.config.errors import Place, Problems, Unfit
+from penstock.config.guards import read_guards
 from penstock.config.model import PROTOCOLS, PROVIDER, ROUTE
 from penstock.config.modes import Level, check_names
 from penstock.config.values import read_base_url, read_header_name, read_header_value, read_secret
 from penstock.config.walk import Given, read_fields, section_of, suggest
+from penstock.policy.guards import Guard
 from penstock.providers import KINDS, Auth, Kind, ProviderSettings
 from penstock.providers.credentials import CREDENTIAL_HEADERS
 from penstock.routing import RESERVED_NAMES, Glob, Route
@@ -47,12 +49,14 @@ class FoundProvider:
     place: Place
     level: Level
     """What it says of how its exchanges are conducted."""
+    guards: tuple[Guard, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class FoundRoute:
     route: Route
     level: Level
+    guards: tuple[Guard, ...] = ()
 
 
 def read_providers(node: Node, place: Place, absolute: Callable[[Path], Path], problems: Problems) -> dict[str, FoundProvider]:
@@ -81,7 +85,7 @@ def read_providers(node: Node, place: Place, absolute: Callable[[Path], Path], p
     return found
 
 
-def read_routes(node: Node, place: Place, known: list[str], problems: Problems) -> tuple[FoundRoute, ...]:
+def read_routes(node: Node, place: Place, known: list[str], absolute: Callable[[Path], Path], problems: Problems) -> tuple[FoundRoute, ...]:
     """The file's routes. `known`: every name that a provider has or was meant to have."""
     if not isinstance(node, Listing):
         if not (isinstance(node, Scalar) and node.tag == "null"):
@@ -93,7 +97,8 @@ def read_routes(node: Node, place: Place, known: list[str], problems: Problems) 
         section = section_of(item, here, problems, "{model: \"claude-*\", provider: anthropic}")
         if section is None:
             continue
-        given = read_fields(section, ROUTE, here, problems)
+        given = read_fields(section, ROUTE, here, problems, others=("guards",))
+        guards = read_guards(section, here, absolute, problems)
         level = read_level(given, problems)
         named = {key.text for key, _ in section.items}
         for name, example in (("model", "\"gpt-*\""), ("provider", known[0] if known else "openai")):
@@ -104,7 +109,7 @@ def read_routes(node: Node, place: Place, known: list[str], problems: Problems) 
             problems.add(given["provider"].place, f"there is no provider {given['provider'].shown}; {suggest(provider, known)}")
         model = _value(given, "model", Glob)
         if provider is not None and model is not None:
-            routes.append(FoundRoute(Route(model, provider, _value(given, "rename", str)), level))
+            routes.append(FoundRoute(Route(model, provider, _value(given, "rename", str)), level, guards))
     return tuple(routes)
 
 
@@ -143,7 +148,8 @@ def _environment_key(environ: Mapping[str, str], variables: tuple[str, ...], pro
 
 
 def _read_provider(name: str, section: Section, place: Place, absolute: Callable[[Path], Path], problems: Problems) -> FoundProvider | None:
-    given = read_fields(section, PROVIDER, place, problems, others=("headers",))
+    given = read_fields(section, PROVIDER, place, problems, others=("headers", "guards"))
+    guards = read_guards(section, place, absolute, problems)
     stated = {key.text for key, _ in section.items}
     before = len(problems.found)
     level = read_level(given, problems)
@@ -188,7 +194,7 @@ def _read_provider(name: str, section: Section, place: Place, absolute: Callable
         notices=cast("tuple[str, ...]", _value(given, "notices", tuple) or ()),
         real_stream=_value(given, "real_stream", bool),
     )
-    return FoundProvider(settings, place, level)
+    return FoundProvider(settings, place, level, guards)
 
 
 def _check_user(given: Mapping[str, Given], stated: set[str], place: Place, problems: Problems) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
+from penstock.config.guard_keys import GUARD, GUARDS_MEAN
 from penstock.config.model import HEADERS_MEAN, PRICE, PROVIDER, ROUTE, TOP
 from penstock.config.resolve import MEANS
 from penstock.config.shape import Field, Group
@@ -19,6 +20,10 @@ def schema() -> dict[str, object]:
     if isinstance(properties, dict):
         properties["headers"] = {"type": "object", "additionalProperties": {"type": ["string", "number"]}, "description": HEADERS_MEAN}
     provider["type"] = ["object", "null"]
+    guards: dict[str, object] = {
+        "type": "array", "items": {**_object(GUARD, "One guard."), "required": ["name"]}, "description": GUARDS_MEAN,
+    }  # fmt: skip
+    route = _object(ROUTE, "One route.")
     top = _object(TOP, "Penstock's configuration.")
     top_properties = top["properties"]
     if isinstance(top_properties, dict):
@@ -31,13 +36,17 @@ def schema() -> dict[str, object]:
             "description": MEANS,
         }
         top_properties["routes"] = {
-            "type": "array", "items": {**_object(ROUTE, "One route."), "required": ["model", "provider"]},
+            "type": "array", "items": {**route, "required": ["model", "provider"]},
             "description": "Which provider takes which model; the first match wins.",
         }
         top_properties["prices"] = {
             "type": "array", "items": _object(PRICE, "One price, or a discount."),
             "description": "Prices of your own, and discounts; the first that fits wins. All others are taken from the installed price lists.",
         }
+    for place in (top, provider, route):
+        listed = place["properties"]
+        if isinstance(listed, dict):
+            listed["guards"] = guards
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "penstock.yaml", **top}
 
 

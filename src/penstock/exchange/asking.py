@@ -18,6 +18,7 @@ from penstock.exchange.retry import Tries
 from penstock.exchange.telling import Telling
 from penstock.ledger.entry import Try
 from penstock.pipeline.pseudo import Pace
+from penstock.policy.matcher import Findings
 from penstock.protocols.contract import Peek
 from penstock.providers import Provider
 from penstock.upstream.contract import Ask, Receiver
@@ -50,6 +51,8 @@ class Asking(Telling):
     uploading = False
     paused_at: float | None = None
     """Since when the client has taken nothing."""
+    judged: Findings | None = None
+    """What guards found in the request."""
     recording: Recording | None = None
     """Where the exchange is captured."""
     quirks: Quirks | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from penstock.exchange.compose_answer import names_of
-from penstock.exchange.holding import Holding
+from penstock.exchange.guarding import Guarding
 from penstock.exchange.machine import Phase
 from penstock.exchange.settle import close_entry
 from penstock.upstream.contract import ResponseHead
@@ -19,7 +19,7 @@ _DIALING, _SETTLED = Phase.DIALING, Phase.SETTLED
 _WHOLE = Outcome(Ending.COMPLETE, "the whole body", EndedBy.UPSTREAM)
 
 
-class AtOnce(Holding):
+class AtOnce(Guarding):
     @abstractmethod
     def answer_began(self, head: ResponseHead, now: float) -> None: ...
 
@@ -49,6 +49,7 @@ class AtOnce(Holding):
             or plan is None
             or reply is None
             or self.recording is not None
+            or self.conduct.guards is not None
             or plan.endpoint.content
             or not head.content_type.startswith(b"application/json")
             or len(body) > gateway.settings.limits.body

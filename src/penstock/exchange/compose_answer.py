@@ -32,7 +32,7 @@ def compose_answer(
         take_usage=take_usage, stored=endpoint.content, repaired=conduct.terminal == "finish_reason" and not conduct.transparent,
         folded=folded, pace=pace, usage_told=peek.usage_asked,
     )  # fmt: skip
-    return compose(answer, plan.spec, gateway.settings.limits, gateway.held, now, TailBytes() if conduct.tail_content else None)
+    return compose(answer, plan.spec, gateway.settings.limits, gateway.held, now, TailBytes() if conduct.tail_content else None, conduct.guards)
 
 
 def is_foreign(plan: Plan, head: ResponseHead) -> bool:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from penstock.pipeline.pseudo import Pace
 from penstock.pipeline.timers import Timers
+from penstock.policy.guards import Guards
 
 NonstreamMode = Literal["force", "retry", "passthrough"]
 
@@ -51,5 +52,7 @@ class Conduct:
     """How a whole body is asked for: as a stream that is folded here, as it came and as a stream where it is refused so, or as it came."""
     pace: Pace | None = None
     """A stream is asked for as a whole body, and told at this pace; `None`: it is asked for as it came."""
+    guards: Guards | None = None
+    """What may be said; `None`: anything."""
     max_streams: int | None = None
     """Exchanges under way at the same time, of the provider or of the route; an exchange needs a permit of each."""

@@ -14,7 +14,7 @@ from penstock.exchange.compose_answer import names_of
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.gateway import Gateway
 from penstock.exchange.gathering import Gathering
-from penstock.exchange.holding import BODY, FLOWING, FRAME, GATHERED, JUDGED, UNSEEN
+from penstock.exchange.holding import BODY, FLOWING, FRAME, GATHERED, JUDGED, UNSEEN, WEIGHED
 from penstock.exchange.machine import Command, Input, Phase
 from penstock.exchange.settle import close_entry, read, read_tail
 from penstock.pipeline.contract import Pipeline, State
@@ -97,6 +97,8 @@ class Exchange(AtOnce, Gathering):
                 return
             if stage is GATHERED:
                 self._gathered(now, over=True)
+            if stage is WEIGHED:
+                self._give_weighed(now)
                 return
             phase = self.machine.phase
             if pipeline is not None and phase is not _SETTLED and phase is not _DRAINING:
@@ -337,6 +339,8 @@ class Exchange(AtOnce, Gathering):
         if pipeline.state is _ENDED:
             self.outcome = pipeline.conclude(True, "")
             self._do(self.machine.handle(Input.TERMINAL), now)
+        elif pipeline.state is State.CUT:
+            self._end_as_said(pipeline.conclude(False, ""), now)
         elif pipeline.state is State.BROKEN:
             self.cancel()
             self.answer_lost(Loss(LossKind.GARBAGE, "the provider's answer is not the gzip that it says it is"), now)

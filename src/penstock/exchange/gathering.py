@@ -20,7 +20,8 @@ from penstock.exchange import faults
 from penstock.exchange.compose_answer import headers_beside, headers_down
 from penstock.exchange.contract import Headers
 from penstock.exchange.gateway import Demo
-from penstock.exchange.holding import FLOWING, GATHERED, UNSEEN, Holding, came_first
+from penstock.exchange.guarding import Guarding
+from penstock.exchange.holding import FLOWING, GATHERED, UNSEEN, came_first
 from penstock.exchange.judge import Judge
 from penstock.exchange.machine import Input, Phase
 from penstock.pipeline.compose import Mode
@@ -35,7 +36,7 @@ _NOT_GZIP = "the provider's answer is not the gzip that it says it is"
 _UNBEGUN = frozenset({Ending.TRUNCATED, Ending.UPSTREAM_LOST})
 
 
-class Gathering(Holding):
+class Gathering(Guarding):
     # -- an answer comes -------------------------------------------------------------------------------------------------------------
 
     def _gather(self, mode: Mode, now: float) -> None:

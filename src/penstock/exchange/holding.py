@@ -17,7 +17,9 @@ from penstock.exchange.telling import UNBUFFERED
 from penstock.exchange.watching import Watching
 from penstock.pipeline.compose import READ, Mode
 from penstock.pipeline.contract import Pipeline, State
+from penstock.pipeline.fold import Fold
 from penstock.pipeline.foreign import wrap_foreign
+from penstock.pipeline.pseudo import Pseudo
 from penstock.pipeline.stream import StreamRelay
 from penstock.pipeline.unbegun import Unbegun
 from penstock.protocols.statuses import fault_of
@@ -38,13 +40,15 @@ class Stage(IntEnum):
     """The first frame with data."""
     JUDGED = auto()
     """The whole of an error, which may be about what we added, or in a stranger's shape."""
+    WEIGHED = auto()
+    """The whole of a body that is judged before any of it goes out."""
     UNSEEN = auto()
     """Nothing any more: the client has left, and what comes is only read."""
     GATHERED = auto()
     """The whole of an answer that is made into another form (`gathering`)."""
 
 
-FLOWING, BODY, FRAME, JUDGED, UNSEEN, GATHERED = Stage
+FLOWING, BODY, FRAME, JUDGED, WEIGHED, UNSEEN, GATHERED = Stage
 """By names of their own, as above."""
 _RUNNING = State.RUNNING
 
@@ -98,7 +102,7 @@ class Holding(Watching):
         array = self.array_asked()
         mode = compose_answer(
             self.gateway, plan, self.conduct, self.peek, head, now, array=array, take_usage=self.take_usage, folded=self.folded, pace=self.pace)
-        if mode.pipeline.gathers:
+        if isinstance(mode.pipeline, (Fold, Pseudo)):
             self._gather(mode, now)
             return
         framed = mode.streamed and isinstance(mode.pipeline, StreamRelay)
@@ -198,7 +202,7 @@ class Holding(Watching):
                 held.append(out)
             if pipeline.state is State.BROKEN:
                 self._stopped(pipeline, now)
-            elif pipeline.begun:
+            elif pipeline.begun or pipeline.state is State.CUT:
                 error = pipeline.observer.error
                 if error is None or not came_first(pipeline) or not self._told_first(pipeline, error, now):
                     self._open_up(now)

@@ -18,6 +18,7 @@ from penstock.exchange.compose_request import edit_body, upstream_request, whole
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.drive import Exchange
 from penstock.exchange.gateway import Demo, Gateway
+from penstock.exchange.guarding import judge_request
 from penstock.exchange.machine import Phase
 from penstock.exchange.modes import ask_otherwise, may_ask_otherwise
 from penstock.exchange.permits import permit_names
@@ -318,6 +319,13 @@ class Intake:
         entry.upstream_protocol = entry.client_protocol
         exchange.provider = provider
         exchange.conduct = way.conduct
+        guards = way.conduct.guards
+        if guards is not None and guards.judges_requests and body:
+            body, exchange.judged, fault = judge_request(guards, plan.endpoint, body)
+            if fault is not None:
+                assert exchange.judged.rejection is not None
+                exchange.refuse(fault, f"guard {exchange.judged.rejection.guard!r} rejected the request: {exchange.judged.rejection.why}")
+                return
         if way.permits:
             full = gateway.permits.take(way.permits)
             if full is not None:

@@ -12,6 +12,7 @@ from math import inf
 from penstock.exchange.asking import Asking
 from penstock.exchange.machine import Phase
 from penstock.pipeline.compose import PROMISED
+from penstock.pipeline.contract import Pipeline, State
 from penstock.pipeline.watch import excuse, expired, next_look
 from penstock.vocabulary.outcome import EndedBy
 
@@ -40,6 +41,9 @@ class Watching(Asking):
 
     @abstractmethod
     def shut_down(self) -> None: ...
+
+    @abstractmethod
+    def _stopped(self, pipeline: Pipeline, now: float) -> None: ...
 
     @abstractmethod
     def fail(self, error: Exception) -> None: ...
@@ -76,10 +80,21 @@ class Watching(Asking):
             return
         if self._ran_out(now):
             return
+        if self.conduct.guards is not None:
+            self._release(now)
         if self.reply is not None and self.paused_at is None:
             self._keep_alive(now)
         if self.machine.phase is not Phase.SETTLED:
             self.due = self._next(now)
+
+    def _release(self, now: float) -> None:
+        """What a guard has held for as long as it may."""
+        pipeline = self.pipeline
+        due = pipeline.deadline() if pipeline is not None and self.machine.phase is Phase.STREAMING else None
+        if pipeline is not None and due is not None and now >= due:
+            self.say(pipeline.tick(now), now)
+            if pipeline.state is not State.RUNNING:
+                self._stopped(pipeline, now)
 
     def _ran_out(self, now: float) -> bool:
         timers = self.conduct.timers
@@ -134,6 +149,9 @@ class Watching(Asking):
             if self.reply is not None and conduct.keepalive is not None:
                 quiet = self.last_out + conduct.keepalive
                 due = min(due, quiet if quiet > now else now + conduct.keepalive)  # where nothing may be said now, not before long
+        if conduct.guards is not None and self.pipeline is not None:
+            held = self.pipeline.deadline()
+            due = min(due, now + conduct.guards.hold.seconds if held is None else held)
         if self._left_at is not None:
             due = now  # at every look: what it has made is to be counted
         if self.gateway.draining and timers.drain is not None:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import msgspec
 
-from penstock.pipeline.body import BodyRelay, OpaqueRelay
+from penstock.pipeline.body import OpaqueRelay
 from penstock.pipeline.contract import Pipeline
-from penstock.pipeline.decoded import DecodedBody, DecodedFold, DecodedPseudo, DecodedStream
-from penstock.pipeline.fold import Fold
-from penstock.pipeline.pseudo import Pace, Pseudo
-from penstock.pipeline.stream import Speak, StreamRelay
+from penstock.pipeline.guarding import guards_of, is_closed, kinds_of, start
+from penstock.pipeline.pseudo import Pace
+from penstock.pipeline.stream import Speak
 from penstock.pipeline.tail import TailBytes
 from penstock.pipeline.unbegun import SPACE
+from penstock.policy.guards import Guards
 from penstock.protocols.contract import Observer, ProtocolSpec
 from penstock.vocabulary.errors import Fault
 from penstock.vocabulary.ids import GENERATING, Operation
@@ -78,8 +78,19 @@ class Mode(msgspec.Struct, gc=False):
     """The coding was taken off: `content-encoding` and `content-length` no longer hold."""
 
 
-def compose(answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, now: float, kept: TailBytes | None = None) -> Mode:
-    """`kept`: where the last bytes of a stream are to be kept."""
+def compose(
+    answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, now: float, kept: TailBytes | None = None, guards: Guards | None = None
+) -> Mode:  # fmt: skip
+    """`kept`: where the last bytes of a stream are to be kept. `guards`: what may be said."""
+    guards = guards_of(guards, answer.operation, answer.status)
+    mode = _compose(answer, spec, limits, budget, now, kept, guards)
+    start(mode.pipeline, guards, spec, answer.operation)
+    return mode
+
+
+def _compose(
+    answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, now: float, kept: TailBytes | None, guards: Guards | None
+) -> Mode:  # fmt: skip
     operation = answer.operation
     observer = spec.observer(operation)
     gzip = answer.coding in (b"gzip", b"x-gzip")
@@ -92,43 +103,44 @@ def compose(answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, 
     # Who was asked for a stream and has another form of it too may answer in that (`alt=sse` is passed over by some): one object is a stream of one.
     unsaid = answer.folded and json and spec.array_asked is not None
     if good and (unsaid or (answer.folded and sse) or (answer.pace is not None and not sse)):
-        return _remade(answer, spec, limits, budget, now, kept, gzip=gzip, sse=sse)
-    if answer.coding not in (b"", b"identity") and not gzip:
+        return _remade(answer, spec, limits, budget, now, kept, guards, gzip=gzip, sse=sse)
+    unknown = answer.coding not in (b"", b"identity") and not gzip
+    if unknown and (guards is None or not is_closed(guards)):
         return Mode(OpaqueRelay(observer, answer.status, answer.coding.decode("latin-1")[:40], budget, now), sse or array, False)
-    if sse or array:
+    kinds = kinds_of(guards, gzip=gzip)
+    if (sse or array) and not unknown:
         scanner = Scanner(limits.frame, budget) if sse else ArraySplitter(limits.frame, budget)
-        stream = DecodedStream if gzip else StreamRelay
         speak = _speak_in_array(spec) if array else spec.error_frame
-        relay = stream(
+        relay = kinds.stream(
             scanner, observer, speak, now, take_usage=answer.take_usage, promised=operation in PROMISED, still=SPACE if array else spec.keepalive,
             closing=spec.closing if answer.repaired else b"", kept=kept,
         )  # fmt: skip
         return Mode(relay, True, gzip)
-    body = DecodedBody if gzip else BodyRelay
     read = operation in READ
     asked = (answer.stream_asked or answer.folded) and operation in PROMISED
     return Mode(
-        body(
+        kinds.body(
             observer, answer.status, limits.body, budget, now,
-            keep=not good or (json and not answer.stored), judged=read and (json or asked), delimited=answer.delimited,
+            keep=not unknown and (guards is not None or not good or (json and not answer.stored)), judged=read and (json or asked),
+            delimited=answer.delimited,
         ),
         False,
-        gzip,
+        gzip or guards is not None,
     )  # fmt: skip
 
 
 def _remade(
-    answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, now: float, kept: TailBytes | None, *, gzip: bool, sse: bool
+    answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, now: float, kept: TailBytes | None, guards: Guards | None, *,
+    gzip: bool, sse: bool,
 ) -> Mode:  # fmt: skip
     """A body from a stream, or a stream from a body."""
+    kinds = kinds_of(guards, gzip=gzip)
     if answer.pace is None:
-        fold = DecodedFold if gzip else Fold
         closing = spec.closing if answer.repaired else b""
         scanner = Scanner(limits.frame, budget) if sse else ArraySplitter(limits.frame, budget)
-        pipeline = fold(scanner, spec, answer.operation, limits.assembly, budget, now, closing=closing, kept=kept)
+        pipeline = kinds.fold(scanner, spec, answer.operation, limits.assembly, budget, now, closing=closing, kept=kept)
     else:
-        pseudo = DecodedPseudo if gzip else Pseudo
-        pipeline = pseudo(spec, answer.operation, answer.pace, limits.body, budget, now, array=answer.array, usage=answer.usage_told)
+        pipeline = kinds.pseudo(spec, answer.operation, answer.pace, limits.body, budget, now, array=answer.array, usage=answer.usage_told)
     if answer.coding not in (b"", b"identity") and not gzip:
         pipeline.refuse(f"it came in the coding {answer.coding.decode('latin-1')[:40]!r}")
     return Mode(pipeline, answer.pace is not None, gzip)

@@ -19,7 +19,7 @@ BURST = 64 * 1024 * 1024
 """Bytes that one chunk may decode to."""
 
 
-class _Decoded(Pipeline):
+class Decoded(Pipeline):
     """Mixed in before a relay: feeds it what the gzip holds."""
 
     __slots__ = ()
@@ -50,7 +50,7 @@ class _Decoded(Pipeline):
         return super().conclude(clean, cause)
 
 
-class DecodedStream(_Decoded, StreamRelay):
+class DecodedStream(Decoded, StreamRelay):
     __slots__ = ("gunzip",)
 
     def __init__(self, *args: Any, **named: Any) -> None:
@@ -58,7 +58,7 @@ class DecodedStream(_Decoded, StreamRelay):
         self.gunzip = Gunzip()
 
 
-class DecodedBody(_Decoded, BodyRelay):
+class DecodedBody(Decoded, BodyRelay):
     __slots__ = ("gunzip",)
 
     def __init__(self, *args: Any, **named: Any) -> None:
@@ -66,7 +66,7 @@ class DecodedBody(_Decoded, BodyRelay):
         self.gunzip = Gunzip()
 
 
-class DecodedFold(_Decoded, Fold):
+class DecodedFold(Decoded, Fold):
     __slots__ = ("gunzip",)
 
     def __init__(self, *args: Any, **named: Any) -> None:
@@ -74,7 +74,7 @@ class DecodedFold(_Decoded, Fold):
         self.gunzip = Gunzip()
 
 
-class DecodedPseudo(_Decoded, Pseudo):
+class DecodedPseudo(Decoded, Pseudo):
     __slots__ = ("gunzip",)
 
     def __init__(self, *args: Any, **named: Any) -> None:

@@ -1,0 +1,120 @@
+"""The `guards` of a file, of a provider, or of a route: read, compiled, and wrong with all of its reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar, cast
+
+from penstock.config.document import Listing, Node, Scalar, Section
+from penstock.config.errors import Place, Problems
+from penstock.config.guard_keys import EXAMPLE, GUARD
+from penstock.config.walk import Given, read_fields, section_of
+from penstock.policy.guards import EVERYWHERE, Guard, Guards
+from penstock.policy.matcher import Hold
+from penstock.policy.recognisers import names_of
+from penstock.policy.rules import IN_ANSWERS, Action, BadPattern, Rule, Scope, Terms, built_in, of_pattern, of_words
+
+T = TypeVar("T")
+_BOTH: frozenset[str] = frozenset({"request", "answer"})
+_FINDS = ("detect", "patterns", "words", "words_file")
+
+
+def read_guards(section: Section, place: Place, absolute: Callable[[Path], Path], problems: Problems) -> tuple[Guard, ...]:
+    """What stands under `guards` in `section`; none where it does not."""
+    found = next(((node, key.line) for key, node in section.items if key.text == "guards"), None)
+    if found is None:
+        return ()
+    node, line = found
+    here = place.below("guards", line)
+    if not isinstance(node, Listing):
+        if not (isinstance(node, Scalar) and node.tag == "null"):
+            problems.add(here, f"must be a list, like {EXAMPLE}")
+        return ()
+    guards: list[Guard] = []
+    names: set[str] = set()
+    for index, item in enumerate(node.items):
+        below = here.below(f"[{index}]", item.line)
+        guard = _read_guard(item, below, absolute, problems)
+        if guard is None:
+            continue
+        if guard.name in names:
+            problems.add(below, f"there is another guard {guard.name!r} here; give it another name, for it is told where it strikes")
+        names.add(guard.name)
+        guards.append(guard)
+    return tuple(guards)
+
+
+def together(guards: Sequence[Guard], given: Mapping[str, Given]) -> Guards | None:
+    """All that hold for one exchange; `None`: there are none."""
+    if not guards:
+        return None
+    default = Hold()
+    return Guards(guards, Hold(_value(given, "guard_hold.chars", int) or default.chars, _value(given, "guard_hold.time", float) or default.seconds))
+
+
+def _read_guard(node: Node, place: Place, absolute: Callable[[Path], Path], problems: Problems) -> Guard | None:
+    section = section_of(node, place, problems, EXAMPLE[1:-1])
+    if section is None:
+        return None
+    before = len(problems.found)
+    given = read_fields(section, GUARD, place, problems)
+    name = _value(given, "name", str)
+    if name is None and not any(key.text == "name" for key, _ in section.items):
+        problems.add(place, "has no name; add one, like name: secrets")
+    if not any(key.text in _FINDS for key, _ in section.items):
+        problems.add(place, f"finds nothing; add one of {', '.join(_FINDS)}")
+    on = _set(given, "on") or _BOTH
+    scopes = frozenset(Scope(word) for word in _set(given, "scope")) or EVERYWHERE
+    action = Action(_value(given, "action", str) or "mask")
+    streamed = "answer" in on and bool(scopes & IN_ANSWERS)
+    if "request" not in on and not scopes & IN_ANSWERS:
+        problems.add(given["scope"].place, f"names nothing that stands in an answer; there are {', '.join(sorted(IN_ANSWERS))}")
+    if name is None or len(problems.found) > before or _value(given, "enabled", bool) is False:
+        return None
+    terms = Terms(
+        name, action, _value(given, "mask", str), _value(given, "on_error", str) != "open", _value(given, "time_limit", float) or 0.05,
+        _value(given, "message", str) or "", _value(given, "in_stream", str) or "stop",
+    )  # fmt: skip
+    rules = _rules(given, terms, absolute, problems, streamed=streamed)
+    return Guard(name, tuple(rules), scopes, cast("frozenset[Literal['request', 'answer']]", on))
+
+
+def _rules(given: Mapping[str, Given], terms: Terms, absolute: Callable[[Path], Path], problems: Problems, *, streamed: bool) -> list[Rule]:
+    rules: list[Rule] = []
+    known = dict.fromkeys(name for word in _words(given, "detect") for name in names_of(word))
+    rules += [built_in(name, terms) for name in known]
+    for index, pattern in enumerate(_words(given, "patterns")):
+        try:
+            rules.append(of_pattern(pattern, terms, streamed=streamed))
+        except BadPattern as error:
+            hint = "; or say on: [request]" if "on a stream" in str(error) else ""
+            problems.add(given["patterns"].place.below(f"[{index}]"), f"{error}{hint}")
+    words = _words(given, "words")
+    path = _value(given, "words_file", Path)
+    if path is not None:
+        try:
+            words = (*words, *absolute(path).read_text(encoding="utf-8").splitlines())
+        except (OSError, UnicodeDecodeError) as error:
+            why = (error.strerror if isinstance(error, OSError) else "it is not UTF-8") or type(error).__name__
+            problems.add(given["words_file"].place, f"cannot be read: {why}; write the path of a file with a word in each line")
+            return rules
+    if "words" in given or path is not None:
+        try:
+            rules.append(of_words(words, terms))
+        except BadPattern as error:
+            problems.add(given["words_file" if path is not None else "words"].place, str(error))
+    return rules
+
+
+def _words(given: Mapping[str, Given], name: str) -> tuple[str, ...]:
+    return cast("tuple[str, ...]", _value(given, name, tuple) or ())
+
+
+def _set(given: Mapping[str, Given], name: str) -> frozenset[str]:
+    return frozenset(_words(given, name))
+
+
+def _value(given: Mapping[str, Given], name: str, kind: type[T]) -> T | None:
+    found = given.get(name)
+    return found.value if found is not None and isinstance(found.value, kind) else None

@@ -1,0 +1,66 @@
+"""Which kind of pipeline a mode gets: the plain one, or the one that judges what passes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from penstock.pipeline.body import BodyRelay
+from penstock.pipeline.contract import Pipeline
+from penstock.pipeline.decoded import DecodedBody, DecodedFold, DecodedPseudo, DecodedStream
+from penstock.pipeline.fold import Fold
+from penstock.pipeline.guarded import GuardedFrames, GuardedStream
+from penstock.pipeline.guarded_body import (
+    DecodedGuardedBody,
+    DecodedGuardedFold,
+    DecodedGuardedPseudo,
+    DecodedGuardedStream,
+    GuardedBody,
+    GuardedFold,
+    GuardedPseudo,
+)
+from penstock.pipeline.pseudo import Pseudo
+from penstock.pipeline.stream import StreamRelay
+from penstock.policy.guards import Guards, closed_guard
+from penstock.protocols.contract import ProtocolSpec
+from penstock.vocabulary.ids import Operation
+
+JUDGED = frozenset({
+    Operation.CHAT, Operation.COMPLETIONS, Operation.RESPONSES, Operation.MESSAGES, Operation.GENERATE, Operation.RESPONSE_ITEM,
+})  # fmt: skip
+"""Operations whose answers a model speaks in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kinds:
+    stream: type[StreamRelay]
+    body: type[BodyRelay]
+    fold: type[Fold]
+    pseudo: type[Pseudo]
+
+
+_PLAIN = Kinds(StreamRelay, BodyRelay, Fold, Pseudo), Kinds(DecodedStream, DecodedBody, DecodedFold, DecodedPseudo)
+_GUARDED = (
+    Kinds(GuardedStream, GuardedBody, GuardedFold, GuardedPseudo),
+    Kinds(DecodedGuardedStream, DecodedGuardedBody, DecodedGuardedFold, DecodedGuardedPseudo),
+)  # fmt: skip
+
+
+def kinds_of(guards: Guards | None, *, gzip: bool) -> Kinds:
+    """`guards`: those that judge this answer."""
+    return (_PLAIN if guards is None else _GUARDED)[gzip]
+
+
+def guards_of(guards: Guards | None, operation: Operation, status: int) -> Guards | None:
+    """Those that judge this answer; an error is the provider's own word and no model's."""
+    return guards if guards is not None and guards.judges_answers and operation in JUDGED and status < 400 else None
+
+
+def is_closed(guards: Guards) -> bool:
+    """Must what cannot be read not pass?"""
+    return closed_guard(guards.answers) is not None
+
+
+def start(pipeline: Pipeline, guards: Guards | None, spec: ProtocolSpec, operation: Operation) -> None:
+    """Give a pipeline of a guarded kind what it judges by."""
+    if guards is not None and isinstance(pipeline, GuardedFrames | GuardedBody | GuardedPseudo):
+        pipeline.guard(guards, spec, operation)

@@ -1,0 +1,135 @@
+"""Responses. A text is one part of one item, by its item and its index: speech, a refusal, a thought, a summary, or a call's arguments.
+
+Each is told twice, in deltas and whole (`*.done`, the item, the last event): the whole is judged by the same engine, so both say the same. A frame
+that is made carries the number of the delta whose rest it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from typing import Any, cast
+
+import msgspec
+
+from penstock.policy.editing import Editor, End, Flow, Step, Told, Whole
+from penstock.policy.guards import Rules
+from penstock.policy.matcher import Findings, Hold
+from penstock.policy.rules import Scope
+from penstock.policy.texts import Kind, Object, Place, as_object, objects, responses_item, strings
+from penstock.protocols.contract import Observer
+from penstock.protocols.openai_chat.chunk import decode_any, encode_any
+from penstock.protocols.openai_responses.observe import ResponsesObserver
+
+_DELTAS: dict[str, tuple[Scope, Kind]] = {
+    "response.output_text": (Scope.ASSISTANT, Kind.TEXT),
+    "response.refusal": (Scope.ASSISTANT, Kind.TEXT),
+    "response.audio.transcript": (Scope.ASSISTANT, Kind.TEXT),
+    "response.reasoning_text": (Scope.REASONING, Kind.TEXT),
+    "response.reasoning_summary_text": (Scope.REASONING, Kind.TEXT),
+    "response.function_call_arguments": (Scope.TOOL_ARGUMENTS, Kind.ARGUMENTS),
+    "response.mcp_call_arguments": (Scope.TOOL_ARGUMENTS, Kind.ARGUMENTS),
+    "response.mcp_call.arguments": (Scope.TOOL_ARGUMENTS, Kind.ARGUMENTS),
+    "response.custom_tool_call_input": (Scope.TOOL_ARGUMENTS, Kind.TEXT),
+    "response.code_interpreter_call_code": (Scope.TOOL_ARGUMENTS, Kind.TEXT),
+    "response.code_interpreter_call.code": (Scope.TOOL_ARGUMENTS, Kind.TEXT),
+    "response.shell_call_command": (Scope.TOOL_ARGUMENTS, Kind.TEXT),
+    "response.apply_patch_call_operation_diff": (Scope.TOOL_ARGUMENTS, Kind.TEXT),
+    "response.shell_call_output_content": (Scope.TOOL_RESULTS, Kind.TEXT),
+}
+_WHOLE = ("text", "refusal", "transcript", "arguments", "input", "code", "command", "diff")
+"""Where a `done` tells a text again."""
+_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled", "error"})
+_BEGUN = frozenset({"response.created", "response.queued", "response.in_progress"})
+_Key = tuple[str, Any, Any, Any]
+
+
+class _Delta(msgspec.Struct, gc=False):
+    delta: str
+    type: str
+    output_index: int | None = None
+    content_index: int | None = None
+
+
+_decode = msgspec.json.Decoder(_Delta).decode
+
+
+class ResponsesEditor(Editor):
+    def __init__(self, rules: Rules, findings: Findings, hold: Hold) -> None:
+        super().__init__(rules, findings, hold)
+        self._begun = b""
+
+    def quick(self, name: bytes, data: bytes, now: float) -> bool:
+        if name != b"response.output_text.delta":
+            return False
+        try:
+            frame = _decode(data)
+        except (ValueError, RecursionError):
+            return False
+        if frame.type != "response.output_text.delta":
+            return False
+        return self.judge(data, ("response.output_text", frame.output_index, frame.content_index, None), b"delta", frame.delta)
+
+    def put(self, frame: Object, text: str) -> None:
+        frame["delta"] = text
+
+    def steps(self, name: bytes, frame: Object) -> Iterator[Step]:
+        word = frame.get("type")
+        kind = word if isinstance(word, str) else name.decode("utf-8", "replace")
+        if kind in _BEGUN:
+            if not self._begun:
+                self._begun = encode_any(frame)
+            return
+        family, _, verb = kind.rpartition("_" if kind.startswith("response.mcp_call.arguments_") else ".")
+        known = _DELTAS.get(family)
+        if known is not None and verb == "delta":
+            scope, sort = known
+            if isinstance(frame.get("delta"), str):
+                yield Flow(_key(family, frame), Place(frame, "delta", scope, sort))
+            return
+        if known is not None and verb == "done":
+            scope, sort = known
+            yield End(_key(family, frame))
+            yield from [Whole(place) for place in strings(frame, scope, *_WHOLE, kind=sort)]
+        elif kind in ("response.content_part.done", "response.reasoning_summary_part.done"):
+            yield from self._ended(frame)
+            part = as_object(frame.get("part"))
+            scope = Scope.ASSISTANT if kind == "response.content_part.done" and part.get("type") != "reasoning_text" else Scope.REASONING
+            yield from [Whole(place) for place in strings(part, scope, "text", "refusal", "transcript")]
+        elif kind in ("response.output_item.done", "response.output_item.added"):
+            if kind.endswith("done"):
+                yield from self._ended(frame)
+            yield from [Whole(place) for place in responses_item(as_object(frame.get("item")))]
+        elif kind in _ENDS:
+            yield from [End(key) for key in list(self.channels)]
+            for item in objects(as_object(frame.get("response")).get("output")):
+                yield from [Whole(place) for place in responses_item(item)]
+            yield from [Whole(place) for place in strings(as_object(frame.get("response")), Scope.ASSISTANT, "output_text")]
+
+    def _ended(self, frame: Object) -> Iterator[End]:
+        """The texts of the item that `frame` ends, or of its part."""
+        item, part = _item(frame), frame.get("content_index", frame.get("summary_index"))
+        for key in cast("list[_Key]", list(self.channels)):
+            if key[1] == item and (part is None or part in (key[2], key[3])):
+                yield End(key)
+
+    def made(self, key: Hashable, text: str, origin: Object) -> tuple[bytes, Object]:
+        frame: Object = {name: value for name, value in origin.items() if name != "obfuscation"}
+        frame["delta"] = text
+        return str(frame.get("type", "")).encode(), frame
+
+    def stop(self, observer: Observer) -> list[Told] | None:
+        if not self._begun or not isinstance(observer, ResponsesObserver):
+            return None
+        begun = as_object(cast("Object", decode_any(self._begun)).get("response"))
+        response: Object = {**begun, "status": "incomplete", "incomplete_details": {"reason": "content_filter"}, "output": [], "usage": None}
+        frame: Object = {"type": "response.incomplete", "sequence_number": observer.sequence_number + 1, "response": response}
+        return [(b"response.incomplete", encode_any(frame))]
+
+
+def _item(frame: Object) -> Any:
+    index = frame.get("output_index")
+    return index if index is not None else frame.get("item_id", as_object(frame.get("item")).get("id"))
+
+
+def _key(family: str, frame: Object) -> _Key:
+    return family, _item(frame), frame.get("content_index", frame.get("command_index")), frame.get("summary_index")

@@ -1,0 +1,90 @@
+"""The built-in recognisers: what is looked for, how it looks, what it must be beyond its looks, and what stands in its place.
+
+Each pattern can be judged on a stream (`syntax`), and its longest match is short: of what may be long (a token, a private key) the pattern is only
+the beginning that cannot be anything else, and `run` says which characters then belong to it; they are masked as they come, and nothing is held
+for them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from penstock.policy import checks
+
+
+@dataclass(frozen=True, slots=True)
+class Recogniser:
+    pattern: str
+    mask: str
+    means: str
+    check: Callable[[str], int] | None = None
+    """How many characters of a match are the thing (`checks`)."""
+    run: re.Pattern[str] | None = None
+    """All that belongs to a match behind its pattern; matches the empty text too. A full stop at its end does not belong to it."""
+    until: re.Pattern[str] | None = None
+    """Where, inside of `run`, it ends."""
+    most: int = 0
+    """Characters of `run` at most."""
+
+
+_WORD_RUN = re.compile(r"[A-Za-z0-9_-]*")
+_TOKEN_RUN = re.compile(r"[A-Za-z0-9_.+/=-]*")
+_PEM_RUN = re.compile(r"[A-Za-z0-9+/=\s:,.\\-]*")
+_PEM_END = re.compile(r"-----END [A-Z0-9 ]{0,24}PRIVATE KEY(?: BLOCK)?-----")
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_LONGEST_TOKEN = 8192
+
+RECOGNISERS: Mapping[str, Recogniser] = {
+    "email": Recogniser(
+        rf"[\w.+%-]{{1,64}}@(?:{_LABEL}\.){{1,4}}[A-Za-z]{{2,24}}", "[EMAIL]", "E-mail addresses"),
+    "phone": Recogniser(
+        r"(?<![\w+.-])(?:\+[0-9](?:[ .()/-]{0,2}[0-9]){7,14}|(?:1[ .-]?\(|\()[0-9]{3}\) ?[0-9]{3}[ .-][0-9]{4}"
+        r"|(?:1[ .-]?[0-9]{3}|[0-9]{3})[ .-][0-9]{3}[ .-][0-9]{4})\b",
+        "[PHONE]", "Telephone numbers: international with +, and those of North America in groups", checks.phone),
+    "card": Recogniser(
+        r"(?<![\w.])[0-9](?:[ -]?[0-9]){11,18}\b", "[CARD]", "Payment cards, with their check digit", checks.card),
+    "ssn": Recogniser(
+        r"(?<![\w-])(?:[0-9]{3}-[0-9]{2}-[0-9]{4}|[0-9]{3} [0-9]{2} [0-9]{4})\b", "[SSN]",
+        "US Social Security numbers",
+        checks.ssn),
+    "sin": Recogniser(
+        r"(?<![\w-])(?:[0-9]{3}-[0-9]{3}-[0-9]{3}|[0-9]{3} [0-9]{3} [0-9]{3})\b", "[SIN]", "Canadian Social Insurance Numbers, with their check",
+        checks.sin),
+    "iban": Recogniser(
+        r"(?<!\w)[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}\b", "[IBAN]", "International bank account numbers, with their check digits", checks.iban),
+    "ip_v4": Recogniser(
+        r"(?<![\w.])[0-9]{1,3}(?:\.[0-9]{1,3}){3,5}\b", "[IP]", "IPv4 addresses", checks.ip_v4),
+    "ip_v6": Recogniser(
+        r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:|::)(?:[0-9A-Fa-f]{0,4}:){0,7}[0-9A-Fa-f]{0,4}(?:(?:\.[0-9]{1,3}){3})?", "[IP]", "IPv6 addresses",
+        checks.ip_v6),
+    "cloud_key": Recogniser(
+        r"(?<![A-Za-z0-9])(?:A(?:KIA|SIA|BIA|CCA)[A-Z2-7]{16}\b|AIza[0-9A-Za-z_-]{35}|ya29\.[0-9A-Za-z_-]{20}|GOCSPX-[0-9A-Za-z_-]{20}"
+        r"|(?i:aws.{0,20}?(?:secret|key).{0,20}?[\s=:\"']{1,4})(?P<secret>[A-Za-z0-9/+]{40})\b|AccountKey=(?P<account>[A-Za-z0-9+/]{40}))",
+        "[CLOUD_KEY]", "Keys of AWS, Google Cloud and Azure", run=_TOKEN_RUN, most=_LONGEST_TOKEN),
+    "api_token": Recogniser(
+        r"(?<![A-Za-z0-9])(?:sk-(?:ant-|proj-|or-|svcacct-)?[A-Za-z0-9_-]{16}|(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16}"
+        r"|gh[pousr]_[A-Za-z0-9]{20}|github_pat_[A-Za-z0-9_]{20}|glpat-[A-Za-z0-9_-]{16}|xox[abeoprs]-[A-Za-z0-9-]{10}|hf_[A-Za-z0-9]{20}"
+        r"|gsk_[A-Za-z0-9]{20}|xai-[A-Za-z0-9]{20}|r8_[A-Za-z0-9]{20}|nvapi-[A-Za-z0-9_-]{20}|npm_[A-Za-z0-9]{20}|pypi-[A-Za-z0-9_-]{20}"
+        r"|SG\.[A-Za-z0-9_-]{16,32}\.[A-Za-z0-9_-]{16}|dop_v1_[a-f0-9]{20}|shpat_[a-fA-F0-9]{20})",
+        "[TOKEN]", "Tokens that begin with their maker's sign: OpenAI, Anthropic, GitHub, GitLab, Slack, Stripe and others",
+        run=_WORD_RUN, most=_LONGEST_TOKEN),
+    "jwt": Recogniser(
+        r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,400}\.eyJ[A-Za-z0-9_-]{6}", "[JWT]", "JSON Web Tokens", run=_TOKEN_RUN, most=_LONGEST_TOKEN),
+    "private_key": Recogniser(
+        r"-----BEGIN [A-Z0-9 ]{0,24}PRIVATE KEY(?: BLOCK)?-----", "[PRIVATE_KEY]", "Private keys in PEM and PGP form",
+        run=_PEM_RUN, until=_PEM_END, most=4 * _LONGEST_TOKEN),
+}  # fmt: skip
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "ip": ("ip_v4", "ip_v6"),
+    "secrets": ("cloud_key", "api_token", "jwt", "private_key"),
+    "pii": ("email", "phone", "card", "ssn", "sin", "iban"),
+}
+"""Several by one word."""
+
+
+def names_of(word: str) -> tuple[str, ...]:
+    """The recognisers that `word` means; empty where it is none."""
+    return GROUPS.get(word) or ((word,) if word in RECOGNISERS else ())

@@ -1,0 +1,183 @@
+"""What a regular expression needs of a stream: read once, at start, to say whether it can be judged before all of the text is there.
+
+Rules
+-----
+A pattern can be judged on a stream where every answer to "could more text make a match here?" is found by looking at the text so far, and
+where a match has a longest length. So these are refused, each with its reason: `$`, `\\Z`, `\\z` (they ask whether the text is over), look-ahead
+(it asks what comes), repeats without an upper bound, back-references, conditionals, recursion, fuzzy matching, and the flag `x`.
+
+Of what is left two other forms are made, for `matcher`:
+
+- *touch*: finds the first place from which some way of matching reaches the end of the text and would go on, so that more text may change the
+  answer. It is the pattern, then any character, then a failure; searched with `partial=True` of the `regex` library, it can only end at the
+  text's end. A word boundary at that end may be one or none, so there both are let through.
+- *gate*: a cheap pattern of the standard library that finds a place wherever the pattern or its touch could: the first few characters,
+  each of which may be cut off by the end of the text. Mostly it finds nothing, and then the others are not asked.
+
+Source of the syntax: the standard library's `re`, and the `regex` library's additions, of which those that are not known here are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from penstock.policy.tree import Node, Reader, Unstreamable, items_of, write
+
+ANY = r"[\s\S]"
+_GATE_ATOMS = 6
+"""Characters that a gate looks at; more cost more than they save."""
+_GATE_COPIES = 12
+_LITERAL = re.compile(r"[^\\\[.]|\\[^A-Za-z]")
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A pattern that can be judged on a stream."""
+
+    touch: str
+    gate: str | None
+    """`None`: none could be made that finds less than everything."""
+    width: int
+    """Characters of its longest match."""
+    least: int
+    """Characters of its shortest match."""
+    behind: int
+    """Characters before a place that it may look at."""
+
+
+def shape_of(pattern: str, *, trusted: bool = False) -> Shape:
+    """The shape of `pattern`, which compiles. Raises `Unstreamable`. `trusted`: its gate may repeat what varies, for it is known not to run away."""
+    reader = Reader(pattern)
+    flags = reader.leading_flags()
+    tree = reader.alternatives(0)
+    if reader.at < len(pattern):
+        raise Unstreamable("has a parenthesis that was not opened")
+    if tree.width == 0:
+        raise Unstreamable("matches no character")
+    touch = f"{flags}(?:{write(tree, touch=True)})(?s:.)(?!)"
+    gate = _Gate(trusted).of(tree)
+    return Shape(touch, flags + gate if gate is not None else None, tree.width, tree.least, max(tree.behind, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    """One alternative of a gate: its first character (empty: it may have several beginnings), what is looked at before it, and the rest."""
+
+    first: str
+    looks: str
+    rest: str
+
+    def alone(self) -> str:
+        if not self.first:
+            return self.looks + self.rest
+        return f"{self.first}(?<={self.looks}{self.first}){self.rest}" if self.looks else self.first + self.rest
+
+    @property
+    def members(self) -> str | None:
+        """The first character as part of a class; `None`: it cannot be."""
+        first = self.first
+        if first.startswith("[") and not first.startswith(("[^", "[]")):
+            return first[1:-1]
+        return first if re.fullmatch(r"\\?[^\[\]^.-]|\\-", first) else None
+
+
+class _Gate:
+    """Writes a gate. Each character may be the end of the text instead, but for the first, which must be there."""
+
+    def __init__(self, trusted: bool) -> None:
+        self._trusted = trusted
+
+    def of(self, tree: Node) -> str | None:
+        branches: list[_Branch] = []
+        for branch in tree.items if tree.kind == "alt" else [tree]:
+            found = self._branch(branch)
+            if found is None:
+                return None
+            branches += found
+        if len(branches) == 1:
+            return branches[0].alone()
+        members = [branch.members for branch in branches]
+        if None in members:
+            return "|".join(f"(?:{branch.alone()})" for branch in branches)
+        # One search for all first characters: the standard library then leaps from one to the next.
+        if all(_LITERAL.fullmatch(branch.first) for branch in branches):
+            return "|".join(branch.alone() for branch in branches)
+        inner = "|".join(f"(?<={branch.looks}{branch.first}){branch.rest}" for branch in branches)
+        return f"[{''.join(dict.fromkeys(one for one in members if one is not None))}](?:{inner})"
+
+    def _branch(self, branch: Node) -> list[_Branch] | None:
+        """One alternative: its looks to the left are asked behind its first character, so that the search is for that character."""
+        items = branch.items if branch.kind == "seq" else [branch]
+        looks = ""
+        while items and items[0].kind == "zero":
+            looks += items[0].source
+            items = items[1:]
+        if not items:
+            return None
+        first = items[0]
+        if first.kind == "group" and first.source == "(?:":
+            # A group at the beginning: each of its alternatives is one of ours.
+            inner = first.items[0]
+            within = inner.items if inner.kind == "alt" else [inner]
+            zeros = [Node("zero", looks)] if looks else []
+            expanded = [self._branch(Node("seq", items=[*zeros, *items_of(one), *items[1:]])) for one in within]
+            return None if None in expanded else [one for found in expanded if found is not None for one in found]
+        atom = first.items[0] if first.kind == "repeat" else first
+        if atom.kind != "atom" or first.low == 0:
+            rest, _ = self._sequence(items, _GATE_ATOMS)
+            return [_Branch("", looks, rf"(?!\Z){rest}")] if rest else None
+        left: list[Node] = items[1:]
+        if first.kind == "repeat" and first.high > 1:
+            left = [Node("repeat", items=[atom], low=first.low - 1, high=first.high - 1), *left]
+        rest, _ = self._sequence(left, _GATE_ATOMS - 1)
+        return [_Branch(atom.plain or ANY, looks, rest)]
+
+    def _sequence(self, items: list[Node], atoms: int) -> tuple[str, bool]:
+        """What of `items` is looked at; False where what follows them must not be."""
+        written, varying = "", False
+        for item in items:
+            if atoms <= 0:
+                return written, False
+            source, goes_on, varies = self._one(item)
+            if varies and varying and not self._trusted:
+                return written, False
+            written += source
+            varying = varying or varies
+            atoms -= 1
+            if not goes_on:
+                return written, False
+        return written, True
+
+    def _one(self, item: Node) -> tuple[str, bool, bool]:
+        """Source; may more follow; does its length vary."""
+        match item.kind:
+            case "atom":
+                return rf"(?:{item.plain or ANY}|\Z)", True, False
+            case "zero":
+                # At the end of the text it is not known.
+                return rf"(?:{item.source}|\Z)", True, False
+            case "group":
+                inner = item.items[0]
+                branches = [self._sequence(items_of(one), _GATE_ATOMS) for one in (inner.items if inner.kind == "alt" else [inner])]
+                return f"(?:{'|'.join(source for source, _ in branches)})", all(on for _, on in branches), len(branches) > 1
+            case "repeat":
+                return self._repeat(item)
+            case _:
+                source, goes_on = self._sequence(item.items, _GATE_ATOMS)
+                return source, goes_on, False
+
+    def _repeat(self, item: Node) -> tuple[str, bool, bool]:
+        inner, low, high = item.items[0], item.low, item.high
+        if inner.kind == "atom":
+            plain = inner.plain or ANY
+            if low == 0:
+                return f"{plain}{{0,{high}}}", True, True
+            return rf"(?:{plain}{{{low},{high}}}|{plain}{{0,{low}}}\Z)", True, low != high
+        source, goes_on, varies = self._one(inner)
+        if high == 1:
+            return f"(?:{source})?", goes_on, True
+        if low == 0 or not goes_on:
+            return ("", False, False) if low == 0 else (source, False, varies)
+        copies = min(low, _GATE_COPIES) if self._trusted else 1
+        return f"(?:{source}){{{copies}}}", False, varies

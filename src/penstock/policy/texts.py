@@ -1,0 +1,219 @@
+"""Where the texts of requests and answers stand, in each protocol: the places, in order, with who said what is there.
+
+Shapes: the APIs' references, as in `protocols`. What has another shape than its protocol promises is passed over here; what no protocol knows as
+text (a model's name, the schema of a tool, an image) is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum, auto
+from typing import Any, NamedTuple, cast
+
+from penstock.policy.rules import Scope
+from penstock.vocabulary.ids import Operation, ProtocolId
+
+Object = dict[str, Any]
+
+
+class Kind(Enum):
+    TEXT = auto()
+    ARGUMENTS = auto()
+    """JSON, as text."""
+    TREE = auto()
+    """A JSON value, whose strings are the texts."""
+
+
+class Place(NamedTuple):
+    """`holder[key]` holds the text."""
+
+    holder: Any
+    key: Any
+    scope: Scope
+    kind: Kind = Kind.TEXT
+
+
+def request_texts(protocol: ProtocolId, operation: Operation, body: Object) -> Iterator[Place]:
+    match protocol:
+        case ProtocolId.OPENAI_CHAT:
+            yield from _chat_request(operation, body)
+        case ProtocolId.OPENAI_RESPONSES:
+            yield from _responses_request(body)
+        case ProtocolId.ANTHROPIC_MESSAGES:
+            yield from _messages_request(body)
+        case ProtocolId.GEMINI:
+            yield from _gemini_request(body)
+
+
+def answer_texts(protocol: ProtocolId, operation: Operation, body: Object) -> Iterator[Place]:
+    match protocol:
+        case ProtocolId.OPENAI_CHAT:
+            for choice in objects(body.get("choices")):
+                yield from strings(choice, Scope.ASSISTANT, "text")
+                yield from chat_message(as_object(choice.get("message")), Scope.ASSISTANT)
+        case ProtocolId.OPENAI_RESPONSES:
+            for item in objects(body.get("output")):
+                yield from responses_item(item)
+            yield from strings(body, Scope.ASSISTANT, "output_text")
+        case ProtocolId.ANTHROPIC_MESSAGES:
+            for block in objects(body.get("content")):
+                yield from messages_block(block, Scope.ASSISTANT)
+        case ProtocolId.GEMINI:
+            for candidate in objects(body.get("candidates")):
+                for part in objects(as_object(candidate.get("content")).get("parts")):
+                    yield from gemini_part(part, Scope.ASSISTANT)
+    del operation
+
+
+def as_object(value: object) -> Object:
+    return cast("Object", value) if isinstance(value, dict) else {}
+
+
+def objects(value: object) -> Iterator[Object]:
+    """The objects of a list."""
+    for item in cast("list[Any]", value) if isinstance(value, list) else ():
+        if isinstance(item, dict):
+            yield cast("Object", item)
+
+
+def strings(holder: Object, scope: Scope, *keys: str, kind: Kind = Kind.TEXT) -> Iterator[Place]:
+    for key in keys:
+        if isinstance(holder.get(key), str):
+            yield Place(holder, key, scope, kind)
+
+
+def content(holder: Object, key: str, scope: Scope) -> Iterator[Place]:
+    """A string, a list of strings, or a list of parts with `text`."""
+    value = holder.get(key)
+    if isinstance(value, str):
+        yield Place(holder, key, scope)
+    elif isinstance(value, list):
+        items = cast("list[Any]", value)
+        for index, item in enumerate(items):
+            if isinstance(item, str):
+                yield Place(items, index, scope)
+            elif isinstance(item, dict):
+                yield from strings(cast("Object", item), scope, "text", "refusal")
+
+
+def tree(holder: Object, key: str, scope: Scope) -> Iterator[Place]:
+    if holder.get(key) is not None:
+        yield Place(holder, key, scope, Kind.TREE)
+
+
+_CHAT_ROLES = {"system": Scope.SYSTEM, "developer": Scope.SYSTEM, "assistant": Scope.ASSISTANT, "tool": Scope.TOOL_RESULTS,
+               "function": Scope.TOOL_RESULTS}
+
+
+def chat_message(message: Object, scope: Scope) -> Iterator[Place]:
+    """A message of Chat, or a delta of one."""
+    yield from content(message, "content", scope)
+    yield from strings(message, scope, "refusal")
+    yield from strings(message, Scope.REASONING, "reasoning_content", "reasoning")
+    yield from strings(as_object(message.get("audio")), scope, "transcript")
+    for detail in objects(message.get("reasoning_details")):
+        yield from strings(detail, Scope.REASONING, "text", "summary")
+    for call in objects(message.get("tool_calls")):
+        yield from chat_call(call)
+    yield from strings(as_object(message.get("function_call")), Scope.TOOL_ARGUMENTS, "arguments", kind=Kind.ARGUMENTS)
+
+
+def chat_call(call: Object) -> Iterator[Place]:
+    yield from strings(as_object(call.get("function")), Scope.TOOL_ARGUMENTS, "arguments", kind=Kind.ARGUMENTS)
+    yield from strings(as_object(call.get("custom")), Scope.TOOL_ARGUMENTS, "input")
+
+
+def _chat_request(operation: Operation, body: Object) -> Iterator[Place]:
+    for message in objects(body.get("messages")):
+        yield from chat_message(message, _CHAT_ROLES.get(str(message.get("role")), Scope.USER))
+    yield from content(as_object(body.get("prediction")), "content", Scope.USER)
+    for key in ("prompt", "suffix", "input", "instructions", "negative_prompt"):
+        yield from content(body, key, Scope.USER)
+    del operation
+
+
+def responses_item(item: Object) -> Iterator[Place]:
+    """An item of input or output."""
+    kind = str(item.get("type", "message"))
+    if kind == "message":
+        yield from content(item, "content", _CHAT_ROLES.get(str(item.get("role")), Scope.USER))
+        return
+    if kind == "reasoning":
+        yield from content(item, "summary", Scope.REASONING)
+        yield from content(item, "content", Scope.REASONING)
+        return
+    if kind.endswith("_output"):
+        yield from content(item, "output", Scope.TOOL_RESULTS)
+        for piece in objects(item.get("output")):
+            yield from strings(piece, Scope.TOOL_RESULTS, "stdout", "stderr")
+        return
+    yield from strings(item, Scope.TOOL_ARGUMENTS, "arguments", kind=Kind.ARGUMENTS)
+    yield from strings(item, Scope.TOOL_ARGUMENTS, "input", "code")
+    yield from tree(item, "action", Scope.TOOL_ARGUMENTS)
+    yield from tree(item, "operation", Scope.TOOL_ARGUMENTS)
+    yield from strings(item, Scope.TOOL_RESULTS, "output")
+
+
+def _responses_request(body: Object) -> Iterator[Place]:
+    yield from strings(body, Scope.SYSTEM, "instructions")
+    yield from strings(body, Scope.USER, "input")
+    for item in objects(body.get("input")):
+        yield from responses_item(item)
+    yield from tree(as_object(body.get("prompt")), "variables", Scope.USER)
+
+
+def messages_block(block: Object, scope: Scope) -> Iterator[Place]:
+    kind = str(block.get("type"))
+    if kind == "tool_result":
+        yield from content(block, "content", Scope.TOOL_RESULTS)
+    elif kind.endswith("_tool_result"):
+        yield from tree(block, "content", Scope.TOOL_RESULTS)
+    elif kind in ("tool_use", "server_tool_use", "mcp_tool_use"):
+        yield from tree(block, "input", Scope.TOOL_ARGUMENTS)
+    elif kind in ("thinking", "compaction"):
+        yield from strings(block, Scope.REASONING, "thinking", "content")
+    elif kind in ("document", "search_result"):
+        yield from strings(as_object(block.get("source")), scope, "data" if as_object(block.get("source")).get("type") == "text" else "", "content")
+        yield from content(as_object(block.get("source")), "content", scope)
+        yield from strings(block, scope, "title", "context")
+        yield from content(block, "content", scope)
+    else:
+        yield from strings(block, scope, "text")
+        for citation in objects(block.get("citations")):
+            yield from strings(citation, scope, "cited_text")
+
+
+def _messages_request(body: Object) -> Iterator[Place]:
+    yield from content(body, "system", Scope.SYSTEM)
+    for message in objects(body.get("messages")):
+        scope = {"assistant": Scope.ASSISTANT, "system": Scope.SYSTEM}.get(str(message.get("role")), Scope.USER)
+        yield from strings(message, scope, "content")
+        for block in objects(message.get("content")):
+            yield from messages_block(block, scope)
+
+
+def gemini_part(part: Object, scope: Scope) -> Iterator[Place]:
+    yield from strings(part, Scope.REASONING if part.get("thought") is True else scope, "text")
+    for call in ("functionCall", "function_call"):
+        yield from tree(as_object(part.get(call)), "args", Scope.TOOL_ARGUMENTS)
+    for result in ("functionResponse", "function_response"):
+        yield from tree(as_object(part.get(result)), "response", Scope.TOOL_RESULTS)
+    for code in ("executableCode", "executable_code"):
+        yield from strings(as_object(part.get(code)), Scope.TOOL_ARGUMENTS, "code")
+    for result in ("codeExecutionResult", "code_execution_result"):
+        yield from strings(as_object(part.get(result)), Scope.TOOL_RESULTS, "output")
+
+
+def _gemini_request(body: Object) -> Iterator[Place]:
+    inner = as_object(body.get("generateContentRequest"))
+    if inner:
+        yield from _gemini_request(inner)
+    for request in objects(body.get("requests")):
+        yield from _gemini_request(request)
+    for key in ("systemInstruction", "system_instruction"):
+        for part in objects(as_object(body.get(key)).get("parts")):
+            yield from gemini_part(part, Scope.SYSTEM)
+    said = body.get("contents", body.get("content"))
+    for turn in [cast("Object", said)] if isinstance(said, dict) else objects(said):
+        for part in objects(turn.get("parts")):
+            yield from gemini_part(part, Scope.ASSISTANT if turn.get("role") == "model" else Scope.USER)

@@ -1,0 +1,100 @@
+"""Guards in the file: which hold where, and what is wrong with all its reasons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from penstock.config import Config, ConfigErrors, load
+from penstock.policy.matcher import Hold
+from penstock.policy.rules import Action, Scope
+
+
+def read(directory: Path, text: str) -> Config:
+    file = directory / "penstock.yaml"
+    file.write_text(text)
+    return load(file, environ={"HOME": str(directory)})
+
+
+def wrong(directory: Path, text: str) -> str:
+    with pytest.raises(ConfigErrors) as errors:
+        read(directory, text)
+    return str(errors.value)
+
+
+def test_without_guards_there_are_none(tmp_path: Path) -> None:
+    config = read(tmp_path, "listen: 4270\n")
+    assert config.conduct.guards is None
+    assert all(conduct.guards is None for conduct in config.provider_conduct.values())
+
+
+def test_they_add_up(tmp_path: Path) -> None:
+    config = read(tmp_path, """
+guards: [{name: top, detect: [card], on: [answer]}, {name: unused, words: [x], enabled: false}]
+guard_hold: {chars: 99, time: 3s}
+providers:
+  openai: {guards: [{name: own, words: [zanzibar], scope: [user, assistant], action: reject}]}
+  anthropic: {}
+routes:
+  - {model: "*", provider: openai, guards: [{name: route, patterns: ['a{1,3}b'], action: audit, on_error: open}]}
+""")
+    top, openai, route = config.conduct.guards, config.provider_conduct["openai"].guards, config.route_conduct[0].guards
+    assert top is not None
+    assert openai is not None
+    assert route is not None
+    assert top.hold == Hold(99, 3.0)
+    assert [rule.guard for rule in top.answers[Scope.ASSISTANT]] == ["top"]
+    assert not top.judges_requests
+    assert [rule.guard for rule in openai.answers[Scope.ASSISTANT]] == ["top", "own"]
+    assert [rule.guard for rule in openai.answers[Scope.REASONING]] == ["top"]
+    assert list(openai.requests) == [Scope.USER, Scope.ASSISTANT]
+    rules = route.answers[Scope.ASSISTANT]
+    assert [(rule.guard, rule.action, rule.closed) for rule in rules] == [
+        ("top", Action.MASK, True), ("own", Action.REJECT, True), ("route", Action.AUDIT, False)]  # fmt: skip
+    assert config.provider_conduct["anthropic"].guards is not None
+
+
+def test_words_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("blue horizon\n\nzanzibar\n")
+    config = read(tmp_path, "guards: [{name: w, words_file: words.txt}]\n")
+    assert config.conduct.guards is not None
+    assert config.conduct.guards.requests[Scope.USER][0].find.search("the Blue Horizon")
+
+
+def test_every_error_at_once(tmp_path: Path) -> None:
+    told = wrong(tmp_path, """
+guards:
+  - {name: a, patterns: ['foo$', 'a+', '(?=x)y', '(']}
+  - {detect: [emial]}
+  - {name: c}
+  - {name: d, words: [x]}
+  - {name: d, words_file: nowhere.txt}
+  - {name: f, words: [x], on: [answer], scope: [user]}
+  - {name: g, words: [x], acton: reject}
+  - 7
+""")
+    for part in (
+        "guards[0].patterns[0]: cannot be judged on a stream: it asks with '$'",
+        "guards[0].patterns[1]: cannot be judged on a stream: it repeats without",
+        "guards[0].patterns[2]: cannot be judged on a stream: it looks ahead", "guards[0].patterns[3]: is no regular expression",
+        "did you mean 'email'?", "guards[1]: has no name", "guards[2]: finds nothing",
+        "guards[4].words_file: cannot be read", "guards[4]: there is another guard 'd' here",
+        "guards[5].scope: names nothing that stands in an answer",
+        "guards[6].acton: is no key of guards[6]; did you mean 'action'?", "guards[7]: must be a mapping",
+    ):  # fmt: skip
+        assert part in told, part
+
+
+def test_a_pattern_for_requests_alone_may_be_any(tmp_path: Path) -> None:
+    config = read(tmp_path, "guards: [{name: a, patterns: ['foo+$'], on: [request]}]\n")
+    assert config.conduct.guards is not None
+    assert not config.conduct.guards.judges_answers
+
+
+def test_transparent_and_guards_exclude_each_other(tmp_path: Path) -> None:
+    assert "transparent forbids it" in wrong(tmp_path, "transparent: true\nguards: [{name: a, words: [x]}]\n")
+
+
+def test_guards_must_be_a_list(tmp_path: Path) -> None:
+    assert "guards: must be a list" in wrong(tmp_path, "guards: {a: 1}\n")

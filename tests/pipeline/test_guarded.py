@@ -1,0 +1,220 @@
+"""Guarded streams: a secret in any pieces, in every protocol, in speech, thought and arguments, and what a rejection looks like."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.pipeline.contract import State
+from penstock.policy.bodies import guard_answer
+from penstock.policy.matcher import Findings, Hold
+from penstock.policy.rules import Action, Terms, built_in, of_pattern
+from penstock.vocabulary.ids import ProtocolId
+from penstock.vocabulary.outcome import EndedBy, Ending
+from tests.support.guards import MASKING, REJECTING, SAMPLES, body_of, frames_saying, guarded, rule_guards, split_frames
+from tests.support.relays import OPERATIONS, cut
+
+CHAT, RESPONSES, MESSAGES, GEMINI = ProtocolId.OPENAI_CHAT, ProtocolId.OPENAI_RESPONSES, ProtocolId.ANTHROPIC_MESSAGES, ProtocolId.GEMINI
+PROTOCOLS = (CHAT, RESPONSES, MESSAGES, GEMINI)
+KINDS = ("text", "thought", "arguments")
+
+
+def heard(protocol: ProtocolId, frames: list[bytes]) -> dict[str, object]:
+    """The client's body of a guarded stream, fed frame by frame."""
+    stream = guarded(protocol)
+    out = [stream.feed(frame, 100.0) for frame in frames]
+    assert stream.conclude(True, "").ending is Ending.COMPLETE
+    out.append(stream.end(None, "px-1"))
+    return body_of(protocol, split_frames(b"".join(out)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_secret_is_masked_however_it_is_cut(name: str, protocol: ProtocolId, kind: str) -> None:
+    secret, mask = SAMPLES[name]
+    before, behind = "Here it is: ", " and so on."
+    whole = body_of(protocol, frames_saying(protocol, [before, secret, behind], kind))
+    findings = Findings()
+    wanted = json.loads(guard_answer(protocol, OPERATIONS[protocol], json.dumps(whole).encode(), MASKING.answers, findings))
+    shown = json.dumps(wanted)
+    assert json.dumps(secret)[1:-1] not in shown
+    assert before + mask + behind in shown.replace('\\"', '"')
+    cuts = [[secret[:place], secret[place:]] for place in range(len(secret) + 1)] + [list(secret)]
+    for pieces in cuts:
+        assert heard(protocol, frames_saying(protocol, [before, *pieces, behind], kind)) == wanted, pieces
+        assert heard(protocol, frames_saying(protocol, [before + pieces[0], *pieces[1:-1], pieces[-1] + behind], kind)) == wanted, pieces
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_secret_at_the_very_end_leaves_before_the_end_of_its_text(name: str, protocol: ProtocolId) -> None:
+    secret, mask = SAMPLES[name]
+    for pieces in ([secret], list(secret)):
+        body = json.dumps(heard(protocol, frames_saying(protocol, ["It is ", *pieces])))
+        assert f"It is {mask}" in body
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_with_nothing_in_sight_every_frame_is_the_providers_own(protocol: ProtocolId) -> None:
+    guards = rule_guards(*(built_in(name, Terms("g")) for name in ("card", "ssn", "iban", "api_token", "private_key", "phone")))
+    stream = guarded(protocol, guards)
+    for frame in frames_saying(protocol, ["Hello", " there", ", this", " is", " nothing", " to", " see", "."]):
+        assert stream.feed(frame, 100.0) is frame
+    assert stream.findings.held_chars == 0
+
+
+@pytest.mark.parametrize("array", [False, True])
+@given(cuts=st.lists(st.integers(0, 1 << 20), max_size=12), name=st.sampled_from(sorted(SAMPLES)))
+def test_chunks_of_bytes_do_not_matter(array: bool, cuts: list[int], name: str) -> None:
+    secret, mask = SAMPLES[name]
+    for protocol in (GEMINI,) if array else PROTOCOLS:
+        frames = frames_saying(protocol, ["a ", secret[:3], secret[3:], " b"])
+        data = b"".join(frames)
+        if array:
+            data = b"[" + b",\r\n".join(frame.strip().removeprefix(b"data: ") for frame in frames) + b"]\n"
+        stream = guarded(protocol, array=array)
+        out = b"".join([stream.feed(piece, 100.0) for piece in cut(data, cuts)])
+        assert stream.conclude(True, "").ending is Ending.COMPLETE
+        out += stream.end(None, "px-1")
+        if array:
+            said = "".join(part["text"] for element in json.loads(out) for c in element["candidates"] for part in c["content"]["parts"])
+            assert said == f"a {mask} b"
+        else:
+            assert f"a {mask} b" in json.dumps(body_of(protocol, split_frames(out)))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("name", SAMPLES)
+def test_of_blocked_text_not_a_character_leaves(name: str, protocol: ProtocolId) -> None:
+    secret, _ = SAMPLES[name]
+    for pieces in ([secret], list(secret), [secret[:1], secret[1:]]):
+        stream = guarded(protocol, REJECTING)
+        out = b"".join([stream.feed(frame, 100.0) for frame in frames_saying(protocol, ["Here: ", *pieces, " and more"])])
+        outcome = stream.conclude(False, "cancelled")
+        assert (stream.state, outcome.ending, outcome.ended_by) == (State.CUT, Ending.CUT, EndedBy.GATEWAY)
+        assert "'house'" in outcome.cause
+        assert stream.end(None, "px-1") == b""
+        assert b"and more" not in out
+        assert said_of(protocol, out) == "Here: "
+
+
+def said_of(protocol: ProtocolId, out: bytes) -> str:
+    """The text of the deltas."""
+    said = ""
+    for frame in split_frames(out):
+        data = next((line[6:] for line in frame.splitlines() if line.startswith(b"data: ")), b"")
+        if not data.startswith(b"{"):
+            continue
+        event = json.loads(data)
+        match protocol:
+            case ProtocolId.OPENAI_CHAT:
+                said += "".join(choice["delta"].get("content") or "" for choice in event.get("choices", []))
+            case ProtocolId.OPENAI_RESPONSES:
+                said += event["delta"] if event["type"] == "response.output_text.delta" else ""
+            case ProtocolId.ANTHROPIC_MESSAGES:
+                said += event["delta"]["text"] if event["type"] == "content_block_delta" else ""
+            case ProtocolId.GEMINI:
+                said += "".join(part.get("text", "") for c in event.get("candidates", []) for part in c["content"]["parts"])
+    return said
+
+
+ENDS: dict[ProtocolId, bytes] = {CHAT: b'"content_filter"', RESPONSES: b'"content_filter"', MESSAGES: b'"refusal"', GEMINI: b'"SAFETY"'}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_how_a_rejection_is_told(protocol: ProtocolId) -> None:
+    stream = guarded(protocol, REJECTING)
+    out = b"".join([stream.feed(frame, 100.0) for frame in frames_saying(protocol, ["It is PRJ-20417", " yes"])])
+    assert ENDS[protocol] in out
+    assert b'"error":{' not in out
+    spoken = rule_guards(of_pattern(r"\bPRJ-[0-9]{4,8}\b", Terms("g", Action.REJECT, message="Not here.", in_stream="error"), streamed=True))
+    stream = guarded(protocol, spoken)
+    out = b"".join([stream.feed(frame, 100.0) for frame in frames_saying(protocol, ["It is PRJ-20417", " yes"])])
+    assert ENDS[protocol] not in out
+    assert b"Not here." in out
+
+
+@pytest.mark.parametrize("protocol", [CHAT, RESPONSES, MESSAGES])
+def test_with_a_call_open_it_is_an_error(protocol: ProtocolId) -> None:
+    stream = guarded(protocol, REJECTING)
+    out = b"".join([stream.feed(frame, 100.0) for frame in frames_saying(protocol, ["It is PRJ-20417", " yes"], "arguments")])
+    assert stream.state is State.CUT
+    assert ENDS[protocol] not in out
+    assert b"blocked by a policy" in out
+
+
+def test_what_is_held_too_long_is_decided_by_its_guard() -> None:
+    for closed in (True, False):
+        guards = rule_guards(built_in("email", Terms("mails", closed=closed)), hold=Hold(seconds=2.0))
+        stream = guarded(CHAT, guards)
+        frames = frames_saying(CHAT, ["write to jane"])
+        assert b"jane" not in b"".join([stream.feed(frame, 100.0) for frame in frames[:2]])
+        assert stream.deadline() == 102.0
+        assert stream.tick(101.0) == b""
+        out = stream.tick(102.0)
+        if closed:
+            assert stream.state is State.CUT
+            assert b"content_filter" in out
+            assert "mails" in stream.conclude(True, "").cause
+        else:
+            assert said_of(CHAT, out) == "jane"
+            assert stream.findings.let_go["mails"] == 1
+            assert stream.deadline() is None
+
+
+def test_more_than_may_be_held_is_decided_by_its_guard() -> None:
+    long = "x" * 50
+    for closed in (True, False):
+        stream = guarded(CHAT, rule_guards(built_in("email", Terms("mails", closed=closed)), hold=Hold(chars=40)))
+        out = b"".join([stream.feed(frame, 100.0) for frame in frames_saying(CHAT, [long, "@", "example.com", " ok"])])
+        assert (stream.state is State.CUT) is closed
+        assert (long in out.decode()) is not closed
+
+
+def test_a_frame_that_cannot_be_read_does_not_go_around_a_guard() -> None:
+    for closed in (True, False):
+        stream = guarded(CHAT, rule_guards(built_in("email", Terms("mails", closed=closed))))
+        out = stream.feed(b'data: {"choices": [{"delta": {"content": "jane@example.com"}\n\n', 100.0)
+        assert (b"jane" in out) is not closed
+        assert (stream.state is State.CUT) is closed
+
+
+def test_two_choices_are_two_texts() -> None:
+    def chunk(index: int, text: str) -> bytes:
+        return b"data: " + json.dumps({"choices": [{"index": index, "delta": {"content": text}}]}).encode() + b"\n\n"
+
+    stream = guarded(CHAT)
+    frames = [chunk(0, "4111 1111 "), chunk(1, "4111 1111 "), chunk(0, "1111 1111 x"), chunk(1, "a 1111 1111")]
+    out = b"".join([stream.feed(frame, 100.0) for frame in frames])
+    stream.conclude(True, "")
+    out += stream.end(None, "px-1")
+    said = {0: "", 1: ""}
+    for frame in split_frames(out):
+        for choice in json.loads(frame[6:])["choices"]:
+            said[choice["index"]] += choice["delta"]["content"]
+    assert said == {0: "[CARD] x", 1: "4111 1111 a 1111 1111"}
+
+
+def test_what_spells_masked_tokens_out_is_dropped() -> None:
+    stream = guarded(CHAT)
+    frame = {"choices": [{"index": 0, "delta": {"content": "PRJ-20417 x"}, "logprobs": {"content": [{"token": "PRJ"}]}}], "kept": [1, {"a": None}]}
+    out = json.loads(stream.feed(b"data: " + json.dumps(frame).encode() + b"\n\n", 100.0)[6:])
+    assert out == {"choices": [{"index": 0, "delta": {"content": "[MASKED] "}, "logprobs": None}], "kept": [1, {"a": None}]}
+
+
+def test_other_lines_of_a_frame_stay() -> None:
+    stream = guarded(CHAT)
+    out = stream.feed(b'id: 7\r\nretry: 10\r\ndata: {"choices":[{"index":0,"delta":{"content":"PRJ-20417 x "}}]}\r\n\r\n', 100.0)
+    assert out == b'id: 7\r\nretry: 10\r\ndata: {"choices":[{"index":0,"delta":{"content":"[MASKED] x "}}]}\r\n\r\n'
+
+
+def test_a_truncated_stream_gives_out_what_was_held() -> None:
+    stream = guarded(CHAT)
+    frames = frames_saying(CHAT, ["number 4111 1111 1111 1111"])
+    stream.feed(b"".join(frames[:2]), 100.0)
+    assert stream.conclude(True, "").ending is Ending.TRUNCATED
+    assert said_of(CHAT, stream.end(None, "px-1")) == "[CARD]"
