@@ -95,10 +95,8 @@ class Exchange(AtOnce, Gathering):
             if stage is JUDGED:
                 self._judged(now, whole=True)
                 return
-            if stage is GATHERED:
-                self._gathered(now, over=True)
-            if stage is WEIGHED:
-                self._give_weighed(now)
+            if stage is GATHERED or stage is WEIGHED:
+                self._gathered(now, over=True) if stage is GATHERED else self._give_weighed(now)
                 return
             phase = self.machine.phase
             if pipeline is not None and phase is not _SETTLED and phase is not _DRAINING:
