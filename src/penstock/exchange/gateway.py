@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Protocol
 
 from penstock.capture import Recorder
+from penstock.exchange.admitting import Admission
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import Headers
 from penstock.exchange.permits import Permits
@@ -120,6 +121,8 @@ class Gateway:
     route_conduct: Sequence[Conduct] = ()
     """In the order of the router's routes."""
     permits: Permits = field(default_factory=lambda: Permits({}))
+    admission: Admission | None = None
+    """Who may enter and how much; `None`: everybody, and as much as they like."""
     recorder: Recorder | None = None
     """Of captures; `None`: none are made."""
     clock: Callable[[], float] = monotonic

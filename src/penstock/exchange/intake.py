@@ -16,6 +16,7 @@ from penstock.exchange import faults
 from penstock.exchange.compose_request import edit_body, upstream_request
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.drive import Exchange
+from penstock.exchange.entering import Entering
 from penstock.exchange.gateway import Demo, Gateway
 from penstock.exchange.machine import Phase
 from penstock.exchange.permits import permit_names
@@ -35,14 +36,13 @@ NO_HINTS = Hints()
 _PROVIDER_HEADER = b"x-penstock-provider"
 
 
-class Intake:
+class Intake(Entering):
     """Implements `contract.Handler`."""
 
-    __slots__ = ("_body", "_gateway", "_late", "exchange")
+    __slots__ = ("_body", "_late")
 
     def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
-        self._gateway = gateway
-        self.exchange = Exchange(gateway, request, reply)
+        super().__init__(gateway, Exchange(gateway, request, reply))
         self._body: bytes | bytearray | None = None  # what came of a body that is read whole
         self._late: tuple[Fault, str, Headers] | None = None  # a refusal that waits for the body
 
@@ -59,14 +59,19 @@ class Intake:
         gateway, exchange = self._gateway, self.exchange
         request = exchange.request
         assert request is not None
-        plan = cast("Plan | None", request.memo.plan) or self._plan(request)
-        if plan is None:
-            return
+        plan = cast("Plan | None", request.memo.plan)
+        admission = gateway.admission
+        if plan is None or (admission is not None and not admission.holds(plan)):
+            plan = self._plan(request)
+            if plan is None:
+                return
         entry = exchange.entry
         exchange.plan = plan
         exchange.spec = plan.spec
         entry.client_protocol = plan.client_protocol
         entry.operation = plan.operation
+        if admission is not None and not self._enter(admission, plan):
+            return
         if gateway.draining:
             self._refuse(faults.DRAINING, "the gateway is shutting down", faults.SOON)
         elif plan.read_whole and plan.coded:
@@ -102,15 +107,22 @@ class Intake:
             exchange.answer(204, [(b"allow", ", ".join(endpoint.allow).encode())], b"", "OPTIONS")
             return None
         headers, query = request.headers, request.query
+        admission, found, trusted = gateway.admission, None, False
         if settings.token is not None:
             verdict = check(headers, query, settings.token)
-            if not verdict.allowed:
+            trusted = verdict.allowed
+            if not trusted and (admission is None or admission.door.mode is None):
                 exchange.spec = gateway.specs[endpoint.protocol]
                 exchange.entry.client_protocol, exchange.entry.operation = str_of(endpoint.protocol), str_of(endpoint.operation)
                 self._refuse(Fault(FaultKind.UNAUTHENTICATED, 401, verdict.message), "no token, or a wrong one", [(b"www-authenticate", b"Bearer")])
                 return None
             headers, query = verdict.headers, verdict.query
-        request.memo.plan = plan = Plan(gateway.specs, endpoint, headers, query)
+        if admission is not None:
+            found = admission.door.look(headers, query, admission.wall(), trusted=trusted)
+            headers, query = found.headers, found.query
+        plan = Plan(gateway.specs, endpoint, headers, query, found)
+        if found is None or found.until:
+            request.memo.plan = plan
         return plan
 
     # -- the body --------------------------------------------------------------------------------------------------------------------
@@ -119,7 +131,10 @@ class Intake:
         exchange = self.exchange
         if exchange.uploading:
             exchange.entry.bytes_in = (exchange.entry.bytes_in or 0) + len(data)
-            exchange.upload(data)
+            if self._kept is None:
+                exchange.upload(data)
+            else:
+                self._kept.append(data)
             return
         body = self._body
         if body is None or exchange.machine.phase is not Phase.OPENED:
@@ -147,7 +162,8 @@ class Intake:
             return
         if exchange.uploading:
             exchange.uploaded = True
-            exchange.upload_end()
+            if self._kept is None:
+                exchange.upload_end()
             return
         if exchange.machine.phase is not Phase.OPENED or exchange.plan is None:
             return
@@ -183,6 +199,14 @@ class Intake:
         exchange, gateway, endpoint = self.exchange, self._gateway, plan.endpoint
         request = exchange.request
         assert request is not None
+        admission = gateway.admission
+        if admission is not None:
+            if plan.found is not None and plan.found.unsure_of is not None:
+                self._keep_uploads()
+                gateway.spawn(self._looking(self._make_sure(admission, plan, lambda: self._routed(plan, body))), "penstock-issuer")
+                return
+            if endpoint.operation is Operation.MODELS and not self._permit(admission, plan, None, None, endpoint.provider, listing=True):
+                return
         if endpoint.provider is None and endpoint.operation is Operation.MODELS and endpoint.path in _LISTS:
             gateway.spawn(self._looking(self._list(plan)), "penstock-models")
             return
@@ -206,6 +230,10 @@ class Intake:
             self._choose(plan, body, known)
             return
         self._choose(plan, body, None)
+
+    def _routed(self, plan: Plan, body: bytes | None) -> None:
+        self._route(plan, body)
+        self._go_on_uploading()
 
     async def _look_up(self, plan: Plan, response_id: str, body: bytes | None) -> None:
         known = await self._gateway.ledger.provider_of(response_id)
@@ -257,6 +285,20 @@ class Intake:
         exchange.provider = provider
         entry.provider = provider.name
         entry.upstream_protocol = entry.client_protocol
+        admission = gateway.admission
+        if admission is None:
+            self._go(plan, body, provider, route, model)
+        elif endpoint.operation is Operation.MODELS or self._permit(
+            admission, plan, peek.model, route, provider.name, listing=endpoint.operation is Operation.RESPONSE_ITEM
+        ):  # fmt: skip
+            self._admit(admission, body, provider.name, peek.model, lambda: self._go(plan, body, provider, route, model))
+
+    def _go(self, plan: Plan, body: bytes | None, provider: Provider | Demo, route: int | None, model: str | None) -> None:
+        """Everything is decided: ask the provider for `model`, as it calls it."""
+        exchange, gateway, endpoint = self.exchange, self._gateway, plan.endpoint
+        request = exchange.request
+        assert request is not None
+        peek = exchange.peek
         exchange.conduct = gateway.conduct_of(provider.name, route)
         if gateway.permits:
             names = permit_names(provider.name, route)
@@ -286,6 +328,8 @@ class Intake:
         if not exchange.open_row():
             exchange.refuse(faults.FULL, "the ledger is full", faults.SOON)
             return
+        if exchange.admitted is not None:
+            exchange.admitted.asked = True
         exchange.ask(gateway.clock())
 
     def _capture(self, recorder: Recorder, request: ClientRequest, provider: str, model: str | None, body: bytes | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from penstock.admission.door import Found
 from penstock.exchange.contract import Headers
 from penstock.protocols.contract import ProtocolSpec
 from penstock.providers import Provider
@@ -18,10 +19,13 @@ str_of = str.__str__
 class Plan:
     """Of a head that may enter."""
 
-    __slots__ = ("client_protocol", "coded", "endpoint", "headers", "operation", "query", "read_whole", "sent", "spec")
+    __slots__ = ("client_protocol", "coded", "endpoint", "found", "headers", "operation", "query", "read_whole", "sent", "spec")
 
-    def __init__(self, specs: Mapping[ProtocolId, ProtocolSpec], endpoint: Endpoint, headers: Headers, query: str) -> None:
-        """`headers` and `query`: as they came, the gateway's own token taken out."""
+    def __init__(
+        self, specs: Mapping[ProtocolId, ProtocolSpec], endpoint: Endpoint, headers: Headers, query: str, found: Found | None = None
+    ) -> None:  # fmt: skip
+        """`headers` and `query`: as they came, the gateway's own credentials taken out. `found`: what those said."""
+        self.found = found
         self.endpoint = endpoint
         self.spec: ProtocolSpec = specs[endpoint.protocol]
         self.headers = headers

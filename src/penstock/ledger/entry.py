@@ -27,7 +27,7 @@ COLUMNS: tuple[str, ...] = (
     "cache_write_1h_tokens", "reasoning_tokens", "audio_input_tokens", "audio_output_tokens", "tool_use_tokens", "tool_requests",
     "ttft_ms", "duration_ms", "largest_gap_ms", "events", "bytes_in", "bytes_out", "retries", "upstream_request_id", "user_agent",
     "key_fingerprint", "error_type", "error_code", "error_message", "malformed", "late_settles", "timer", "route", "dial_ms",
-    "head_ms", "tries", "tail", "tail_bytes",
+    "head_ms", "tries", "tail", "tail_bytes", "key_id", "user_id", "project", "charged_input", "charged_output", "charged_micros",
 )  # fmt: skip
 """Every column, in the order of the table and of every row tuple. What each means: `docs/ledger.md`."""
 
@@ -132,6 +132,12 @@ class Entry:
         self.tries: str | None = None
         self.tail: str | None = None
         self.tail_bytes: str | None = None
+        self.key_id: str | None = None
+        self.user_id: str | None = None
+        self.project: str | None = None
+        self.charged_input: int | None = None
+        self.charged_output: int | None = None
+        self.charged_micros: int | None = None
         self.book: Book | None = None
         self.queued: bool = False
 

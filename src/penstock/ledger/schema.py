@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ColumnElement
 
-HEAD = "0002"
+HEAD = "0004"
 """The revision that this code reads and writes: the newest in `migrations/versions`."""
 
 metadata = sa.MetaData()
@@ -66,6 +66,8 @@ exchanges = sa.Table(
     *_texts("timer", "route"),
     *_reals("dial_ms", "head_ms"),
     *_texts("tries", "tail", "tail_bytes"),
+    *_texts("key_id", "user_id", "project"),
+    *_counts("charged_input", "charged_output", "charged_micros"),
     sa.CheckConstraint(TOKENS_CHECK, name="credible_counts"),
 )
 

@@ -44,6 +44,7 @@ _AT_OPENING = frozenset({
 _SELDOM = frozenset({
     "cache_write_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "audio_input_tokens", "audio_output_tokens", "tool_use_tokens",
     "tool_requests", "error_type", "error_code", "error_message", "timer", "tries", "tail", "tail_bytes",
+    "key_id", "user_id", "project", "charged_input", "charged_output", "charged_micros",
 })
 Mask = tuple[bool, ...]
 """Which of `COLUMNS` have a value."""

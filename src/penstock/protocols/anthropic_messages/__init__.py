@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from penstock.protocols.anthropic_messages.assemble import MessagesAssembler
 from penstock.protocols.anthropic_messages.bounce import is_bounce
+from penstock.protocols.anthropic_messages.close import MessagesCloser
 from penstock.protocols.anthropic_messages.observe import MessagesObserver
 from penstock.protocols.anthropic_messages.render import PING, MessagesRenderer, error_body, error_frame, error_of
 from penstock.protocols.anthropic_messages.request import ask_stream, ask_whole, peek, rename
@@ -40,6 +41,7 @@ SPEC = ProtocolSpec(
     error_frame=error_frame,
     error_of=error_of,
     keepalive=PING,
+    closer=lambda operation: MessagesCloser(),
     bounced=is_bounce,
 )
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from penstock.protocols.contract import Observer, ProtocolSpec
 from penstock.protocols.openai_chat.assemble import ChatAssembler
+from penstock.protocols.openai_chat.close import ChatCloser
 from penstock.protocols.openai_chat.media import MediaObserver
 from penstock.protocols.openai_chat.observe import ChatObserver
 from penstock.protocols.openai_chat.render import DONE, KEEPALIVE, ChatRenderer, error_body, error_frame, error_of
@@ -46,4 +47,5 @@ SPEC = ProtocolSpec(
     error_of=error_of,
     keepalive=KEEPALIVE,
     closing=DONE,
+    closer=ChatCloser,
 )
