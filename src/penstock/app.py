@@ -21,10 +21,12 @@ from penstock.capture import Recorder
 from penstock.config.settings import AUTO_TOKEN, Config
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.front import Front
+from penstock.exchange.gatehouse import Gatehouse
 from penstock.exchange.gateway import Demo, Gateway, Settings
 from penstock.exchange.models import Catalog
 from penstock.exchange.permits import GATEWAY, Permits, permit_names
 from penstock.ledger import query
+from penstock.ledger.engine import open_engine
 from penstock.ledger.entry import Entry
 from penstock.ledger.errors import LedgerFull
 from penstock.ledger.settings import LedgerSettings
@@ -35,6 +37,7 @@ from penstock.providers import Provider, build
 from penstock.routing import Face, Router
 from penstock.server.listener import Listener
 from penstock.server.settings import Settings as ServerSettings
+from penstock.stores.jwks import fetcher
 from penstock.telemetry.log import Handler, Log
 from penstock.telemetry.metrics import Metrics
 from penstock.upstream.client import Client
@@ -43,6 +46,8 @@ from penstock.upstream.settings import Settings as UpstreamSettings
 from penstock.wire.budget import Budget
 
 log = logging.getLogger("penstock")
+KEYS_SECRET = "keys.secret"
+"""The file of the data directory that holds the secret under which keys are sealed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,7 @@ class App:
         self._ledger_settings = LedgerSettings(config.data_dir, config.ledger_url, config.retention_days, config.ledger_queue)
         self._ledger: Ledger | None = None
         self._reader: sa.Engine | None = None
+        self._gatehouse: Gatehouse | None = None
         self.client = Client(UpstreamSettings(connect=config.connect_timeout, ca_file=str(config.ca_file) if config.ca_file else None))
         self._stopping = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
@@ -141,6 +147,13 @@ class App:
             recorder=self.recorder,
         )
 
+    def _open_gatehouse(self) -> Gatehouse:
+        admission = self.config.admission
+        secret = admission.keys_secret or load_token(self.config.data_dir, KEYS_SECRET)
+        engine, reader = open_engine(self._ledger_settings), open_engine(self._ledger_settings, read_only=True)
+        ca_file = str(self.config.ca_file) if self.config.ca_file else None
+        return Gatehouse(admission, self.gateway, engine, reader, secret.encode(), lambda: fetcher(ca_file))
+
     def _conduct(self, conduct: Conduct) -> Conduct:
         return replace(conduct, transparent=self.config.transparent)
 
@@ -157,6 +170,7 @@ class App:
             listen_host=self.config.admin.host,
             hosts=self.config.hosts,
             capture=self.recorder,
+            keys=self._gatehouse,
             families=self.metrics.families,
             readings=Readings(
                 exchanges_open=lambda: len(self.gateway.live),
@@ -189,6 +203,8 @@ class App:
             # No await from here on until it is open: whoever has connected by now is heard after that.
             ledger = self._ledger = self.gateway.ledger = Ledger.start(self._ledger_settings, self.instance)
             reader = self._reader = query.connect(self._ledger_settings)
+            self._gatehouse = self._open_gatehouse()
+            self._gatehouse.start()
             self.recorder.start()
             admin_port = await self.admin.start(make_app(self._admin_deps(ledger, reader)))
         except BaseException:
@@ -201,8 +217,11 @@ class App:
         """Serve until `stop` is called; then drain."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
+            assert self._gatehouse is not None
+            looking = tasks.create_task(_guarded(self._gatehouse.run()), name="penstock-gatehouse")
             await self._stopping.wait()
             await self._drain()
+            looking.cancel()
 
     def stop(self) -> None:
         """Once: stop accepting and let answers finish. Twice: end them now."""
@@ -226,6 +245,9 @@ class App:
         if self._reader is not None:
             self._reader.dispose()
         self.recorder.close()
+        unbooked = self._gatehouse.close() if self._gatehouse is not None else 0
+        if unbooked:
+            log.error("%d charges of budgets could not be booked: the database does not take them; they are lost", unbooked)
         left = self._ledger.close() if self._ledger is not None else 0
         if left:
             log.error("%d rows could be saved nowhere: neither the ledger nor %s takes them; they are lost", left, self.config.data_dir)

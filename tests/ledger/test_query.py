@@ -95,7 +95,7 @@ def test_the_last_exchanges_by_filter(reader: sa.Engine, filters: dict[str, Any]
 def test_rows_are_keyed_as_the_columns_are(reader: sa.Engine) -> None:
     row = query.exchange(reader, "a1")
     assert row is not None
-    assert (*row, "tail_bytes") == COLUMNS, "what a model wrote is only read on demand"
+    assert tuple(row) == tuple(name for name in COLUMNS if name != "tail_bytes"), "what a model wrote is only read on demand"
     assert (row["outcome"], row["cause"], row["ended_by"], row["input_tokens"], row["streamed"]) == ("COMPLETE", COMPLETE.cause, "upstream", 10, None)
     assert query.exchange(reader, "zz") is None
 

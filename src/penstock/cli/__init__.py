@@ -3,7 +3,7 @@
 Enters: `sys.argv`, the environment. Leaves: tables and sentences on standard output, errors on standard error, an exit code:
 0 done, 1 it failed (an address in use, a ledger that cannot be read), 2 the configuration or the command line is wrong.
 
-One file a command: `serve`, `check`, `usage`, `exchanges`, `explain`, `capture`, `logs`, `replay`, `torture`. `setup` is what they share
+One file a command: `serve`, `check`, `usage`, `exchanges`, `explain`, `capture`, `keys`, `logs`, `replay`, `torture`. `setup` is what they share
 (configuration, ledger, errors), `times` reads moments, `tables` prints rows, `transcript` prints captures, `bundle` is what `logs` packs,
 `redaction` a configuration without its secrets, `gateway` asks the gateway that runs, `ports` finds out who holds a port, `streams` copes
 with standard streams that are closed or full.
@@ -26,6 +26,7 @@ from penstock.cli.capture import app as capture
 from penstock.cli.check import check
 from penstock.cli.exchanges import exchanges
 from penstock.cli.explain import explain
+from penstock.cli.keys import app as keys
 from penstock.cli.logs import app as logs
 from penstock.cli.replay import replay
 from penstock.cli.serve import serve
@@ -45,6 +46,7 @@ for _command in (serve, check, usage, exchanges, explain, replay, torture):
     app.command()(_command)
 app.add_typer(capture, name="capture")
 app.add_typer(logs, name="logs")
+app.add_typer(keys, name="keys")
 
 
 def _show_version(wanted: bool) -> None:

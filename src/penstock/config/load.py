@@ -10,9 +10,11 @@ from typing import Literal, TypeVar, cast
 
 from penstock.capture.settings import CaptureSettings
 from penstock.config import env, providers
+from penstock.config.admission import read_admission
+from penstock.config.admission_keys import read_long_secret
 from penstock.config.conduct import Level, read_level
-from penstock.config.document import Node, Section, parse
-from penstock.config.errors import Place, Problems
+from penstock.config.document import Node, Scalar, Section, parse
+from penstock.config.errors import Place, Problems, Unfit
 from penstock.config.levels import gather
 from penstock.config.model import TOP
 from penstock.config.providers import FoundRoute
@@ -50,7 +52,7 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
         section = _read_file(file, named_by, environ, problems)
     top = Place(str(file) if file is not None else "no file", None, "")
 
-    given = read_fields(section, TOP, top, problems, others=("providers", "routes"))
+    given = read_fields(section, TOP, top, problems, others=("providers", "routes", "admission"))
     from_env, misspelt = env.from_environment(environ, problems)
     notes += misspelt
     given |= from_env | env.from_command_line(overrides or {}, problems)
@@ -76,10 +78,13 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
     settings_found = [settings for settings, _ in found]
     routes = _routes(nodes, settings_found, problems)
     level = read_level(given, problems)
+    admission = read_admission(nodes, lambda written: absolute(written, top), tuple(found.mode for found in routes), problems)
+    if environ.get("PENSTOCK_KEYS_SECRET", "").strip():
+        admission = replace(admission, keys_secret=_keys_secret(environ["PENSTOCK_KEYS_SECRET"], problems))
 
     if socket is None and same_place(listen, admin):
         problems.add(_place(given, "admin", "listen", top), f"listen and admin both want {listen}; give admin another port")
-    danger = exposure(listen, socket, settings_found, token)
+    danger = exposure(listen, socket, settings_found, token, admission)
     if danger is not None:
         problems.add(_place(given, "listen", "listen", top), danger)
     problems.raise_any()
@@ -101,6 +106,7 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
             replace(settings, ask_usage=settings.ask_usage and not transparent, drop_headers=settings.drop_headers + drops)
             for settings in settings_found),
         routes=tuple(found.route for found in routes),
+        admission=admission,
         conduct=conducts.top,
         provider_conduct=conducts.providers,
         route_conduct=conducts.routes,
@@ -126,6 +132,14 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
         drop_response_headers=frozenset(cast("tuple[str, ...]", _get(given, "drop_response_headers", tuple) or ())),
         notes=(*notes, *conducts.notes) + (_readable_by_others(file, section) if file is not None else ()),
     )
+
+
+def _keys_secret(written: str, problems: Problems) -> str | None:
+    try:
+        return read_long_secret(Scalar(written, "str"))
+    except Unfit as error:
+        problems.add(Place("environment", None, "PENSTOCK_KEYS_SECRET"), str(error))
+        return None
 
 
 def _listening(given: Mapping[str, Given]) -> Listening:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from penstock.admission.settings import MODES
 from penstock.config import values
 from penstock.config.conduct_keys import CONDUCT
 from penstock.config.shape import ADDRESS, COUNT, COUNT_OR_OFF, DAYS, FLAG, SECONDS, SECONDS_OR_OFF, SIZE, STRING, Field, Group
@@ -91,6 +92,7 @@ ROUTE: tuple[Field | Group, ...] = (
     Field("model", values.read_glob, "The model's name as clients write it; *, ? and [abc] are wildcards.", STRING),
     Field("provider", values.read_text, "The name of the provider that takes it.", STRING),
     Field("rename", values.read_model, "What the provider calls the model.", STRING),
+    Field("admission", values.choice(MODES), "Who may use this route, where it differs from admission.mode.", {"enum": list(MODES)}),
     *CONDUCT,
 )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
 
+from penstock.admission.settings import Mode
 from penstock.config.conduct import Level, read_level
 from penstock.config.document import Listing, Node, Scalar, Section
 from penstock.config.errors import Place, Problems, Unfit
@@ -51,6 +52,8 @@ class FoundProvider:
 class FoundRoute:
     route: Route
     level: Level
+    mode: Mode | None = None
+    """Who may use it; `None`: as everywhere."""
 
 
 def read_providers(node: Node, place: Place, absolute: Callable[[Path], Path], problems: Problems) -> dict[str, FoundProvider]:
@@ -102,7 +105,8 @@ def read_routes(node: Node, place: Place, known: list[str], problems: Problems) 
             problems.add(given["provider"].place, f"there is no provider {given['provider'].shown}; {suggest(provider, known)}")
         model = _value(given, "model", Glob)
         if provider is not None and model is not None:
-            routes.append(FoundRoute(Route(model, provider, _value(given, "rename", str)), level))
+            mode = _value(given, "admission", str)
+            routes.append(FoundRoute(Route(model, provider, _value(given, "rename", str)), level, Mode(mode) if mode is not None else None))
     return tuple(routes)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from socket import inet_aton, inet_ntoa
 
 from penstock.admission.hosts import is_loopback
+from penstock.admission.settings import AdmissionSettings, Mode
 from penstock.config.settings import Address
 from penstock.providers import BadUrl, Origin, ProviderSettings
 from penstock.providers.urls import parse_base
@@ -31,20 +32,27 @@ def own_listener(base_url: str, listen: Address, admin: Address, socket: Path | 
     return next((str(address) for address in listeners if address.port and _is_at(origin, address)), None)
 
 
-def exposure(listen: Address, socket: Path | None, providers: Iterable[ProviderSettings], token: str | None) -> str | None:
+def exposure(
+    listen: Address, socket: Path | None, providers: Iterable[ProviderSettings], token: str | None, admission: AdmissionSettings
+) -> str | None:  # fmt: skip
     """Why these settings may not be served, in words that say what to do; `None`: they may.
 
-    Whoever reaches the listener spends the keys behind it.
+    Whoever reaches the listener spends the keys behind it. Keys of the gateway's own are in its database, which is not read here: to rely on
+    them, `admission.mode: strict` has to be written.
     """
-    if socket is not None or listen.loopback or token is not None:
+    if socket is not None or listen.loopback or token is not None or admission.open:
+        return None
+    asked = admission.mode or (Mode.STRICT if admission.issuers else None)
+    if asked is Mode.STRICT:
         return None
     keyed = [repr(provider.name) for provider in providers if provider.api_key is not None]
-    if not keyed:
-        return None
-    whose = f"provider {keyed[0]} has a key" if len(keyed) == 1 else f"providers {', '.join(keyed)} have keys"
+    whose = "" if not keyed else f", provider {keyed[0]} has a key" if len(keyed) == 1 else f", providers {', '.join(keyed)} have keys"
+    why = "no token is set" if asked is None else f"admission.mode is {asked.value}"
+    spent = "whoever connects would spend it" if len(keyed) == 1 else "whoever connects would spend them" if keyed else "whoever connects may use it"
     return (
-        f"others can reach {listen}, {whose}, and no token is set: whoever connects would spend it. Set a token (token: auto, "
-        f"PENSTOCK_TOKEN or --token auto), or listen on 127.0.0.1:{listen.port}, or configure no key and let each client send its own"
+        f"others can reach {listen}{whose}, and {why}: {spent}. Set a token (token: auto, PENSTOCK_TOKEN or --token auto), or ask for keys "
+        f"(admission: {{mode: strict}}, then penstock keys create), or listen on 127.0.0.1:{listen.port}, or write admission: {{open: true}} if "
+        "everybody who can connect is welcome"
     )
 
 

@@ -13,7 +13,7 @@ from time import time
 
 import msgspec
 
-from penstock.admission.budget.account import Answer, Keeper, Share, Shares, Spent, Wish
+from penstock.admission.budget.account import Answer, Keeper, Share, Shares, Spent, Unknown, Wish
 from penstock.admission.budget.charge import Made, Pricing, Tokens, tokens_of
 from penstock.admission.budget.spec import Action, Budget, spell_amount, window_of
 from penstock.admission.door import Door, Refused
@@ -63,7 +63,7 @@ class Admission:
 class Pass:
     """One exchange's."""
 
-    __slots__ = ("_admission", "_full", "_grant", "_shares", "_states", "_tokens", "asked", "closed", "facts", "spare", "subject")
+    __slots__ = ("_admission", "_full", "_grant", "_shares", "_states", "_tokens", "_wishes", "asked", "closed", "facts", "spare", "subject")
 
     def __init__(self, admission: Admission, subject: Subject, entry: Entry) -> None:
         self._admission = admission
@@ -75,6 +75,7 @@ class Pass:
         self._grant: Grant | None = None
         self._full: Full | None = None
         self._shares: list[Share] = []
+        self._wishes: Sequence[Wish] = ()
         self._states: Sequence[State] = ()
         self._tokens = (0, 0)
         entry.user_id, entry.project = subject.user, subject.project
@@ -125,6 +126,7 @@ class Pass:
             usage = Usage(input=tokens_in, output=tokens_out)
             amount = (self._cost(provider, model, facts.protocol, usage) or 0) if budget.money else tokens_in + tokens_out
             out.append(Wish(budget, subject, window, ends, amount))
+        self._wishes = out
         return out
 
     def take(self, answer: Answer) -> Refused | None:
@@ -138,12 +140,12 @@ class Pass:
             case Spent():
                 budget = answer.wish.budget
                 return Refused(429, "the budget is spent", f"budget {budget.name!r} is spent", self._budget_headers(answer.wish))
-            case _:
+            case Unknown():
+                if not any(wish.budget.binds for wish in self._wishes):
+                    # Nothing depends on the answer; what is used is booked all the same.
+                    self._shares = [Share(wish, 0, 0) for wish in self._wishes]
+                    return None
                 return Refused(503, "the budgets cannot be read now; try again", answer.why, [retry_after(1.0)])
-
-    def binds(self, wishes: Sequence[Wish]) -> bool:
-        """Does any of them refuse anything? Else nobody waits for the answer's sake alone."""
-        return any(wish.budget.binds for wish in wishes)
 
     def _estimate(self, body: bytes | None, size: int) -> tuple[int, int]:
         stated = stated_output(body)

@@ -119,7 +119,7 @@ class Entering:
                     held.give_back(answer)
                     return
                 refused = held.take(answer)
-                if refused is not None and (refused.status != 503 or held.binds(wishes)):
+                if refused is not None:
                     self._turn_away(refused)
                     return
                 then()

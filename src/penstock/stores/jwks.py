@@ -72,7 +72,7 @@ class Jwks:
             async with asyncio.timeout(2 * PATIENCE):
                 text = await asyncio.get_running_loop().run_in_executor(self._pool, self._fetch, url)
             self._put(self.issuer, read_keys(text, self.issuer))
-        except (OSError, BadKeys, ValueError) as error:
+        except Exception as error:  # an issuer's server may answer anything at all
             self._well = False
             why = str(error) if isinstance(error, BadKeys) else type(error).__name__
             log.warning("issuer %s: its keys could not be fetched (%s); the last good ones stay in use", self.issuer.issuer, why)

@@ -40,8 +40,10 @@ class Keys:
     """The keys of one database, sealed under one secret. Every change is one transaction; all methods raise `StoreError`, and `KeyProblem` where
     what is asked cannot be done."""
 
-    def __init__(self, engine: sa.Engine, secret: bytes) -> None:
+    def __init__(self, engine: sa.Engine, secret: bytes, reader: sa.Engine | None = None) -> None:
+        """`reader`: an engine for reading, which takes no lock; left out: the same."""
         self._engine = engine
+        self._reader = reader or engine
         self._secret = secret
         self._mark = mark_of(secret)
 
@@ -103,11 +105,12 @@ class Keys:
 
     def all(self) -> list[VirtualKey]:
         """The newest last."""
-        return self._do(lambda connection: [_key(dict(row)) for row in connection.execute(sa.select(table).order_by(table.c.created_at)).mappings()])
+        ordered = sa.select(table).order_by(table.c.created_at, table.c.change)
+        return self._read(lambda connection: [_key(dict(row)) for row in connection.execute(ordered).mappings()])
 
     def change(self) -> int:
         """Another number whenever a key has changed."""
-        return self._do(_latest)
+        return self._read(_latest)
 
     def ring(self) -> tuple[Ring, int, int]:
         """All keys as the door takes them, the number of `change`, and how many keys are sealed under another secret: those cannot be recognised."""
@@ -119,11 +122,14 @@ class Keys:
             previous = {bytes.fromhex(row["previous_seal"]): key for row, key in ours if row["previous_seal"]}
             return Ring(self._secret, current, previous), _latest(connection), len(rows) - len(ours)
 
-        return self._do(act)
+        return self._read(act)
 
-    def _do(self, act: Callable[[sa.Connection], T]) -> T:
+    def _read(self, act: Callable[[sa.Connection], T]) -> T:
+        return self._do(act, self._reader)
+
+    def _do(self, act: Callable[[sa.Connection], T], engine: sa.Engine | None = None) -> T:
         try:
-            with self._engine.begin() as connection:
+            with (engine or self._engine).begin() as connection:
                 return act(connection)
         except IntegrityError:
             raise
