@@ -38,6 +38,7 @@ from penstock.routing import Face, Router
 from penstock.server.listener import Listener
 from penstock.server.settings import Settings as ServerSettings
 from penstock.stores.jwks import fetcher
+from penstock.stores.keys import SECRET_FILE
 from penstock.telemetry.log import Handler, Log
 from penstock.telemetry.metrics import Metrics
 from penstock.upstream.client import Client
@@ -46,8 +47,6 @@ from penstock.upstream.settings import Settings as UpstreamSettings
 from penstock.wire.budget import Budget
 
 log = logging.getLogger("penstock")
-KEYS_SECRET = "keys.secret"
-"""The file of the data directory that holds the secret under which keys are sealed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +148,7 @@ class App:
 
     def _open_gatehouse(self) -> Gatehouse:
         admission = self.config.admission
-        secret = admission.keys_secret or load_token(self.config.data_dir, KEYS_SECRET)
+        secret = admission.keys_secret or load_token(self.config.data_dir, SECRET_FILE)
         engine, reader = open_engine(self._ledger_settings), open_engine(self._ledger_settings, read_only=True)
         ca_file = str(self.config.ca_file) if self.config.ca_file else None
         return Gatehouse(admission, self.gateway, engine, reader, secret.encode(), lambda: fetcher(ca_file))

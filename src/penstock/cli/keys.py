@@ -31,7 +31,7 @@ ExpiresOption = Annotated[str | None, typer.Option("--expires", metavar="TIME", 
 ModelOption = Annotated[list[str] | None, typer.Option("--model", metavar="GLOB", help="Models that it may use (repeat, or commas).")]
 RouteOption = Annotated[list[str] | None, typer.Option("--route", metavar="PATTERN", help="Routes that it may use, by their model patterns.")]
 ProtocolOption = Annotated[list[str] | None, typer.Option("--protocol", metavar="NAME", help="Protocols that it may speak.")]
-LimitOption = Annotated[list[str] | None, typer.Option("--limit", metavar="LIMIT", help="requests=60/minute, tokens=1000000/day, streams=5 (repeat).")]
+LimitOption = Annotated[list[str] | None, typer.Option("--limit", metavar="LIMIT", help="requests=60/minute, tokens=500000/day, streams=5 (repeat).")]
 BudgetOption = Annotated[list[str] | None, typer.Option("--budget", metavar="BUDGET", help="tokens=1000000/day, money=12.50/month,cut (repeat).")]
 
 
@@ -149,20 +149,19 @@ def import_(
 def _keys(config: Path | None, data_dir: str | None) -> Generator[Keys, None, None]:
     """The keys of the configured gateway; its database is made where there is none yet. What is wrong is said in one line."""
     from penstock.admin.token import TokenError, load_token
-    from penstock.app import KEYS_SECRET
     from penstock.ledger.engine import open_engine
     from penstock.ledger.errors import LedgerError
     from penstock.ledger.settings import LedgerSettings
     from penstock.ledger.store import Store
     from penstock.stores.errors import KeyProblem, StoreError
-    from penstock.stores.keys import Keys
+    from penstock.stores.keys import SECRET_FILE, Keys
 
     settings = load_config(config, {"data_dir": data_dir})
     ledger = LedgerSettings(settings.data_dir, settings.ledger_url)
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         Store.open(ledger).close()
-        secret = settings.admission.keys_secret or load_token(settings.data_dir, KEYS_SECRET)
+        secret = settings.admission.keys_secret or load_token(settings.data_dir, SECRET_FILE)
         engine = open_engine(ledger, lock_wait_s=5.0)
         try:
             yield Keys(engine, secret.encode())

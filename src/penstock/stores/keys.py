@@ -23,6 +23,8 @@ from penstock.vocabulary.ids import ProtocolId
 
 T = TypeVar("T")
 
+SECRET_FILE = "keys.secret"
+"""The file of the data directory that holds the secret under which keys are sealed, where the configuration names none."""
 _SHORTEST = 4
 """Characters of an id's beginning that are enough to name it."""
 

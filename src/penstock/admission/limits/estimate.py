@@ -45,8 +45,8 @@ def stated_output(body: bytes | None) -> int | None:
         return None
     config = found.generation_config or _Generation()
     stated = [found.max_completion_tokens, found.max_tokens, found.max_output_tokens, config.max_output_tokens]
-    most = next((value for value in stated if isinstance(value, int) and value > 0), None)
-    times = next((value for value in (found.n, config.candidate_count) if isinstance(value, int) and 0 < value <= 128), 1)
+    most = next((value for value in stated if type(value) is int and value > 0), None)
+    times = next((value for value in (found.n, config.candidate_count) if type(value) is int and 0 < value <= 128), 1)
     return None if most is None else most * times
 
 
