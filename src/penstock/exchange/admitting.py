@@ -270,11 +270,12 @@ def charged(entry: Entry) -> Tokens:
         entry.cache_write_1h_tokens, entry.reasoning_tokens, entry.audio_input_tokens, entry.audio_output_tokens, entry.tool_use_tokens,
         entry.tool_requests,
     )  # fmt: skip
-    nothing_came = (entry.upstream_status or 0) >= 400 or (not entry.events and not entry.bytes_out)
-    return tokens_of(Made(
-        protocol, usage, entry.usage_source == Provenance.REPORTED.value, entry.events or 0, entry.bytes_in or 0, entry.bytes_out or 0,
-        entry.streamed is True, entry.upstream_status is None or nothing_came,
-    ))  # fmt: skip
+    # A stream whose events were not understood is taken for a body: its bytes tell how much it was.
+    told = entry.streamed is True and bool(entry.events)
+    nothing_came = not entry.bytes_out if not told else entry.ttft_ms is None
+    failed = entry.upstream_status is None or entry.upstream_status >= 400 or nothing_came
+    final = entry.usage_source == Provenance.REPORTED.value
+    return tokens_of(Made(protocol, usage, final, entry.events or 0, entry.bytes_in or 0, entry.bytes_out or 0, told, failed))
 
 
 def fault_of(refused: Refused) -> Fault:

@@ -42,8 +42,8 @@ class Entering:
     @abstractmethod
     def _fail(self, error: Exception) -> None: ...
 
-    def _enter(self, admission: Admission, plan: Plan) -> bool:
-        """At the head. False: it is refused. Where it cannot be told yet, nobody is admitted yet."""
+    def _enter(self, admission: Admission, plan: Plan, *, late: bool = False) -> bool:
+        """At the head. False: it is refused. Where it cannot be told yet, nobody is admitted yet. `late`: the body may have come."""
         found = plan.found
         assert found is not None
         door = admission.door
@@ -53,7 +53,7 @@ class Entering:
         if isinstance(entered, Refused):
             if door.per_route:
                 return True
-            self._refuse(fault_of(entered), entered.cause, entered.headers)
+            (self.exchange.refuse if late else self._refuse)(fault_of(entered), entered.cause, entered.headers)
             return False
         self.exchange.admitted = Pass(admission, entered, self.exchange.entry)
         return True
@@ -68,7 +68,7 @@ class Entering:
             return
         again = admission.door.look(request.headers, request.query, admission.wall())
         plan.found = again if again.unsure_of is None else _given_up(again)
-        if self._enter(admission, plan):
+        if self._enter(admission, plan, late=True):
             then()
 
     def _permit(self, admission: Admission, plan: Plan, model: str | None, route: int | None, provider: str | None, *, listing: bool = False) -> bool:
