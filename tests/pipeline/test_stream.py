@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from penstock.pipeline.contract import Pipeline, State
 from penstock.pipeline.stream import StreamRelay
+from penstock.pipeline.tail import TailBytes
 from penstock.protocols import REGISTRY
 from penstock.protocols.contract import Observer
 from penstock.vocabulary.ids import Operation, ProtocolId
@@ -263,3 +266,31 @@ def test_what_has_begun() -> None:
     body = Relay(CHAT, stream=False)
     assert not body.pipeline.begun
     assert body.feed(b"{").pipeline.begun
+
+
+READS = st.lists(
+    st.sampled_from([
+        CHUNK, STOP, USAGE, CHUNK[:-1], CHUNK + CHUNK, b"data: [DO", b"NE]\n\n", b"\n", b"\n\n", b"\r", b"\r\n",
+        b"event: ping\ndata: {}\n\n", b"event: x\ndata:y\n\n", b"event:x\ndata: y\n\n", b"data: a\ndata: b\n\n",
+        b": still here\n\n", b"data: \n\n", b"event: only\n\n", b"data: a\r\n\r\n", b"data: \r\n\n",
+        b"event: \ndata: {}\n\n", b"id: 7\ndata: {}\n\n", b"data: {}\n\n\n", b"event: a\nevent: b\n\n", b"", DONE,
+    ]),
+    max_size=12,
+)  # fmt: skip
+
+
+@given(READS, st.booleans())
+def test_a_read_that_is_one_frame_is_read_as_any_other_is(reads: list[bytes], take_usage: bool) -> None:
+    quick, thorough = (
+        StreamRelay(
+            Scanner(200, Budget(1000)), REGISTRY[CHAT].observer(Operation.CHAT), REGISTRY[CHAT].error_frame, 0.0, take_usage=take_usage, kept=kept,
+        )
+        for kept in (None, TailBytes())
+    )  # fmt: skip
+    for now, data in enumerate(reads, 1):
+        assert quick.feed(data, now) == thorough.feed(data, now)
+        for what in ("events", "bytes_out", "failures", "state", "first_content_at", "last_content_at", "last_at"):
+            assert getattr(quick, what) == getattr(thorough, what), what
+    assert quick.tail_rows(0.0) == thorough.tail_rows(0.0)
+    assert quick.observer.malformed == thorough.observer.malformed
+    assert quick.conclude(True, "") == thorough.conclude(True, "")

@@ -6,8 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.providers import Header, Kind, Provider, ProviderSettings, build, response_headers, upstream_request_id
+from penstock.providers import AnswerNames, Header, Kind, Provider, ProviderSettings, build
 from penstock.providers.headers import Verdicts
+
+
+def response_headers(headers: list[Header], extra: frozenset[bytes] = frozenset()) -> list[Header]:
+    return AnswerNames([name for name, _ in headers], extra).headers(headers)
+
+
+def upstream_request_id(headers: list[Header]) -> str | None:
+    return AnswerNames([name for name, _ in headers]).request_id(headers)
 
 
 def provider(kind: Kind = "openai", **settings: object) -> Provider:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from penstock.server.heads import KnownHeads
 from tests.support.rim import Rim, get, on_loop
 
 POST = "POST / HTTP/1.1\r\nHost: x\r\n"
@@ -155,3 +156,44 @@ async def test_headers_and_lengths_come_as_they_are() -> None:
     assert first.request.headers == [(b"Host", b"x"), (b"X-A", b"1"), (b"x-a", b"2")]
     assert (first.request.content_length, first.request.chunked, first.request.local) == (3, False, True)
     assert (second.request.content_length, second.request.chunked) == (None, False)
+
+
+@on_loop
+async def test_a_head_that_is_known_by_its_bytes_is_read_as_it_was() -> None:
+    def told(rim: Rim) -> list[tuple[str, str, str, object, int | None, bytes]]:
+        return [(t.request.method, t.request.path, t.request.query, t.request.headers, t.request.content_length, t.body) for t in rim.talks]
+
+    known, fresh = KnownHeads(), KnownHeads()
+    for body in (b"{}", b"", b"x" * 1000, b"GET / HTTP/1.1\r\nHost: y\r\n\r\n"):
+        for length in ("Content-Length", "content-length", "CONTENT-LENGTH"):
+            request = f"POST /a?b=c HTTP/1.1\r\nHost: x\r\nX-Content-Length: 3\r\n{length}: {len(body)}\r\nX: y\r\n\r\n".encode() + body
+            rims = [Rim(heads=heads) for heads in (known, fresh)]
+            rims[0].feed(request, request)
+            rims[1].feed(*(bytes([byte]) for byte in request + request))
+            assert told(rims[0]) == told(rims[1])
+            assert len(rims[0].talks) == 2
+            assert rims[0].wire.out == rims[1].wire.out
+
+
+@pytest.mark.parametrize("spoilt", [
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0x3\r\n\r\nabc", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +3\r\n\r\nabc",
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3 3\r\n\r\nabc", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: \r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\nX: y\r\n\r\nabc",
+])  # fmt: skip
+@on_loop
+async def test_a_known_head_lends_nothing_to_one_that_is_bad(spoilt: bytes) -> None:
+    heads = KnownHeads()
+    good = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
+    Rim(heads=heads).feed(good, good)
+    rim = Rim(heads=heads).feed(good, spoilt)
+    assert [answer.status for answer in rim.answers()] == [200, 400]
+
+
+@on_loop
+async def test_a_body_that_is_not_all_there_is_waited_for() -> None:
+    heads = KnownHeads()
+    good = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
+    rim = Rim(heads=heads).feed(good, good[:-1], good[-1:], good + good, good)
+    await rim.turns()
+    assert [talk.body for talk in rim.talks] == [b"abc"] * 5

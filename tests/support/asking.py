@@ -59,6 +59,11 @@ class Taker:
         self.calls.append("ended")
         self.over.set()
 
+    def answer_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
+        self.answer_began(head, now)
+        self.answer_body(body, now)
+        self.answer_ended(now)
+
     def answer_lost(self, loss: Loss, now: float) -> None:
         self.calls.append("lost")
         self.loss = loss

@@ -87,6 +87,12 @@ class FakeReply:
         assert self.status is None
         self.status, self.headers, self.length = status, headers, length
 
+    def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        self.head(status, headers, len(body))
+        if body:
+            self.write(body)
+        self.end()
+
     def write(self, data: bytes) -> None:
         assert self.over is None
         assert self.status is not None

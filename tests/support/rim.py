@@ -112,6 +112,11 @@ class Talk:
     def client_end(self) -> None:
         self._did("end")
 
+    def client_whole(self, body: bytes) -> None:
+        if body:
+            self.client_body(body)
+        self.client_end()
+
     def client_gone(self) -> None:
         self._did("gone")
 
@@ -150,12 +155,15 @@ def at_once(talk: Talk, event: str) -> None:
 class Rim:
     """A connection, its wire, and what it told."""
 
-    def __init__(self, act: Callable[[Talk, str], None] = at_end, settings: Settings | None = None, **more: Any) -> None:
+    def __init__(
+        self, act: Callable[[Talk, str], None] = at_end, settings: Settings | None = None, heads: KnownHeads | None = None, **more: Any
+    ) -> None:
+        """`heads`: that are known; most connections of the tests share theirs."""
         self.talks: list[Talk] = []
         self.wire = Wire()
         self.connections: set[Connection] = set()
         self._act = act
-        self.connection = Connection(self, self.connections, replace(settings or Settings(), **more), heads=HEADS)
+        self.connection = Connection(self, self.connections, replace(settings or Settings(), **more), heads=heads if heads is not None else HEADS)
         self.connection.connection_made(self.wire)
 
     def open(self, request: ClientRequest, reply: Reply) -> Talk:

@@ -86,6 +86,11 @@ class Taker:
     def answer_ended(self, now: float) -> None:
         self.note("ended")
 
+    def answer_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
+        self.answer_began(head, now)
+        self.answer_body(body, now)
+        self.answer_ended(now)
+
     def answer_lost(self, loss: Loss, now: float) -> None:
         self.loss = loss
         self.note("lost")
@@ -402,9 +407,16 @@ class TestCancel:
         rig = Rig()
         taker = rig.send()
         taker.on[at] = lambda: rig.connection.cancel(taker)
-        rig.feed(STREAM + b"1\r\na\r\n0\r\n\r\n")
+        rig.feed(STREAM + b"1\r\na\r\n", b"0\r\n\r\n")
         assert taker.calls[-1] == at
         assert rig.wire.closed == (at != "ended"), "after its end a connection is not the asker's to close"
+
+    def test_an_answer_that_came_in_one_read_is_over_before_it_is_told(self) -> None:
+        rig = Rig()
+        taker = rig.send()
+        taker.on["began"] = lambda: rig.connection.cancel(taker)
+        rig.feed(STREAM + b"1\r\na\r\n0\r\n\r\n")
+        assert (rig.wire.closed, rig.kept, taker.body) == (False, 1, b"a")
 
     def test_nothing_is_called_afterwards(self) -> None:
         rig = Rig()

@@ -93,6 +93,13 @@ class Taker:
         assert self.head is not None
         self._note("ended")
 
+    def answer_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
+        self.answer_began(head, now)
+        if not self.cancelled:
+            self.answer_body(body, now)
+        if not self.cancelled:
+            self.answer_ended(now)
+
     def answer_lost(self, loss: Loss, now: float) -> None:
         assert loss.cause.isprintable()
         assert len(loss.cause) < 150
@@ -343,9 +350,9 @@ def test_one_request_after_the_other(asks: list[tuple[bytes, list[int], list[str
         if not rig.connection.ready():
             break
         assert rig.kept == kept + 1
-        assert taker.calls[-1] == "ended"
+        assert taker.cancelled or taker.calls[-1] == "ended"  # what came in one read leaves a good connection, whatever its asker does
         wanted = plainly(data, head_only=False)
-        if wanted is not None:
+        if wanted is not None and not taker.cancelled:
             assert (wanted.whole, taker.body) == (True, wanted.body)
         assert rig.wire.reading, f"request {number} left a connection that is not read"
     rig.end(end)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import Headers
 from penstock.exchange.gateway import Gateway
@@ -11,13 +13,11 @@ from penstock.pipeline.compose import PROMISED, READ, Answer, Mode, compose
 from penstock.pipeline.foreign import may_be_foreign
 from penstock.pipeline.tail import TailBytes
 from penstock.protocols.contract import Peek
-from penstock.providers import response_headers
+from penstock.providers import BUFFERING, AnswerNames
 from penstock.upstream.contract import ResponseHead
 
 _READABLE = (b"", b"identity", b"gzip", b"x-gzip")
 _OWN = frozenset({b"content-type", b"content-encoding"})
-_BUFFERING = frozenset({b"cache-control", b"x-accel-buffering"})
-_LENGTHS = frozenset(map(len, _BUFFERING))
 
 
 def compose_answer(
@@ -42,16 +42,25 @@ def is_foreign(plan: Plan, head: ResponseHead) -> bool:
     return operation in PROMISED and head.status == 200 and head.content_type.startswith(b"text/html")
 
 
+def names_of(head: ResponseHead, drops: frozenset[bytes]) -> AnswerNames:
+    """What becomes of the headers of `head`; `drops`: the gateway's own."""
+    names = cast("AnswerNames | None", head.shape.memos.get(drops))
+    if names is None:
+        head.shape.memos[drops] = names = AnswerNames([name for name, _ in head.headers], drops)
+    return names
+
+
 def headers_down(head: ResponseHead, drops: frozenset[bytes], *, decoded: bool, streamed: bool, transparent: bool) -> Headers:
     """The provider's headers, as the client gets them."""
-    headers = response_headers(head.headers, drops)
+    names = names_of(head, drops)
+    headers = names.headers(head.headers)
     if decoded:
         headers = [pair for pair in headers if pair[0].lower() != b"content-encoding"]
     if streamed and not transparent:
-        # By length first: few names are as long as these two.
-        said = [pair for pair in headers if len(pair[0]) in _LENGTHS and pair[0].lower() in _BUFFERING]
-        if said:
-            headers = [pair for pair in headers if pair not in said]
+        if not names.buffering:
+            return headers + UNBUFFERED
+        said = [pair for pair in headers if pair[0].lower() in BUFFERING]
+        headers = [pair for pair in headers if pair not in said]
         stated = b", ".join([value for name, value in said if name.lower() == b"cache-control"])
         if not stated:
             headers += UNBUFFERED
@@ -63,4 +72,4 @@ def headers_down(head: ResponseHead, drops: frozenset[bytes], *, decoded: bool, 
 
 def headers_beside(head: ResponseHead, drops: frozenset[bytes]) -> Headers:
     """The provider's headers beside a body of ours: what says whose answer it was, and when to come again."""
-    return [pair for pair in response_headers(head.headers, drops) if pair[0].lower() not in _OWN]
+    return [pair for pair in names_of(head, drops).headers(head.headers) if pair[0].lower() not in _OWN]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstock.exchange.contract import ClientRequest
-from penstock.exchange.plan import Plan, target_of
+from penstock.exchange.plan import Plan, SentHead, target_of
 from penstock.protocols.contract import Peek, ProtocolSpec
 from penstock.providers import Provider
 from penstock.routing import Endpoint
@@ -33,3 +33,8 @@ def upstream_request(plan: Plan, provider: Provider, request: ClientRequest, pat
     else:
         framing = b""
     return method.encode(), target, b"%b%bAccept-Encoding: identity\r\n\r\n%b" % (sent.lines, framing, body or b"")
+
+
+def whole_request(method: str, sent: SentHead, body: bytes) -> tuple[bytes, bytes, bytes]:
+    """The same for a body that is sent as it came, to the path as it came."""
+    return method.encode(), sent.target, b"%bContent-Length: %d\r\nAccept-Encoding: identity\r\n\r\n%b" % (sent.lines, len(body), body)

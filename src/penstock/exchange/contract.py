@@ -63,6 +63,10 @@ class Reply(Protocol):
         """The answer is whole. The connection goes on to the next request where it can."""
         ...
 
+    def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """`head`, `write` and `end` in one."""
+        ...
+
     def abort(self) -> None:
         """The answer is not whole, and the framing must show it: close without the last chunk."""
         ...
@@ -85,6 +89,10 @@ class Handler(Protocol):
 
     def client_end(self) -> None:
         """The request's body is whole. Comes for every request, with or without a body."""
+        ...
+
+    def client_whole(self, body: bytes) -> None:
+        """`client_body` and `client_end` in one, where the request came in one read."""
         ...
 
     def client_gone(self) -> None: ...

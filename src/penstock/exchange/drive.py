@@ -10,15 +10,16 @@ import logging
 
 from penstock.exchange import faults
 from penstock.exchange.admitting import Pass
+from penstock.exchange.at_once import AtOnce
+from penstock.exchange.compose_answer import names_of
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.gateway import Gateway
-from penstock.exchange.holding import BODY, FLOWING, FRAME, JUDGED, UNSEEN, Holding
+from penstock.exchange.holding import BODY, FLOWING, FRAME, JUDGED, UNSEEN
 from penstock.exchange.machine import Command, Input, Phase
 from penstock.exchange.metering import Meter
 from penstock.exchange.settle import close_entry, read, read_tail
 from penstock.pipeline.contract import Pipeline, State
 from penstock.pipeline.stream import StreamRelay
-from penstock.providers import upstream_request_id
 from penstock.upstream.contract import Loss, LossKind, Receiver, ResponseHead
 from penstock.vocabulary.errors import Fault
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
@@ -39,7 +40,7 @@ _SAID = frozenset({Ending.COMPLETE, Ending.UPSTREAM_ERROR})
 _TRYING = frozenset({Phase.DIALING, Phase.HEAD_HELD, Phase.EARLY})
 
 
-class Exchange(Holding):
+class Exchange(AtOnce):
     """From routed request to settled row. Implements `upstream.contract.Receiver`; `intake` takes the request in before that."""
 
     def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
@@ -58,7 +59,7 @@ class Exchange(Holding):
             if dialed is not None:
                 entry.dial_ms = (dialed - self.started) * 1e3
             entry.upstream_status = status = head.status
-            entry.upstream_request_id = upstream_request_id(head.headers)
+            entry.upstream_request_id = names_of(head, self.gateway.settings.drop_response_headers).request_id(head.headers)
             if status < 400:
                 if self._retried:
                     self.gateway.no_usage_field.add(self.provider_name)
@@ -110,6 +111,20 @@ class Exchange(Holding):
             self._do(self.machine.handle(_UPSTREAM_ENDED), now)
         except Exception as error:
             self.fail(error)
+
+    def answer_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
+        try:
+            if self.tell_at_once(head, body, now):
+                return
+        except Exception as error:
+            self.fail(error)
+            return
+        ask = self._ask
+        self.answer_began(head, now)
+        if self._ask is ask:  # else this try is over
+            self.answer_body(body, now)
+            if self._ask is ask:
+                self.answer_ended(now)
 
     def answer_lost(self, loss: Loss, now: float) -> None:
         try:

@@ -19,10 +19,13 @@ from penstock.exchange.contract import Headers
 from penstock.exchange.drive import Exchange
 from penstock.exchange.gateway import Gateway
 from penstock.exchange.machine import Phase
-from penstock.exchange.plan import Plan
+from penstock.exchange.plan import Plan, Way
 from penstock.vocabulary.errors import Fault
+from penstock.vocabulary.ids import Operation
 
 Then = Callable[[], None]
+_OF_NO_MODEL = frozenset({Operation.MODELS, Operation.RESPONSE_ITEM})
+"""Operations that use no model: a list of names, an answer that was made before."""
 
 
 class Entering:
@@ -71,15 +74,15 @@ class Entering:
         if self._enter(admission, plan, late=True):
             then()
 
-    def _permit(self, admission: Admission, plan: Plan, model: str | None, route: int | None, provider: str | None, *, listing: bool = False) -> bool:
-        """By mode, scope and rules, now that route and model are known. False: it is refused."""
+    def _permit(self, admission: Admission, plan: Plan, model: str | None, way: Way | None) -> bool:
+        """By mode, scope and rules, now that route and model are known. False: it is refused. `way`: `None` where none is needed."""
         exchange = self.exchange
         door, held = admission.door, exchange.admitted
-        mode = door.mode_of(route)
+        route = way.index if way is not None else None
         if held is None or (route is not None and door.per_route):
             found = plan.found
             assert found is not None
-            entered = door.enter(found, mode)
+            entered = door.enter(found, door.mode_of(route))
             if isinstance(entered, Refused):
                 return self._turn_away(entered)
             if held is None:
@@ -87,12 +90,12 @@ class Entering:
         request, reply = exchange.request, exchange.reply
         assert request is not None
         headers = request.headers
-        text = exchange.entry.route if route is not None else None
+        text, provider = (way.route, way.provider.name) if way is not None else (None, plan.endpoint.provider)
         facts = Facts(
             held.subject, plan.client_protocol, plan.operation, model, text, provider, headers,
             lambda: door.address(reply.peer() if reply is not None else None, headers),
         )  # fmt: skip
-        refused = held.allow(facts, listing=listing)
+        refused = held.allow(facts, listing=plan.endpoint.operation in _OF_NO_MODEL)
         return True if refused is None else self._turn_away(refused)
 
     def _admit(self, admission: Admission, body: bytes | None, provider: str, model: str | None, then: Then) -> None:

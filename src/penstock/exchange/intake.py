@@ -13,14 +13,14 @@ from urllib.parse import unquote
 from penstock.admission import check, host_allowed
 from penstock.capture import Recorder, ReplyTap, Subject
 from penstock.exchange import faults
-from penstock.exchange.compose_request import edit_body, upstream_request
+from penstock.exchange.compose_request import edit_body, upstream_request, whole_request
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.drive import Exchange
 from penstock.exchange.entering import Entering
 from penstock.exchange.gateway import Demo, Gateway
 from penstock.exchange.machine import Phase
 from penstock.exchange.permits import permit_names
-from penstock.exchange.plan import Plan, str_of
+from penstock.exchange.plan import Plan, Way, str_of
 from penstock.protocols.contract import BadRequest, ProtocolSpec
 from penstock.providers import Provider
 from penstock.routing import Allowed, Choice, Hints, Mismatch, Refusal, resolve
@@ -175,6 +175,23 @@ class Intake(Entering):
         except Exception as error:  # as in `begin`
             self._fail(error)
 
+    def client_whole(self, body: bytes) -> None:
+        exchange, plan = self.exchange, self.exchange.plan
+        size = len(body)
+        settings, peeked = self._gateway.settings, self._gateway.peeked
+        unsure = plan is not None and plan.found is not None and plan.found.unsure_of is not None
+        if self._body is None or plan is None or unsure or not plan.direct or size > settings.body_bytes or not peeked.take(size):
+            if body:
+                self.client_body(body)
+            self.client_end()
+            return
+        self._body = None
+        exchange.taken = exchange.entry.bytes_in = size
+        try:
+            self._decide(plan, body)
+        except Exception as error:  # as in `begin`
+            self._fail(error)
+
     def client_gone(self) -> None:
         self._body = None
         self.exchange.client_gone()
@@ -205,7 +222,7 @@ class Intake(Entering):
                 self._keep_uploads()
                 gateway.spawn(self._looking(self._make_sure(admission, plan, lambda: self._routed(plan, body))), "penstock-issuer")
                 return
-            if endpoint.operation is Operation.MODELS and not self._permit(admission, plan, None, None, endpoint.provider, listing=True):
+            if endpoint.operation is Operation.MODELS and not self._permit(admission, plan, None, None):
                 return
         if endpoint.provider is None and endpoint.operation is Operation.MODELS and endpoint.path in _LISTS:
             gateway.spawn(self._looking(self._list(plan)), "penstock-models")
@@ -215,13 +232,11 @@ class Intake(Entering):
             if own is not None:
                 exchange.answer(200, [], own, "a model of the house")
                 return
-        if body is not None and endpoint.operation is not Operation.RESPONSE_ITEM:
-            try:
-                exchange.peek = plan.spec.peek(endpoint.operation, endpoint.path, plan.query, body)
-            except BadRequest as error:
-                if not endpoint.verbatim:
-                    exchange.refuse(Fault(FaultKind.BAD_REQUEST, 400, str(error)), str(error))
-                    return
+        if plan.direct and body is not None:
+            self._decide(plan, body)
+            return
+        if body is not None and endpoint.operation is not Operation.RESPONSE_ITEM and not self._peek(plan, body):
+            return
         if endpoint.response_id is not None and endpoint.provider is None:
             known = gateway.ledger.find_response(endpoint.response_id)
             if known is None and not exchange.uploading:  # what comes of an upload meanwhile could not be kept
@@ -234,6 +249,27 @@ class Intake(Entering):
     def _routed(self, plan: Plan, body: bytes | None) -> None:
         self._route(plan, body)
         self._go_on_uploading()
+
+    def _peek(self, plan: Plan, body: bytes) -> bool:
+        """False: it is refused."""
+        exchange, endpoint = self.exchange, plan.endpoint
+        try:
+            exchange.peek = plan.peek(endpoint.operation, endpoint.path, plan.query, body)
+        except BadRequest as error:
+            if not endpoint.verbatim:
+                exchange.refuse(Fault(FaultKind.BAD_REQUEST, 400, str(error)), str(error))
+                return False
+        return True
+
+    def _decide(self, plan: Plan, body: bytes) -> None:
+        """Of a request with a model, which is all that decides."""
+        if self._peek(plan, body):
+            model = self.exchange.peek.model
+            way = plan.ways.get(model) if model is not None else None
+            if way is not None:
+                self._go(plan, way, body)
+            else:
+                self._choose(plan, body, None)
 
     async def _look_up(self, plan: Plan, response_id: str, body: bytes | None) -> None:
         known = await self._gateway.ledger.provider_of(response_id)
@@ -255,16 +291,15 @@ class Intake(Entering):
         self.exchange.fail(error)
 
     def _choose(self, plan: Plan, body: bytes | None, known: str | None) -> None:
+        """The first time that this head asks for this model; from then on its way is known."""
         exchange, gateway, endpoint = self.exchange, self._gateway, plan.endpoint
         request = exchange.request
         assert request is not None
         peek = exchange.peek
         model = peek.model
-        entry = exchange.entry
-        entry.requested_model = model
-        route: int | None = None
+        exchange.entry.requested_model = model
         if endpoint.provider is not None:
-            provider = cast("Provider | Demo", gateway.faces[endpoint.provider])
+            way = self._way(plan, cast("Provider | Demo", gateway.faces[endpoint.provider]), None, None)
         else:
             if model is None and endpoint.operation is Operation.MODELS:
                 model = endpoint.path.rpartition("/models/")[2] or None
@@ -277,60 +312,79 @@ class Intake(Entering):
                 kind, status = (FaultKind.BAD_REQUEST, 400) if isinstance(chosen, Mismatch) else (FaultKind.NOT_FOUND, 404)
                 exchange.refuse(Fault(kind, status, chosen.message), chosen.message)
                 return
-            provider = chosen.provider
-            route = chosen.index
-            if chosen.route is not None:
-                entry.route = chosen.route.model.text
-            model = chosen.model_upstream if peek.model is not None else None
-        exchange.provider = provider
-        entry.provider = provider.name
+            renamed = chosen.model_upstream if chosen.model_upstream != peek.model and peek.model is not None else None
+            way = self._way(plan, chosen.provider, chosen.index, chosen.route.model.text if chosen.route is not None else None, renamed)
+        if peek.model is not None:
+            plan.keep_way(peek.model, way)
+        self._go(plan, way, body)
+
+    def _way(self, plan: Plan, provider: Provider | Demo, index: int | None, route: str | None, renamed: str | None = None) -> Way:
+        gateway = self._gateway
+        sent = plan.sent_to(provider) if not isinstance(provider, Demo) else None
+        asks_usage = not isinstance(provider, Demo) and provider.settings.ask_usage
+        permits = permit_names(provider.name, index) if gateway.permits else ()
+        return Way(provider, gateway.conduct_of(provider.name, index), route, renamed, permits, sent, asks_usage=asks_usage, index=index)
+
+    def _go(self, plan: Plan, way: Way, body: bytes | None) -> None:
+        exchange, gateway = self.exchange, self._gateway
+        peek, entry, provider = exchange.peek, exchange.entry, way.provider
+        entry.requested_model = peek.model
+        entry.provider = name = provider.name
+        entry.route = way.route
         entry.upstream_protocol = entry.client_protocol
+        exchange.provider = provider
+        exchange.conduct = way.conduct
         admission = gateway.admission
         if admission is None:
-            self._go(plan, body, provider, route, model)
-        elif endpoint.operation is Operation.MODELS or self._permit(
-            admission, plan, peek.model, route, provider.name, listing=endpoint.operation is Operation.RESPONSE_ITEM
-        ):  # fmt: skip
-            self._admit(admission, body, provider.name, peek.model, lambda: self._go(plan, body, provider, route, model))
+            self._ask(plan, way, body)
+        elif plan.endpoint.operation is Operation.MODELS or self._permit(admission, plan, peek.model, way):
+            self._admit(admission, body, name, peek.model, lambda: self._ask(plan, way, body))
 
-    def _go(self, plan: Plan, body: bytes | None, provider: Provider | Demo, route: int | None, model: str | None) -> None:
-        """Everything is decided: ask the provider for `model`, as it calls it."""
-        exchange, gateway, endpoint = self.exchange, self._gateway, plan.endpoint
-        request = exchange.request
+    def _ask(self, plan: Plan, way: Way, body: bytes | None) -> None:
+        """Everything is decided."""
+        exchange, gateway = self.exchange, self._gateway
+        request, peek, provider, sent = exchange.request, exchange.peek, way.provider, way.sent
         assert request is not None
-        peek = exchange.peek
-        exchange.conduct = gateway.conduct_of(provider.name, route)
-        if gateway.permits:
-            names = permit_names(provider.name, route)
-            full = gateway.permits.take(names)
+        name = provider.name
+        if way.permits:
+            full = gateway.permits.take(way.permits)
             if full is not None:
                 exchange.refuse(faults.full(full), f"max_streams of {full}: as many are under way as may be", faults.SOON)
                 return
-            exchange.permits = names
+            exchange.permits = way.permits
         if gateway.recorder is not None and gateway.recorder.active:
-            self._capture(gateway.recorder, request, provider.name, model, body)
-        if not isinstance(provider, Demo):
-            ask_usage = provider.settings.ask_usage and provider.name not in gateway.no_usage_field
-            path, changed, exchange.take_usage = edit_body(plan.spec, endpoint, peek, model, endpoint.path, body or b"", ask_usage=ask_usage)
-            exchange.sent = upstream_request(plan, provider, request, path, None if exchange.uploading else changed)
-            if exchange.take_usage:
-
-                def again() -> tuple[bytes, bytes, bytes]:
-                    path, plain, _ = edit_body(plan.spec, endpoint, peek, model, endpoint.path, body or b"", ask_usage=False)
-                    return upstream_request(plan, provider, request, path, plain)
-
-                # Two bodies are held until the provider answers; where only one may be, there is no second try.
-                if gateway.peeked.take(len(body or b"")):
-                    exchange.taken += len(body or b"")
-                    exchange.again = again
-        else:
+            self._capture(gateway.recorder, request, name, way.renamed or peek.model, body)
+        if sent is None:
             exchange.take_usage = peek.stream and not peek.usage_asked
+        elif body is not None and way.renamed is None and (peek.usage_asked or not peek.stream):
+            exchange.sent = whole_request(request.method, sent, body)  # as it came
+        else:
+            ask_usage = way.asks_usage and name not in gateway.no_usage_field
+            self._edit(plan, way, cast(Provider, provider), request, body, ask_usage=ask_usage)
         if not exchange.open_row():
             exchange.refuse(faults.FULL, "the ledger is full", faults.SOON)
             return
         if exchange.admitted is not None:
             exchange.admitted.asked = True
         exchange.ask(gateway.clock())
+
+    def _edit(self, plan: Plan, way: Way, provider: Provider, request: ClientRequest, body: bytes | None, *, ask_usage: bool) -> None:
+        """The request, with what must be another one in it, or none at all."""
+        exchange, gateway, endpoint, peek = self.exchange, self._gateway, plan.endpoint, self.exchange.peek
+        whole = body or b""
+        path, changed, exchange.take_usage = edit_body(plan.spec, endpoint, peek, way.renamed, endpoint.path, whole, ask_usage=ask_usage)
+        exchange.sent = upstream_request(plan, provider, request, path, None if exchange.uploading else changed)
+        if not exchange.take_usage:
+            return
+
+        def again() -> tuple[bytes, bytes, bytes]:
+            path, plain, _ = edit_body(plan.spec, endpoint, peek, way.renamed, endpoint.path, whole, ask_usage=False)
+            return upstream_request(plan, provider, request, path, plain)
+
+        # Two bodies are held until the provider answers; where only one may be, there is no second try.
+        if gateway.peeked.take(len(whole)):
+            exchange.taken += len(whole)
+            exchange.again = again
 
     def _capture(self, recorder: Recorder, request: ClientRequest, provider: str, model: str | None, body: bytes | None) -> None:
         exchange, entry = self.exchange, self.exchange.entry

@@ -77,6 +77,9 @@ class Meter:
     def answer_ended(self, now: float) -> None:
         self._inner.answer_ended(now)
 
+    def answer_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
+        self._inner.answer_whole(head, body, now)
+
     def answer_lost(self, loss: Loss, now: float) -> None:
         self._inner.answer_lost(loss, now)
 

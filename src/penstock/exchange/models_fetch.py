@@ -99,6 +99,11 @@ class _Taker:
         if not self.body.done():
             self.body.set_result(b"".join(self._parts))
 
+    def answer_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
+        self.answer_began(head, now)
+        self.answer_body(body, now)
+        self.answer_ended(now)
+
     def answer_lost(self, loss: Loss, now: float) -> None:
         self._fail(_Stale() if loss.kind is LossKind.STALE else FetchError(loss.cause))
 

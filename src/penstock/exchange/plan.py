@@ -4,13 +4,20 @@ holds nothing of one exchange, and nothing that may change while the gateway run
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from penstock.admission.door import Found
+from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import Headers
 from penstock.protocols.contract import ProtocolSpec
 from penstock.providers import Provider
 from penstock.routing import Endpoint
 from penstock.vocabulary.ids import Operation, ProtocolId
+
+if TYPE_CHECKING:
+    from penstock.exchange.gateway import Demo
+
+_MOST, _LONGEST = 256, 200
 
 str_of = str.__str__
 """The plain text of a `StrEnum` member; `.value` is a Python call."""
@@ -19,7 +26,8 @@ str_of = str.__str__
 class Plan:
     """Of a head that may enter."""
 
-    __slots__ = ("client_protocol", "coded", "endpoint", "found", "headers", "operation", "query", "read_whole", "sent", "spec")
+    __slots__ = ("client_protocol", "coded", "direct", "endpoint", "found", "headers", "operation", "peek", "query", "read_whole", "sent", "spec",
+                 "ways")
 
     def __init__(
         self, specs: Mapping[ProtocolId, ProtocolSpec], endpoint: Endpoint, headers: Headers, query: str, found: Found | None = None
@@ -36,8 +44,19 @@ class Plan:
         """The request's body is read whole before a provider is chosen."""
         self.coded = not endpoint.verbatim and any(name.lower() == b"content-encoding" and _is_coded(value) for name, value in headers)
         """The body comes in a coding, so it cannot be read for its model."""
+        self.peek = self.spec.peek
+        self.direct = endpoint.body == "peek" and endpoint.operation is not Operation.MODELS and endpoint.response_id is None
+        """What the body states and this decide who takes it; no id is looked up, and no answer is the gateway's own."""
         self.sent: dict[str, SentHead] = {}
         """By provider."""
+        self.ways: dict[str, Way] = {}
+        """By the model that the client asks for. Clients choose the names: neither many of them nor long ones are kept."""
+
+    def keep_way(self, model: str, way: Way) -> None:
+        if len(model) <= _LONGEST:
+            if len(self.ways) >= _MOST:
+                self.ways.clear()
+            self.ways[model] = way
 
     def sent_to(self, provider: Provider) -> SentHead:
         """What goes to `provider`."""
@@ -45,6 +64,29 @@ class Plan:
         if sent is None:
             self.sent[provider.name] = sent = SentHead(provider, self)
         return sent
+
+
+class Way:
+    """Who takes the requests of one head for one model, and how."""
+
+    __slots__ = ("asks_usage", "conduct", "index", "permits", "provider", "renamed", "route", "sent")
+
+    def __init__(
+        self, provider: Provider | Demo, conduct: Conduct, route: str | None, renamed: str | None, permits: tuple[str, ...], sent: SentHead | None, *,
+        asks_usage: bool, index: int | None = None,
+    ) -> None:  # fmt: skip
+        self.provider = provider
+        self.index = index
+        """Of the route, in the configuration."""
+        self.conduct = conduct
+        self.route = route
+        """The glob of the route, for the record."""
+        self.renamed = renamed
+        """The model's other name at the provider; `None`: the client's own."""
+        self.permits = permits
+        self.sent = sent
+        """`None`: the gateway's own provider."""
+        self.asks_usage = asks_usage
 
 
 class SentHead:

@@ -65,10 +65,7 @@ class Telling:
             own.append((name, self.id.encode()))
         if self.admitted is not None:
             headers = self.admitted.headers_on(headers)
-        reply.head(status, [*kind, *headers, *own], len(body))
-        if body:
-            reply.write(body)
-        reply.end()
+        reply.whole(status, [*kind, *headers, *own], body)
 
     def say_fault(self, fault: Fault, headers: Headers) -> None:
         """An error before the first byte, with its true status."""

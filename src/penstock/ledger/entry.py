@@ -45,6 +45,8 @@ TAIL_BYTES = 16 * 1024
 """Bytes of a stream that are kept with `tail: content`."""
 TRIES = 16
 """Tries that a row tells of; `retries` counts them all."""
+_text = str.__str__
+"""Of a member of a `StrEnum`, in one C call; `.value` is a Python call."""
 _READ = 4096
 """How much of an error message is read at all."""
 
@@ -159,16 +161,16 @@ class Entry:
             self.cause = outcome.cause
         self._clip_answer()
         self.settled_at = settled_at
-        self.ended_by = outcome.ended_by.value
+        self.ended_by = _text(outcome.ended_by)
         # Last: a row is read as settled from the moment its outcome is there.
-        self.outcome = outcome.ending.value
+        self.outcome = _text(outcome.ending)
         if book is not None:
             book.note_settled(self)
         return True
 
     def account(self, usage: Usage, provenance: Provenance) -> None:
         """Take over what the answer used, and where the figures come from."""
-        self.usage_source = provenance.value
+        self.usage_source = _text(provenance)
         self.input_tokens = usage.input
         self.output_tokens = usage.output
         self.cache_read_tokens = usage.cache_read

@@ -9,7 +9,7 @@ from penstock.pipeline.tail import (
     BY_MARK,
     BY_NAME,
     COMMENT,
-    MARKS,
+    LAST_ROW,
     PIECE,
     RING,
     ROW,
@@ -36,8 +36,8 @@ class StreamRelay(Pipeline):
     because the client had not asked for them; otherwise every byte of a complete stream leaves, in order."""
 
     __slots__ = (
-        "_array", "_closing", "_drop_lf", "_feed", "_kept", "_lead", "_observe", "_promised", "_repaired", "_ring", "_row", "_scanner", "_speak",
-        "_still", "_take_usage",
+        "_array", "_closing", "_drop_lf", "_feed", "_kept", "_lead", "_observe", "_promised", "_quick", "_repaired", "_ring", "_row", "_scanner",
+        "_speak", "_still", "_take_usage",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +51,7 @@ class StreamRelay(Pipeline):
         self._scanner = scanner
         self._array = scanner if isinstance(scanner, ArraySplitter) else None
         self._feed: Callable[[bytes], list[Frame]] = scanner.feed if kept is None else self._scan_kept
+        self._quick = False  # the scanner is idle, and nobody but it need see the next read
         self._observe = observer.observe
         self._speak = speak
         self._take_usage = take_usage
@@ -70,8 +71,52 @@ class StreamRelay(Pipeline):
         if gap > self.largest_gap:
             self.largest_gap = gap
         self.last_at = now
-        scanner = self._scanner
-        frames = self._feed(data)
+        # The ordinary read is one frame: a line of data, perhaps with a name before it. It is taken apart and noted here, because calls are most of
+        # what a chunk costs; whatever else comes goes the thorough way. (`removeprefix` gives the object itself back where there is no prefix.)
+        if self._quick and 13 not in data:
+            name = b""
+            line, _, rest = data.partition(b"\n")
+            if rest != b"\n":
+                name = line.removeprefix(b"event: ")
+                if name is line:
+                    return self._feed_any(data, now)
+                line, _, rest = rest.partition(b"\n")
+                if rest != b"\n":
+                    return self._feed_any(data, now)
+            payload = line.removeprefix(b"data: ")
+            if payload is line:
+                return self._feed_any(data, now)
+            self.events += 1
+            observe = self._observe
+            try:
+                mark = observe(name, payload, now)
+                number = (BY_NAME.get(name) or number_of(name)) if name else BY_MARK[mark]
+            except Exception:  # as below
+                self.failures += 1
+                mark, number = MALFORMED, BY_MARK[MALFORMED]
+            size = len(data)
+            row = self._row
+            self._row = row + ROW if row < LAST_ROW else 0
+            pack_row(self._ring, row, now, size, number)
+            if mark:
+                if mark & CONTENT:
+                    self.last_content_at = now
+                    if self.first_content_at is None:
+                        self.first_content_at = now
+                if mark > CONTENT:
+                    if mark & TERMINAL and self._promised:
+                        self.state = _ENDED
+                    if mark & USAGE_ONLY and self._take_usage:
+                        return b""
+            self.bytes_out += size
+            return data
+        return self._feed_any(data, now)
+
+    def _feed_any(self, data: bytes, now: float) -> bytes:
+        """The frames of any read, in the state that it finds."""
+        scanner, scan, observe = self._scanner, self._feed, self._observe
+        frames = scan(data)
+        self._quick = scanner.idle and self._kept is None
         taken: list[int] | None = None
         if self._drop_lf and frames:
             self._drop_lf = False
@@ -85,14 +130,14 @@ class StreamRelay(Pipeline):
                 continue
             self.events += 1
             try:
-                mark = self._observe(name, payload, now)
+                mark = observe(name, payload, now)
+                number = (BY_NAME.get(name) or number_of(name)) if name else BY_MARK[mark]
             except Exception:  # Law 5: whatever the observer does, the bytes go on. Counted, and told at the end.
                 self.failures += 1
-                mark = MALFORMED
-            # One row of the tail, written here: a call would cost as much again.
+                mark, number = MALFORMED, BY_MARK[MALFORMED]
             row = self._row
-            self._row = row + ROW if row < RING - ROW else 0
-            pack_row(self._ring, row, now, len(raw), BY_NAME.get(name) or number_of(name) if name else BY_MARK[mark & MARKS])
+            self._row = row + ROW if row < LAST_ROW else 0
+            pack_row(self._ring, row, now, len(raw), number)
             if mark & CONTENT:
                 self.last_content_at = now
                 if self.first_content_at is None:
@@ -117,7 +162,7 @@ class StreamRelay(Pipeline):
     def _note(self, now: float, raw: bytes) -> None:
         """A row of the tail for bytes without data."""
         row = self._row
-        self._row = row + ROW if row < RING - ROW else 0
+        self._row = row + ROW if row < LAST_ROW else 0
         pack_row(self._ring, row, now, len(raw), COMMENT if raw.startswith(b":") else PIECE)
 
     def _scan_kept(self, data: bytes) -> list[Frame]:

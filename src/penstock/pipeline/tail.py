@@ -24,6 +24,7 @@ _ROW = struct.Struct("=dIB")
 pack_row = _ROW.pack_into
 ROW: Final = _ROW.size
 RING: Final = EVENTS * ROW
+LAST_ROW: Final = RING - ROW
 
 _ODD = re.compile(rb"[^A-Za-z0-9_.:/-]+")
 
@@ -56,7 +57,6 @@ def _number(word: str) -> int:
 
 BY_MARK: Final = [_number(_word_of(mark)) for mark in range(_MARKS)]
 """The number of an event without a name, by the bits that the observer returned."""
-MARKS: Final = _MARKS - 1
 COMMENT: Final = _number("comment")
 PIECE: Final = _number("piece")
 """Bytes of a frame over the limit."""

@@ -14,7 +14,7 @@ from penstock.providers.anthropic import AnthropicProvider
 from penstock.providers.contract import Auth, BadUrl, Header, Kind, Origin, Provider, ProviderSettings
 from penstock.providers.credentials import credential, is_login, redact_query
 from penstock.providers.gemini import GeminiProvider
-from penstock.providers.headers import response_headers, upstream_request_id
+from penstock.providers.headers import BUFFERING, AnswerNames
 from penstock.providers.openai import OpenAIProvider
 
 KINDS: dict[Kind, type[Provider]] = {"openai": OpenAIProvider, "anthropic": AnthropicProvider, "gemini": GeminiProvider}
@@ -26,6 +26,6 @@ def build(settings: ProviderSettings) -> Provider:
 
 
 __all__ = [
-    "KINDS", "Auth", "BadUrl", "Header", "Kind", "Origin", "Provider", "ProviderSettings", "build", "credential", "is_login", "redact_query",
-    "response_headers", "upstream_request_id",
+    "BUFFERING", "KINDS", "AnswerNames", "Auth", "BadUrl", "Header", "Kind", "Origin", "Provider", "ProviderSettings", "build", "credential",
+    "is_login", "redact_query",
 ]

@@ -6,7 +6,8 @@ Hop-by-hop: RFC 9110 7.6.1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 
 Header = tuple[bytes, bytes]
 
@@ -87,49 +88,47 @@ def without(headers: list[Header], names: frozenset[bytes]) -> list[Header]:
 _RESPONSE = Verdicts(RESPONSE_DROPS, RESPONSE_DROP_PREFIXES)
 
 
-def response_headers(upstream: Sequence[Header], extra: frozenset[bytes] = frozenset()) -> list[Header]:
-    """The headers of an answer that go to the client, in the provider's order and spelling.
+class AnswerNames:
+    """What becomes of an answer's headers, as far as their names decide it: worked out once for the names that come together, because a
+    provider sends the same ones with every answer."""
 
-    `extra`: further names to keep back, in lower case. `content-encoding` passes: who decodes the body takes it out.
-    """
-    known = _RESPONSE.known
-    kept: list[Header] = []
-    listed: frozenset[bytes] = extra
-    for pair in upstream:
-        verdict = known.get(pair[0])
-        if verdict is None:
-            verdict = _RESPONSE.judge(pair[0])
-        if verdict == KEEP:
-            kept.append(pair)
-        elif verdict == CONNECTION:
-            listed |= listed_names(pair[1])
-    return without(kept, listed) if listed else kept
+    __slots__ = ("_connection", "_ids", "_kept", "_pick", "buffering")
 
+    def __init__(self, names: Sequence[bytes], extra: frozenset[bytes] = frozenset()) -> None:
+        """`names` in the order of the headers, as they are spelled. `extra`: further names to keep back, in lower case."""
+        verdicts = [_RESPONSE.known.get(name) or _RESPONSE.judge(name) for name in names]
+        kept = [index for index, name in enumerate(names) if verdicts[index] == KEEP and name.lower() not in extra]
+        self._kept = kept
+        # One call picks them all; for fewer than two it would not give a tuple.
+        self._pick: Callable[[Sequence[Header]], tuple[Header, ...]] | None = itemgetter(*kept) if len(kept) > 1 else None
+        self._connection = [index for index, verdict in enumerate(verdicts) if verdict == CONNECTION]
+        ranks = [(_rank(name), index) for index, name in enumerate(names)]
+        self._ids = [index for rank, index in sorted(ranks) if rank < _NO_ID]
+        self.buffering = any(names[index].lower() in BUFFERING for index in kept)
+        """Some say whether proxies may hold the answer back."""
 
-_NO_ID = len(_REQUEST_IDS)
-_ranks: dict[bytes, int] = {}  # of names as they are spelled; bounded
+    def headers(self, headers: Sequence[Header]) -> list[Header]:
+        """Those that go to the client, in the provider's order and spelling. `content-encoding` passes: who decodes the body takes it out."""
+        kept = list(self._pick(headers)) if self._pick is not None else [headers[index] for index in self._kept]
+        if self._connection:
+            listed = frozenset[bytes]().union(*[listed_names(headers[index][1]) for index in self._connection])
+            return without(kept, listed) if listed else kept
+        return kept
 
-
-def upstream_request_id(headers: Sequence[Header]) -> str | None:
-    """The provider's own id of this request, to quote to its support; at most 200 printable characters."""
-    best, found = _NO_ID, b""
-    for name, value in headers:
-        rank = _ranks.get(name)
-        if rank is None:
-            rank = _rank(name)
-        if rank < best and value:
-            best, found = rank, value
-    if not found:
+    def request_id(self, headers: Sequence[Header]) -> str | None:
+        """The provider's own id of this request, to quote to its support; at most 200 printable characters."""
+        for index in self._ids:
+            found = headers[index][1]
+            if found:
+                text = found[:200].decode("latin-1")
+                return text if text.isprintable() else "".join(char for char in text if char.isprintable()) or None
         return None
-    text = found[:200].decode("latin-1")
-    return text if text.isprintable() else "".join(char for char in text if char.isprintable()) or None
+
+
+BUFFERING = frozenset({b"cache-control", b"x-accel-buffering"})
+_NO_ID = len(_REQUEST_IDS)
 
 
 def _rank(name: bytes) -> int:
     low = name.lower()
-    rank = _REQUEST_IDS.index(low) if low in _REQUEST_IDS else _NO_ID
-    if len(name) <= _LONGEST:
-        if len(_ranks) >= _REMEMBERED:
-            _ranks.clear()
-        _ranks[name] = rank
-    return rank
+    return _REQUEST_IDS.index(low) if low in _REQUEST_IDS else _NO_ID

@@ -20,12 +20,13 @@ from typing import cast
 from penstock.admission import is_loopback
 from penstock.exchange.contract import Front, Headers
 from penstock.server.farewell import Farewell
-from penstock.server.heads import NOTHING, Bad, Incoming, KnownHeads
+from penstock.server.heads import NOTHING, Bad, Incoming, Known, KnownHeads
 from penstock.server.reader import Reader
 from penstock.server.refusals import REASONS, write_refusal
 from penstock.server.settings import Settings
 
 _STATUS_LINES = {code: b"HTTP/1.1 %d %b" % (code, phrase) for code, phrase in REASONS.items()}
+_HEADER = b": ".join
 _SIZES = [b"%x\r\n" % size for size in range(2048)]
 """The first lines of chunks as they mostly are."""
 
@@ -34,7 +35,7 @@ class Connection(Reader, asyncio.Protocol):
     """Implements `exchange.contract.Reply` for the request whose turn it is."""
 
     __slots__ = ("_chunked", "_connections", "_current", "_farewell", "_front", "_held", "_left", "_opening", "_paused", "_queue", "_queued",
-                 "_replying", "_send", "_transport", "_turns")
+                 "_replying", "_send", "_stream", "_transport", "_turns")
 
     def __init__(
         self, front: Front, connections: set[Connection], settings: Settings, *, local: bool = True, heads: KnownHeads | None = None
@@ -45,6 +46,7 @@ class Connection(Reader, asyncio.Protocol):
         self._connections = connections
         self._transport: asyncio.Transport | None = None
         self._send: Callable[[bytes], None] | None = None
+        self._stream: Callable[[bytes], None] | None = None  # the same, as long as all that is written is more chunks of an answer that has begun
         self._farewell: Farewell | None = None
         self._current: Incoming | None = None  # whose turn it is
         self._queue: deque[Incoming] | None = None
@@ -72,6 +74,11 @@ class Connection(Reader, asyncio.Protocol):
         if self._farewell is not None:
             self._farewell.heard += len(data)
             return
+        if self._current is None and self._headers is None and self._reading is None and not (self._queue or self._paused or self._deaf):
+            recalled = self._heads.recall(data)
+            if recalled is not None:
+                self._take(*recalled)
+                return
         self.feed(data)
         if self._held and self._reading is None:
             self.resume_upload()  # the body is whole; nothing else is held back
@@ -122,6 +129,24 @@ class Connection(Reader, asyncio.Protocol):
         if incoming.body is None:
             incoming.body = bytearray()
         incoming.body += body
+
+    def _take(self, known: Known, length: int, body: bytes) -> None:
+        """A whole request, in its turn."""
+        self._current = incoming = Incoming(known, length, True, self._local)
+        incoming.complete = True
+        self._turns += 1
+        self._replying = False
+        try:
+            handler = self._front.open(incoming.request, self)
+        except Bad as bad:
+            self._deaf = True
+            self._refuse(incoming, known.path, incoming.head_only, bad)
+            return
+        if self._current is incoming:  # else it was answered at once
+            incoming.handler = handler
+            if self._paused:
+                handler.client_paused()
+            handler.client_whole(body)
 
     def _start(self, incoming: Incoming) -> None:
         self._current = incoming
@@ -206,7 +231,7 @@ class Connection(Reader, asyncio.Protocol):
         """The client has left, or must."""
         self._deaf = True
         self._stop_reading()
-        current, self._current, self._queue, self._send = self._current, None, None, None
+        current, self._current, self._queue, self._send, self._stream = self._current, None, None, None, None
         if current is not None and current.handler is not None:
             handler, current.handler = current.handler, None
             handler.client_gone()
@@ -215,7 +240,7 @@ class Connection(Reader, asyncio.Protocol):
         """Close, after what was written has left; with `linger`, after the client had time to see it, whatever it still sends."""
         self._deaf = True
         self._stop_reading()
-        self._send = self._queue = None
+        self._send = self._stream = self._queue = None
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -241,8 +266,9 @@ class Connection(Reader, asyncio.Protocol):
             return
         self._replying = True
         lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status]
-        lines += [b": ".join(pair) for pair in headers]
+        lines += map(_HEADER, headers)
         self._chunked = False
+        self._stream = None
         self._left = 0
         if status == 204 or status == 304:
             pass
@@ -271,31 +297,28 @@ class Connection(Reader, asyncio.Protocol):
             self._send(opening)
 
     def write(self, data: bytes) -> None:
+        stream = self._stream
+        if stream is not None:
+            size = len(data)
+            if size:  # none at all would be the last chunk
+                stream(b"".join((_SIZES[size] if size < 2048 else b"%x\r\n" % size, data, b"\r\n")))
+            return
         send = self._send
         if send is None:
             return
-        opening = self._opening
-        if opening is not None:
-            self._opening = None
-            if self._chunked:
-                send(b"%b%x\r\n%b\r\n" % (opening, len(data), data) if data else opening)
-                return
-            left = self._left
-            if left is not None:
-                data = data[:left]
-                self._left = left - len(data)
-            send(opening + data)
-            return
+        opening, self._opening = self._opening, None
         if self._chunked:
-            size = len(data)
-            if size:  # none at all would be the last chunk
-                send(b"".join((_SIZES[size] if size < 2048 else b"%x\r\n" % size, data, b"\r\n")))
+            self._stream = send
+            if opening is not None:
+                send(b"%b%x\r\n%b\r\n" % (opening, len(data), data) if data else opening)
+            elif data:
+                send(b"%x\r\n%b\r\n" % (len(data), data))
             return
         left = self._left
         if left is not None:
             data = data[:left]
             self._left = left - len(data)
-        send(data)
+        send(data if opening is None else opening + data)
 
     def end(self) -> None:
         current, send = self._current, self._send
@@ -306,6 +329,7 @@ class Connection(Reader, asyncio.Protocol):
             self._open()
         if self._chunked:
             self._chunked = False
+            self._stream = None
             send(b"0\r\n\r\n")
         elif self._left or not self._replying:
             self._break_off()  # fewer bytes than the head promised
@@ -316,6 +340,22 @@ class Connection(Reader, asyncio.Protocol):
         else:
             # A reset would take the answer away from a client that still sends.
             self._close(linger=not current.complete or self._queue is not None)
+
+    def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        current, send = self._current, self._send
+        if current is None or send is None or self._replying:
+            return
+        if not current.plain or not current.complete or status < 200 or status in (204, 304) or self._settings.draining():
+            self.head(status, headers, len(body))
+            if body:
+                self.write(body)
+            self.end()
+            return
+        self._current = current.handler = None
+        line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status
+        send(b"%b\r\n%b\r\ncontent-length: %d\r\n\r\n%b" % (line, b"\r\n".join(map(_HEADER, headers)), len(body), body))
+        if self._queue is not None:
+            self._next()
 
     def abort(self) -> None:
         current = self._current

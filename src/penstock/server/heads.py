@@ -49,10 +49,16 @@ class Known:
 
 
 class KnownHeads(dict[tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]], Known]):
-    """The heads that came lately, by target, method and header lines. Bounded: at most 512, none of more than 4 KiB."""
+    """The heads that came lately: by target, method and header lines, and some by their very bytes. Bounded: at most 512 of each, none of
+    more than 4 KiB."""
 
     MOST = 512
     LONGEST = 4096
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bytes: dict[bytes, Known] = {}
+        """By all bytes of the head but the digits of its `Content-Length`."""
 
     def keep(self, key: tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]], known: Known) -> None:
         """Remember it, where it is short."""
@@ -61,12 +67,57 @@ class KnownHeads(dict[tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]], Know
                 self.clear()
             self[key] = known
 
+    def recall(self, data: bytes) -> tuple[Known, int, bytes] | None:
+        """What `data` is, a read that came where a request may begin: one request whose head was remembered, its length, and its whole body.
+
+        The same bytes in the same place mean the same to llhttp, so it need not see them again; only the digits of the length may differ.
+        """
+        end = data.find(b"\r\n\r\n") + 4
+        at = data.find(_LENGTH, 0, end)
+        if at < 0:
+            at = data.find(_LENGTH_LOW, 0, end)
+            if at < 0:
+                known = self._bytes.get(data) if end == len(data) else None
+                return (known, 0, b"") if known is not None else None
+        at += len(_LENGTH)
+        stop = data.find(b"\r", at)
+        known = self._bytes.get(data[:at] + data[stop:end])
+        if known is None:
+            return None
+        digits = data[at:stop]
+        body = data[end:]
+        if not digits.isdigit() or len(digits) > 18 or int(digits) != len(body):
+            return None
+        return known, len(body), body
+
+    def learn(self, data: bytes, known: Known, length: int | None) -> None:
+        """Remember the head that `data` begins with, which llhttp took, alone in this read, for `known` and `length`."""
+        end = data.find(b"\r\n\r\n") + 4
+        if not 4 < end <= self.LONGEST or data[0] in b"\r\n" or known.one_zero or known.chunked or known.expects or known.upgrade:
+            return
+        key = data[:end]
+        if length is not None:
+            low = data.find(_LENGTH, 0, end) < 0
+            at = data.find(_LENGTH_LOW if low else _LENGTH, 0, end) + len(_LENGTH)
+            stop = data.find(b"\r", at)
+            digits = data[at:stop]
+            if at < len(_LENGTH) or not digits.isdigit() or int(digits) != length:
+                return  # spelled otherwise
+            key = data[:at] + data[stop:end]
+        if len(self._bytes) >= self.MOST:
+            self._bytes.clear()
+        self._bytes[key] = known
+
+
+_LENGTH, _LENGTH_LOW = b"\r\nContent-Length: ", b"\r\ncontent-length: "
+"""A second one is refused by llhttp, so no head that was taken has two."""
+
 
 class Incoming:
     """A request that is being read, that waits for the answers before it, or that is being answered."""
 
-    __slots__ = ("bodiless", "body", "chunked", "complete", "expects", "handler", "head_only", "keep_alive", "one_zero", "refusal", "request",
-                 "upgrade")
+    __slots__ = ("bodiless", "body", "chunked", "complete", "expects", "handler", "head_only", "keep_alive", "one_zero", "plain", "refusal",
+                 "request", "upgrade")
 
     def __init__(self, known: Known, length: int | None, keep_alive: bool, local: bool) -> None:
         method = known.method
@@ -79,6 +130,8 @@ class Incoming:
         self.chunked = chunked
         self.bodiless = not (chunked or length)
         self.head_only = method == "HEAD"
+        self.plain = keep_alive and not known.one_zero and method != "HEAD"
+        """An answer to it is of the usual form: HTTP/1.1, with a body, on a connection that goes on."""
         self.body: bytearray | None = None
         """What came of the body before its turn."""
         self.complete = False

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 import httptools
 
 from penstock.exchange.contract import Headers
-from penstock.server.heads import Bad, Incoming, KnownHeads, read_head
+from penstock.server.heads import Bad, Incoming, Known, KnownHeads, read_head
 from penstock.server.settings import Settings
 
 _BROKEN = "The request is not valid HTTP/1.1"
@@ -30,7 +30,7 @@ class Reader(ABC):
     raised.
     """
 
-    __slots__ = ("_deaf", "_fed", "_headers", "_heads", "_length", "_local", "_parser", "_pieces", "_quiet", "_reading",
+    __slots__ = ("_alone", "_deaf", "_fed", "_headers", "_heads", "_known", "_length", "_local", "_parser", "_pieces", "_quiet", "_reading",
                  "_settings", "_upgrading", "_url")
 
     def __init__(self, settings: Settings, local: bool, heads: KnownHeads) -> None:
@@ -41,6 +41,8 @@ class Reader(ABC):
         self._url = b""
         self._headers: Headers | None = None  # of the head that is being read, `Content-Length` apart
         self._length: int | None = None  # the value of that
+        self._alone = True  # no head has come in this read
+        self._known: Known | None = None  # the only one that has
         self._fed = 0  # bytes since this message began, or more
         self._quiet = 0  # bytes of whole reads in which the parser told nothing
         self._reading: Incoming | None = None  # whose body comes
@@ -68,8 +70,10 @@ class Reader(ABC):
         parser = self._parser
         if self._deaf or parser is None:
             return
-        if self._headers is None and self._reading is None:
+        fresh = self._headers is None and self._reading is None
+        if fresh:
             self._fed = len(data)
+            self._alone, self._known = True, None
         else:
             self._fed += len(data)
             self._quiet += len(data)
@@ -85,6 +89,8 @@ class Reader(ABC):
             self._read_on(parser, data, offset)
         if self._headers is not None or self._reading is not None:
             self._stop_midway()
+        elif fresh and self._known is not None and not self._deaf:
+            self._heads.learn(data, self._known, self._length)
 
     def _read_on(self, parser: httptools.HttpRequestParser, data: bytes, offset: int) -> None:
         """The parser stopped behind the head of a request that offers an upgrade, at `offset` of `data`."""
@@ -174,7 +180,10 @@ class Reader(ABC):
             # The second is mostly known without counting.
             if len(headers) > settings.head_fields or (self._fed > settings.head_bytes and self._is_long(headers)):
                 raise Bad(431, _LONG_HEAD)
-            incoming = Incoming(read_head(parser, self._url, headers, self._heads), self._length, parser.should_keep_alive(), self._local)
+            known = read_head(parser, self._url, headers, self._heads)
+            incoming = Incoming(known, self._length, parser.should_keep_alive(), self._local)
+            self._known = known if self._alone and incoming.keep_alive else None
+            self._alone = False
             if incoming.upgrade and parser.should_upgrade():
                 self._upgrading = incoming
                 self._headers = None

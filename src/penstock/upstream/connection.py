@@ -116,7 +116,8 @@ class Connection(asyncio.Protocol):
         if receiver is None:
             self.close()
         elif head is not None and self._began and not head.delimited:
-            self._finish(receiver, monotonic(), reusable=False)
+            self._finish(reusable=False)
+            receiver.answer_ended(monotonic())
         else:
             self._lose(self._what(None), monotonic())
         return False
@@ -190,6 +191,13 @@ class Connection(asyncio.Protocol):
                 return
             self._began = True
             self._dry = 0
+            parts = self._parts
+            if self._ended and parts and not self._no_body:
+                body = parts[0] if len(parts) == 1 else b"".join(parts)
+                parts.clear()
+                self._finish(reusable=self._reusable)
+                receiver.answer_whole(head, body, now)
+                return
             receiver.answer_began(head, now)
         parts = self._parts
         if parts:
@@ -199,7 +207,8 @@ class Connection(asyncio.Protocol):
         if not self._ended:
             self._news = False
         elif self._receiver is receiver:
-            self._finish(receiver, now, reusable=self._reusable)
+            self._finish(reusable=self._reusable)
+            receiver.answer_ended(now)
 
     def _wait(self, size: int) -> None:
         """`size` bytes have come and nothing was whole."""
@@ -234,7 +243,8 @@ class Connection(asyncio.Protocol):
             return Loss(LossKind.RESET, f"the provider reset the connection {where} its answer")
         return Loss(LossKind.RESET, f"the connection was given up {where} the answer ({type(exc).__name__})")
 
-    def _finish(self, receiver: Receiver, now: float, *, reusable: bool) -> None:
+    def _finish(self, *, reusable: bool) -> None:
+        """The answer is whole: who waits for it is to be told next."""
         transport = self._transport
         reusable = reusable and self._sent_all and self._unwritten is None and transport is not None and not transport.is_closing()
         self._release()
@@ -244,7 +254,6 @@ class Connection(asyncio.Protocol):
             self._keeper.keep(self)
         else:
             self.close()
-        receiver.answer_ended(now)
 
     def _lose(self, loss: Loss, now: float) -> None:
         receiver = self._receiver

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import itemgetter
 from typing import Protocol
 
 Headers = list[tuple[bytes, bytes]]
@@ -31,38 +32,60 @@ class Loss:
     cause: str
 
 
-_TOLD = frozenset({12, 14, 16, 17})  # the lengths of the four names that are looked at
+class HeadShape:
+    """What the names of an answer's headers say, in their order. Providers send the same names in the same order again and again, so it is
+    worked out once and shared by all heads that have them (`shape_of`); it holds nothing of one answer."""
+
+    __slots__ = ("coding", "kind", "length", "memos", "transfer")
+
+    def __init__(self, names: tuple[bytes, ...]) -> None:
+        low = [name.lower() for name in names]
+        where = {name: index for index, name in enumerate(low)}  # the last of each
+        self.kind = where.get(b"content-type", -1)
+        self.length = where.get(b"content-length", -1)
+        self.coding = where.get(b"content-encoding", -1)
+        self.transfer = tuple(index for index, name in enumerate(low) if name == b"transfer-encoding")
+        self.memos: dict[object, object] = {}
+        """What others have found out from the names alone, each under a key of its own."""
+
+
+_MOST = 512
+_LONGEST = 100  # headers of a head whose shape is remembered
+_shapes: dict[tuple[bytes, ...], HeadShape] = {}
+_first = itemgetter(0)
+
+
+def shape_of(headers: Headers) -> HeadShape:
+    names = tuple(map(_first, headers))
+    shape = _shapes.get(names)
+    if shape is None:
+        shape = HeadShape(names)
+        if len(names) <= _LONGEST and sum(map(len, names)) <= 64 * _LONGEST:
+            if len(_shapes) >= _MOST:
+                _shapes.clear()
+            _shapes[names] = shape
+    return shape
 
 
 class ResponseHead:
     """The head of an answer. Names as they came."""
 
-    __slots__ = ("chunked", "content_encoding", "content_length", "content_type", "headers", "status", "transfer_coding")
+    __slots__ = ("chunked", "content_encoding", "content_length", "content_type", "headers", "shape", "status", "transfer_coding")
 
     def __init__(self, status: int, headers: Headers) -> None:
         self.status = status
         self.headers = headers
-        self.content_length: int | None = None
-        self.content_type = b""
-        self.content_encoding = b""
-        self.transfer_coding = b""
+        self.shape = shape = shape_of(headers)
+        index = shape.length
+        length = headers[index][1] if index >= 0 else b""
+        self.content_length: int | None = int(length) if length.isdigit() else None
+        index = shape.kind
+        self.content_type = headers[index][1].lower() if index >= 0 else b""
+        index = shape.coding
+        self.content_encoding = headers[index][1].strip().lower() if index >= 0 else b""
+        transfer = shape.transfer
+        self.transfer_coding = b", ".join([headers[index][1].strip().lower() for index in transfer]) if transfer else b""
         """In lower case; of several headers, all."""
-        for name, value in headers:
-            # By length first: most names are none of these four.
-            n = len(name)
-            if n not in _TOLD:
-                continue
-            name = name.lower()
-            if name == b"content-type":
-                self.content_type = value.lower()
-            elif name == b"content-length":
-                if value.isdigit():
-                    self.content_length = int(value)
-            elif name == b"content-encoding":
-                self.content_encoding = value.strip().lower()
-            elif name == b"transfer-encoding":
-                value = value.strip().lower()
-                self.transfer_coding = b"%b, %b" % (self.transfer_coding, value) if self.transfer_coding else value
         self.chunked = self.transfer_coding == b"chunked"
 
     @property
@@ -81,6 +104,10 @@ class Receiver(Protocol):
         ...
 
     def answer_ended(self, now: float) -> None: ...
+
+    def answer_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
+        """`answer_began`, `answer_body` and `answer_ended` in one, where the answer came in one read. `body` is not empty."""
+        ...
 
     def answer_lost(self, loss: Loss, now: float) -> None: ...
 

@@ -69,6 +69,9 @@ class ArraySplitter:
         "elements", "held", "limit", "overflowed", "whole",
     )  # fmt: skip
 
+    idle = False
+    """Of `Scanner`: what comes here is never wholly told by its own bytes."""
+
     def __init__(self, limit: int, budget: Budget) -> None:
         self.limit = limit
         self._budget = budget

@@ -64,7 +64,7 @@ def parse(raw: bytes) -> tuple[bytes, bytes | None]:
 class Scanner:
     """Finds the frames of one stream. See the rules above."""
 
-    __slots__ = ("_budget", "_fresh", "_parts", "_passing", "_seam", "_skip_lf", "held", "limit", "overflowed", "whole")
+    __slots__ = ("_budget", "_fresh", "_parts", "_passing", "_seam", "_skip_lf", "held", "idle", "limit", "overflowed", "whole")
 
     def __init__(self, limit: int, budget: Budget) -> None:
         self.limit = limit
@@ -78,23 +78,15 @@ class Scanner:
         self.overflowed = False
         self.whole = True
         """The raws that the last feed returned are, together, exactly the data that it was given."""
+        self.idle = False
+        """Behind a whole frame, with nothing held and nothing awaited: what comes next begins a frame, and one that ends in LF LF and has no
+        CR is wholly told by its own bytes. Who sees that one read is one such frame may take it for what it is, without `feed`."""
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that `data` completes, in order. The raws of all feeds and `tail()` are, together, the input."""
-        if not self._parts and not self._skip_lf and not self._fresh and not self._passing and data.endswith(b"\n\n"):
-            # The ordinary case: one chunk is one frame, or a few, and nothing is left over.
-            end = data.find(b"\n\n") + 2
-            if end == len(data) and b"\r" not in data:
-                self.whole = True
-                if data.startswith(b"data: "):
-                    if data.find(b"\n") + 2 == end:
-                        return [(b"", data[6:-2], data)]
-                elif data.startswith(b"event: "):
-                    line = data.find(b"\n")
-                    if data.startswith(b"data: ", line + 1) and data.find(b"\n", line + 1) + 2 == end:
-                        return [(data[7:line], data[line + 7 : -2], data)]
-                return [(*parse(data), data)]
-        return self._feed(data)
+        frames = self._feed(data)
+        self.idle = not (self._parts or self._skip_lf or self._fresh or self._passing)
+        return frames
 
     def tail(self) -> bytes:
         """The bytes that are held: the beginning of a frame that has not ended."""

@@ -56,13 +56,15 @@ _NO_FUNCTION = Function()
 class ChatObserver(Observer):
     """The observer of `chat/completions` and `completions`."""
 
-    __slots__ = ("_answers", "_decode", "_started", "_unfinished")
+    __slots__ = ("_answers", "_decode", "_running", "_started", "_unfinished")
 
     def __init__(self) -> None:
         super().__init__()
         self._answers: dict[int, Answer] = {}
         self._decode = cast("Any", decode_named)
         """`decode_named` until id and model are known, then `decode_chunk`."""
+        self._running = -1
+        """The choice that went on last; -1: none has begun."""
         self._started = False
         self._unfinished = 0
         """Choices that began and have no finish reason yet."""
@@ -88,7 +90,7 @@ class ChatObserver(Observer):
                 and delta.tool_calls is None
                 and delta.function_call is None
                 and choice.error is None
-                and choice.index in self._answers
+                and (choice.index == self._running or choice.index in self._answers)
                 and len(choices) == 1
             ):
                 return CONTENT
@@ -164,6 +166,7 @@ class ChatObserver(Observer):
             self.choices += 1
             self._unfinished += 1
             self.final_usage = False
+        self._running = choice.index
         bits = 0
         if choice.delta is not None:
             bits = self._read_delta(choice.delta, answer, now)
