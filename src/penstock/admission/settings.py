@@ -21,7 +21,7 @@ class Mode(StrEnum):
     """Nobody is refused for a credential; who shows a good one is known by it."""
 
 
-MODES: tuple[str, ...] = tuple(Mode)
+MODES: tuple[str, ...] = tuple(mode.value for mode in Mode)
 
 
 @dataclass(frozen=True, slots=True)

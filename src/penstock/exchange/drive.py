@@ -9,18 +9,15 @@ from __future__ import annotations
 import logging
 
 from penstock.exchange import faults
-from penstock.exchange.admitting import Pass
-from penstock.exchange.at_once import AtOnce
 from penstock.exchange.compose_answer import names_of
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.gateway import Gateway
 from penstock.exchange.holding import BODY, FLOWING, FRAME, JUDGED, UNSEEN
 from penstock.exchange.machine import Command, Input, Phase
-from penstock.exchange.metering import Meter
+from penstock.exchange.metering import Metering
 from penstock.exchange.settle import close_entry, read, read_tail
 from penstock.pipeline.contract import Pipeline, State
-from penstock.pipeline.stream import StreamRelay
-from penstock.upstream.contract import Loss, LossKind, Receiver, ResponseHead
+from penstock.upstream.contract import Loss, LossKind, ResponseHead
 from penstock.vocabulary.errors import Fault
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 
@@ -40,7 +37,7 @@ _SAID = frozenset({Ending.COMPLETE, Ending.UPSTREAM_ERROR})
 _TRYING = frozenset({Phase.DIALING, Phase.HEAD_HELD, Phase.EARLY})
 
 
-class Exchange(AtOnce):
+class Exchange(Metering):
     """From routed request to settled row. Implements `upstream.contract.Receiver`; `intake` takes the request in before that."""
 
     def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
@@ -279,26 +276,6 @@ class Exchange(AtOnce):
                 self.say(self.pipeline.keepalive(), now)  # a head leaves with what follows it
         elif self._stage is FLOWING:
             self._do(self.machine.handle(Input.EARLY), now)
-
-    def metered(self, receiver: Receiver, held: Pass) -> Receiver:
-        plan = self.plan
-        assert plan is not None
-        model = self.entry.requested_model
-        return Meter(self, receiver, held, self.spec, plan.endpoint.operation, self.provider_name, model, self.entry.bytes_in or 0)
-
-    def cut(self, fault: Fault, cause: str, now: float, words: list[tuple[bytes, bytes]] | None) -> None:
-        """A policy ends the answer: with `words`, in the protocol's own way to stop one, where there are any, else with `fault`."""
-        phase, pipeline = self.machine.phase, self.pipeline
-        if phase is _SETTLED or phase is _OPENED:
-            return
-        if phase is not _DRAINING:
-            self.outcome = Outcome(Ending.CUT, cause, EndedBy.GATEWAY)
-        if words is not None and phase is _STREAMING and isinstance(pipeline, StreamRelay):
-            self.cancel()
-            self.say(pipeline.stop(words), now)
-            self._do(self.machine.handle(_UPSTREAM_ENDED), now)
-        else:
-            self._do(self.machine.handle(Input.FAILED), now, fault)
 
     def fail(self, error: Exception) -> None:
         """A mistake of ours: end this exchange, whatever its phase, and reach nobody else."""

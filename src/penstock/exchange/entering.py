@@ -11,16 +11,18 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 
+from penstock.admission import check
 from penstock.admission.budget.account import Answer
 from penstock.admission.door import Found, Refused
 from penstock.admission.facts import Facts
 from penstock.exchange.admitting import Admission, Pass, fault_of
-from penstock.exchange.contract import Headers
+from penstock.exchange.contract import ClientRequest, Headers
 from penstock.exchange.drive import Exchange
 from penstock.exchange.gateway import Gateway
 from penstock.exchange.machine import Phase
-from penstock.exchange.plan import Plan, Way
-from penstock.vocabulary.errors import Fault
+from penstock.exchange.plan import Plan, Way, str_of
+from penstock.routing import Endpoint
+from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.ids import Operation
 
 Then = Callable[[], None]
@@ -44,6 +46,24 @@ class Entering:
 
     @abstractmethod
     def _fail(self, error: Exception) -> None: ...
+
+    def _shown(self, request: ClientRequest, endpoint: Endpoint) -> tuple[Headers, str, Found | None] | None:
+        """Headers and query without the gateway's own credentials, and what those say; `None`: it is refused."""
+        exchange, gateway, admission = self.exchange, self._gateway, self._gateway.admission
+        headers, query, trusted = request.headers, request.query, False
+        if gateway.settings.token is not None:
+            verdict = check(headers, query, gateway.settings.token)
+            trusted = verdict.allowed
+            if not trusted and (admission is None or admission.door.mode is None):
+                exchange.spec = gateway.specs[endpoint.protocol]
+                exchange.entry.client_protocol, exchange.entry.operation = str_of(endpoint.protocol), str_of(endpoint.operation)
+                self._refuse(Fault(FaultKind.UNAUTHENTICATED, 401, verdict.message), "no token, or a wrong one", [(b"www-authenticate", b"Bearer")])
+                return None
+            headers, query = verdict.headers, verdict.query
+        if admission is None:
+            return headers, query, None
+        found = admission.door.look(headers, query, admission.wall(), trusted=trusted)
+        return found.headers, found.query, found
 
     def _enter(self, admission: Admission, plan: Plan, *, late: bool = False) -> bool:
         """At the head. False: it is refused. Where it cannot be told yet, nobody is admitted yet. `late`: the body may have come."""

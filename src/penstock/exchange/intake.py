@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 from typing import cast
 from urllib.parse import unquote
 
-from penstock.admission import check, host_allowed
+from penstock.admission import host_allowed
 from penstock.capture import Recorder, ReplyTap, Subject
 from penstock.exchange import faults
 from penstock.exchange.compose_request import edit_body, upstream_request, whole_request
@@ -20,8 +20,8 @@ from penstock.exchange.entering import Entering
 from penstock.exchange.gateway import Demo, Gateway
 from penstock.exchange.machine import Phase
 from penstock.exchange.permits import permit_names
-from penstock.exchange.plan import Plan, Way, str_of
-from penstock.protocols.contract import BadRequest, ProtocolSpec
+from penstock.exchange.plan import Plan, Way
+from penstock.protocols.contract import BadRequest
 from penstock.providers import Provider
 from penstock.routing import Allowed, Choice, Hints, Mismatch, Refusal, resolve
 from penstock.vocabulary.errors import Fault, FaultKind
@@ -106,20 +106,10 @@ class Intake(Entering):
         if isinstance(endpoint, Allowed):
             exchange.answer(204, [(b"allow", ", ".join(endpoint.allow).encode())], b"", "OPTIONS")
             return None
-        headers, query = request.headers, request.query
-        admission, found, trusted = gateway.admission, None, False
-        if settings.token is not None:
-            verdict = check(headers, query, settings.token)
-            trusted = verdict.allowed
-            if not trusted and (admission is None or admission.door.mode is None):
-                exchange.spec = gateway.specs[endpoint.protocol]
-                exchange.entry.client_protocol, exchange.entry.operation = str_of(endpoint.protocol), str_of(endpoint.operation)
-                self._refuse(Fault(FaultKind.UNAUTHENTICATED, 401, verdict.message), "no token, or a wrong one", [(b"www-authenticate", b"Bearer")])
-                return None
-            headers, query = verdict.headers, verdict.query
-        if admission is not None:
-            found = admission.door.look(headers, query, admission.wall(), trusted=trusted)
-            headers, query = found.headers, found.query
+        shown = self._shown(request, endpoint)
+        if shown is None:
+            return None
+        headers, query, found = shown
         plan = Plan(gateway.specs, endpoint, headers, query, found)
         if found is None or found.until:
             request.memo.plan = plan
@@ -201,7 +191,7 @@ class Intake(Entering):
         exchange.entry.status = status
         self._body = None
         exchange.client_gone(Outcome(Ending.REFUSED, why, EndedBy.GATEWAY))
-        return refusal(exchange.spec, status, why, exchange.id)
+        return faults.refusal(exchange.spec, status, why, exchange.id)
 
     def client_paused(self) -> None:
         self.exchange.client_paused()
@@ -407,7 +397,3 @@ class Intake(Entering):
             self._late = (fault, cause, headers or [])
         else:
             self.exchange.refuse(fault, cause, headers)
-
-
-def refusal(spec: ProtocolSpec, status: int, why: str, entry_id: str) -> tuple[Headers, bytes]:
-    return [(b"content-type", b"application/json"), (b"x-penstock-id", entry_id.encode())], spec.error_body(faults.of_form(status, why), entry_id)

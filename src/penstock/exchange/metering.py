@@ -8,12 +8,11 @@ was just given out.
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from typing import Any, Protocol
-
 from penstock.admission.budget.account import Share
 from penstock.admission.budget.charge import Made
 from penstock.exchange.admitting import Pass
+from penstock.exchange.at_once import AtOnce
+from penstock.exchange.machine import Input, Phase
 from penstock.pipeline.contract import Pipeline
 from penstock.pipeline.stream import StreamRelay
 from penstock.protocols.contract import Closer, ProtocolSpec
@@ -21,6 +20,7 @@ from penstock.upstream.contract import Loss, Receiver, ResponseHead
 from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.events import StopReason
 from penstock.vocabulary.ids import Operation
+from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 from penstock.vocabulary.usage import EMPTY_USAGE, Usage
 
 _LEAST = 32
@@ -28,15 +28,28 @@ _LEAST = 32
 _CUT = Fault(FaultKind.CUT, 429, "The budget is spent; the answer was ended.")
 
 
-class Metered(Protocol):
-    """The exchange, as its meter sees it."""
+class Metering(AtOnce):
+    """Part of `drive`: an exchange whose answer a policy may end."""
 
-    @property
-    def pipeline(self) -> Pipeline | None: ...
+    def metered(self, receiver: Receiver, held: Pass) -> Receiver:
+        plan = self.plan
+        assert plan is not None
+        entry = self.entry
+        return Meter(self, receiver, held, self.spec, plan.endpoint.operation, self.provider_name, entry.requested_model, entry.bytes_in or 0)
 
-    @abstractmethod
     def cut(self, fault: Fault, cause: str, now: float, words: list[tuple[bytes, bytes]] | None) -> None:
-        """End the answer: with `words` where there are any and they may be said, else with `fault`."""
+        """A policy ends the answer: with `words`, in the protocol's own way to stop one, where there are any, else with `fault`."""
+        phase, pipeline = self.machine.phase, self.pipeline
+        if phase is Phase.SETTLED or phase is Phase.OPENED:
+            return
+        if phase is not Phase.DRAINING:
+            self.outcome = Outcome(Ending.CUT, cause, EndedBy.GATEWAY)
+        if words is not None and phase is Phase.STREAMING and isinstance(pipeline, StreamRelay):
+            self.cancel()
+            self.say(pipeline.stop(words), now)
+            self._do(self.machine.handle(Input.ENDED), now)
+        else:
+            self._do(self.machine.handle(Input.FAILED), now, fault)
 
 
 class Meter:
@@ -45,9 +58,10 @@ class Meter:
     __slots__ = ("_asking", "_at", "_bytes_in", "_closer", "_exchange", "_inner", "_model", "_operation", "_pass", "_provider", "_refused", "_spec")
 
     def __init__(
-        self, exchange: Any, inner: Receiver, held: Pass, spec: ProtocolSpec, operation: Operation, provider: str, model: str | None, bytes_in: int
+        self, exchange: Metering, inner: Receiver, held: Pass, spec: ProtocolSpec, operation: Operation, provider: str, model: str | None,
+        bytes_in: int,
     ) -> None:  # fmt: skip
-        self._exchange: Metered = exchange
+        self._exchange = exchange
         self._inner = inner
         self._pass = held
         self._spec = spec

@@ -31,7 +31,7 @@ class Action(StrEnum):
     """And what runs is ended when it crosses it."""
 
 
-ACTIONS: tuple[str, ...] = tuple(Action)
+ACTIONS: tuple[str, ...] = tuple(action.value for action in Action)
 
 
 class BadBudget(ValueError):

@@ -24,7 +24,7 @@ class Measure(StrEnum):
 
 PERIODS: Mapping[str, float] = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0, "week": 604_800.0, "month": 2_592_000.0}
 """Seconds. A month is 30 days: the window slides and knows no calendar (budgets do)."""
-MEASURES: tuple[str, ...] = tuple(Measure)
+MEASURES: tuple[str, ...] = tuple(measure.value for measure in Measure)
 _SPEC = re.compile(r"([a-z_]+)=([0-9]{1,15})(?:/([a-z]+))?\Z")
 
 
