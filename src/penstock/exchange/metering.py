@@ -55,13 +55,13 @@ class Metering(AtOnce):
 class Meter:
     """Implements `upstream.contract.Receiver` in the exchange's place. One per exchange; its answer may begin again with another try."""
 
-    __slots__ = ("_asking", "_at", "_bytes_in", "_closer", "_exchange", "_inner", "_model", "_operation", "_pass", "_provider", "_refused", "_spec")
+    __slots__ = ("_asking", "_at", "_bytes_in", "_closer", "_inner", "_model", "_operation", "_pass", "_provider", "_refused", "_spec", "exchange")
 
     def __init__(
         self, exchange: Metering, inner: Receiver, held: Pass, spec: ProtocolSpec, operation: Operation, provider: str, model: str | None,
         bytes_in: int,
     ) -> None:  # fmt: skip
-        self._exchange = exchange
+        self.exchange = exchange
         self._inner = inner
         self._pass = held
         self._spec = spec
@@ -76,7 +76,7 @@ class Meter:
 
     def answer_began(self, head: ResponseHead, now: float) -> None:
         self._inner.answer_began(head, now)
-        pipeline = self._exchange.pipeline
+        pipeline = self.exchange.pipeline
         self._closer, self._at = None, 1
         if self._spec.closer is not None and isinstance(pipeline, StreamRelay):
             self._closer = self._spec.closer(self._operation)
@@ -84,7 +84,7 @@ class Meter:
 
     def answer_body(self, data: bytes, now: float) -> None:
         self._inner.answer_body(data, now)
-        pipeline = self._exchange.pipeline
+        pipeline = self.exchange.pipeline
         if pipeline is not None and pipeline.events >= self._at:
             self._look(pipeline, now)
 
@@ -136,4 +136,4 @@ class Meter:
         if self._closer is not None and not pipeline.observer.tools and pipeline.may_speak():
             known = usage if usage != EMPTY_USAGE and (usage.output or 0) >= pipeline.events else Usage(input=usage.input, output=pipeline.events)
             words = self._closer.close(StopReason.LENGTH, known)
-        self._exchange.cut(_CUT, f"budget {share.wish.budget.name!r} is spent", now, words)
+        self.exchange.cut(_CUT, f"budget {share.wish.budget.name!r} is spent", now, words)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from penstock.admission.facts import BadField, check_field
@@ -110,9 +111,15 @@ def budgets_of(texts: Any) -> tuple[Budget, ...]:
 
 def window_of(per: str, now: float) -> tuple[str, float | None]:
     """The name of the window that `now` (seconds since the epoch) lies in, and when it ends; `None`: never."""
+    return _window(per, int(now // 86_400))
+
+
+@lru_cache(maxsize=16)
+def _window(per: str, days: int) -> tuple[str, float | None]:
+    """Every window begins and ends with a day of UTC, so the day decides. `days`: since the epoch."""
     if per == "total":
         return "total", None
-    day = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    day = datetime.fromtimestamp(days * 86_400, UTC)
     match per:
         case "day":
             first, after = day, day + timedelta(days=1)
