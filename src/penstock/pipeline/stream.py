@@ -51,7 +51,8 @@ class StreamRelay(Pipeline):
         self._scanner = scanner
         self._array = scanner if isinstance(scanner, ArraySplitter) else None
         self._feed: Callable[[bytes], list[Frame]] = scanner.feed if kept is None else self._scan_kept
-        self._quick = False  # the scanner is idle, and nobody but it need see the next read
+        self._quick = scanner.limit if scanner.idle and kept is None else -1
+        """Bytes of a read that may be taken for one frame, past the scanner: none unless it is idle, and nobody but it need see the read."""
         self._observe = observer.observe
         self._speak = speak
         self._take_usage = take_usage
@@ -73,7 +74,8 @@ class StreamRelay(Pipeline):
         self.last_at = now
         # The ordinary read is one frame: a line of data, perhaps with a name before it. It is taken apart and noted here, because calls are most of
         # what a chunk costs; whatever else comes goes the thorough way. (`removeprefix` gives the object itself back where there is no prefix.)
-        if self._quick and 13 not in data:
+        size = len(data)
+        if size <= self._quick and 13 not in data:
             name = b""
             line, _, rest = data.partition(b"\n")
             if rest != b"\n":
@@ -94,7 +96,6 @@ class StreamRelay(Pipeline):
             except Exception:  # as below
                 self.failures += 1
                 mark, number = MALFORMED, BY_MARK[MALFORMED]
-            size = len(data)
             row = self._row
             self._row = row + ROW if row < LAST_ROW else 0
             pack_row(self._ring, row, now, size, number)
@@ -115,8 +116,10 @@ class StreamRelay(Pipeline):
     def _feed_any(self, data: bytes, now: float) -> bytes:
         """The frames of any read, in the state that it finds."""
         scanner, scan, observe = self._scanner, self._feed, self._observe
+        if self.events and isinstance(scanner, Scanner):
+            scanner.fresh = False
         frames = scan(data)
-        self._quick = scanner.idle and self._kept is None
+        self._quick = scanner.limit if scanner.idle and self._kept is None else -1
         taken: list[int] | None = None
         if self._drop_lf and frames:
             self._drop_lf = False
@@ -188,6 +191,7 @@ class StreamRelay(Pipeline):
         super().follow(before)
         if before.bytes_out:
             self._feed = self._scan_late
+            self._quick = -1
 
     @property
     def begun(self) -> bool:

@@ -102,21 +102,30 @@ class MessageLine(msgspec.Struct, gc=False):
 
 
 _encode = msgspec.json.Encoder().encode
+_COMPLETE = str.__str__(Ending.COMPLETE)
 
 
 def level_of(entry: Settled) -> str:
     """`info`, or `warning` where the answer did not come to its proper end."""
-    return "info" if entry.outcome == Ending.COMPLETE else "warning"
+    return "info" if entry.outcome == _COMPLETE else "warning"
 
 
 def exchange_json(entry: Settled) -> bytes:
     """One object, without the line's end."""
+    cause, route, model, requested, method, path = entry.cause, entry.route, entry.model, entry.requested_model, entry.method, entry.path
+    # Mostly there is nothing to be cut or replaced in any of them, and one look at all is enough.
+    told = f"{cause}{route}{model}{requested}{method}{path}"
+    if len(told) > WORD or not told.isprintable():
+        cause, route, model, requested, method, path = (
+            _word(cause, SENTENCE), _word(route), _word(model), _word(requested), _word(method), _word(path))  # fmt: skip
+    ttft, duration, gap = entry.ttft_ms, entry.duration_ms, entry.largest_gap_ms
     return _encode(ExchangeLine(
-        _time(entry.settled_at or entry.started_at), level_of(entry), entry.id, entry.outcome, _word(entry.cause, SENTENCE), entry.ended_by,
-        entry.timer, entry.status, entry.upstream_status, entry.provider, _word(entry.route), _word(entry.model), _word(entry.requested_model),
-        _word(entry.method), _word(entry.path), entry.client_protocol, entry.operation, entry.streamed, _ms(entry.ttft_ms), _ms(entry.duration_ms),
-        _ms(entry.largest_gap_ms), _tokens(entry.input_tokens), _tokens(entry.output_tokens), _tokens(entry.cache_read_tokens),
-        _tokens(entry.cache_write_tokens), _tokens(entry.reasoning_tokens), entry.retries, entry.bytes_in, entry.bytes_out,
+        _time(entry.settled_at or entry.started_at), "info" if entry.outcome == _COMPLETE else "warning", entry.id, entry.outcome, cause,
+        entry.ended_by, entry.timer, entry.status, entry.upstream_status, entry.provider, route, model, requested, method, path,
+        entry.client_protocol, entry.operation, entry.streamed, None if ttft is None else round(ttft, 3),
+        None if duration is None else round(duration, 3), None if gap is None else round(gap, 3), _tokens(entry.input_tokens),
+        _tokens(entry.output_tokens), _tokens(entry.cache_read_tokens), _tokens(entry.cache_write_tokens), _tokens(entry.reasoning_tokens),
+        entry.retries, entry.bytes_in, entry.bytes_out,
     ))  # fmt: skip
 
 
@@ -177,10 +186,6 @@ def _time(at: float) -> str:
 
 def _count(n: int | None) -> str:
     return "?" if n is None else str(n)
-
-
-def _ms(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
 
 
 def _tokens(count: int | None) -> int | None:

@@ -56,6 +56,13 @@ class Request:
         if self._early_end:
             connection.upload_end(self)
 
+    def send_at_once(self, connection: Connection, parts: Parts) -> None:
+        """As `send`, where nothing has been asked of this since it was made, and nothing is uploaded."""
+        receiver, self._receiver = self._receiver, None
+        assert receiver is not None
+        self._connection = connection
+        connection.send(self, receiver, parts, head_only=self._head_only, uploading=False)
+
     def dial(self, parts: Parts, connect: float | None) -> None:
         self._parts = parts
         # In no task group: a dial lives as long as its request, which ends in callbacks, and no dial's fault may end another's. It is held
@@ -158,7 +165,7 @@ class Client:
         asked = Request(self, origin, receiver, head_only=head_only, uploading=uploading)
         connection = None if fresh or uploading else self.take(origin)
         if connection is not None:
-            asked.send(connection, request)
+            asked.send_at_once(connection, request)
         else:
             asked.dial(request, connect)
         return asked

@@ -64,7 +64,7 @@ def parse(raw: bytes) -> tuple[bytes, bytes | None]:
 class Scanner:
     """Finds the frames of one stream. See the rules above."""
 
-    __slots__ = ("_budget", "_fresh", "_parts", "_passing", "_seam", "_skip_lf", "held", "idle", "limit", "overflowed", "whole")
+    __slots__ = ("_budget", "_parts", "_passing", "_seam", "_skip_lf", "fresh", "held", "idle", "limit", "overflowed", "whole")
 
     def __init__(self, limit: int, budget: Budget) -> None:
         self.limit = limit
@@ -73,19 +73,20 @@ class Scanner:
         self._seam = b""  # its trailing line end, if it ends with one: with what comes next this may be an empty line
         self._skip_lf = False  # the last frame ended with a CR at the end of a feed
         self._passing = False  # inside a frame over the limit
-        self._fresh = True  # nothing was parsed yet: a BOM may come
+        self.fresh = True
+        """Nothing has come yet, so a BOM may. Whoever has taken frames past `feed` says so here."""
         self.held = 0
         self.overflowed = False
         self.whole = True
         """The raws that the last feed returned are, together, exactly the data that it was given."""
-        self.idle = False
+        self.idle = True
         """Behind a whole frame, with nothing held and nothing awaited: what comes next begins a frame, and one that ends in LF LF and has no
         CR is wholly told by its own bytes. Who sees that one read is one such frame may take it for what it is, without `feed`."""
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that `data` completes, in order. The raws of all feeds and `tail()` are, together, the input."""
         frames = self._feed(data)
-        self.idle = not (self._parts or self._skip_lf or self._fresh or self._passing)
+        self.idle = not (self._parts or self._skip_lf or self._passing)
         return frames
 
     def tail(self) -> bytes:
@@ -125,7 +126,7 @@ class Scanner:
         while at < size:
             if (data[at] == _LF or data[at] == _CR) and not self._parts and not self._passing:
                 # An empty line where a frame would begin.
-                self._fresh = False
+                self.fresh = False
                 end = at + 2 if data.startswith(b"\r\n", at) else at + 1
                 frames.append((b"", None, data[at:end]))
                 self._skip_lf = end == size and data[end - 1] == _CR
@@ -149,7 +150,7 @@ class Scanner:
         if self._parts:
             if self.held + len(raw) > self.limit:
                 self.overflowed = True
-                self._fresh = False
+                self.fresh = False
                 frames.append((b"", None, bytes(self._parts)))
                 frames.append((b"", None, raw))
                 self._parts.clear()
@@ -161,12 +162,12 @@ class Scanner:
             self._release()
         elif len(raw) > self.limit:
             self.overflowed = True
-            self._fresh = False
+            self.fresh = False
             frames.append((b"", None, raw))
             return end
         meaning = raw
-        if self._fresh:
-            self._fresh = False
+        if self.fresh:
+            self.fresh = False
             if raw.startswith(_BOM):
                 meaning = raw[3:]
         frames.append((*parse(meaning), raw))
@@ -184,7 +185,7 @@ class Scanner:
         n = len(piece)
         if self.held + n > self.limit or not self._budget.take(n):
             self.overflowed = self._passing = True
-            self._fresh = False
+            self.fresh = False
             if self._parts:
                 frames.append((b"", None, bytes(self._parts)))
                 self._parts.clear()

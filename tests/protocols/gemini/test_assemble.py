@@ -109,6 +109,12 @@ def test_other_fields() -> None:
     assert (body["usageMetadata"], body["new"], body["newer"]) == ({"promptTokenCount": 1, "candidatesTokenCount": 5}, 1, {})
 
 
+@pytest.mark.parametrize("odd", [[], {}, 5, ""])
+def test_an_odd_finish_reason_gives_way_to_a_good_one(odd: object) -> None:
+    body = fold(candidate({"text": "a"}, finishReason=odd), candidate({"text": "b"}, finishReason="STOP"))
+    assert body["candidates"][0]["finishReason"] == "STOP"
+
+
 def test_a_call_in_pieces_becomes_whole() -> None:
     def call(**fields: object) -> dict[str, Any]:
         return candidate({"functionCall": fields})

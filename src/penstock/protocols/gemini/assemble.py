@@ -100,7 +100,7 @@ class _Candidate:
         for key, value in item.items():
             if key == "content" and isinstance(value, dict):
                 self._add_content(cast("dict[str, Any]", value))
-            elif key == "finishReason" and value in NOT_FINISHED and self._fields.get(key):
+            elif key == "finishReason" and isinstance(value, str) and value in NOT_FINISHED and self._fields.get(key):
                 continue
             else:
                 _merge(self._fields, key, value)
