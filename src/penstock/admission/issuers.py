@@ -8,7 +8,7 @@ must be understood. The clock is the caller's: PyJWT checks the signature and no
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, cast
 
@@ -53,7 +53,7 @@ class Issuer:
     algorithms: tuple[str, ...] = DEFAULT_ALGORITHMS
     jwks_url: str | None = None
     jwks_file: str | None = None
-    jwks: str | None = None
+    jwks: str | None = field(default=None, repr=False)
     required: tuple[str, ...] = ("exp",)
     skew: float = 30.0
     """Seconds by which clocks may differ."""
