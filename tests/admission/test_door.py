@@ -10,11 +10,12 @@ from penstock.admission.address import client_address
 from penstock.admission.door import Door, Found, Refused
 from penstock.admission.facts import BadField, Facts
 from penstock.admission.issuers import read_keys
-from penstock.admission.keys import Ring, VirtualKey, hash_of, seal
+from penstock.admission.keys import Ring, hash_of, seal
 from penstock.admission.limits.spec import make_limit
 from penstock.admission.rules import All, BadRule, Effect, Rule, make_test
 from penstock.admission.settings import AdmissionSettings, Mode
 from penstock.admission.subject import ANONYMOUS, Kind, Subject
+from tests.support.admitted import key
 from tests.support.tokens import NOW, claims, issuer, jwk, jwks, sign
 
 SECRET = b"s" * 32
@@ -23,14 +24,10 @@ FOREIGN = b"an imported key of any form"
 Header = tuple[bytes, bytes]
 
 
-def key(id: str = "key_1", **more: Any) -> VirtualKey:
-    return VirtualKey(**{"id": id, "name": id, "fingerprint": "f" * 12, "created_at": 0.0, **more})
-
-
-def ring(**more: Any) -> Ring:
+def ring() -> Ring:
     keys = {
         GOOD: key(owner="ada", project="p", tags=("staff", "eu"), previous_until=NOW + 60), GONE: key("key_2", revoked_at=NOW - 1),
-        LATE: key("key_3", expires_at=NOW), FOREIGN: key("key_4"), **more,
+        LATE: key("key_3", expires_at=NOW), FOREIGN: key("key_4"),
     }  # fmt: skip
     return Ring(SECRET, [(seal(hash_of(text), SECRET), one) for text, one in keys.items()], {seal(hash_of(OLD), SECRET): keys[GOOD]})
 

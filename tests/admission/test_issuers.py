@@ -163,7 +163,8 @@ def test_who_it_is() -> None:
     subject = subject_of(found, who)
     assert (subject.user, subject.project, subject.limits_key, subject.until) == ("a@b.c", "p1", "3", NOW + 630)
     assert subject_of(claims(exp=None), who).user is None
-    for bad in ({"email": {"a": 1}}, {"email": ["a", "b"]}, {"tier": [[]]}):
+    spoilt: list[dict[str, Any]] = [{"email": {"a": 1}}, {"email": ["a", "b"]}, {"tier": [[]]}]
+    for bad in spoilt:
         with pytest.raises(BadToken):
             subject_of({**claims(), **bad}, who)
 

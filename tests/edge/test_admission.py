@@ -124,8 +124,8 @@ async def provider(lasting: float) -> AsyncGenerator[int]:
                 writer.write(CHUNK)
                 await writer.drain()
                 await asyncio.sleep(lasting / made)
-            usage = {"id": "c1", "choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": made}}
-            stop = {"id": "c1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+            usage: dict[str, Any] = {"id": "c1", "choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": made}}
+            stop: dict[str, Any] = {"id": "c1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
             for last in (json.dumps(stop).encode(), json.dumps(usage).encode(), b"[DONE]"):
                 writer.write(b"data: " + last + b"\n\n")
             await writer.drain()
@@ -144,7 +144,8 @@ async def provider(lasting: float) -> AsyncGenerator[int]:
 @pytest.mark.parametrize(("action", "budget"), [("block", 2000), ("cut", 1500)])
 def test_two_processes_share_a_budget(tmp_path: Path, action: str, budget: int) -> None:
     """Whoever asks whichever of them: what is spent in the end is the budget, and at most what was set aside when it ran out."""
-    each, body = 40, {"model": "m", "stream": True, "messages": [], "max_tokens": 40}
+    each = 40
+    body: dict[str, Any] = {"model": "m", "stream": True, "messages": [], "max_tokens": each}
     # What one request sets aside: its output, and its input by its size.
     share = each + -(-len(json.dumps(body)) // 4)
 

@@ -363,7 +363,7 @@ def test_errors_cost_nothing(what: str) -> None:
 def test_a_debt_is_carried() -> None:
     with Admitted(limited(make_limit("output_tokens", 10, "minute")), KEYS) as a:
         ask(a.house, ProtocolId.OPENAI_CHAT, BEARER, max_tokens=5)
-        usage = {"id": "c", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 35}}
+        usage: dict[str, Any] = {"id": "c", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 35}}
         a.house.last.answer().body(CHUNK + STOP + sse(usage) + DONE).end()
         a.house.loop.now += 120
         refused(ask(a.house, ProtocolId.OPENAI_CHAT, BEARER, max_tokens=5), 429, "output_tokens")

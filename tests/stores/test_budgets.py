@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
 
 from penstock.admission.budget.account import Answer, Share, Shares, Spent, Unknown, Wish
 from penstock.admission.budget.spec import make_budget
@@ -191,7 +192,7 @@ def test_a_database_that_does_not_answer(engine: sa.Engine, monkeypatch: pytest.
 
     def maybe(batch: Any) -> None:
         if broken.is_set():
-            raise sa.exc.OperationalError("x", {}, Exception("the disk is gone"))
+            raise OperationalError("x", {}, Exception("the disk is gone"))
         decide(batch)
 
     monkeypatch.setattr(budgets, "_decide", maybe)

@@ -67,8 +67,8 @@ def test_rotated(keys: Keys) -> None:
     assert ring.find(new.encode()) == (rotated, False)
     found = ring.find(old.encode())
     assert found == (rotated, True)
-    assert refused(*found, NOW + 59) is None
-    assert refused(*found, NOW + 60) == f"key {key.id} was rotated"
+    assert refused(rotated, True, NOW + 59) is None
+    assert refused(rotated, True, NOW + 60) == f"key {key.id} was rotated"
     _, newest = keys.rotate("a", NOW, 0.0)
     ring, _, _ = keys.ring()
     assert ring.find(old.encode()) is None, "the one before the last is nobody's"

@@ -24,7 +24,8 @@ NOW = 1_800_000_000.0
 
 
 def key(id: str = "key_1", **more: Any) -> VirtualKey:
-    return VirtualKey(**{"id": id, "name": id, "fingerprint": "f" * 12, "created_at": 0.0, **more})
+    said: dict[str, Any] = {"id": id, "name": id, "fingerprint": "f" * 12, "created_at": 0.0, **more}
+    return VirtualKey(**said)
 
 
 def ring_of(keys: Mapping[str, VirtualKey]) -> Ring:

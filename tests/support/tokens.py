@@ -69,4 +69,5 @@ def sign(payload: dict[str, Any], algorithm: str = "RS256", kid: str | None = "k
 
 
 def issuer(**more: Any) -> Issuer:
-    return Issuer(**{"issuer": ISS, "audiences": (AUD,), "algorithms": ("RS256", "PS256", "ES256", "ES384", "EdDSA"), **more})
+    said: dict[str, Any] = {"issuer": ISS, "audiences": (AUD,), "algorithms": ("RS256", "PS256", "ES256", "ES384", "EdDSA"), **more}
+    return Issuer(**said)
