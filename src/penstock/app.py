@@ -11,7 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from time import monotonic
+from time import monotonic, time
 
 import sqlalchemy as sa
 
@@ -20,7 +20,9 @@ from penstock.admin import AdminListener, Deps, Readings, load_token, make_app
 from penstock.capture import Dumps, Recorder
 from penstock.config.settings import AUTO_TOKEN, Config
 from penstock.exchange.conduct import Conduct
+from penstock.exchange.costing import Costs
 from penstock.exchange.front import Front
+from penstock.exchange.gatehouse import Gatehouse
 from penstock.exchange.gateway import Demo, Gateway, Settings
 from penstock.exchange.models import Catalog
 from penstock.exchange.permits import GATEWAY, Permits, permit_names
@@ -28,6 +30,7 @@ from penstock.exchange.probe import ask_models, judge
 from penstock.exchange.quirks import find_quirks
 from penstock.ledger import query
 from penstock.ledger.ascribe import Ascriber
+from penstock.ledger.engine import open_engine
 from penstock.ledger.entry import Entry
 from penstock.ledger.errors import LedgerFull
 from penstock.ledger.settings import LedgerSettings
@@ -39,6 +42,8 @@ from penstock.providers import Provider, build
 from penstock.routing import Face, Router
 from penstock.server.listener import Listener
 from penstock.server.settings import Settings as ServerSettings
+from penstock.stores.jwks import fetcher
+from penstock.stores.keys import SECRET_FILE
 from penstock.telemetry.log import Handler, Log
 from penstock.telemetry.metrics import Metrics
 from penstock.upstream.client import Client
@@ -75,6 +80,7 @@ class App:
         self._prices = prices_of(config)
         self._ledger: Ledger | None = None
         self._reader: sa.Engine | None = None
+        self._gatehouse: Gatehouse | None = None
         self.client = Client(upstream_settings(config))
         self._stopping = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
@@ -153,6 +159,14 @@ class App:
             dumps=self.dumps,
         )
 
+    def _open_gatehouse(self) -> Gatehouse:
+        admission = self.config.admission
+        secret = admission.keys_secret or load_token(self.config.data_dir, SECRET_FILE)
+        engine, reader = open_engine(self._ledger_settings), open_engine(self._ledger_settings, read_only=True)
+        ca_file = str(self.config.ca_file) if self.config.ca_file else None
+        costs = Costs(prices_of(self.config), time)  # of its own: the other belongs to the ledger's thread
+        return Gatehouse(admission, self.gateway, engine, reader, secret.encode(), lambda: fetcher(ca_file), costs)
+
     def _conduct(self, conduct: Conduct) -> Conduct:
         return replace(conduct, transparent=self.config.transparent)
 
@@ -169,6 +183,7 @@ class App:
             listen_host=self.config.admin.host,
             hosts=self.config.hosts,
             capture=self.recorder,
+            keys=self._gatehouse,
             families=self.metrics.families,
             readings=Readings(
                 exchanges_open=lambda: len(self.gateway.live),
@@ -202,6 +217,8 @@ class App:
             ledger = self._ledger = self.gateway.ledger = Ledger.start(
                 self._ledger_settings, self.instance, Ascriber(self._prices, self.config.preview))
             reader = self._reader = query.connect(self._ledger_settings)
+            self._gatehouse = self._open_gatehouse()
+            self._gatehouse.start()
             self.recorder.start()
             self.dumps.start()
             admin_port = await self.admin.start(make_app(self._admin_deps(ledger, reader)))
@@ -217,8 +234,11 @@ class App:
             self._tasks = tasks
             if self.config.connection_test is not None:
                 self._testing = tasks.create_task(_guarded(self._test_connections(self.config.connection_test)), name="penstock-connection-test")
+            assert self._gatehouse is not None
+            looking = tasks.create_task(_guarded(self._gatehouse.run()), name="penstock-gatehouse")
             await self._stopping.wait()
             await self._drain()
+            looking.cancel()
 
     async def _test_connections(self, limit: float) -> None:
         """Ask every provider whether it is there. Serving has begun meanwhile, and goes on whatever it says."""
@@ -255,6 +275,9 @@ class App:
             self._reader.dispose()
         self.recorder.close()
         self.dumps.close()
+        unbooked = self._gatehouse.close() if self._gatehouse is not None else 0
+        if unbooked:
+            log.error("%d charges of budgets could not be booked: the database does not take them; they are lost", unbooked)
         left = self._ledger.close() if self._ledger is not None else 0
         if left:
             log.error("%d rows could be saved nowhere: neither the ledger nor %s takes them; they are lost", left, self.config.data_dir)

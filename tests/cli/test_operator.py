@@ -180,7 +180,7 @@ class TestWhereItListens:
             assert instances(operator) == before, "a start that fails leaves no trace in the ledger"
 
     def test_an_address_that_is_not_ours_is_said(self, operator: Operator) -> None:
-        done = operator.run("serve", "--listen", "192.0.2.1:4270", "--admin", "127.0.0.1:0")
+        done = operator.run("serve", "--listen", "192.0.2.1:4270", "--admin", "127.0.0.1:0", "--token", "t" * 20)
         assert done.code == 1
         assert "192.0.2.1:4270" in done.err
         assert "Traceback" not in done.err

@@ -105,8 +105,11 @@ class TestListeningToOthers:
                 assert value not in done.err
                 assert not operator.data.exists()
 
-    def test_with_a_token_or_without_a_key_it_is_not(self, operator: Operator) -> None:
-        with operator.serve("--listen", "0.0.0.0:0") as gateway:
+    def test_with_a_token_or_where_it_is_said_it_is_not(self, operator: Operator) -> None:
+        assert operator.run("serve", "--listen", "0.0.0.0:0").code == 2, "not even without a key to spend"
+        file = operator.home / "open.yaml"
+        file.write_text("admission: {open: true}\n")
+        with operator.serve("--listen", "0.0.0.0:0", "--config", str(file)) as gateway:
             assert gateway.chat().status == 200
             assert f"every other address of this machine (0.0.0.0, port {gateway.port})" in gateway.banner
         with operator.serve("--listen", "0.0.0.0:0", "--token", "auto", env={"OPENAI_API_KEY": "sk-ours"}) as gateway:

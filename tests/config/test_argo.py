@@ -104,7 +104,8 @@ def test_with_username_passthrough_no_name_of_the_operators_is_written(tmp_path:
     assert "alice" not in imported.text
     config = checked(imported, tmp_path)
     assert all(provider.user_from_key and provider.user is None for provider in config.providers)
-    assert config.listen == Address("0.0.0.0", 50000), "there is nobody's name to lend"
+    assert config.listen == Address("127.0.0.1", 50000)
+    assert "everybody could connect" in fate(imported, "host")[1]
     assert config.connection_test is None, "skip_url_validation"
 
 

@@ -251,7 +251,7 @@ def test_strangers_and_keys() -> None:
     assert "Set a token" in errors(environ=environ | key, listen="0.0.0.0:4270")
     assert "Set a token" in errors(environ=environ | key | {"PENSTOCK_LISTEN": "gateway.example:4270"})
     assert load(environ=environ | key, overrides={"listen": "0.0.0.0:4270", "token": "auto"}).token == AUTO_TOKEN
-    assert not load(environ=environ, overrides={"listen": "0.0.0.0:4270"}).local
+    assert "whoever connects may use it" in errors(environ=environ, listen="0.0.0.0:4270")
     assert load(environ=environ | key, overrides={"listen": "0.0.0.0:4270", "socket": "/run/p.sock"}).local
     for host in ("127.0.0.1", "127.0.0.9", "[::1]", "localhost"):
         assert load(environ=environ | key, overrides={"listen": f"{host}:4270"}).local

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from penstock.admission.issuers import Issuer
+from penstock.admission.settings import AdmissionSettings, Mode
 from penstock.config import Address, exposure
 from penstock.config.rules import own_listener, same_place
 from penstock.providers import ProviderSettings
@@ -41,13 +43,23 @@ def test_a_free_port_is_nobody_s() -> None:
 
 
 def test_exposure() -> None:
-    everybody, here = Address("0.0.0.0", 4270), Address("127.0.0.1", 4270)
-    words = exposure(everybody, None, [OPEN, KEYED], None)
+    everybody, here, nothing = Address("0.0.0.0", 4270), Address("127.0.0.1", 4270), AdmissionSettings()
+    words = exposure(everybody, None, [OPEN, KEYED], None, nothing)
     assert words is not None
-    for part in ("0.0.0.0:4270", "'openai'", "--token auto", "127.0.0.1:4270"):
+    for part in ("0.0.0.0:4270", "'openai'", "--token auto", "127.0.0.1:4270", "mode: strict", "open: true"):
         assert part in words
     assert "hunter2" not in words
-    assert exposure(everybody, None, [OPEN], None) is None
-    assert exposure(everybody, None, [KEYED], "t") is None
-    assert exposure(everybody, Path("/s"), [KEYED], None) is None
-    assert exposure(here, None, [KEYED], None) is None
+    assert "may use it" in (exposure(everybody, None, [OPEN], None, nothing) or "")
+    assert exposure(everybody, None, [KEYED], "t", nothing) is None
+    assert exposure(everybody, Path("/s"), [KEYED], None, nothing) is None
+    assert exposure(here, None, [KEYED], None, nothing) is None
+
+
+@pytest.mark.parametrize(("admission", "may"), [
+    (AdmissionSettings(mode=Mode.STRICT), True), (AdmissionSettings(open=True), True), (AdmissionSettings(issuers=(Issuer("i", ("a",)),)), True),
+    (AdmissionSettings(mode=Mode.OPTIONAL), False), (AdmissionSettings(mode=Mode.PERMISSIVE), False),
+    (AdmissionSettings(mode=Mode.OPTIONAL, issuers=(Issuer("i", ("a",)),)), False), (AdmissionSettings(mode=Mode.OPTIONAL, open=True), True),
+])  # fmt: skip
+def test_who_asks_for_keys_may_listen_to_everybody(admission: AdmissionSettings, may: bool) -> None:
+    assert (exposure(Address("0.0.0.0", 4270), None, [KEYED], None, admission) is None) is may
+

@@ -68,6 +68,12 @@ ROWS: list[tuple[str, dict[str, Any], float | None]] = [
     ("client_gone", {"outcome": "CLIENT_GONE", "ended_by": "client", **LATE}, None),
     *((f"refused.{status}", {"outcome": "REFUSED", "status": status, "cause": "x"}, None) for status in (
         400, 401, 403, 404, 405, 408, 413, 415, 429, 431, 503)),
+    ("refused.401.key", {"outcome": "REFUSED", "status": 401, "ended_by": "gateway", "cause": "no key and no token was shown"}, None),
+    ("refused.401.key", {"outcome": "REFUSED", "status": 401, "ended_by": "gateway", "cause": "a token of https://id: it has expired"}, None),
+    ("refused.403.rule", {"outcome": "REFUSED", "status": 403, "ended_by": "gateway", "cause": "rule 'x' denies it"}, None),
+    ("refused.403.rule", {"outcome": "REFUSED", "status": 403, "ended_by": "gateway", "cause": "key key_1 does not allow this model"}, None),
+    ("refused.429.limit", {"outcome": "REFUSED", "status": 429, "ended_by": "gateway", "cause": "limit 'x' is reached"}, None),
+    ("refused.429.budget", {"outcome": "REFUSED", "status": 429, "ended_by": "gateway", "cause": "budget 'x' is spent"}, None),
     ("refused.503.stopping", {"outcome": "REFUSED", "status": 503, "cause": "the gateway is shutting down"}, None),
     ("refused.503.ledger", {"outcome": "REFUSED", "status": 503, "cause": "the ledger is full"}, None),
     ("refused.503.bodies", {"outcome": "REFUSED", "status": 503, "cause": "as many request bodies are held as may be"}, None),

@@ -80,6 +80,7 @@ class FakeReply:
     gone: bool = False
     """The client went away: whatever is called now is for nobody."""
     paused: bool = False
+    address: str | None = "127.0.0.1"
 
     def head(self, status: int, headers: Headers, length: int | None) -> None:
         assert self.over is None
@@ -115,6 +116,9 @@ class FakeReply:
     def resume_upload(self) -> None:
         assert self.over is None
         self.paused = False
+
+    def peer(self) -> str | None:
+        return self.address
 
     def header(self, name: bytes) -> bytes | None:
         return next((value for key, value in self.headers if key.lower() == name), None)

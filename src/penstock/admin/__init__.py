@@ -8,7 +8,7 @@ Laws: neither `/metrics` nor anything below `/api` is answered without the token
 rebinding). No answer may be kept by a cache or read by another origin: there are no CORS headers. No request waits longer than the limit on
 queries, and however many come, two threads work for them. `/metrics` waits for neither the ledger nor a thread.
 
-`captures` turns captures on and off: the one thing that can be changed from here.
+`captures` turns captures on and off, `keys` makes, rotates and revokes virtual keys: the things that can be changed from here.
 
 Not here: model traffic (never passes this plane, as nothing of this plane passes the data port), how the ledger reads, what captures hold.
 """

@@ -10,6 +10,7 @@ from starlette.routing import Mount, Route, Router
 from penstock.admin.captures import Captures
 from penstock.admin.deps import Deps
 from penstock.admin.guard import HostGuard, TokenGuard
+from penstock.admin.keys import KeyRoutes
 from penstock.admin.routes import Routes, refuse_bug, refuse_http
 
 
@@ -21,6 +22,12 @@ def make_app(deps: Deps) -> Starlette:
         [Route("/exchanges", routes.exchanges), Route("/exchanges/{id}", routes.exchange), Route("/usage", routes.usage)], redirect_slashes=False)
     if deps.capture is not None:
         api.routes.append(Route("/capture", Captures(deps.capture).capture, methods=["GET", "POST", "DELETE"]))
+    if deps.keys is not None:
+        keys = KeyRoutes(deps.keys)
+        api.routes += [
+            Route("/keys", keys.keys, methods=["GET", "POST"]), Route("/keys/{id}", keys.revoke, methods=["DELETE"]),
+            Route("/keys/{id}/rotate", keys.rotate, methods=["POST"]), Route("/budgets", keys.budgets),
+        ]  # fmt: skip
     metrics = Router([Route("/metrics", routes.metrics)], redirect_slashes=False)
     app = Starlette(
         routes=[

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from penstock.admin.captures import Control
+from penstock.admin.keys import KeyControl
 from penstock.ledger.query import Group
 from penstock.ledger.writer import Counters
 from penstock.telemetry.metrics import Family
@@ -87,6 +88,8 @@ class Deps:
     """Seconds since the epoch, for times such as `12h`."""
     capture: Control | None = None
     """Captures, on and off; `None`: there is no `/api/capture`."""
+    keys: KeyControl | None = None
+    """Virtual keys and budgets; `None`: there is no `/api/keys`."""
     query_limit: float = 10.0
     """Seconds for one read of the ledger, its wait for a free thread included."""
     families: Callable[[], Iterable[Family]] = tuple

@@ -100,7 +100,7 @@ async def refuse_http(request: Request, error: Exception) -> Response:
     status: int = getattr(error, "status_code", 500)
     headers: dict[str, Any] | None = getattr(error, "headers", None)
     kind, message = {
-        404: ("not_found", "There is nothing here; there are /health, /ready, /metrics, /api/exchanges, /api/usage and /api/capture."),
+        404: ("not_found", "There is nothing here; there are /health, /ready, /metrics, /api/exchanges, usage, capture, keys and budgets."),
         405: ("method_not_allowed", f"Only {(headers or {}).get('Allow') or 'GET, HEAD'} are answered here."),
     }.get(status, ("bad_request", "The request cannot be answered."))
     return refusal(status, kind, message, headers)

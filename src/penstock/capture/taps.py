@@ -25,6 +25,7 @@ class Replying(Protocol):
     def abort(self) -> None: ...
     def pause_upload(self) -> None: ...
     def resume_upload(self) -> None: ...
+    def peer(self) -> str | None: ...
 
 
 class Receiving(Protocol):
@@ -75,6 +76,9 @@ class ReplyTap:
 
     def resume_upload(self) -> None:
         self._reply.resume_upload()
+
+    def peer(self) -> str | None:
+        return self._reply.peer()
 
 
 class AnswerTap:

@@ -3,8 +3,8 @@
 Enters: `sys.argv`, the environment. Leaves: tables and sentences on standard output, errors on standard error, an exit code:
 0 done, 1 it failed (an address in use, a ledger that cannot be read), 2 the configuration or the command line is wrong.
 
-One file a command: `serve`, `check`, `models`, `config`, `usage` (with `history` for its `import`), `prices`, `exchanges`, `explain`, `capture`,
-`logs`, `replay`, `torture`; `config_import` and `starter` belong to `config`. `asking` asks providers, `setup` is what all share
+One file a command: `serve`, `check`, `models`, `config`, `keys`, `usage` (with `history` for its `import`), `prices`, `exchanges`, `explain`,
+`capture`, `logs`, `replay`, `torture`; `config_import` and `starter` belong to `config`. `asking` asks providers, `setup` is what all share
 (configuration, ledger, errors), `times` reads moments, `tables` prints rows, `money` names it in dollars, `transcript` prints captures, `bundle`
 is what `logs` packs, `redaction` a configuration without its secrets, `gateway` asks the gateway that runs, `ports` finds out who holds a port,
 `streams` copes with standard streams that are closed or full.
@@ -28,6 +28,7 @@ from penstock.cli.check import check
 from penstock.cli.config import app as config
 from penstock.cli.exchanges import exchanges
 from penstock.cli.explain import explain
+from penstock.cli.keys import app as keys
 from penstock.cli.logs import app as logs
 from penstock.cli.models import models
 from penstock.cli.prices import prices
@@ -51,6 +52,7 @@ app.add_typer(usage, name="usage")
 app.add_typer(config, name="config")
 app.add_typer(capture, name="capture")
 app.add_typer(logs, name="logs")
+app.add_typer(keys, name="keys")
 
 
 def _show_version(wanted: bool) -> None:

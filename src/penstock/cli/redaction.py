@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _SECRET_KEY = re.compile(
     r"(?:^|[^a-z])(?:api_?)?(?:key|token|secret|password|passwd|credentials?|authorization|cookie)(?![a-z])(?!.*_file$)", re.IGNORECASE)
-_SECRET_PLACES = frozenset({"headers", "patterns"})
-"""Mappings and lists of which every value is taken out: a header may be a key, and a pattern may spell one."""
+_SECRET_PLACES = frozenset({"headers", "jwks", "patterns"})
+"""Mappings and lists of which every value is taken out: a header may be a key, a set of keys may hold a shared one, and a pattern may spell one."""
 _VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _URL_USER = re.compile(r"(?<=://)[^\s/@]*@")
 _URL_QUERY = re.compile(r"(?<=\?)\S*")
@@ -49,7 +49,7 @@ def known_secrets(config: Config | None, environ: Mapping[str, str]) -> list[str
     """The secrets that are known literally, the longest first."""
     found = {value for name, value in environ.items() if _SECRET_KEY.search(name)}
     if config is not None:
-        found |= {config.token or "", *(provider.api_key or "" for provider in config.providers)}
+        found |= {config.token or "", config.admission.keys_secret or "", *(provider.api_key or "" for provider in config.providers)}
         found |= {value for provider in config.providers for _, value in provider.headers}
         password = re.search(r"://[^/@:]*:([^/@]*)@", config.ledger_url or "")
         found |= {password[1]} if password else set[str]()

@@ -77,13 +77,14 @@ def serve(
     from penstock import app
     from penstock.admin import TokenError
     from penstock.ledger.errors import LedgerError
+    from penstock.stores.errors import StoreError
 
     def show(started: app.Started) -> None:
         print_if_heard(banner(describe(settings, started.data_port, started.admin_port, started.notes)))
 
     try:
         code = app.serve(settings, show)
-    except (LedgerError, TokenError) as error:
+    except (LedgerError, StoreError, TokenError) as error:
         fail(str(error))
     except OSError as error:
         fail(explain_failure(settings, error))

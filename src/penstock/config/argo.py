@@ -148,9 +148,10 @@ class _Translation:
         except Unfit as error:
             self._problems.add(self._place("host" if "host" in self._nodes else "port"), str(error))
             return
-        if not address.loopback and self._written.user is not None:
+        if not address.loopback:
             kept = Address("127.0.0.1", address.port)
-            words = (f"listen: {kept}: on {address.host} whoever connects would ask Argo under your name. For others: listen: {address} "
+            whose = "whoever connects would ask Argo under your name" if self._written.user is not None else "everybody could connect"
+            words = (f"listen: {kept}: on {address.host} {whose}. For others: listen: {address} "
                      "together with token: auto, or user_from: api_key in the place of user")
             self._tell("host", Fate.CHANGED, words, f"(not in the file: {address.host})")
             address = kept

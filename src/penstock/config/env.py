@@ -40,7 +40,7 @@ def from_environment(environ: Mapping[str, str], problems: Problems) -> tuple[di
                 given[name] = value
     notes: list[str] = []
     for variable in sorted(environ):
-        if variable.startswith("PENSTOCK_") and variable not in known and variable != CONFIG_VARIABLE:
+        if variable.startswith("PENSTOCK_") and variable not in known and variable not in (CONFIG_VARIABLE, "PENSTOCK_KEYS_SECRET"):
             close = get_close_matches(variable, known, n=1, cutoff=0.85)
             if close:
                 notes.append(f"the variable {variable} is not known and does nothing; did you mean {close[0]}?")

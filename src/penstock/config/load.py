@@ -11,9 +11,11 @@ from typing import Literal, TypeVar, cast
 from penstock.capture.dumps import DumpSettings
 from penstock.capture.settings import CaptureSettings
 from penstock.config import env, legacy_argo, providers
+from penstock.config.admission import read_admission
+from penstock.config.admission_keys import read_long_secret
 from penstock.config.conduct import read_level
-from penstock.config.document import Node, Section, parse
-from penstock.config.errors import Place, Problems
+from penstock.config.document import Node, Scalar, Section, parse
+from penstock.config.errors import Place, Problems, Unfit
 from penstock.config.guards import read_guards, together
 from penstock.config.levels import gather
 from penstock.config.model import TOP
@@ -61,7 +63,7 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
         section = _read_file(file, named_by, environ, problems)
     top = Place(str(file) if file is not None else "no file", None, "")
 
-    given = read_fields(section, TOP, top, problems, others=("providers", "routes", "resolve", "prices", "guards"))
+    given = read_fields(section, TOP, top, problems, others=("providers", "routes", "resolve", "prices", "guards", "admission"))
     from_env, misspelt = env.from_environment(environ, problems)
     notes += misspelt
     given |= from_env | env.from_command_line(overrides or {}, problems)
@@ -97,10 +99,13 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
     own_prices = read_prices(*nodes["prices"], problems) if "prices" in nodes else ()
     guards = read_guards(section, top, lambda written: absolute(written, top), problems)
     level = read_level(given, problems)
+    admission = read_admission(nodes, lambda written: absolute(written, top), tuple(found.mode for found in routes), problems)
+    if environ.get("PENSTOCK_KEYS_SECRET", "").strip():
+        admission = replace(admission, keys_secret=_keys_secret(environ["PENSTOCK_KEYS_SECRET"], problems))
 
     if socket is None and same_place(listen, admin):
         problems.add(_place(given, "admin", "listen", top), f"listen and admin both want {listen}; give admin another port")
-    danger = exposure(listen, socket, settings_found, token)
+    danger = exposure(listen, socket, settings_found, token, admission)
     if danger is not None:
         problems.add(_place(given, "listen", "listen", top), danger)
     if (guards or any(guarded.values()) or any(found.guards for found in routes)) and _get(given, "transparent", bool):
@@ -125,6 +130,7 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
             replace(settings, ask_usage=settings.ask_usage and not transparent, drop_headers=settings.drop_headers + drops)
             for settings in settings_found),
         routes=tuple(found.route for found in routes),
+        admission=admission,
         conduct=replace(conducts.top, guards=together(guards, given)),
         provider_conduct={
             name: replace(conduct, guards=together((*guards, *guarded.get(name, ())), given)) for name, conduct in conducts.providers.items()},
@@ -164,6 +170,14 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
         drop_response_headers=frozenset(cast("tuple[str, ...]", _get(given, "drop_response_headers", tuple) or ())),
         notes=(*notes, *conducts.notes) + (_readable_by_others(file, section) if file is not None else ()),
     )
+
+
+def _keys_secret(written: str, problems: Problems) -> str | None:
+    try:
+        return read_long_secret(Scalar(written, "str"))
+    except Unfit as error:
+        problems.add(Place("environment", None, "PENSTOCK_KEYS_SECRET"), str(error))
+        return None
 
 
 def _listening(given: Mapping[str, Given]) -> Listening:

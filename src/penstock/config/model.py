@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from penstock.admission.settings import MODES
 from penstock.config import values
 from penstock.config.conduct_keys import CONDUCT, STREAM_MODE
 from penstock.config.guard_keys import HOLD
@@ -126,6 +127,7 @@ ROUTE: tuple[Field | Group, ...] = (
     Field("model", values.read_glob, "The model's name as clients write it; *, ? and [abc] are wildcards.", STRING),
     Field("provider", values.read_text, "The name of the provider that takes it.", STRING),
     Field("rename", values.read_model, "What the provider calls the model.", STRING),
+    Field("admission", values.choice(MODES), "Who may use this route, where it differs from admission.mode.", {"enum": list(MODES)}),
     *CONDUCT,
 )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
 
+from penstock.admission.settings import Mode
 from penstock.config.conduct import read_level
 from penstock.config.document import Listing, Node, Scalar, Section
 from penstock.config.errors import Place, Problems, Unfit
@@ -57,6 +58,8 @@ class FoundRoute:
     route: Route
     level: Level
     guards: tuple[Guard, ...] = ()
+    mode: Mode | None = None
+    """Who may use it; `None`: as everywhere."""
 
 
 def read_providers(node: Node, place: Place, absolute: Callable[[Path], Path], problems: Problems) -> dict[str, FoundProvider]:
@@ -109,7 +112,9 @@ def read_routes(node: Node, place: Place, known: list[str], absolute: Callable[[
             problems.add(given["provider"].place, f"there is no provider {given['provider'].shown}; {suggest(provider, known)}")
         model = _value(given, "model", Glob)
         if provider is not None and model is not None:
-            routes.append(FoundRoute(Route(model, provider, _value(given, "rename", str)), level, guards))
+            mode = _value(given, "admission", str)
+            route = Route(model, provider, _value(given, "rename", str))
+            routes.append(FoundRoute(route, level, guards, Mode(mode) if mode is not None else None))
     return tuple(routes)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from socket import inet_aton, inet_ntoa
 
 from penstock.admission.hosts import is_loopback
+from penstock.admission.settings import AdmissionSettings, Mode
 from penstock.config.settings import Address
 from penstock.providers import BadUrl, Origin, ProviderSettings
 from penstock.providers.urls import parse_base
@@ -31,23 +32,30 @@ def own_listener(base_url: str, listen: Address, admin: Address, socket: Path | 
     return next((str(address) for address in listeners if address.port and _is_at(origin, address)), None)
 
 
-def exposure(listen: Address, socket: Path | None, providers: Iterable[ProviderSettings], token: str | None) -> str | None:
+def exposure(
+    listen: Address, socket: Path | None, providers: Iterable[ProviderSettings], token: str | None, admission: AdmissionSettings
+) -> str | None:  # fmt: skip
     """Why these settings may not be served, in words that say what to do; `None`: they may.
 
-    Whoever reaches the listener spends the keys behind it, and asks under the users that are named there.
+    Whoever reaches the listener spends the keys behind it, and asks under the users that are named there. Keys of the gateway's own are in its
+    database, which is not read here: to rely on them, `admission.mode: strict` has to be written.
     """
-    if socket is not None or listen.loopback or token is not None:
+    if socket is not None or listen.loopback or token is not None or admission.open:
+        return None
+    asked = admission.mode or (Mode.STRICT if admission.issuers else None)
+    if asked is Mode.STRICT:
         return None
     lent = [provider for provider in providers if provider.api_key is not None or provider.user is not None]
-    if not lent:
-        return None
     names = [repr(provider.name) for provider in lent]
     what = "key" if any(provider.api_key is not None for provider in lent) else "user"
-    whose = f"provider {names[0]} has a {what}" if len(names) == 1 else f"providers {', '.join(names)} have {what}s"
+    whose = "" if not lent else f", provider {names[0]} has a {what}" if len(names) == 1 else f", providers {', '.join(names)} have {what}s"
+    why = "no token is set" if asked is None else f"admission.mode is {asked.value}"
+    verb = "spend" if lent and what == "key" else "use"
+    spent = f"whoever connects would {verb} {'it' if len(names) == 1 else 'them'}" if lent else "whoever connects may use it"
     return (
-        f"others can reach {listen}, {whose}, and no token is set: whoever connects would {'spend' if what == 'key' else 'use'} it. Set a token "
-        f"(token: auto, PENSTOCK_TOKEN or --token auto), or listen on 127.0.0.1:{listen.port}, or "
-        + ("configure no key and let each client send its own" if what == "key" else "let each client name its own (user_from: api_key)")
+        f"others can reach {listen}{whose}, and {why}: {spent}. Set a token (token: auto, PENSTOCK_TOKEN or --token auto), or ask for keys "
+        f"(admission: {{mode: strict}}, then penstock keys create), or listen on 127.0.0.1:{listen.port}, or write admission: {{open: true}} if "
+        "everybody who can connect is welcome"
     )
 
 

@@ -6,8 +6,10 @@ It is made of the model and cannot say everything: whether variables are set and
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from penstock.admission.rules import Effect
+from penstock.config.admission_keys import ADMISSION, BUDGET, ISSUER, LIMIT, RULE
 from penstock.config.guard_keys import GUARD, GUARDS_MEAN
 from penstock.config.model import HEADERS_MEAN, PRICE, PROVIDER, ROUTE, TOP
 from penstock.config.resolve import MEANS
@@ -39,6 +41,7 @@ def schema() -> dict[str, object]:
             "type": "array", "items": {**route, "required": ["model", "provider"]},
             "description": "Which provider takes which model; the first match wins.",
         }
+        top_properties["admission"] = _admission()
         top_properties["prices"] = {
             "type": "array", "items": _object(PRICE, "One price, or a discount."),
             "description": "Prices of your own, and discounts; the first that fits wins. All others are taken from the installed price lists.",
@@ -48,6 +51,34 @@ def schema() -> dict[str, object]:
         if isinstance(listed, dict):
             listed["guards"] = guards
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "penstock.yaml", **top}
+
+
+def _admission() -> dict[str, object]:
+    section = _object(ADMISSION, "Who may enter, and how much.")
+    properties = section["properties"]
+    assert isinstance(properties, dict)
+    parts: dict[str, tuple[Iterable[Field | Group], tuple[str, ...], str]] = {
+        "issuers": (ISSUER, (), "Whose tokens (JWT) are taken."),
+        "rules": (RULE, tuple(Effect), "Who is refused although known: a deny wins, each require must be met, one allow must allow if there is any."),
+        "limits": (LIMIT, ("when",), "How much at a time."),
+        "budgets": (BUDGET, ("when",), "How much altogether."),
+    }
+    for name, (fields, conditions, means) in parts.items():
+        item = _object(fields, means)
+        inner = item["properties"]
+        if isinstance(inner, dict):
+            for condition in conditions:
+                inner[condition] = _CONDITION
+        properties[name] = {"type": "array", "items": item, "description": means}
+    return section
+
+
+_VALUE: Mapping[str, object] = {"type": ["string", "number", "boolean"]}
+_CONDITION: Mapping[str, object] = {
+    "type": "object",
+    "additionalProperties": {"anyOf": [_VALUE, {"type": "array", "items": _VALUE}]},
+    "description": "Fields and the values that match them, with wildcards; !FIELD: no value of it matches.",
+}
 
 
 def text() -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from penstock.admission.hosts import is_loopback
+from penstock.admission.settings import AdmissionSettings
 from penstock.capture.dumps import DumpSettings
 from penstock.capture.settings import CaptureSettings
 from penstock.exchange.conduct import Conduct
@@ -89,6 +90,7 @@ class Config:
     listening: Listening = Listening()
     max_streams: int | None = None
     """Exchanges under way at the same time, all providers together; each provider's and route's own number is in its `Conduct`."""
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     conduct: Conduct = field(default_factory=Conduct)
     """What holds where neither provider nor route says anything: for the built-in `demo`, and as the default of all."""
     provider_conduct: Mapping[str, Conduct] = field(default_factory=dict[str, Conduct])

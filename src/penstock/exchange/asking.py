@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 
 from penstock.capture import AnswerTap, Recording
+from penstock.exchange.admitting import Pass
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import ClientRequest, Reply
 from penstock.exchange.gateway import Demo, Gateway
@@ -113,6 +114,8 @@ class Asking(Telling):
             receiver = AnswerTap(receiver, self.recording)
             if sent is not None:
                 self.recording.provider(sent, self.gateway.clock())
+        if self.admitted is not None and self.admitted.cuts:
+            receiver = self.metered(receiver, self.admitted)
         if isinstance(provider, Demo):
             self._ask = ask = self.gateway.ask_demo(self.spec, plan.endpoint.operation, self.peek, not self.array_asked(), receiver)
         else:
@@ -128,6 +131,10 @@ class Asking(Telling):
                 self._ask = ask = legacy.over(ask)
         if self.paused_at is not None:
             ask.pause()
+
+    @abstractmethod
+    def metered(self, receiver: Receiver, held: Pass) -> Receiver:
+        """Who ends the answer when its budget is spent, in the place of `receiver`."""
 
     def array_asked(self) -> bool:
         asked = self.spec.array_asked

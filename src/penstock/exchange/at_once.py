@@ -65,6 +65,9 @@ class AtOnce(Guarding):
         entry, started, ask = self.entry, self.started, self._ask
         names = names_of(head, gateway.settings.drop_response_headers)
         headers = names.headers(head.headers)
+        admitted = self.admitted
+        if admitted is not None:
+            headers = admitted.headers_on(headers)
         headers.append((b"x-penstock-id", self.id.encode()))
         # Head, commit and end, in the machine's words.
         self.machine.phase = _SETTLED
@@ -87,6 +90,8 @@ class AtOnce(Guarding):
         entry.largest_gap_ms = 0.0
         entry.events = entry.malformed = 0
         entry.bytes_out = len(body)
+        if admitted is not None:
+            admitted.settle(entry, now)
         self.let_go()
         if close_entry(entry, _WHOLE, started, now) and gateway.on_settled is not None:
             gateway.on_settled(entry)

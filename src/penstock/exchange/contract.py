@@ -77,6 +77,10 @@ class Reply(Protocol):
 
     def resume_upload(self) -> None: ...
 
+    def peer(self) -> str | None:
+        """The address that the client is connected from; `None`: a unix socket, or no longer known."""
+        ...
+
 
 class Handler(Protocol):
     """What the listener tells of a request after its head."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 
 from penstock.exchange import faults
-from penstock.exchange.at_once import AtOnce
 from penstock.exchange.compose_answer import names_of
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.gateway import Gateway
 from penstock.exchange.gathering import Gathering
 from penstock.exchange.holding import BODY, FLOWING, FRAME, GATHERED, JUDGED, UNSEEN, WEIGHED
 from penstock.exchange.machine import Command, Input, Phase
+from penstock.exchange.metering import Metering
 from penstock.exchange.settle import close_entry, read, read_tail
 from penstock.pipeline.contract import Pipeline, State
 from penstock.upstream.contract import Loss, LossKind, ResponseHead
@@ -38,7 +38,7 @@ _SAID = frozenset({Ending.COMPLETE, Ending.UPSTREAM_ERROR})
 _TRYING = frozenset({Phase.DIALING, Phase.HEAD_HELD, Phase.EARLY})
 
 
-class Exchange(AtOnce, Gathering):
+class Exchange(Metering, Gathering):
     """From routed request to settled row. Implements `upstream.contract.Receiver`; `intake` takes the request in before that."""
 
     def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
@@ -388,6 +388,8 @@ class Exchange(AtOnce, Gathering):
     def _close_row(self, outcome: Outcome, now: float) -> None:
         if self.legacy is not None:
             outcome = self.legacy.account(self.entry, outcome)
+        if self.admitted is not None:
+            self.admitted.settle(self.entry, now)
         first = close_entry(self.entry, outcome, self.started, now)
         self.let_go()
         recording, self.recording = self.recording, None

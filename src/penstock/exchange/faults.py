@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from penstock.exchange.contract import Headers
+from penstock.protocols.contract import ProtocolSpec
 from penstock.upstream.contract import Loss, LossKind
 from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
@@ -51,6 +52,11 @@ def outcome_of(loss: Loss) -> Outcome:
 def of_form(status: int, why: str) -> Fault:
     """A request that a listener refuses for its form."""
     return Fault(FORM_FAULTS.get(status, FaultKind.BAD_REQUEST), status, why)
+
+
+def refusal(spec: ProtocolSpec, status: int, why: str, entry_id: str) -> tuple[Headers, bytes]:
+    """Headers and body of the answer to such a request."""
+    return [(b"content-type", b"application/json"), (b"x-penstock-id", entry_id.encode())], spec.error_body(of_form(status, why), entry_id)
 
 
 def truncated(cause: str, provider: str) -> Fault:

@@ -7,8 +7,9 @@ from time import time
 
 from penstock.admission import host_allowed
 from penstock.exchange.contract import ClientRequest, Headers, Reply
+from penstock.exchange.faults import refusal
 from penstock.exchange.gateway import Gateway
-from penstock.exchange.intake import Intake, refusal
+from penstock.exchange.intake import Intake
 from penstock.exchange.plan import str_of
 from penstock.exchange.settle import close_entry
 from penstock.ledger.entry import Entry

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Protocol
 
 from penstock.capture import Dumps, Recorder
+from penstock.exchange.admitting import Admission
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import Headers
 from penstock.exchange.permits import Permits
@@ -125,6 +126,8 @@ class Gateway:
     permits: Permits = field(default_factory=lambda: Permits({}))
     quirks: Mapping[str, Quirks] = field(default_factory=dict[str, Quirks])
     """Of the providers that have any."""
+    admission: Admission | None = None
+    """Who may enter and how much; `None`: everybody, and as much as they like."""
     recorder: Recorder | None = None
     """Of captures; `None`: none are made."""
     dumps: Dumps | None = None

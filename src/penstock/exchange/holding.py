@@ -140,7 +140,10 @@ class Holding(Watching):
         self.pipeline = self._early = early = Unbegun(self.spec, plan.endpoint.operation, now, array=self.array_asked())
         self.entry.status = 200
         self.entry.streamed = True
-        reply.head(200, [(b"content-type", early.content_type), *UNBUFFERED, (b"x-penstock-id", self.id.encode())], None)
+        headers: Headers = [(b"content-type", early.content_type), *UNBUFFERED]
+        if self.admitted is not None:
+            headers = self.admitted.headers_on(headers)
+        reply.head(200, [*headers, (b"x-penstock-id", self.id.encode())], None)
         self.say(early.keepalive(), now)
 
     def _go_on(self, early: Unbegun, pipeline: Pipeline, now: float) -> None:
@@ -176,6 +179,8 @@ class Holding(Watching):
                 head, self.gateway.settings.drop_response_headers, decoded=self._decoded, streamed=streamed and isinstance(pipeline, StreamRelay),
                 transparent=self.conduct.transparent,
             )  # fmt: skip
+            if self.admitted is not None:
+                headers = self.admitted.headers_on(headers)
             headers.append((b"x-penstock-id", self.id.encode()))
             reply.head(head.status, headers, None if streamed or self._decoded else head.content_length)
 

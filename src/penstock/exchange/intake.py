@@ -10,11 +10,10 @@ from collections.abc import Awaitable
 from typing import cast
 from urllib.parse import unquote
 
-from penstock.admission import check, host_allowed
-from penstock.capture import Recorder, ReplyTap, Subject
+from penstock.admission import host_allowed
 from penstock.exchange import faults, legacy
 from penstock.exchange.bend import bend
-from penstock.exchange.compose_request import edit_body, upstream_request, whole_request
+from penstock.exchange.compose_request import whole_request
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.drive import Exchange
 from penstock.exchange.gateway import Demo, Gateway
@@ -22,8 +21,9 @@ from penstock.exchange.guarding import judge_request
 from penstock.exchange.machine import Phase
 from penstock.exchange.modes import ask_otherwise, may_ask_otherwise
 from penstock.exchange.permits import permit_names
-from penstock.exchange.plan import Plan, Way, str_of
-from penstock.protocols.contract import BadRequest, ProtocolSpec
+from penstock.exchange.plan import Plan, Way
+from penstock.exchange.preparing import Preparing
+from penstock.protocols.contract import BadRequest
 from penstock.providers import ArgoLegacyProvider, Provider
 from penstock.routing import Allowed, Choice, Hints, Mismatch, Refusal, resolve
 from penstock.vocabulary.errors import Fault, FaultKind
@@ -38,14 +38,13 @@ NO_HINTS = Hints()
 _PROVIDER_HEADER = b"x-penstock-provider"
 
 
-class Intake:
+class Intake(Preparing):
     """Implements `contract.Handler`."""
 
-    __slots__ = ("_body", "_gateway", "_late", "exchange")
+    __slots__ = ("_body", "_late")
 
     def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
-        self._gateway = gateway
-        self.exchange = Exchange(gateway, request, reply)
+        super().__init__(gateway, Exchange(gateway, request, reply))
         self._body: bytes | bytearray | None = None  # what came of a body that is read whole
         self._late: tuple[Fault, str, Headers] | None = None  # a refusal that waits for the body
 
@@ -62,14 +61,19 @@ class Intake:
         gateway, exchange = self._gateway, self.exchange
         request = exchange.request
         assert request is not None
-        plan = cast("Plan | None", request.memo.plan) or self._plan(request)
-        if plan is None:
-            return
+        plan = cast("Plan | None", request.memo.plan)
+        admission = gateway.admission
+        if plan is None or (admission is not None and not admission.holds(plan)):
+            plan = self._plan(request)
+            if plan is None:
+                return
         entry = exchange.entry
         exchange.plan = plan
         exchange.spec = plan.spec
         entry.client_protocol = plan.client_protocol
         entry.operation = plan.operation
+        if admission is not None and not self._enter(admission, plan):
+            return
         if gateway.draining:
             self._refuse(faults.DRAINING, "the gateway is shutting down", faults.SOON)
         elif plan.read_whole and plan.coded:
@@ -104,16 +108,13 @@ class Intake:
         if isinstance(endpoint, Allowed):
             exchange.answer(204, [(b"allow", ", ".join(endpoint.allow).encode())], b"", "OPTIONS")
             return None
-        headers, query = request.headers, request.query
-        if settings.token is not None:
-            verdict = check(headers, query, settings.token)
-            if not verdict.allowed:
-                exchange.spec = gateway.specs[endpoint.protocol]
-                exchange.entry.client_protocol, exchange.entry.operation = str_of(endpoint.protocol), str_of(endpoint.operation)
-                self._refuse(Fault(FaultKind.UNAUTHENTICATED, 401, verdict.message), "no token, or a wrong one", [(b"www-authenticate", b"Bearer")])
-                return None
-            headers, query = verdict.headers, verdict.query
-        request.memo.plan = plan = Plan(gateway.specs, endpoint, headers, query)
+        shown = self._shown(request, endpoint)
+        if shown is None:
+            return None
+        headers, query, found = shown
+        plan = Plan(gateway.specs, endpoint, headers, query, found)
+        if found is None or found.until:
+            request.memo.plan = plan
         return plan
 
     # -- the body --------------------------------------------------------------------------------------------------------------------
@@ -122,7 +123,10 @@ class Intake:
         exchange = self.exchange
         if exchange.uploading:
             exchange.entry.bytes_in = (exchange.entry.bytes_in or 0) + len(data)
-            exchange.upload(data)
+            if self._kept is None:
+                exchange.upload(data)
+            else:
+                self._kept.append(data)
             return
         body = self._body
         if body is None or exchange.machine.phase is not Phase.OPENED:
@@ -150,7 +154,8 @@ class Intake:
             return
         if exchange.uploading:
             exchange.uploaded = True
-            exchange.upload_end()
+            if self._kept is None:
+                exchange.upload_end()
             return
         if exchange.machine.phase is not Phase.OPENED or exchange.plan is None:
             return
@@ -166,7 +171,8 @@ class Intake:
         exchange, plan = self.exchange, self.exchange.plan
         size = len(body)
         settings, peeked = self._gateway.settings, self._gateway.peeked
-        if self._body is None or plan is None or not plan.direct or size > settings.body_bytes or not peeked.take(size):
+        unsure = plan is not None and plan.found is not None and plan.found.unsure_of is not None
+        if self._body is None or plan is None or unsure or not plan.direct or size > settings.body_bytes or not peeked.take(size):
             if body:
                 self.client_body(body)
             self.client_end()
@@ -187,7 +193,7 @@ class Intake:
         exchange.entry.status = status
         self._body = None
         exchange.client_gone(Outcome(Ending.REFUSED, why, EndedBy.GATEWAY))
-        return refusal(exchange.spec, status, why, exchange.id)
+        return faults.refusal(exchange.spec, status, why, exchange.id)
 
     def client_paused(self) -> None:
         self.exchange.client_paused()
@@ -202,6 +208,14 @@ class Intake:
         exchange, gateway, endpoint = self.exchange, self._gateway, plan.endpoint
         request = exchange.request
         assert request is not None
+        admission = gateway.admission
+        if admission is not None:
+            if plan.found is not None and plan.found.unsure_of is not None:
+                self._keep_uploads()
+                gateway.spawn(self._looking(self._make_sure(admission, plan, lambda: self._routed(plan, body))), "penstock-issuer")
+                return
+            if endpoint.operation is Operation.MODELS and not self._permit(admission, plan, None, None):
+                return
         if endpoint.provider is None and endpoint.operation is Operation.MODELS and endpoint.path in _LISTS:
             gateway.spawn(self._looking(self._list(plan)), "penstock-models")
             return
@@ -223,6 +237,10 @@ class Intake:
             self._choose(plan, body, known)
             return
         self._choose(plan, body, None)
+
+    def _routed(self, plan: Plan, body: bytes | None) -> None:
+        self._route(plan, body)
+        self._go_on_uploading()
 
     def _peek(self, plan: Plan, body: bytes) -> bool:
         """False: it is refused."""
@@ -304,15 +322,14 @@ class Intake:
         conduct = gateway.conduct_of(provider.name, index)
         other = may_ask_otherwise(conduct, plan.endpoint)
         quirks = gateway.quirks.get(provider.name)
-        return Way(provider, conduct, route, renamed, permits, sent, asks_usage=asks_usage, otherwise=other, quirks=quirks)
+        return Way(provider, conduct, route, renamed, permits, sent, asks_usage=asks_usage, otherwise=other, quirks=quirks, index=index)
 
     def _go(self, plan: Plan, way: Way, body: bytes | None) -> None:
         if way.quirks is not None:
             bend(self.exchange, plan, way, way.quirks, body, self._go, self._looking)
             return
         exchange, gateway = self.exchange, self._gateway
-        request, peek, entry, provider, sent = exchange.request, exchange.peek, exchange.entry, way.provider, way.sent
-        assert request is not None
+        peek, entry, provider = exchange.peek, exchange.entry, way.provider
         entry.requested_model = peek.model
         entry.provider = name = provider.name
         entry.route = way.route
@@ -326,6 +343,18 @@ class Intake:
                 assert exchange.judged.rejection is not None
                 exchange.refuse(fault, f"guard {exchange.judged.rejection.guard!r} rejected the request: {exchange.judged.rejection.why}")
                 return
+        admission = gateway.admission
+        if admission is None:
+            self._ask(plan, way, body)
+        elif plan.endpoint.operation is Operation.MODELS or self._permit(admission, plan, peek.model, way):
+            self._admit(admission, body, name, peek.model, lambda: self._ask(plan, way, body))
+
+    def _ask(self, plan: Plan, way: Way, body: bytes | None) -> None:
+        """Everything is decided."""
+        exchange, gateway = self.exchange, self._gateway
+        request, peek, provider, sent = exchange.request, exchange.peek, way.provider, way.sent
+        assert request is not None
+        name = provider.name
         if way.permits:
             full = gateway.permits.take(way.permits)
             if full is not None:
@@ -350,43 +379,9 @@ class Intake:
         if not exchange.open_row():
             exchange.refuse(faults.FULL, "the ledger is full", faults.SOON)
             return
+        if exchange.admitted is not None:
+            exchange.admitted.asked = True
         exchange.ask(gateway.clock())
-
-    def _mark(self, plan: Plan, body: bytes) -> bytes:
-        """`body` with a marker of the prompt cache, where it has none and is worth one."""
-        marked = plan.spec.mark_cache(plan.endpoint.operation, body) if plan.spec.mark_cache is not None else None
-        self.exchange.entry.marked = marked is not None
-        return marked or body
-
-    def _edit(self, plan: Plan, way: Way, provider: Provider, request: ClientRequest, body: bytes | None, *, ask_usage: bool) -> None:
-        """The request, with what must be another one in it, or none at all."""
-        exchange, gateway, endpoint, peek = self.exchange, self._gateway, plan.endpoint, self.exchange.peek
-        whole = body or b""
-        path, changed, exchange.take_usage = edit_body(plan.spec, endpoint, peek, way.renamed, endpoint.path, whole, ask_usage=ask_usage)
-        exchange.sent = upstream_request(plan, provider, request, path, None if exchange.uploading else changed)
-        if not exchange.take_usage:
-            return
-
-        def again() -> tuple[bytes, bytes, bytes]:
-            path, plain, _ = edit_body(plan.spec, endpoint, peek, way.renamed, endpoint.path, whole, ask_usage=False)
-            return upstream_request(plan, provider, request, path, plain)
-
-        # Two bodies are held until the provider answers; where only one may be, there is no second try.
-        if gateway.peeked.take(len(whole)):
-            exchange.taken += len(whole)
-            exchange.again = again
-
-    def _capture(self, recorder: Recorder, request: ClientRequest, provider: str, model: str | None, body: bytes | None) -> None:
-        exchange, entry = self.exchange, self.exchange.entry
-        recording = recorder.begin(Subject(
-            exchange.id, entry.started_at, exchange.started, provider, exchange.peek.model, model, entry.route, entry.key_fingerprint,
-            entry.client_protocol, entry.operation,
-        ))  # fmt: skip
-        if recording is not None and exchange.reply is not None:
-            exchange.recording = recording
-            target = f"{request.path}?{request.query}" if request.query else request.path
-            recording.inbound(request.method, target, request.headers, body, exchange.started)
-            exchange.reply = ReplyTap(exchange.reply, recording, self._gateway.clock)
 
     # -- refusals --------------------------------------------------------------------------------------------------------------------
 
@@ -397,7 +392,3 @@ class Intake:
             self._late = (fault, cause, headers or [])
         else:
             self.exchange.refuse(fault, cause, headers)
-
-
-def refusal(spec: ProtocolSpec, status: int, why: str, entry_id: str) -> tuple[Headers, bytes]:
-    return [(b"content-type", b"application/json"), (b"x-penstock-id", entry_id.encode())], spec.error_body(faults.of_form(status, why), entry_id)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from penstock.admission.door import Found
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import Headers
 from penstock.protocols.contract import ProtocolSpec
@@ -26,10 +27,14 @@ str_of = str.__str__
 class Plan:
     """Of a head that may enter."""
 
-    __slots__ = ("client_protocol", "coded", "direct", "endpoint", "headers", "operation", "peek", "query", "read_whole", "sent", "spec", "ways")
+    __slots__ = ("client_protocol", "coded", "direct", "endpoint", "found", "headers", "operation", "peek", "query", "read_whole", "sent", "spec",
+                 "ways")
 
-    def __init__(self, specs: Mapping[ProtocolId, ProtocolSpec], endpoint: Endpoint, headers: Headers, query: str) -> None:
-        """`headers` and `query`: as they came, the gateway's own token taken out."""
+    def __init__(
+        self, specs: Mapping[ProtocolId, ProtocolSpec], endpoint: Endpoint, headers: Headers, query: str, found: Found | None = None
+    ) -> None:  # fmt: skip
+        """`headers` and `query`: as they came, the gateway's own credentials taken out. `found`: what those said."""
+        self.found = found
         self.endpoint = endpoint
         self.spec: ProtocolSpec = specs[endpoint.protocol]
         self.headers = headers
@@ -65,13 +70,15 @@ class Plan:
 class Way:
     """Who takes the requests of one head for one model, and how."""
 
-    __slots__ = ("asks_usage", "conduct", "otherwise", "permits", "provider", "quirks", "renamed", "route", "sent")
+    __slots__ = ("asks_usage", "conduct", "index", "otherwise", "permits", "provider", "quirks", "renamed", "route", "sent")
 
     def __init__(
         self, provider: Provider | Demo, conduct: Conduct, route: str | None, renamed: str | None, permits: tuple[str, ...], sent: SentHead | None, *,
-        asks_usage: bool, otherwise: bool = False, quirks: Quirks | None = None,
+        asks_usage: bool, otherwise: bool = False, quirks: Quirks | None = None, index: int | None = None,
     ) -> None:  # fmt: skip
         self.provider = provider
+        self.index = index
+        """Of the route, in the configuration."""
         self.conduct = conduct
         self.route = route
         """The glob of the route, for the record."""
@@ -90,6 +97,7 @@ class Way:
         """The same for one request of which that is done."""
         return Way(
             self.provider, self.conduct, self.route, renamed, self.permits, self.sent, asks_usage=self.asks_usage, otherwise=self.otherwise,
+            index=self.index,
         )  # fmt: skip
 
 

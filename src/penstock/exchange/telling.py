@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from penstock.exchange.admitting import Pass
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.gateway import Gateway
 from penstock.exchange.plan import Plan
@@ -27,6 +28,8 @@ class Telling:
     # What most exchanges never change stands on the class: an attribute that is not set costs nothing, and this runs once per exchange.
     plan: Plan | None = None
     pipeline: Pipeline | None = None
+    admitted: Pass | None = None
+    """Who it is for and what it was granted; `None`: admission is off."""
     last_out = 0.0
     """When the client was last sent something, on the monotonic clock."""
     _opened = False
@@ -60,6 +63,8 @@ class Telling:
         name = _REQUEST_ID.get(self.spec.id)
         if name is not None and status >= 400 and all(key.lower() != name for key, _ in headers):
             own.append((name, self.id.encode()))
+        if self.admitted is not None:
+            headers = self.admitted.headers_on(headers)
         reply.whole(status, [*kind, *headers, *own], body)
 
     def say_fault(self, fault: Fault, headers: Headers) -> None:

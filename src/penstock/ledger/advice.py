@@ -146,6 +146,14 @@ ADVICE: Mapping[str, Advice] = {
         "The cause says what is wrong with it; routes whose provider speaks another protocol are told there too.",)),
     "refused.401": Advice("No token, or a wrong one: clients of this gateway must send its token.", (
         "Send it as the API key, or as x-penstock-token beside a key of your own. `token: auto` keeps it in the data directory.",), ("token",)),
+    "refused.401.key": Advice("No key or token of this gateway's own was shown, or one that is not good.", (
+        "`penstock keys list` shows the keys and their state; the cause says what is wrong with it.",)),
+    "refused.403.rule": Advice("Who asked is known, and may not do this.", (
+        "The cause names the rule of `admission.rules`, or what the key's own scope leaves out.",), ("admission.rules",)),
+    "refused.429.limit": Advice("A limit on requests, tokens or open streams was reached.", (
+        "Clients of the official kind try again by themselves; or raise it in `admission.limits`, or for the key.",), ("admission.limits",)),
+    "refused.429.budget": Advice("A budget was spent, or set aside for what was running.", (
+        "It begins anew with its window; or raise it in `admission.budgets`, or for the key.",), ("admission.budgets",)),
     "refused.403": Advice("The request named another host, as a web page that wants to reach this machine would.", (
         "If the name is yours, add it to `hosts`.",), ("hosts",)),
     "refused.404": Advice("No such path, or no provider for this model and protocol.", (
@@ -269,4 +277,10 @@ def _refused(status: Any, cause: str, ended_by: Any) -> str:
         for word, found in (("shut", "503.stopping"), ("ledger", "503.ledger"), ("bodies", "503.bodies")):
             if word in cause:
                 return found
+    if status == 401 and ("key" in cause or "a token of" in cause):
+        return "401.key"
+    if status == 403 and ("rule" in cause or "key" in cause):
+        return "403.rule"
+    if status == 429:
+        return "429.limit" if cause.startswith("limit ") else "429.budget" if cause.startswith("budget ") else "429"
     return str(status)

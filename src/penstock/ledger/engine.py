@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -156,3 +156,14 @@ def postgresql_engine(url: URL, *, read_only: bool = False) -> sa.Engine:
         return sa.create_engine(url, connect_args=arguments, pool_size=2, max_overflow=2, pool_timeout=5)
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise LedgerError("a ledger in PostgreSQL needs psycopg: pip install 'penstock[postgresql]'") from error
+
+
+def open_engine(settings: LedgerSettings, *, lock_wait_s: float = 1.0, read_only: bool = False) -> sa.Engine:
+    """An engine on a ledger that is there, for those who keep tables of their own beside it. Raises `LedgerError`."""
+    url, path, _ = locate(settings)
+    if path is None:
+        assert url is not None
+        return postgresql_engine(url, read_only=read_only)
+    with closing(sqlite3.connect(path, timeout=lock_wait_s, isolation_level=None)) as connection:
+        journal = str(connection.execute("PRAGMA journal_mode").fetchone()[0]).upper()
+    return sqlite_engine(path, lock_wait_s=lock_wait_s, journal=journal, read_only=read_only)

@@ -30,6 +30,7 @@ COLUMNS: tuple[str, ...] = (
     "key_fingerprint", "error_type", "error_code", "error_message", "malformed", "late_settles", "timer", "route", "dial_ms",
     "head_ms", "tries", "tail", "tail_bytes", "cost_nanousd", "saved_nanousd", "price_version", "service_tier", "web_searches",
     "user_id", "project", "session_id", "client", "effort", "preview", "origin",
+    "key_id", "charged_input", "charged_output", "charged_micros",
 )  # fmt: skip
 """Every column, in the order of the table and of every row tuple. What each means: `docs/ledger.md`."""
 
@@ -155,6 +156,10 @@ class Entry:
         self.marked: bool = False
         self.ascribed: bool = False
         self.priced: bool = False
+        self.key_id: str | None = None
+        self.charged_input: int | None = None
+        self.charged_output: int | None = None
+        self.charged_micros: int | None = None
         self.book: Book | None = None
         self.queued: bool = False
 

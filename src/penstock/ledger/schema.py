@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ColumnElement
 
-HEAD = "0003"
+HEAD = "0004"
 """The revision that this code reads and writes: the newest in `migrations/versions`."""
 
 metadata = sa.MetaData()
@@ -70,6 +70,8 @@ exchanges = sa.Table(
     *_texts("price_version", "service_tier"),
     *_counts("web_searches"),
     *_texts("user_id", "project", "session_id", "client", "effort", "preview", "origin"),
+    *_texts("key_id"),
+    *_counts("charged_input", "charged_output", "charged_micros"),
     sa.CheckConstraint(TOKENS_CHECK, name="credible_counts"),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from penstock.pipeline.contract import Pipeline, State, upstream_error
 from penstock.pipeline.tail import (
@@ -274,6 +274,27 @@ class StreamRelay(Pipeline):
             out = self._closing
         self.bytes_out += len(out)
         self._scanner.close()
+        return out
+
+    def attend(self, see: Callable[[bytes, bytes], None]) -> None:
+        """Let somebody see every frame with data, before it is observed. To be called before the first feed."""
+        observe = self._observe
+
+        def both(name: bytes, data: bytes, now: float) -> int:
+            see(name, data)
+            return observe(name, data, now)
+
+        self._observe = both
+
+    def stop(self, frames: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """The last bytes for the client, in the protocol's own words (event name, data) for an answer that was stopped. To be called in the place of
+        `end`, and only where `may_speak`."""
+        self.state = State.CUT
+        if self._array is not None:
+            out = b"".join([(b"," if self.events else b"[") + data for _, data in frames]) + b"]"
+        else:
+            out = b"".join([b"event: %b\ndata: %b\n\n" % frame if frame[0] else b"data: %b\n\n" % frame[1] for frame in frames])
+        self.bytes_out += len(out)
         return out
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from penstock.vocabulary.errors import Fault, UpstreamError
-from penstock.vocabulary.events import Event
+from penstock.vocabulary.events import Event, StopReason
 from penstock.vocabulary.ids import Operation, ProtocolId
 from penstock.vocabulary.said import Said
 from penstock.vocabulary.usage import EMPTY_USAGE, Provenance, Usage
@@ -161,6 +161,20 @@ class Renderer(ABC):
         `BodyError` where the events cannot be said in it (tool arguments that are no JSON object, in Gemini)."""
 
 
+class Closer(ABC):
+    """Follows a stream that may have to be ended by a policy, so that it can be ended in the protocol's own words: as an answer that was stopped,
+    with everything closed that the provider had opened. One per answer. Its memory is bounded; `see` and `close` never raise."""
+
+    @abstractmethod
+    def see(self, name: bytes, data: bytes) -> None:
+        """One frame of the provider's."""
+
+    @abstractmethod
+    def close(self, reason: StopReason, usage: Usage) -> list[tuple[bytes, bytes]] | None:
+        """The frames (event name, data) that end it for this reason (`LENGTH`, `CONTENT_FILTER`); `usage`: as far as it is known. `None`: it cannot
+        be said, and an error is right: nothing has begun, a tool call is open, or what came was not understood."""
+
+
 class Unfold(Protocol):
     """`unfold(operation, body)`: the frames of a stream that `assembler` folds back into `body`. Raises `BodyError`, before the first frame."""
 
@@ -215,6 +229,8 @@ class ProtocolSpec:
     """`array_asked(query)`: would a stream come as a JSON array instead of server-sent events? `None`: this protocol has no such form."""
     error_element: Callable[[Fault, str], bytes] | None = None
     """`error_element(fault, request_id)`: an error as an element of that array."""
+    closer: Callable[[Operation], Closer] | None = None
+    """Ends a stream of this operation in the protocol's own words; `None`: only an error can end it."""
     bounced: Callable[[int, bytes], bool] | None = None
     """`bounced(status, body)`: is this error a refusal to answer without streaming, which the same request asked as a stream would not get?
     `None`: this protocol's providers give none."""

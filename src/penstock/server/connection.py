@@ -373,6 +373,10 @@ class Connection(Reader, asyncio.Protocol):
             self._held = False
             self._transport.resume_reading()
 
+    def peer(self) -> str | None:
+        found = self._transport.get_extra_info("peername") if self._transport is not None else None
+        return found[0] if found else None
+
     # -- the listener ------------------------------------------------------------------------------------------------------------------
 
     @property

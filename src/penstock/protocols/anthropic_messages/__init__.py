@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from penstock.protocols.anthropic_messages.assemble import MessagesAssembler
 from penstock.protocols.anthropic_messages.bounce import is_bounce
+from penstock.protocols.anthropic_messages.close import MessagesCloser
 from penstock.protocols.anthropic_messages.markers import mark_cache
 from penstock.protocols.anthropic_messages.observe import MessagesObserver
 from penstock.protocols.anthropic_messages.render import PING, MessagesRenderer, error_body, error_frame, error_of
@@ -42,6 +43,7 @@ SPEC = ProtocolSpec(
     error_frame=error_frame,
     error_of=error_of,
     keepalive=PING,
+    closer=lambda operation: MessagesCloser(),
     bounced=is_bounce,
     mark_cache=mark_cache,
 )

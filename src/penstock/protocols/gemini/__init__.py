@@ -16,6 +16,7 @@ does whether the client streams. Two framings, one meaning: the one who calls sp
 from penstock.protocols.bounces import is_bounce
 from penstock.protocols.contract import ProtocolSpec
 from penstock.protocols.gemini.assemble import GeminiAssembler
+from penstock.protocols.gemini.close import GeminiCloser
 from penstock.protocols.gemini.observe import GeminiObserver
 from penstock.protocols.gemini.render import KEEPALIVE, GeminiRenderer, error_body, error_element, error_frame, error_of
 from penstock.protocols.gemini.request import ask_stream, ask_whole, is_sse, peek, rename
@@ -37,6 +38,7 @@ SPEC = ProtocolSpec(
     error_frame=error_frame,
     error_of=error_of,
     keepalive=KEEPALIVE,
+    closer=lambda operation: GeminiCloser(),
     array_asked=lambda query: not is_sse(query),
     error_element=error_element,
     bounced=is_bounce,

@@ -18,6 +18,7 @@ from __future__ import annotations
 from penstock.protocols.bounces import is_bounce
 from penstock.protocols.contract import Observer, ProtocolSpec
 from penstock.protocols.openai_chat.assemble import ChatAssembler
+from penstock.protocols.openai_chat.close import ChatCloser
 from penstock.protocols.openai_chat.media import MediaObserver
 from penstock.protocols.openai_chat.observe import ChatObserver
 from penstock.protocols.openai_chat.render import DONE, KEEPALIVE, ChatRenderer, error_body, error_frame, error_of
@@ -48,4 +49,5 @@ SPEC = ProtocolSpec(
     keepalive=KEEPALIVE,
     closing=DONE,
     bounced=is_bounce,
+    closer=ChatCloser,
 )

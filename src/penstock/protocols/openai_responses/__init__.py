@@ -17,6 +17,7 @@ from __future__ import annotations
 from penstock.protocols.bounces import is_bounce
 from penstock.protocols.contract import ProtocolSpec
 from penstock.protocols.openai_responses.assemble import ResponsesAssembler
+from penstock.protocols.openai_responses.close import ResponsesCloser
 from penstock.protocols.openai_responses.observe import ResponsesObserver
 from penstock.protocols.openai_responses.render import KEEPALIVE, ResponsesRenderer, error_body, error_frame, error_of
 from penstock.protocols.openai_responses.request import ask_stream, ask_whole, peek, rename
@@ -54,4 +55,5 @@ SPEC = ProtocolSpec(
     error_of=error_of,
     keepalive=KEEPALIVE,
     bounced=is_bounce,
+    closer=lambda operation: ResponsesCloser(),
 )

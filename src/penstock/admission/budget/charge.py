@@ -1,0 +1,78 @@
+"""What an exchange is charged: the provider's figures, and ours where it gave none.
+
+Protocols count differently (`vocabulary.usage`); here `input` is all that was read and `output` all that was made, whatever the protocol.
+An answer that did not come to its end, or whose provider says nothing, is charged what was made until then: a token per event of a stream, four
+bytes of a body a token, four bytes of the request's body a token. An answer of which nothing came, and an error, cost what the provider
+states, and nothing where it states nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from penstock.admission.limits.estimate import BYTES_PER_TOKEN, input_of
+from penstock.vocabulary.ids import ProtocolId
+from penstock.vocabulary.usage import Usage
+
+
+class Pricing(Protocol):
+    """What an answer costs."""
+
+    def __call__(self, provider: str, model: str, protocol: str, usage: Usage) -> int | None:
+        """In millionths of the currency; `None`: it is not known. Called per exchange, and now and then while one runs; must not block."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What is known of an answer."""
+
+    protocol: str
+    usage: Usage
+    final: bool
+    """The provider's figures are its last word."""
+    events: int
+    """Of a stream."""
+    bytes_in: int
+    """Of the request's body."""
+    bytes_out: int
+    streamed: bool
+    failed: bool
+    """It is an error, or nothing of it came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    input: int
+    output: int
+    usage: Usage
+    """The same in the provider's way of counting, with ours in the place of what it did not state: what it costs is found out by it."""
+
+
+def tokens_of(made: Made) -> Tokens:
+    stated = made.usage
+    if made.final or made.failed:
+        usage = stated
+    else:
+        guessed = made.events if made.streamed else made.bytes_out // BYTES_PER_TOKEN
+        output = max(stated.output or 0, guessed)
+        known = stated.input if stated.input is not None else input_of(made.bytes_in)
+        usage = replace(stated, input=known, output=output)
+    return Tokens(_input(usage, made.protocol), _output(usage, made.protocol), usage)
+
+
+def _input(usage: Usage, protocol: str) -> int:
+    found = usage.input or 0
+    if protocol == ProtocolId.ANTHROPIC_MESSAGES:
+        found += (usage.cache_read or 0) + (usage.cache_write or 0)
+    elif protocol == ProtocolId.GEMINI:
+        found += usage.tool_use or 0
+    return found
+
+
+def _output(usage: Usage, protocol: str) -> int:
+    return (usage.output or 0) + ((usage.reasoning or 0) if protocol == ProtocolId.GEMINI else 0)
+

@@ -1,0 +1,75 @@
+"""What a request may come to before it is answered: what is reserved for it, and what is charged where a provider says nothing.
+
+Input by size: four bytes of a body are about a token, for English text and for JSON alike; a picture in base64 comes out too high, which only
+reserves too much. Output by the request's own bound, else by what the same subject's answers lately came to, else `UNKNOWN`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+BYTES_PER_TOKEN = 4
+UNKNOWN = 512
+"""Output tokens of somebody's first answer without a bound."""
+_MOST = 10_000
+"""Subjects whose average is kept; the oldest go."""
+_WEIGHT = 0.2
+"""Of the newest answer in an average."""
+
+
+class _Generation(msgspec.Struct, rename="camel"):
+    max_output_tokens: Any = None
+    candidate_count: Any = None
+
+
+class _Bounds(msgspec.Struct):
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+    max_output_tokens: Any = None
+    n: Any = None
+    generation_config: _Generation | None = msgspec.field(default=None, name="generationConfig")
+
+
+_decode = msgspec.json.Decoder(_Bounds).decode
+
+
+def stated_output(body: bytes | None) -> int | None:
+    """The most output tokens that the request asks for, all of its alternative answers together; `None`: it says nothing that can be read."""
+    if not body:
+        return None
+    try:
+        found = _decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    config = found.generation_config or _Generation()
+    stated = [found.max_completion_tokens, found.max_tokens, found.max_output_tokens, config.max_output_tokens]
+    most = next((value for value in stated if type(value) is int and value > 0), None)
+    times = next((value for value in (found.n, config.candidate_count) if type(value) is int and 0 < value <= 128), 1)
+    return None if most is None else most * times
+
+
+def input_of(size: int) -> int:
+    """Of a body of so many bytes."""
+    return -(-size // BYTES_PER_TOKEN)
+
+
+class Averages:
+    """What the answers to each subject lately came to, in output tokens."""
+
+    __slots__ = ("_means",)
+
+    def __init__(self) -> None:
+        self._means: dict[str, float] = {}
+
+    def learn(self, subject: str, output: int) -> None:
+        means = self._means
+        mean = means.pop(subject, None)
+        means[subject] = float(output) if mean is None else mean + _WEIGHT * (output - mean)
+        if len(means) > _MOST:
+            del means[next(iter(means))]
+
+    def output_of(self, subject: str) -> int:
+        mean = self._means.get(subject)
+        return UNKNOWN if mean is None else max(1, round(mean))

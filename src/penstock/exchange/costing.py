@@ -1,0 +1,34 @@
+"""What an answer costs, for budgets of money: the ledger's prices, in the units that budgets count in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from penstock.ledger.entry import Entry
+from penstock.pricing import Prices, take_apart
+from penstock.vocabulary.usage import Provenance, Usage
+
+_MICRO = 1000
+"""Billionths in a millionth."""
+
+
+class Costs:
+    """Implements `admission.budget.charge.Pricing`."""
+
+    __slots__ = ("_clock", "_prices")
+
+    def __init__(self, prices: Prices, clock: Callable[[], float]) -> None:
+        """`clock`: seconds since the epoch; prices change."""
+        self._prices = prices
+        self._clock = clock
+
+    def __call__(self, provider: str, model: str, protocol: str, usage: Usage) -> int | None:
+        """In millionths of a US dollar, a part of one counted as a whole; `None`: nobody knows what this model costs."""
+        now = self._clock()
+        stated = Entry("", now)
+        stated.account(usage, Provenance.REPORTED)
+        counts = take_apart(protocol, stated)
+        if counts is None:
+            return 0
+        price = self._prices.price(provider, model, model, None, counts, now)
+        return None if price is None else -(-price.nanos // _MICRO)

@@ -1,0 +1,183 @@
+"""Who may go on: the steps of a request's way in that only those gateways take which admit by key, token, rule, limit or budget. Part of `intake`.
+
+By the credential at the head, so that a stranger's body is not even read; by key scope, rules, limits and budgets once the model and its route
+are known. All of it comes before a provider is asked. Some answers are waited for (an issuer's keys, budgets); what is uploaded meanwhile is kept,
+which is one read at most, because reading is paused.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+
+from penstock.admission import check
+from penstock.admission.budget.account import Answer
+from penstock.admission.door import Found, Refused
+from penstock.admission.facts import Facts
+from penstock.exchange.admitting import Admission, Pass, fault_of
+from penstock.exchange.contract import ClientRequest, Headers
+from penstock.exchange.drive import Exchange
+from penstock.exchange.gateway import Gateway
+from penstock.exchange.machine import Phase
+from penstock.exchange.plan import Plan, Way, str_of
+from penstock.routing import Endpoint
+from penstock.vocabulary.errors import Fault, FaultKind
+from penstock.vocabulary.ids import Operation
+
+Then = Callable[[], None]
+_OF_NO_MODEL = frozenset({Operation.MODELS, Operation.RESPONSE_ITEM})
+"""Operations that use no model: a list of names, an answer that was made before."""
+
+
+class Entering:
+    """What `Intake` is besides. `exchange.admitted` is set once somebody is known to be let in."""
+
+    __slots__ = ("_gateway", "_kept", "exchange")
+
+    def __init__(self, gateway: Gateway, exchange: Exchange) -> None:
+        self._gateway = gateway
+        self.exchange = exchange
+        self._kept: list[bytes] | None = None
+        """What is uploaded while an answer is waited for."""
+
+    @abstractmethod
+    def _refuse(self, fault: Fault, cause: str, headers: Headers | None = None) -> None: ...
+
+    @abstractmethod
+    def _fail(self, error: Exception) -> None: ...
+
+    def _shown(self, request: ClientRequest, endpoint: Endpoint) -> tuple[Headers, str, Found | None] | None:
+        """Headers and query without the gateway's own credentials, and what those say; `None`: it is refused."""
+        exchange, gateway, admission = self.exchange, self._gateway, self._gateway.admission
+        headers, query, trusted = request.headers, request.query, False
+        if gateway.settings.token is not None:
+            verdict = check(headers, query, gateway.settings.token)
+            trusted = verdict.allowed
+            if not trusted and (admission is None or admission.door.mode is None):
+                exchange.spec = gateway.specs[endpoint.protocol]
+                exchange.entry.client_protocol, exchange.entry.operation = str_of(endpoint.protocol), str_of(endpoint.operation)
+                self._refuse(Fault(FaultKind.UNAUTHENTICATED, 401, verdict.message), "no token, or a wrong one", [(b"www-authenticate", b"Bearer")])
+                return None
+            headers, query = verdict.headers, verdict.query
+        if admission is None:
+            return headers, query, None
+        found = admission.door.look(headers, query, admission.wall(), trusted=trusted)
+        return found.headers, found.query, found
+
+    def _enter(self, admission: Admission, plan: Plan, *, late: bool = False) -> bool:
+        """At the head. False: it is refused. Where it cannot be told yet, nobody is admitted yet. `late`: the body may have come."""
+        found = plan.found
+        assert found is not None
+        door = admission.door
+        if found.unsure_of is not None:
+            return True
+        entered = door.enter(found, door.mode)
+        if isinstance(entered, Refused):
+            if door.per_route:
+                return True
+            (self.exchange.refuse if late else self._refuse)(fault_of(entered), entered.cause, entered.headers)
+            return False
+        self.exchange.admitted = Pass(admission, entered, self.exchange.entry)
+        return True
+
+    async def _make_sure(self, admission: Admission, plan: Plan, then: Then) -> None:
+        """The token names a key that is not known: ask its issuer, and look at it once more."""
+        found, request = plan.found, self.exchange.request
+        assert found is not None
+        assert found.unsure_of is not None
+        await admission.refresh(found.unsure_of)
+        if request is None or self.exchange.machine.phase is not Phase.OPENED:
+            return
+        again = admission.door.look(request.headers, request.query, admission.wall())
+        plan.found = again if again.unsure_of is None else _given_up(again)
+        if self._enter(admission, plan, late=True):
+            then()
+
+    def _permit(self, admission: Admission, plan: Plan, model: str | None, way: Way | None) -> bool:
+        """By mode, scope and rules, now that route and model are known. False: it is refused. `way`: `None` where none is needed."""
+        exchange = self.exchange
+        door, held = admission.door, exchange.admitted
+        route = way.index if way is not None else None
+        if held is None or (route is not None and door.per_route):
+            found = plan.found
+            assert found is not None
+            entered = door.enter(found, door.mode_of(route))
+            if isinstance(entered, Refused):
+                return self._turn_away(entered)
+            if held is None:
+                held = exchange.admitted = Pass(admission, entered, exchange.entry)
+        request, reply = exchange.request, exchange.reply
+        assert request is not None
+        headers = request.headers
+        text, provider = (way.route, way.provider.name) if way is not None else (None, plan.endpoint.provider)
+        facts = Facts(
+            held.subject, plan.client_protocol, plan.operation, model, text, provider, headers,
+            lambda: door.address(reply.peer() if reply is not None else None, headers),
+        )  # fmt: skip
+        refused = held.allow(facts, listing=plan.endpoint.operation in _OF_NO_MODEL)
+        return True if refused is None else self._turn_away(refused)
+
+    def _admit(self, admission: Admission, body: bytes | None, provider: str, model: str | None, then: Then) -> None:
+        """Limits, then budgets; `then`, if it may go on: now, or when the budgets have answered."""
+        exchange = self.exchange
+        held, request = exchange.admitted, exchange.request
+        assert held is not None
+        assert request is not None
+        size = len(body) if body is not None else request.content_length or 0
+        refused = held.reserve(body, size, self._gateway.clock())
+        if refused is not None:
+            self._turn_away(refused)
+            return
+        wishes = held.wishes(provider, model)
+        keeper = admission.keeper
+        if not wishes or keeper is None:
+            then()
+            return
+        self._keep_uploads()
+
+        def answered(answer: Answer) -> None:
+            try:
+                if held.closed or exchange.machine.phase is not Phase.OPENED:
+                    held.give_back(answer)
+                    return
+                refused = held.take(answer)
+                if refused is not None:
+                    self._turn_away(refused)
+                    return
+                then()
+                self._go_on_uploading()
+            except Exception as error:  # as in every callback
+                self._fail(error)
+
+        keeper.reserve(wishes, answered)
+
+    def _keep_uploads(self) -> None:
+        """Somebody is waited for: what is uploaded meanwhile is kept."""
+        exchange = self.exchange
+        if exchange.uploading and self._kept is None:
+            self._kept = []
+            if exchange.reply is not None:
+                exchange.reply.pause_upload()
+
+    def _go_on_uploading(self) -> None:
+        exchange = self.exchange
+        if self._kept is None or exchange.machine.phase is Phase.OPENED:
+            return  # nothing was kept, or somebody else is waited for
+        kept, self._kept = self._kept, None
+        for piece in kept:
+            exchange.upload(piece)
+        if exchange.uploaded:
+            exchange.upload_end()
+        if exchange.reply is not None:
+            exchange.reply.resume_upload()
+
+    def _turn_away(self, refused: Refused) -> bool:
+        self._kept = None
+        self.exchange.refuse(fault_of(refused), refused.cause, list(refused.headers))
+        return False
+
+
+def _given_up(found: Found) -> Found:
+    """Its key is not known to its issuer either."""
+    return replace(found, unsure_of=None)

@@ -1,0 +1,139 @@
+"""A running stream held against its share of a budget that cuts.
+
+`Meter` stands between a provider's answer and the exchange, and only where there is such a budget: what is not metered costs nothing. After each
+chunk it compares the number of events with the one at which it wants to look again; a look works out what was used so far. When a quarter of the
+share is left it asks for more, which takes a moment; when all of it is used and there is no more to be had, the answer ends with the frame that
+was just given out.
+"""
+
+from __future__ import annotations
+
+from penstock.admission.budget.account import Share
+from penstock.admission.budget.charge import Made
+from penstock.exchange.admitting import Pass
+from penstock.exchange.at_once import AtOnce
+from penstock.exchange.machine import Input, Phase
+from penstock.pipeline.contract import Pipeline
+from penstock.pipeline.stream import StreamRelay
+from penstock.protocols.contract import Closer, ProtocolSpec
+from penstock.upstream.contract import Loss, Receiver, ResponseHead
+from penstock.vocabulary.errors import Fault, FaultKind
+from penstock.vocabulary.events import StopReason
+from penstock.vocabulary.ids import Operation
+from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
+from penstock.vocabulary.usage import EMPTY_USAGE, Usage
+
+_LEAST = 32
+"""Events between two looks, where the share is large; and the least that is asked for besides."""
+_CUT = Fault(FaultKind.CUT, 429, "The budget is spent; the answer was ended.")
+
+
+class Metering(AtOnce):
+    """Part of `drive`: an exchange whose answer a policy may end."""
+
+    def metered(self, receiver: Receiver, held: Pass) -> Receiver:
+        plan = self.plan
+        assert plan is not None
+        entry = self.entry
+        return Meter(self, receiver, held, self.spec, plan.endpoint.operation, self.provider_name, entry.requested_model, entry.bytes_in or 0)
+
+    def cut(self, fault: Fault, cause: str, now: float, words: list[tuple[bytes, bytes]] | None) -> None:
+        """A policy ends the answer: with `words`, in the protocol's own way to stop one, where there are any, else with `fault`."""
+        phase, pipeline = self.machine.phase, self.pipeline
+        if phase is Phase.SETTLED or phase is Phase.OPENED:
+            return
+        if phase is not Phase.DRAINING:
+            self.outcome = Outcome(Ending.CUT, cause, EndedBy.GATEWAY)
+        if words is not None and phase is Phase.STREAMING and isinstance(pipeline, StreamRelay):
+            self.cancel()
+            self.say(pipeline.stop(words), now)
+            self._do(self.machine.handle(Input.ENDED), now)
+        else:
+            self._do(self.machine.handle(Input.FAILED), now, fault)
+
+
+class Meter:
+    """Implements `upstream.contract.Receiver` in the exchange's place. One per exchange; its answer may begin again with another try."""
+
+    __slots__ = ("_asking", "_at", "_bytes_in", "_closer", "_inner", "_model", "_operation", "_pass", "_provider", "_refused", "_spec", "exchange")
+
+    def __init__(
+        self, exchange: Metering, inner: Receiver, held: Pass, spec: ProtocolSpec, operation: Operation, provider: str, model: str | None,
+        bytes_in: int,
+    ) -> None:  # fmt: skip
+        self.exchange = exchange
+        self._inner = inner
+        self._pass = held
+        self._spec = spec
+        self._operation = operation
+        self._provider = provider
+        self._model = model
+        self._bytes_in = bytes_in
+        self._closer: Closer | None = None
+        self._at = 1
+        self._asking = False
+        self._refused = False
+
+    def answer_began(self, head: ResponseHead, now: float) -> None:
+        self._inner.answer_began(head, now)
+        pipeline = self.exchange.pipeline
+        self._closer, self._at = None, 1
+        if self._spec.closer is not None and isinstance(pipeline, StreamRelay):
+            self._closer = self._spec.closer(self._operation)
+            pipeline.attend(self._closer.see)
+
+    def answer_body(self, data: bytes, now: float) -> None:
+        self._inner.answer_body(data, now)
+        pipeline = self.exchange.pipeline
+        if pipeline is not None and pipeline.events >= self._at:
+            self._look(pipeline, now)
+
+    def answer_ended(self, now: float) -> None:
+        self._inner.answer_ended(now)
+
+    def answer_whole(self, head: ResponseHead, body: bytes, now: float) -> None:
+        self._inner.answer_whole(head, body, now)
+
+    def answer_lost(self, loss: Loss, now: float) -> None:
+        self._inner.answer_lost(loss, now)
+
+    def upload_paused(self) -> None:
+        self._inner.upload_paused()
+
+    def upload_resumed(self) -> None:
+        self._inner.upload_resumed()
+
+    def _look(self, pipeline: Pipeline, now: float) -> None:
+        observer = pipeline.observer
+        if self._pass.closed or observer.stop_reason is not None or observer.terminal:
+            self._at = 1 << 62  # the provider has ended it by itself
+            return
+        made = Made(self._spec.id.value, observer.usage, False, pipeline.events, self._bytes_in, pipeline.bytes_out, True, False)
+        found = self._pass.over(self._provider, self._model, made)
+        if found is None:
+            self._at = 1 << 62
+            return
+        share, lack = found
+        if lack >= 0 and self._refused:
+            self._end(share, observer.usage, pipeline, now)
+            return
+        # A budget of money is used up at a pace that is not known: looked at every few events. A provider that tells its usage on the way may
+        # make many tokens in one event.
+        steady = not share.wish.budget.money and observer.usage.output is None
+        self._at = pipeline.events + (max(1, min(-lack // 4, _LEAST)) if steady else 1)
+        if not self._asking and not self._refused and -lack <= max(_LEAST, share.amount // 4):
+            self._asking = True
+            self._pass.extend(share, max(_LEAST, share.amount // 2), lambda more: self._extended(share, more))
+
+    def _extended(self, share: Share, more: int) -> None:
+        self._asking = False
+        self._refused = more <= 0
+        self._at = 0
+
+    def _end(self, share: Share, usage: Usage, pipeline: Pipeline, now: float) -> None:
+        self._at = 1 << 62
+        words = None
+        if self._closer is not None and not pipeline.observer.tools and pipeline.may_speak():
+            known = usage if usage != EMPTY_USAGE and (usage.output or 0) >= pipeline.events else Usage(input=usage.input, output=pipeline.events)
+            words = self._closer.close(StopReason.LENGTH, known)
+        self.exchange.cut(_CUT, f"budget {share.wish.budget.name!r} is spent", now, words)

@@ -1,0 +1,50 @@
+"""A request made ready for its provider: with another field or two, and noted where it is captured. Part of `intake`."""
+
+from __future__ import annotations
+
+from penstock.capture import Recorder, ReplyTap, Subject
+from penstock.exchange.compose_request import edit_body, upstream_request
+from penstock.exchange.contract import ClientRequest
+from penstock.exchange.entering import Entering
+from penstock.exchange.plan import Plan, Way
+from penstock.providers import Provider
+
+
+class Preparing(Entering):
+    __slots__ = ()
+
+    def _mark(self, plan: Plan, body: bytes) -> bytes:
+        """`body` with a marker of the prompt cache, where it has none and is worth one."""
+        marked = plan.spec.mark_cache(plan.endpoint.operation, body) if plan.spec.mark_cache is not None else None
+        self.exchange.entry.marked = marked is not None
+        return marked or body
+
+    def _edit(self, plan: Plan, way: Way, provider: Provider, request: ClientRequest, body: bytes | None, *, ask_usage: bool) -> None:
+        """The request, with what must be another one in it, or none at all."""
+        exchange, gateway, endpoint, peek = self.exchange, self._gateway, plan.endpoint, self.exchange.peek
+        whole = body or b""
+        path, changed, exchange.take_usage = edit_body(plan.spec, endpoint, peek, way.renamed, endpoint.path, whole, ask_usage=ask_usage)
+        exchange.sent = upstream_request(plan, provider, request, path, None if exchange.uploading else changed)
+        if not exchange.take_usage:
+            return
+
+        def again() -> tuple[bytes, bytes, bytes]:
+            path, plain, _ = edit_body(plan.spec, endpoint, peek, way.renamed, endpoint.path, whole, ask_usage=False)
+            return upstream_request(plan, provider, request, path, plain)
+
+        # Two bodies are held until the provider answers; where only one may be, there is no second try.
+        if gateway.peeked.take(len(whole)):
+            exchange.taken += len(whole)
+            exchange.again = again
+
+    def _capture(self, recorder: Recorder, request: ClientRequest, provider: str, model: str | None, body: bytes | None) -> None:
+        exchange, entry = self.exchange, self.exchange.entry
+        recording = recorder.begin(Subject(
+            exchange.id, entry.started_at, exchange.started, provider, exchange.peek.model, model, entry.route, entry.key_fingerprint,
+            entry.client_protocol, entry.operation,
+        ))  # fmt: skip
+        if recording is not None and exchange.reply is not None:
+            exchange.recording = recording
+            target = f"{request.path}?{request.query}" if request.query else request.path
+            recording.inbound(request.method, target, request.headers, body, exchange.started)
+            exchange.reply = ReplyTap(exchange.reply, recording, self._gateway.clock)

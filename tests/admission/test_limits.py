@@ -1,0 +1,294 @@
+"""Limits: windows that slide, debts that are paid off, grants that cannot leak; all of it by a clock in the test's hands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from penstock.admission.limits.estimate import UNKNOWN, Averages, input_of, stated_output
+from penstock.admission.limits.headers import limit_headers, retry_after, without_theirs
+from penstock.admission.limits.spec import PERIODS, BadLimit, Limit, make_limit, parse_limit, spell_limit
+from penstock.admission.limits.store import Ask, Full, Grant, MemoryLimits, State, Used
+from penstock.admission.limits.window import SLOTS, Window
+
+MINUTE = 60.0
+SLOT = MINUTE / SLOTS
+
+
+def limit(measure: str = "requests", amount: int = 3, per: str = "minute", **more: Any) -> Limit:
+    return make_limit(measure, amount, "" if measure == "streams" else per, **more)
+
+
+# One window.
+
+
+def test_what_was_used_slides_out_of_the_window() -> None:
+    window = Window(10, MINUTE)
+    window.charge(4, 0.0)
+    window.charge(6, 30.0)
+    assert (window.left(30.0), window.left(59.9)) == (0, 0)
+    assert window.left(MINUTE + SLOT) == 4
+    assert window.left(30.0 + MINUTE + SLOT) == 10
+
+
+def test_a_debt_is_paid_off_window_by_window() -> None:
+    window = Window(10, MINUTE)
+    window.charge(35, 0.0)
+    assert window.spent(0.0) == 35
+    left = [window.left(float(at)) for at in range(400)]
+    free = next(at for at in range(400) if left[at])
+    assert free >= 3 * MINUTE, "35 are three windows and a half"
+    assert (left[free], left[300]) == (5, 10)
+
+
+def test_when_to_come_again_is_when_there_is_room() -> None:
+    window = Window(10, MINUTE)
+    window.charge(7, 0.0)
+    window.charge(3, 20.0)
+    assert window.whole_in(21.0) == pytest.approx(20.0 + MINUTE + SLOT - 21.0, abs=SLOT)
+    wait = window.free_in(5, 21.0)
+    assert window.left(21.0 + wait - 0.01) < 5 <= window.left(21.0 + wait)
+    assert window.free_in(5, 200.0) == 0.0
+
+
+def test_a_huge_debt_costs_little_time_and_is_not_forgotten() -> None:
+    window = Window(1, 1.0)
+    window.charge(10**12, 0.0)
+    assert window.spent(0.0) == 10**12
+    assert window.left(60.0) == 0
+    assert len(window._slots) < 100  # pyright: ignore[reportPrivateUsage]
+
+
+@given(
+    amount=st.integers(1, 20), seconds=st.sampled_from([1.0, 60.0, 3600.0]),
+    steps=st.lists(st.tuples(st.floats(0, 0.3), st.integers(1, 8)), min_size=1, max_size=60),
+)
+def test_in_no_stretch_of_a_window_s_length_more_than_the_limit(amount: int, seconds: float, steps: list[tuple[float, int]]) -> None:
+    window, now, taken = Window(amount, seconds), 1000.0, list[tuple[float, int]]()
+    for wait, wanted in steps:
+        now += wait * seconds
+        if wanted <= window.left(now):
+            window.charge(wanted, now)
+            taken.append((now, wanted))
+    for at, _ in taken:
+        assert sum(n for when, n in taken if at - seconds < when <= at) <= amount
+
+
+@given(charges=st.lists(st.tuples(st.floats(0, 3), st.integers(0, 100)), max_size=20), amount=st.integers(1, 30))
+def test_in_the_long_run_no_more_than_the_limit_whatever_is_charged(charges: list[tuple[float, int]], amount: int) -> None:
+    window, now, total = Window(amount, 1.0), 0.0, 0
+    for wait, used in charges:
+        now += wait
+        if window.left(now) > 0:
+            window.charge(used, now)
+            total += used
+    # Until something may be used again, the time has passed in which all of it would have been used at the limit's pace.
+    while window.spent(now) > 0:
+        now += 0.25
+        assert now < 10_000
+    assert now + 1.0 >= min(64.0, total / amount), "a debt is booked into 64 windows at most"
+
+
+# The store.
+
+
+def test_all_limits_or_none() -> None:
+    store = MemoryLimits()
+    many, few = limit("requests", 5), limit("requests", 1, "hour")
+    first = store.reserve([Ask(many, (), 1), Ask(few, (), 1)], 0.0)
+    assert isinstance(first, Grant)
+    full = store.reserve([Ask(many, (), 1), Ask(few, (), 1)], 1.0)
+    assert isinstance(full, Full)
+    assert full.limit is few
+    assert full.retry_after > 3500
+    assert store.spent(many, (), 1.0) == 1, "what is refused does not count"
+
+
+def test_kept_apart_by_values() -> None:
+    store, one = MemoryLimits(), limit("requests", 1, by=("key",))
+    assert isinstance(store.reserve([Ask(one, ("a",), 1)], 0.0), Grant)
+    assert isinstance(store.reserve([Ask(one, ("b",), 1)], 0.0), Grant)
+    assert isinstance(store.reserve([Ask(one, ("a",), 1)], 0.0), Full)
+
+
+def test_tokens_are_reserved_and_settled_by_what_was_used() -> None:
+    store, tokens = MemoryLimits(), limit("tokens", 100)
+    grant = store.reserve([Ask(tokens, (), 60)], 0.0)
+    assert isinstance(grant, Grant)
+    assert isinstance(store.reserve([Ask(tokens, (), 60)], 0.0), Full)
+    store.settle(grant, Used(10, 5), 1.0)
+    assert (store.held(), store.spent(tokens, (), 1.0)) == (0, 15)
+    store.settle(grant, Used(10, 5), 1.0)
+    assert store.spent(tokens, (), 1.0) == 15, "once"
+    assert isinstance(store.reserve([Ask(tokens, (), 85)], 1.0), Grant)
+
+
+def test_what_is_held_outlives_the_window() -> None:
+    store, tokens = MemoryLimits(), limit("output_tokens", 100)
+    store.reserve([Ask(tokens, (), 100)], 0.0)
+    assert isinstance(store.reserve([Ask(tokens, (), 1)], 1000.0), Full), "the stream runs still"
+
+
+def test_a_request_larger_than_its_limit_may_run_alone_and_owes_the_rest() -> None:
+    store, tokens = MemoryLimits(), limit("tokens", 100)
+    grant = store.reserve([Ask(tokens, (), 5000)], 0.0)
+    assert isinstance(grant, Grant)
+    store.settle(grant, Used(400, 100), 10.0)
+    assert isinstance(store.reserve([Ask(tokens, (), 1)], 10 + 4 * MINUTE - 2), Full)
+    assert isinstance(store.reserve([Ask(tokens, (), 1)], 10 + 5 * (MINUTE + SLOT)), Grant)
+
+
+def test_open_streams() -> None:
+    store, streams = MemoryLimits(), limit("streams", 2)
+    first = store.reserve([Ask(streams, (), 1)], 0.0)
+    store.reserve([Ask(streams, (), 1)], 0.0)
+    assert isinstance(store.reserve([Ask(streams, (), 1)], 99.0), Full)
+    assert isinstance(first, Grant)
+    store.settle(first, Used(5, 5), 99.0)
+    assert isinstance(store.reserve([Ask(streams, (), 1)], 99.0), Grant)
+
+
+def test_strangers_do_not_make_it_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.admission.limits.store._MOST", 50)
+    store, one = MemoryLimits(), limit("requests", 1, "second", by=("address",))
+    answers = [isinstance(store.reserve([Ask(one, (str(n),), 1)], 0.0), Grant) for n in range(200)]
+    assert len(store) <= 51
+    assert sum(answers) == 51, "the others share one count"
+    assert isinstance(store.reserve([Ask(one, ("new",), 1)], 10.0), Grant), "those that count nothing are forgotten"
+
+
+LIMITS = [
+    limit("requests", 5, "minute"), limit("requests", 2, "second", by=("key",)), limit("tokens", 300, "minute", by=("key",)),
+    limit("input_tokens", 500, "hour"), limit("output_tokens", 200, "minute"), limit("streams", 4), limit("streams", 2, by=("key",)),
+]  # fmt: skip
+
+
+class Limits(RuleBasedStateMachine):
+    """Reserve, settle, cancel, in any order and any time: what is held is what is under way, and what counts is what was used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = MemoryLimits()
+        self.now = 100.0
+        self.out: list[tuple[Grant, list[Ask]]] = []
+
+    @rule(wait=st.floats(0, 40))
+    def wait(self, wait: float) -> None:
+        self.now += wait
+
+    @rule(who=st.sampled_from("ab"), tokens=st.integers(0, 400), some=st.lists(st.sampled_from(LIMITS), min_size=1, unique=True))
+    def reserve(self, who: str, tokens: int, some: list[Limit]) -> None:
+        asks = [Ask(one, (who,) if one.by else (), 1 if one.measure in ("requests", "streams") else tokens) for one in some]
+        before = self.store.held()
+        found = self.store.reserve(asks, self.now)
+        if isinstance(found, Grant):
+            self.out.append((found, asks))
+        else:
+            assert self.store.held() == before
+            assert found.retry_after >= 0
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data(), used=st.tuples(st.integers(0, 500), st.integers(0, 500)))
+    def settle(self, data: st.DataObject, used: tuple[int, int]) -> None:
+        grant, _ = self.out.pop(data.draw(st.integers(0, len(self.out) - 1)))
+        self.store.settle(grant, Used(*used), self.now)
+        self.store.settle(grant, Used(*used), self.now)
+
+    @precondition(lambda self: self.out)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        grant, asks = self.out.pop(data.draw(st.integers(0, len(self.out) - 1)))
+        before = [self.store.spent(ask.limit, ask.values, self.now) for ask in asks]
+        self.store.cancel(grant)
+        after = [self.store.spent(ask.limit, ask.values, self.now) for ask in asks]
+        assert all(now <= then for now, then in zip(after, before, strict=True))
+
+    @invariant()
+    def held_is_what_is_under_way(self) -> None:
+        held = sum(min(ask.amount, ask.limit.amount) for _, asks in self.out for ask in asks if ask.limit.measure != "requests")
+        assert self.store.held() == held
+
+    @invariant()
+    def no_more_streams_than_may_be(self) -> None:
+        for one in LIMITS[-2:]:
+            for values in {ask.values for _, asks in self.out for ask in asks if ask.limit is one}:
+                assert sum(ask.limit is one and ask.values == values for _, asks in self.out for ask in asks) <= one.amount
+
+    def teardown(self) -> None:
+        for grant, _ in self.out:
+            self.store.settle(grant, Used(0, 0), self.now)
+        assert self.store.held() == 0
+
+
+TestStore = Limits.TestCase
+
+
+# How it is written, estimated and told.
+
+
+@pytest.mark.parametrize("text", ["requests=60/minute", "tokens=1000000/day", "input_tokens=5/second", "output_tokens=7/month", "streams=5"])
+def test_limits_of_keys_as_they_are_written(text: str) -> None:
+    assert spell_limit(parse_limit(text)) == text
+    assert parse_limit(text).by == ("key",)
+
+
+@pytest.mark.parametrize(("text", "why"), [
+    ("60/minute", "is no limit"), ("request=5/minute", "cannot be limited"), ("requests=5", "has no period"),
+    ("requests=5/fortnight", "is no period"),
+    ("streams=5/minute", "leave the period out"), ("requests=0/minute", "above 0"), ("requests=-1/minute", "is no limit"), ("", "is no limit"),
+])  # fmt: skip
+def test_what_is_no_limit(text: str, why: str) -> None:
+    with pytest.raises(BadLimit, match=why):
+        parse_limit(text)
+
+
+def test_periods() -> None:
+    assert list(PERIODS) == ["second", "minute", "hour", "day", "week", "month"]
+
+
+@pytest.mark.parametrize(("body", "output"), [
+    (None, None), (b"", None), (b"not json", None), (b"[]", None), (b"{}", None), (b'{"max_tokens": 7}', 7), (b'{"max_tokens": "7"}', None),
+    (b'{"max_tokens": 9, "max_completion_tokens": 7}', 7), (b'{"max_output_tokens": 7}', 7), (b'{"max_tokens": 7, "n": 3}', 21),
+    (b'{"generationConfig": {"maxOutputTokens": 7, "candidateCount": 2}}', 14), (b'{"max_tokens": 0}', None), (b'{"max_tokens": 7, "n": -1}', 7),
+    (b'{"max_tokens": true}', None),
+])  # fmt: skip
+def test_the_output_that_is_asked_for(body: bytes | None, output: int | None) -> None:
+    assert stated_output(body) == output
+
+
+def test_averages_follow_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.admission.limits.estimate._MOST", 3)
+    means = Averages()
+    assert means.output_of("a") == UNKNOWN
+    means.learn("a", 100)
+    assert means.output_of("a") == 100
+    for _ in range(50):
+        means.learn("a", 10)
+    assert 10 <= means.output_of("a") <= 11
+    for name in "bcd":
+        means.learn(name, 5)
+    assert means.output_of("a") == UNKNOWN
+    assert input_of(9) == 3
+
+
+def test_headers_in_each_style() -> None:
+    tight, loose = State(limit("requests", 10), 1, 6.2), State(limit("requests", 100, "hour"), 90, 3000.0)
+    tokens = State(limit("input_tokens", 1000), 500, 0.25)
+    found = dict(limit_headers([loose, tight, tokens, State(limit("streams", 3), 1, 0.0)], 0.0, anthropic=False))
+    assert found == {
+        b"x-ratelimit-limit-requests": b"10", b"x-ratelimit-remaining-requests": b"1", b"x-ratelimit-reset-requests": b"7s",
+        b"x-ratelimit-limit-input-tokens": b"1000", b"x-ratelimit-remaining-input-tokens": b"500", b"x-ratelimit-reset-input-tokens": b"250ms",
+    }
+    found = dict(limit_headers([loose], 0.0, anthropic=True))
+    assert found == {
+        b"anthropic-ratelimit-requests-limit": b"100", b"anthropic-ratelimit-requests-remaining": b"90",
+        b"anthropic-ratelimit-requests-reset": b"1970-01-01T00:50:00Z",
+    }
+    assert dict(limit_headers([State(limit("tokens", 5, "month"), 5, 86_461.0)], 0.0, anthropic=False))[b"x-ratelimit-reset-tokens"] == b"24h1m1s"
+    assert [retry_after(seconds) for seconds in (0.0, 1.2)] == [(b"retry-after", b"1"), (b"retry-after", b"2")]
+    theirs = [(b"X-RateLimit-Limit-Requests", b"9"), (b"anthropic-ratelimit-tokens-reset", b"x"), (b"a", b"1")]
+    assert without_theirs(theirs) == [(b"a", b"1")]

@@ -1,0 +1,179 @@
+"""Admission over real sockets: keys, tokens, rules and limits in every protocol, a key's life from the command line, and a budget that two processes
+share."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.gateway import gateway, run
+from tests.support.http import Answer, ask
+from tests.support.process import rows_in, serving
+from tests.support.tokens import ISS, jwk, jwks, sign
+
+BODIES: dict[str, tuple[str, dict[str, Any], str]] = {
+    "chat": ("/v1/chat/completions", {"model": "demo", "messages": [], "stream": True}, "authorization"),
+    "responses": ("/v1/responses", {"model": "demo", "input": "x", "stream": True}, "authorization"),
+    "messages": ("/v1/messages", {"model": "demo", "max_tokens": 9, "messages": [], "stream": True}, "x-api-key"),
+    "gemini": ("/v1beta/models/demo:streamGenerateContent?alt=sse", {"contents": []}, "x-goog-api-key"),
+}  # fmt: skip
+PROTOCOL = pytest.mark.parametrize("protocol", list(BODIES))
+NOBODY = {"openai": {"protocol": "openai", "base_url": "http://127.0.0.1:9"}}
+
+
+async def chat(port: int, protocol: str, credential: str | None, **headers: str) -> Answer:
+    path, body, header = BODIES[protocol]
+    shown = {} if credential is None else {header: f"Bearer {credential}" if header == "authorization" else credential}
+    return await ask(port, "POST", path, body, {**shown, **headers})
+
+
+def keys(directory: Path, *arguments: str) -> str:
+    command = [str(Path(sys.executable).parent / "penstock"), "keys", *arguments, "--config", str(directory / "penstock.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@PROTOCOL
+def test_keys_tokens_and_rules(tmp_path: Path, protocol: str) -> None:
+    admission = {
+        "issuers": [{"issuer": ISS, "audiences": ["penstock"], "jwks": jwks(jwk("RSA", "k1"))}],
+        "rules": [{"name": "house-rule", "deny": {"user": "mallory"}}],
+        "limits": [{"requests": 3, "per": "hour", "by": ["user"]}],
+    }
+
+    async def main() -> None:
+        async with gateway(tmp_path, NOBODY, {"admission": admission}) as running:
+            good = await asyncio.to_thread(keys, tmp_path, "create", "laptop", "--owner", "ada")
+            late = 10_000_000_000
+            eve = sign({"iss": ISS, "aud": "penstock", "sub": "mallory", "exp": late}).decode()
+            bob = sign({"iss": ISS, "aud": "penstock", "sub": "bob", "exp": late}).decode()
+            house: Any = running.app._gatehouse  # pyright: ignore[reportPrivateUsage]
+            await house.reload()  # it would look by itself within two seconds
+            assert (await chat(running.port, protocol, good)).status == 200
+            seen = [
+                (await chat(running.port, protocol, credential)).status
+                for credential in (None, "sk-pst-nobody", eve, bob, bob, bob, bob, bob[:-3] + "AAA")
+            ]
+            assert seen == [401, 401, 403, 200, 200, 200, 429, 401]
+            path, body, _ = BODIES[protocol]
+            beside = await ask(running.port, "POST", path, body, {"authorization": "Bearer own-login", "x-penstock-key": good})
+            assert beside.status == 200
+            rows = await running.rows()
+            why = [row["cause"] for row in rows if row["outcome"] == "REFUSED"]
+            assert any("'house-rule'" in cause for cause in why)
+            assert any("limit 'requests per hour by user'" in cause for cause in why)
+            assert {row["user_id"] for row in rows if row["outcome"] == "COMPLETE"} == {"ada", "bob"}
+            assert good not in json.dumps(rows)
+
+    run(main())
+
+
+def test_the_life_of_a_key(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with gateway(tmp_path, NOBODY) as running:
+            house: Any = running.app._gatehouse  # pyright: ignore[reportPrivateUsage]
+
+            async def status(key: str) -> int:
+                await house.reload()  # it would look by itself within two seconds
+                return (await chat(running.port, "chat", key)).status
+
+            assert (await chat(running.port, "chat", None)).status == 200, "open, as long as there is no key"
+            first = await asyncio.to_thread(keys, tmp_path, "create", "laptop", "--model", "demo*")
+            assert (await status(first), (await chat(running.port, "chat", None)).status) == (200, 401)
+            second = await asyncio.to_thread(keys, tmp_path, "rotate", "laptop", "--grace", "1h")
+            assert (await status(first), await status(second)) == (200, 200)
+            third = await asyncio.to_thread(keys, tmp_path, "rotate", "laptop")
+            assert (await status(first), await status(second), await status(third)) == (401, 401, 200)
+            await asyncio.to_thread(keys, tmp_path, "revoke", "laptop")
+            assert (await status(third), (await chat(running.port, "chat", None)).status) == (401, 401)
+            from hashlib import sha256
+
+            await asyncio.to_thread(keys, tmp_path, "import", "old", sha256(b"any form at all").hexdigest())
+            assert await status("any form at all") == 200
+            listed = [json.loads(line) for line in (await asyncio.to_thread(keys, tmp_path, "list", "--json")).splitlines()]
+            assert [(one["name"], one["revoked_at"] is None) for one in listed] == [("laptop", False), ("old", True)]
+            assert third not in json.dumps(listed)
+
+    run(main())
+
+
+CHUNK = b'data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+
+
+@asynccontextmanager
+async def provider(lasting: float) -> AsyncGenerator[int]:
+    """Makes as many tokens as it is allowed to, and states them."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(next(line for line in head.decode().lower().split("\r\n") if line.startswith("content-length")).split(":")[1])
+            asked = json.loads(await reader.readexactly(length))
+            made = int(asked["max_tokens"])
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
+            for _ in range(made):
+                writer.write(CHUNK)
+                await writer.drain()
+                await asyncio.sleep(lasting / made)
+            usage: dict[str, Any] = {"id": "c1", "choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": made}}
+            stop: dict[str, Any] = {"id": "c1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+            for last in (json.dumps(stop).encode(), json.dumps(usage).encode(), b"[DONE]"):
+                writer.write(b"data: " + last + b"\n\n")
+            await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(("action", "budget"), [("block", 2000), ("cut", 1500)])
+def test_two_processes_share_a_budget(tmp_path: Path, action: str, budget: int) -> None:
+    """Whoever asks whichever of them: what is spent in the end is the budget, and at most what was set aside when it ran out."""
+    each = 40
+    body: dict[str, Any] = {"model": "m", "stream": True, "messages": [], "max_tokens": each}
+    # What one request sets aside: its output, and its input by its size.
+    share = each + -(-len(json.dumps(body)) // 4)
+
+    async def main() -> None:
+        async with provider(0.3) as port:
+            at = {"openai": {"protocol": "openai", "base_url": f"http://127.0.0.1:{port}", "api_key": "k"}}
+            more = {"admission": {"budgets": [{"tokens": budget, "per": "total", "action": action, "name": "purse"}]}}
+            async with serving(tmp_path, at, more) as one, serving(tmp_path, at, more) as two:
+
+                async def client(number: int) -> list[int]:
+                    to = (one, two)[number % 2].port
+                    return [(await ask(to, "POST", "/v1/chat/completions", body)).status for _ in range(10)]
+
+                statuses = [status for found in await asyncio.gather(*(client(number) for number in range(16))) for status in found]
+                assert set(statuses) == {200, 429}
+                assert await one.stop() == 0, one.stderr
+                assert await two.stop() == 0, two.stderr
+        rows = rows_in(tmp_path / "data")
+        charged = [row["charged_input"] + row["charged_output"] for row in rows if row["charged_input"] is not None]
+        (purse,) = rows_in(tmp_path / "data", "budget_spent")
+        assert purse["spent"] == sum(charged), "exactly what the rows say"
+        assert all(row["held"] == 0 for row in rows_in(tmp_path / "data", "budget_held"))
+        assert len({row["instance"] for row in rows if row["charged_output"]}) == 2
+        assert purse["spent"] >= budget - 16 * share, "what had been set aside when the others were refused was not all used"
+        if action == "block":
+            assert purse["spent"] < budget + share, "the last one that was let in, and no other"
+        else:
+            # A stream is cut with the frame after the one at which the answer came that there is no more.
+            assert purse["spent"] <= budget + 16 * 3
+
+    run(main())

@@ -1,0 +1,123 @@
+"""An issuer's keys: fetched, kept while it is away, and not fetched as often as strangers like."""
+
+from __future__ import annotations
+
+import asyncio
+import http.server
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from penstock.admission.issuers import Issuer, KeySet
+from penstock.stores.jwks import HOLD, REFRESH, RETRY, Jwks, fetcher
+from tests.support.tokens import issuer, jwk, jwks
+
+URL = "https://id.example.com/keys"
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.answer: str | Exception = jwks(jwk("RSA", "k1"))
+        self.asked = 0
+        self.got: list[KeySet] = []
+        self.jwks = Jwks(issuer(jwks_url=URL), self._put, self._fetch, lambda: self.now)
+
+    def _put(self, of: Issuer, keys: KeySet) -> None:
+        assert of.jwks_url == URL
+        self.got.append(keys)
+
+    def _fetch(self, url: str) -> bytes:
+        assert url == URL
+        self.asked += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer.encode()
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(work)
+
+
+def test_fetched_and_due_again() -> None:
+    async def main() -> None:
+        bench = Bench()
+        assert bench.jwks.due_in == 0.0
+        assert await bench.jwks.refresh()
+        assert (len(bench.got), bench.jwks.due_in) == (1, REFRESH)
+        bench.now += REFRESH - 5
+        assert bench.jwks.due_in == 5
+        bench.jwks.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("trouble", ["no json", '{"keys": []}', OSError("gone"), TimeoutError(), RuntimeError("odd")])
+def test_the_last_good_ones_stay_while_it_is_away(trouble: str | Exception) -> None:
+    async def main() -> None:
+        bench = Bench()
+        await bench.jwks.refresh()
+        bench.now += REFRESH
+        bench.answer = trouble
+        assert not await bench.jwks.refresh()
+        assert (len(bench.got), bench.jwks.due_in) == (1, RETRY)
+        bench.jwks.close()
+
+    run(main())
+
+
+def test_an_unknown_key_makes_one_fetch_and_then_none_for_a_while() -> None:
+    async def main() -> None:
+        bench = Bench()
+        await bench.jwks.refresh()
+        assert not await bench.jwks.refresh(asked=True)
+        bench.now += HOLD
+        assert await bench.jwks.refresh(asked=True)
+        for _ in range(5):
+            assert not await bench.jwks.refresh(asked=True)
+        assert bench.asked == 2
+        bench.jwks.close()
+
+    run(main())
+
+
+def test_who_comes_meanwhile_waits_for_the_same() -> None:
+    async def main() -> None:
+        bench = Bench()
+        assert await asyncio.gather(*(bench.jwks.refresh(asked=True) for _ in range(5))) == [True] * 5
+        assert bench.asked == 1
+        bench.jwks.close()
+
+    run(main())
+
+
+def test_over_http() -> None:
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/away":
+                self.send_response(302)
+                self.send_header("location", "/keys")
+                self.end_headers()
+                return
+            body = b"x" * ((1 << 20) + 1) if self.path == "/large" else b"{}"
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    at = f"http://127.0.0.1:{server.server_port}"
+    try:
+        fetch = fetcher()
+        assert fetch(f"{at}/keys") == b"{}"
+        for path in ("/away", "/large"):
+            with pytest.raises(OSError):
+                fetch(at + path)
+    finally:
+        server.shutdown()
+        server.server_close()

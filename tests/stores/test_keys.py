@@ -1,0 +1,145 @@
+"""The life of a key: made, found, rotated, revoked, taken over; and what of it can be read anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+
+import pytest
+import sqlalchemy as sa
+
+from penstock.admission.keys import PREFIX, refused
+from penstock.ledger.engine import open_engine
+from penstock.ledger.settings import LedgerSettings
+from penstock.ledger.store import Store
+from penstock.stores.errors import KeyProblem, StoreError
+from penstock.stores.keys import Keys, Wanted, shown
+
+NOW = 1000.0
+
+
+@pytest.fixture
+def engine(any_settings: LedgerSettings) -> Iterator[sa.Engine]:
+    Store.open(any_settings).close()
+    made = open_engine(any_settings)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def keys(engine: sa.Engine) -> Keys:
+    return Keys(engine, b"secret")
+
+
+FULL = Wanted(
+    "laptop", "ada", "p", ["eu"], NOW + 500, ["gpt-*"], ["*"], ["openai_chat"], ["requests=5/minute", "streams=2"], ["money=1.50/day,cut"])
+
+
+def test_made_once_and_found(keys: Keys) -> None:
+    key, text = keys.create(FULL.key(NOW))
+    assert text.startswith(PREFIX)
+    ring, _, foreign = keys.ring()
+    assert ring.find(text.encode()) == (key, False)
+    assert ring.find(text.encode() + b"x") is None
+    assert (ring.count, foreign) == (1, 0)
+    assert keys.all() == [key]
+    assert shown(key) == {
+        "id": key.id, "name": "laptop", "fingerprint": sha256(text.encode()).hexdigest()[:12], "owner": "ada", "project": "p", "tags": ["eu"],
+        "created_at": NOW, "expires_at": NOW + 500, "revoked_at": None, "models": ["gpt-*"], "routes": ["*"], "protocols": ["openai_chat"],
+        "limits": ["requests=5/minute", "streams=2"], "budgets": ["money=1.50/day,cut"], "previous_until": None,
+    }
+
+
+def test_nothing_in_the_database_leads_back_to_it(keys: Keys, engine: sa.Engine) -> None:
+    _, text = keys.create(Wanted("a").key(NOW))
+    with engine.connect() as connection:
+        stored = str(list(connection.execute(sa.text("SELECT * FROM virtual_keys"))))
+    assert text not in stored
+    assert text.removeprefix(PREFIX) not in stored
+    assert sha256(text.encode()).hexdigest() not in stored, "not even what other gateways store"
+
+
+def test_rotated(keys: Keys) -> None:
+    key, old = keys.create(Wanted("a").key(NOW))
+    rotated, new = keys.rotate(key.id, NOW, 60.0)
+    ring, _, _ = keys.ring()
+    assert ring.count == 1
+    assert ring.find(new.encode()) == (rotated, False)
+    found = ring.find(old.encode())
+    assert found == (rotated, True)
+    assert refused(rotated, True, NOW + 59) is None
+    assert refused(rotated, True, NOW + 60) == f"key {key.id} was rotated"
+    _, newest = keys.rotate("a", NOW, 0.0)
+    ring, _, _ = keys.ring()
+    assert ring.find(old.encode()) is None, "the one before the last is nobody's"
+    late = ring.find(new.encode())
+    assert late is not None
+    assert refused(*late, NOW) == f"key {key.id} was rotated"
+    assert ring.find(newest.encode()) is not None
+
+
+def test_revoked_is_for_ever(keys: Keys) -> None:
+    key, text = keys.create(Wanted("a").key(NOW))
+    assert keys.revoke(key.id[:10], NOW + 1).revoked_at == NOW + 1
+    assert keys.revoke(key.id, NOW + 5).revoked_at == NOW + 1
+    found = keys.ring()[0].find(text.encode())
+    assert found is not None
+    assert refused(*found, NOW + 2) == f"key {key.id} is revoked"
+    with pytest.raises(KeyProblem, match="is revoked; make a new key"):
+        keys.rotate(key.id, NOW, 0.0)
+
+
+def test_taken_over_by_its_digest(keys: Keys) -> None:
+    digest = sha256(b"sk-from-elsewhere").digest()
+    key = keys.adopt(Wanted("old").key(NOW), digest)
+    assert keys.ring()[0].find(b"sk-from-elsewhere") == (key, False)
+    with pytest.raises(KeyProblem, match="there already"):
+        keys.adopt(Wanted("again").key(NOW), digest)
+    with pytest.raises(KeyProblem, match="64 hexadecimal"):
+        keys.adopt(Wanted("short").key(NOW), digest[:31])
+
+
+def test_every_change_is_seen(keys: Keys) -> None:
+    seen = [keys.change()]
+    key, _ = keys.create(Wanted("a").key(NOW))
+    seen.append(keys.change())
+    keys.rotate(key.id, NOW, 0.0)
+    seen.append(keys.change())
+    keys.revoke(key.id, NOW)
+    seen.append(keys.change())
+    assert seen == sorted(set(seen))
+    assert keys.ring()[1] == seen[-1]
+
+
+def test_under_another_secret_it_is_not_known_and_that_is_told(keys: Keys, engine: sa.Engine) -> None:
+    _, text = keys.create(Wanted("a").key(NOW))
+    ring, _, foreign = Keys(engine, b"another").ring()
+    assert (ring.find(text.encode()), ring.count, foreign) == (None, 0, 1)
+
+
+def test_names(keys: Keys) -> None:
+    one, _ = keys.create(Wanted("a").key(NOW))
+    keys.create(Wanted("a").key(NOW))
+    with pytest.raises(KeyProblem, match="2 keys are called a"):
+        keys.revoke("a", NOW)
+    keys.revoke(one.id, NOW)
+    assert keys.revoke("a", NOW).id != one.id, "the one that lives is meant"
+    for id in ("nobody", "key_", "key%", ""):
+        with pytest.raises(KeyProblem, match="there is no key"):
+            keys.revoke(id, NOW)
+
+
+@pytest.mark.parametrize(("wanted", "why"), [
+    (Wanted(" "), "needs a name"), (Wanted("a", limits=["5"]), "is no limit"), (Wanted("a", budgets=["5"]), "is no budget"),
+    (Wanted("a", protocols=["http"]), "there is no protocol http"), (Wanted("a", expires_at=NOW), "expired already"),
+])  # fmt: skip
+def test_what_cannot_be_made(keys: Keys, wanted: Wanted, why: str) -> None:
+    with pytest.raises(KeyProblem, match=why):
+        keys.create(wanted.key(NOW))
+
+
+def test_a_database_that_is_gone_is_told(engine: sa.Engine, keys: Keys) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE virtual_keys"))
+    with pytest.raises(StoreError, match="the keys cannot be had"):
+        keys.all()
