@@ -17,6 +17,8 @@ import yaml
 
 from penstock.config.argo import translate
 from penstock.lab.scripted import LAST_CHUNK, SSE_HEAD, Do, ScriptedServer, Visit, chunk, whole
+from penstock.protocols import REGISTRY
+from penstock.vocabulary.ids import Operation, ProtocolId
 from tests.support.asking import Trust, until
 from tests.support.gateway import Running, gateway, run
 from tests.support.http import ask
@@ -58,7 +60,7 @@ class Argo:
             await visit.send(whole(json.dumps(_messages(text) if anthropic else _chat(text)).encode()))
             return
         await visit.send(SSE_HEAD)
-        for frame in _frames(text):
+        for frame in _events(text) if anthropic else _frames(text):
             await visit.send(chunk(frame))
         await visit.send(LAST_CHUNK)
 
@@ -78,6 +80,11 @@ def _frames(text: str) -> list[bytes]:
     said: list[dict[str, Any]] = [{"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta}]} for delta in deltas]
     last: dict[str, Any] = {"id": "c", "model": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
     return [b"data: %b\n\n" % json.dumps(frame).encode() for frame in (*said, last)] + [b"data: [DONE]\n\n"]
+
+
+def _events(text: str) -> list[bytes]:
+    """Whole bodies are asked for as streams, too."""
+    return [*REGISTRY[ProtocolId.ANTHROPIC_MESSAGES].unfold(Operation.MESSAGES, json.dumps(_messages(text)).encode(), 4)]
 
 
 @asynccontextmanager
