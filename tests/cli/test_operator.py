@@ -199,7 +199,8 @@ def instances(operator: Operator) -> list[tuple[object, ...]]:
 def until_refused(port: int) -> None:
     with suppress(ConnectionRefusedError):
         while True:
-            socket.create_connection(("127.0.0.1", port), 5).close()
+            with suppress(ConnectionResetError):  # it was queued when the listener closed
+                socket.create_connection(("127.0.0.1", port), 5).close()
 
 
 class TestTheEnd:
