@@ -66,7 +66,10 @@ async def _ask(client: Asker, provider: Provider, limit: float) -> Listed:
         async with asyncio.timeout(limit):
             body = await fetch(client, provider.origin, list_request(provider, [], ""))
         if provider.settings.argo_names or isinstance(provider, ArgoLegacyProvider):
-            return Listed(provider.name, tuple(read_directory(body).models()))
+            directory = read_directory(body)
+            if isinstance(provider, ArgoLegacyProvider):
+                provider.names.learn(directory)  # it looks names up without asking
+            return Listed(provider.name, tuple(directory.models()))
         return Listed(provider.name, tuple(Named(model.id, ()) for model in parse(provider.kind, provider.name, body)))
     except TimeoutError:
         return Listed(provider.name, None, f"no answer within {limit:g} s")
