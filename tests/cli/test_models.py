@@ -67,6 +67,14 @@ def test_argos_names_have_their_aliases(cli: CliRunner, tmp_path: Path, provider
     assert provider.seen[0].headers["x-api-key"] == "alice"
 
 
+def test_legacy_argos_names_have_their_aliases_too(cli: CliRunner, tmp_path: Path, provider: Provider) -> None:
+    provider.answer = 200, JSON, ARGO
+    file = write(tmp_path, {"argo": {"protocol": "argo_legacy", "base_url": provider.base, "user": "alice"}})
+    found = rows(cli, "--config", file)
+    assert found[1] == {"provider": "argo", "model": "claudesonnet45", "aliases": ["argo:claude-sonnet-4.5", "argo:claude-4.5-sonnet"]}
+    assert provider.seen[0].path.endswith("/api/v1/models/")
+
+
 def test_a_dead_provider_is_told_and_does_not_fail_the_rest(cli: CliRunner, tmp_path: Path, provider: Provider, dead: str) -> None:
     provider.answer = 200, JSON, LIST
     file = write(tmp_path, {"dead": {"protocol": "openai", "base_url": dead}, "one": {"protocol": "openai", "base_url": provider.base}})

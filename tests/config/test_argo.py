@@ -109,6 +109,17 @@ def test_with_username_passthrough_no_name_of_the_operators_is_written(tmp_path:
     assert config.connection_test is None, "skip_url_validation"
 
 
+@pytest.mark.parametrize("user", ["user: alice", "username_passthrough: true"])
+def test_what_is_said_to_do_for_others_is_enough(tmp_path: Path, user: str) -> None:
+    imported = translate(f"host: 0.0.0.0\nport: 50000\n{user}\n", "config.yaml", {})
+    words = fate(imported, "host")[1].partition("For others: ")[2]
+    listen, _, remedy = words.partition(" together with ")
+    text = imported.text.replace("listen: 127.0.0.1:50000", listen)
+    with pytest.raises(ConfigErrors, match="others can reach"):
+        checked(Imported(text, ()), tmp_path)
+    assert checked(Imported(f"{remedy}\n{text}", ()), tmp_path).listen == Address("0.0.0.0", 50000)
+
+
 def test_a_socket(tmp_path: Path) -> None:
     imported = of("v3_socket")
     config = checked(imported, tmp_path)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from penstock.config import Config, ConfigErrors, load
+from penstock.config.argo_text import NOTICES
 
 ARGO: dict[str, Any] = {"protocol": "argo_legacy", "base_url": "https://argo.example/argoapi", "user": "ada"}
 
@@ -68,6 +69,7 @@ def test_everything_goes_there(tmp_path: Path) -> None:
 def test_without_a_provider_the_environment_says_who_and_where(tmp_path: Path) -> None:
     (settings,) = read(tmp_path, {}, {"ARGO_USER": "ada"}, legacy_argo=True).providers
     assert (settings.name, settings.user, settings.base_url) == ("argo", "ada", "https://apps-dev.inside.anl.gov/argoapi")
+    assert settings.notices == NOTICES, "there is no file in which they could be said"
     (settings,) = read(tmp_path, {}, {"ARGO_USER": "ada", "ARGO_BASE_URL": "http://127.0.0.1:9/x"}, legacy_argo=True).providers
     assert settings.base_url == "http://127.0.0.1:9/x"
     assert "set ARGO_USER" in errors_of(tmp_path, {}, legacy_argo=True)

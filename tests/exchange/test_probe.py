@@ -6,7 +6,7 @@ import pytest
 
 from penstock.exchange.probe import Listed, ask_models, judge
 from penstock.lab.scripted import Do, ScriptedServer, whole
-from penstock.providers import Provider, ProviderSettings, build
+from penstock.providers import ArgoLegacyProvider, Provider, ProviderSettings, build
 from penstock.providers.argo_names import Named
 from penstock.upstream.client import Client
 from penstock.upstream.settings import Settings
@@ -39,6 +39,23 @@ def test_each_is_asked_for_itself_and_they_keep_their_order() -> None:
         client.close()
         plain.close()
         argo.close()
+
+    run(work())
+
+
+@pytest.mark.parametrize(("body", "known"), [(b'{"data":[{"id":"gpt9","model_name":"GPT-9"}]}', "gpt9"), (b'{"detail":"later"}', "gpt-9")])
+def test_legacy_argo_knows_what_it_was_asked_for_at_the_start(body: bytes, known: str) -> None:
+    async def work() -> None:
+        server = ScriptedServer([Do.READ, whole(body)])
+        client = Client(Settings())
+        argo = build(ProviderSettings(name="argo", kind="argo_legacy", base_url=f"http://127.0.0.1:{await server.start()}", user="alice"))
+        assert isinstance(argo, ArgoLegacyProvider)
+        await ask_models(client, [argo], 5)
+        assert argo.names.id_of("argo:gpt-9") == known
+        assert argo.names.id_of("argo:text-embedding-3-small") == "v3small"
+        assert (argo.names.id_of("argo:gemini-2.5-pro") == "gemini25pro") == (known == "gpt-9"), "a list takes the place of what was known before"
+        client.close()
+        server.close()
 
     run(work())
 

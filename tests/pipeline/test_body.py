@@ -73,6 +73,12 @@ def test_what_is_no_json_is_not_kept() -> None:
     assert relay.outcome.ending is Ending.COMPLETE
 
 
+def test_what_is_no_json_where_json_was_promised_is_not_called_too_large() -> None:
+    relay = relayed(CHAT, [b"data: {}\n\n"], stream=True, content_type=b"text/plain")
+    assert relay.outcome is not None
+    assert (relay.outcome.ending, "not what the protocol promises" in relay.outcome.cause) == (Ending.UNVERIFIED, True)
+
+
 def test_what_is_too_large_is_passed_on_unread() -> None:
     budget = Budget(100)
     relay = Relay(CHAT, stream=False, budget=budget).feed(BODY[:60])

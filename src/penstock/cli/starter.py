@@ -5,7 +5,7 @@ STARTER = """\
 # OPENAI_API_KEY, ANTHROPIC_API_KEY and GEMINI_API_KEY where these are set, and with each client's own key where they are not.
 # Take the '# ' away where you want something else. `penstock check` tells what is wrong; docs/configuration.md has all keys.
 
-# Where clients connect. On another address than loopback a token is needed, or providers without keys.
+# Where clients connect. On another address than loopback a token is needed, or keys (`penstock keys`), or admission: {open: true}.
 # listen: 127.0.0.1:4270
 # token: auto                      # made at the first start, and kept in the data directory
 

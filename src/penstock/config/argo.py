@@ -150,9 +150,11 @@ class _Translation:
             return
         if not address.loopback:
             kept = Address("127.0.0.1", address.port)
-            whose = "whoever connects would ask Argo under your name" if self._written.user is not None else "everybody could connect"
-            words = (f"listen: {kept}: on {address.host} {whose}. For others: listen: {address} "
-                     "together with token: auto, or user_from: api_key in the place of user")
+            if self._written.user_from_key:
+                whose, remedy = "everybody could connect", "admission: {open: true}"
+            else:
+                whose, remedy = "whoever connects would ask Argo under your name", "token: auto"
+            words = f"listen: {kept}: on {address.host} {whose}. For others: listen: {address} together with {remedy}"
             self._tell("host", Fate.CHANGED, words, f"(not in the file: {address.host})")
             address = kept
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from penstock.config.argo_text import NOTICES
 from penstock.config.conduct import Level
 from penstock.config.document import Scalar
 from penstock.config.errors import Place, Problems, Unfit
@@ -27,7 +28,8 @@ def alone(found: Sequence[Found], environ: Mapping[str, str], place: Place, prob
         problems.add(place, f"there is no argo_legacy provider; add one, like argo: {{protocol: argo_legacy, user: NAME}}, or set {USER}")
         return []
     try:
-        settings = ProviderSettings("argo", _KIND, read_base_url(Scalar(base_url, "str")), user=read_user(Scalar(user, "str")))
+        settings = ProviderSettings(
+            "argo", _KIND, read_base_url(Scalar(base_url, "str")), user=read_user(Scalar(user, "str")), notices=NOTICES)
     except Unfit as error:
         problems.add(Place("environment", None, f"{USER}, {BASE_URL}"), str(error))
         return []

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from penstock.exchange.models_fetch import Asker, FetchError, fetch, list_request
 from penstock.exchange.models_shape import BadListing, parse
-from penstock.providers import Provider
+from penstock.providers import ArgoLegacyProvider, Provider
 from penstock.providers.argo_names import BadNames, Named, read_directory
 
 _WITHOUT_LIST = frozenset({404, 405, 501})
@@ -65,8 +65,11 @@ async def _ask(client: Asker, provider: Provider, limit: float) -> Listed:
     try:
         async with asyncio.timeout(limit):
             body = await fetch(client, provider.origin, list_request(provider, [], ""))
-        if provider.settings.argo_names:
-            return Listed(provider.name, tuple(read_directory(body).models()))
+        if provider.settings.argo_names or isinstance(provider, ArgoLegacyProvider):
+            directory = read_directory(body)
+            if isinstance(provider, ArgoLegacyProvider):
+                provider.names.learn(directory)  # it looks names up without asking
+            return Listed(provider.name, tuple(directory.models()))
         return Listed(provider.name, tuple(Named(model.id, ()) for model in parse(provider.kind, provider.name, body)))
     except TimeoutError:
         return Listed(provider.name, None, f"no answer within {limit:g} s")

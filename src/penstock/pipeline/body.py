@@ -16,7 +16,7 @@ _WHOLE = Outcome(Ending.COMPLETE, "the whole body", EndedBy.UPSTREAM)
 class BodyRelay(Pipeline):
     """Every chunk leaves as it comes. A copy of a JSON body is kept until its end, within `limit` and the shared budget, and read once."""
 
-    __slots__ = ("_budget", "_delimited", "_held", "_judged", "_keep", "_limit", "_parts", "_status")
+    __slots__ = ("_budget", "_delimited", "_held", "_judged", "_keep", "_large", "_limit", "_parts", "_status")
 
     def __init__(
         self, observer: Observer, status: int, limit: int, budget: Budget, now: float, *, keep: bool, judged: bool, delimited: bool
@@ -28,6 +28,7 @@ class BodyRelay(Pipeline):
         self._parts: list[bytes] = []
         self._held = 0
         self._keep = keep
+        self._large = False
         self._judged = judged
         """The protocol says what this body is: anything else is not understood."""
         self._delimited = delimited
@@ -44,7 +45,7 @@ class BodyRelay(Pipeline):
             n = len(data)
             if self._held + n > self._limit or not self._budget.take(n):
                 self.close()
-                self._keep = False
+                self._keep, self._large = False, True
             else:
                 self._held += n
                 self._parts.append(data)
@@ -67,7 +68,7 @@ class BodyRelay(Pipeline):
             return _WHOLE
         if not self._delimited:
             return Outcome(Ending.TRUNCATED, "the connection ended inside the body", EndedBy.UPSTREAM)
-        why = "too large to be read" if body == b"" and self.bytes_out else "not what the protocol promises"
+        why = "too large to be read" if self._large else "not what the protocol promises"
         return Outcome(Ending.UNVERIFIED, f"the body is {why}; it was passed on without being understood", EndedBy.UPSTREAM)
 
     def _guard(self, read: Callable[..., None], *given: object) -> None:

@@ -108,8 +108,9 @@ class Names:
         self._directory = Directory(BUILT_IN)
 
     def learn(self, directory: Directory) -> None:
-        """These models from now on."""
-        self._directory = directory
+        """These models from now on; a list without any teaches nothing."""
+        if len(directory) > len(_EMBEDDINGS):
+            self._directory = directory
 
     @property
     def aliases(self) -> Mapping[str, str]:

@@ -41,6 +41,11 @@ def test_each_familys_calls(family: str) -> None:
     assert ids == {"gpt": ["call_a", "call_b"], "claude": ["toolu_a", "toolu_b"], "gemini": ["call_x_0", "call_x_1"]}[family]
 
 
+def test_one_call_without_a_list_is_a_call() -> None:
+    answer = read({"response": {"content": None, "tool_calls": CALLS["gemini"][0]}})
+    assert [(call.name, json.loads(call.arguments)) for call in answer.calls] == [("weather", {"city": "Paris"})]
+
+
 def test_claudes_blocks() -> None:
     blocks = [{"type": "text", "text": "a"}, {"type": "tool_use", "id": "t", "name": "f", "input": {"x": 1}}, {"type": "text", "text": "b"}]
     assert read({"response": {"content": blocks, "tool_calls": []}}) == Answer("ab", (Call("t", "f", '{"x":1}'),))

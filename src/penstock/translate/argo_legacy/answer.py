@@ -53,7 +53,7 @@ def read_answer(body: bytes, answer_id: str, *, in_words: bool = False) -> Answe
         inside = cast("Fields", response)
         content: Any = inside.get("content")
         made: Any = inside.get("tool_calls")
-        calls = _objects(made)
+        calls = _objects([made] if isinstance(made, dict) else made)
         if content is None and not calls and "content" not in inside:
             raise AnswerError("it holds neither a text nor a call")
     else:
