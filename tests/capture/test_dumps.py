@@ -15,6 +15,7 @@ import pytest
 
 from penstock.capture import dumps as module
 from penstock.capture.dumps import FOLDER, LARGEST, LINE, Dump, Dumps, DumpSettings
+from penstock.capture.line import Line
 
 AT = 1_790_000_000.123456
 KEY = "sk-ant-api03-abcdefghijklmnop"
@@ -155,9 +156,13 @@ def test_a_folder_that_is_a_link_is_not_cleared(tmp_path: Path) -> None:
     assert names(tmp_path / "real") == {"px-old-1"}
 
 
+def stand_still(line: Line[Any]) -> None:
+    """In the place of `start`."""
+
+
 def test_what_has_no_place_is_dropped_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     dumps = Dumps([tmp_path], DumpSettings(keep_days=None))
-    monkeypatch.setattr(dumps, "_begin", lambda: None)  # the thread is busy for ever
+    monkeypatch.setattr(Line, "start", stand_still)  # the thread is busy for ever
     assert not dumps.put(dump(body=b"x" * (LARGEST + 1)))
     assert all(dumps.put(dump(f"px-abc-{n}")) for n in range(LINE))
     assert not dumps.put(dump())
@@ -168,11 +173,12 @@ def test_what_has_no_place_is_dropped_and_counted(tmp_path: Path, monkeypatch: p
 def test_all_that_waits_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WAITING", 1000)
     dumps = Dumps([tmp_path], DumpSettings(keep_days=None))
-    begin = dumps._begin  # pyright: ignore[reportPrivateUsage]
-    monkeypatch.setattr(dumps, "_begin", lambda: None)
-    assert dumps.put(dump(body=b"x" * 900))
-    assert not dumps.put(dump(body=b"x" * 200))
-    begin()
+    with monkeypatch.context() as busy:
+        busy.setattr(Line, "start", stand_still)
+        assert dumps.put(dump(body=b"x" * 900))
+        assert not dumps.put(dump(body=b"x" * 200))
+    (tmp_path / FOLDER).mkdir()
+    dumps.start()
     assert dumps.flush()
     assert dumps.put(dump("px-abc-2", body=b"x" * 900)), "what is written makes room"
 

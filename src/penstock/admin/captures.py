@@ -8,11 +8,9 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from penstock.admin.bodies import LARGEST, TooLarge, read_body
 from penstock.admin.guard import answer, refusal
 from penstock.capture.settings import BadOrder, Order
-
-LARGEST = 64 * 1024
-"""Bytes of an order."""
 
 _decode = msgspec.json.Decoder(Order).decode
 
@@ -47,8 +45,8 @@ class Captures:
 
     async def _turn_on(self, request: Request) -> Response | None:
         try:
-            self._control.turn_on(_decode(await _read(request)))
-        except _TooLarge:
+            self._control.turn_on(_decode(await read_body(request)))
+        except TooLarge:
             return refusal(413, "too_large", f"An order has at most {LARGEST} bytes.", {"connection": "close"})
         except ClientDisconnect:
             return refusal(400, "bad_request", "The order did not come to its end.")
@@ -57,16 +55,3 @@ class Captures:
         except msgspec.MsgspecError as error:
             return refusal(400, "bad_request", f"The order is not understood: {error}")
         return None
-
-
-class _TooLarge(Exception):
-    pass
-
-
-async def _read(request: Request) -> bytes:
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > LARGEST:
-            raise _TooLarge
-    return bytes(body)

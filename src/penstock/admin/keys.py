@@ -10,12 +10,11 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from penstock.admin.bodies import LARGEST, TooLarge, read_body
 from penstock.admin.guard import answer, refusal
 from penstock.stores.errors import KeyProblem, StoreError
 from penstock.stores.keys import Wanted
 
-LARGEST = 64 * 1024
-"""Bytes of a request's body."""
 _LONGEST_GRACE = 366 * 86_400.0
 
 
@@ -69,7 +68,7 @@ class KeyRoutes:
         return answer({"keys": await self._control.list()})
 
     async def _create(self, request: Request) -> Response:
-        wanted = _decode_new(await _read(request))
+        wanted = _decode_new(await read_body(request))
         plain = Wanted(**{name: getattr(wanted, name) for name in Wanted.__struct_fields__})
         if wanted.sha256 is not None:
             return answer({"key": await self._control.adopt(plain, digest_of(wanted.sha256))}, 201)
@@ -77,7 +76,7 @@ class KeyRoutes:
         return answer({"key": key, "secret": text}, 201)
 
     async def _rotate(self, request: Request, id: str) -> Response:
-        body = await _read(request)
+        body = await read_body(request)
         grace = _decode_rotation(body).grace_seconds if body else 0.0
         if not 0.0 <= grace <= _LONGEST_GRACE:
             raise KeyProblem("grace_seconds is a number from 0 to a year of seconds")
@@ -110,22 +109,9 @@ async def _told(work: Any) -> Response:
         return refusal(404 if str(error).startswith("there is no key") else 400, "bad_request", str(error))
     except StoreError as error:
         return refusal(503, "ledger", str(error), {"retry-after": "1"})
-    except _TooLarge:
+    except TooLarge:
         return refusal(413, "too_large", f"A request has at most {LARGEST} bytes.", {"connection": "close"})
     except ClientDisconnect:
         return refusal(400, "bad_request", "The request did not come to its end.")
     except msgspec.MsgspecError as error:
         return refusal(400, "bad_request", f"The request is not understood: {error}")
-
-
-class _TooLarge(Exception):
-    pass
-
-
-async def _read(request: Request) -> bytes:
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > LARGEST:
-            raise _TooLarge
-    return bytes(body)

@@ -19,10 +19,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from queue import Empty, SimpleQueue
 
 import msgspec
 
+from penstock.capture.line import GOODBYE, Line
 from penstock.capture.redact import SHORTEST_LITERAL, compile_patterns, redact_body, redact_target
 from penstock.capture.store import RESERVE, write_private
 
@@ -37,10 +37,6 @@ LINE = 16
 """Dumps that may wait."""
 WAITING = 2 * LARGEST
 """Bytes of all that wait."""
-UPKEEP = 3600.0
-"""Seconds between two looks for dumps that are too old."""
-GOODBYE = 5.0
-"""Seconds that what waits has at the end of the process."""
 _NAME = re.compile(r"retry_[0-9]{8}_[0-9]{6}_[0-9]{6}_[A-Za-z0-9_-]+\.json")
 
 
@@ -88,10 +84,9 @@ class Dumps:
         self._settings = settings
         self._literals = sorted({s.encode() for s in secrets if len(s) >= SHORTEST_LITERAL})
         self._patterns = compile_patterns(())
-        self._line: SimpleQueue[Dump | threading.Event | None] = SimpleQueue()
+        self._line: Line[Dump] = Line("penstock-dumps", self._keep, self._prune)
         self._lock = threading.Lock()
         self._held = 0
-        self._thread: threading.Thread | None = None
         self._failing = False
         self.kept = 0
         self.dropped = 0
@@ -102,13 +97,13 @@ class Dumps:
     def start(self) -> None:
         """Look after dumps that are there already: their time runs also while nothing is dumped."""
         if any(folder.is_dir() for folder in self._folders):
-            self._begin()
+            self._line.start()
 
     def put(self, dump: Dump) -> bool:
         """Never waits, never raises; False where there is no place."""
         size = len(dump.body)
         with self._lock:
-            full = size > LARGEST or self._line.qsize() >= LINE or self._held + size > WAITING
+            full = size > LARGEST or len(self._line) >= LINE or self._held + size > WAITING
             if not full:
                 self._held += size
         if full:
@@ -117,46 +112,17 @@ class Dumps:
                 log.warning("a refused request was not dumped: it is too large, or too much waits to be written (told once; they are counted)")
             return False
         self._line.put(dump)
-        self._begin()
         return True
 
     def flush(self, timeout: float = GOODBYE) -> bool:
         """Wait until nothing waits; False where that took too long. For the end of a process and for tests."""
-        if self._thread is None:
-            return True
-        reached = threading.Event()
-        self._line.put(reached)
-        return reached.wait(timeout)
+        return self._line.flush(timeout)
 
     def close(self) -> None:
-        """Write what waits, for `GOODBYE` seconds at most."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            self._line.put(None)
-            thread.join(GOODBYE)
+        """Write what waits."""
+        self._line.close()
 
     # -- in the thread -----------------------------------------------------------------------------------------------------------------
-
-    def _begin(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="penstock-dumps", daemon=True)
-            self._thread.start()
-
-    def _run(self) -> None:
-        self._prune()
-        while True:
-            try:
-                dump = self._line.get(timeout=UPKEEP)
-            except Empty:
-                self._prune()
-                continue
-            if dump is None:
-                return
-            if isinstance(dump, threading.Event):
-                dump.set()
-                continue
-            self._keep(dump)
-            self._prune()
 
     def _keep(self, dump: Dump) -> None:
         try:

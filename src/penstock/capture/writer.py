@@ -6,12 +6,11 @@ What it cannot keep is counted and told: once when it begins to fail, once when 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
 
 from penstock.capture.layout import lay_out
+from penstock.capture.line import GOODBYE, Line
 from penstock.capture.recording import Finished
 from penstock.capture.redact import Pattern
 from penstock.capture.settings import CaptureSettings
@@ -21,10 +20,6 @@ log = logging.getLogger("penstock.capture")
 
 LINE = 64
 """Recordings that may wait."""
-UPKEEP = 3600.0
-"""Seconds between two looks for captures that are too old."""
-GOODBYE = 5.0
-"""Seconds that what waits has at the end of the process."""
 
 
 def _breathe() -> None:
@@ -39,8 +34,7 @@ class Writer:
         self._settings = settings
         self._patterns = patterns
         self._give_back = give_back
-        self._line: SimpleQueue[Finished | threading.Event | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._line: Line[Finished] = Line("penstock-capture", self._keep, self._prune)
         self._failing = False
         self.kept = 0
         """Captures that were written."""
@@ -53,50 +47,27 @@ class Writer:
 
     def start(self) -> None:
         """Harmless where it runs."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="penstock-capture", daemon=True)
-            self._thread.start()
+        self._line.start()
 
     def put(self, finished: Finished) -> bool:
         """Never waits; False where there is no place."""
-        if self._line.qsize() >= LINE:
+        if len(self._line) >= LINE:
             self.dropped += 1
             if self.dropped == 1:
                 log.warning("a capture was dropped: %d wait to be written already (told once; they are counted)", LINE)
             return False
         self._line.put(finished)
-        self.start()
         return True
 
     def flush(self, timeout: float = GOODBYE) -> bool:
         """Wait until nothing waits; False where that took too long. For the end of a process and for tests."""
-        if self._thread is None:
-            return True
-        reached = threading.Event()
-        self._line.put(reached)
-        return reached.wait(timeout)
+        return self._line.flush(timeout)
 
     def close(self) -> None:
-        """Write what waits, for `GOODBYE` seconds at most."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            self._line.put(None)
-            thread.join(GOODBYE)
+        """Write what waits."""
+        self._line.close()
 
-    def _run(self) -> None:
-        self._prune()
-        while True:
-            try:
-                finished = self._line.get(timeout=UPKEEP)
-            except Empty:
-                self._prune()
-                continue
-            if finished is None:
-                return
-            if isinstance(finished, threading.Event):
-                finished.set()
-            else:
-                self._keep(finished)
+    # -- in the thread -----------------------------------------------------------------------------------------------------------------
 
     def _keep(self, finished: Finished) -> None:
         try:
@@ -114,7 +85,6 @@ class Writer:
                 log.warning("captures cannot be written (%s): they are lost and counted until it is right again", _reason(error))
         finally:
             self._give_back(finished.held)
-        self._prune()
 
     def _prune(self) -> None:
         try:
