@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from penstock.capture.redact import (
@@ -102,6 +102,14 @@ def test_what_is_masked_in_sentences_is_masked_in_bodies_and_json_stays_json(tex
             json.loads(masked)
 
 
+@pytest.mark.parametrize("before", ["", "\n", "é", "\\", "\\\n", '"', "\\\""])
+def test_what_stands_before_a_secret_hides_it_from_nobody(before: str) -> None:
+    for document in ({"a": f"password: {before}hunter2hunter2"}, {"a": json.dumps({"b": f"password: {before}hunter2hunter2"})}):
+        masked = redact_text(json.dumps(document), (), KEYS)
+        assert "hunter2" not in masked
+        json.loads(masked)
+
+
 def test_recorded_streams_and_requests_stay_as_they_are() -> None:
     for path in CORPUS.rglob("*.sse"):
         body = path.read_bytes()
@@ -121,6 +129,8 @@ def test_counts_names_and_structure_are_no_secrets(kept: str) -> None:
     assert redact_text(kept, (), KEYS) == kept
 
 
+@example(["key", ": ", "é", "Incorrect API key provided: sk-abcde***********wxyz. You can find"])
+@example(["key", ": ", "\n", "a1234567890123456"])
 @given(st.lists(st.sampled_from([*(text for text, _ in SECRETS), "key", '"', "\n", "{", "a1", "token ", ": ", "=", "\\", "é", "1234567890123456"])))
 def test_a_json_document_stays_one(words: list[str]) -> None:
     said = "".join(words)

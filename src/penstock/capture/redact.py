@@ -42,6 +42,7 @@ _USER = re.compile(r"(?<=://)[^/@?#]{1,1024}(?=@)")
 
 # A word's beginning: JSON writes a line end before it as the letter n.
 _START = r"(?:(?<![A-Za-z0-9_])|(?<=\\[nrtbf])|(?<=\\u[0-9A-Fa-f]{4}))"
+_ESCAPED = r"(?:\\{1,15}(?:[nrtbf]|u[0-9A-Fa-f]{4})|\\\\)"
 _VALUE = r"[^\s\"'`,;&\\{}\[\]()<>]"
 # Of a key or a token a digit is wanted (`"key": "source_url"` names a field); of a password any sign, as `wire.secrets` has it.
 _KEYISH = (
@@ -60,7 +61,8 @@ KEY_PATTERNS: tuple[str, ...] = (
     r"(?i:(?:[?&;]|\\u0026)(?:api[-_]?)?(?:key|access_token|token|sig|signature|secret|password|code)=)(?P<secret>[^&\s\"'#\\]+)",
     # A quoted name has a quoted value: a bare number behind it is a count, and to mask it would break the JSON.
     *(rf"{name}\\{{0,15}}[\"']\s{{0,4}}[:=]\s{{0,4}}\\{{0,15}}[\"'`](?!:){look}(?P<secret>{_VALUE}{{6,}})" for name, look in _KEYISH),
-    *(rf"{name}\s{{0,4}}[:=]\s{{0,4}}\\{{0,15}}[\"'`]?(?!:){look}(?P<secret>{_VALUE}{{6,}})" for name, look in _KEYISH),
+    # A backslash before the value belongs to a quote, or to a letter that JSON writes so: it may not lose what it stands before.
+    *(rf"{name}\s{{0,4}}[:=]\s{{0,4}}{_ESCAPED}{{0,4}}(?:\\{{0,15}}[\"'`])?(?!:){look}(?P<secret>{_VALUE}{{6,}})" for name, look in _KEYISH),
     # A long token or a UUID behind such a word, in the same string.
     r"(?i:key|token|secret|password|passwd|credentials?|authorization)\b(?:[^\n\"{}\[\]\\]|\\.){0,40}?[\s\"'`:=(]"
     r"(?P<secret>(?=[A-Za-z+/_]{0,64}[0-9*])[A-Za-z0-9*+/_=]{16,}(?![A-Za-z0-9*+/_=-])|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})",
