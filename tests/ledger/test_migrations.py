@@ -85,7 +85,8 @@ def _make_old(settings: LedgerSettings, revision: str) -> None:
 
 LATEST = (
     "cost_nanousd", "saved_nanousd", "price_version", "service_tier", "web_searches", "user_id", "project", "session_id", "client", "effort",
-    "preview", "origin", "key_id", "charged_input", "charged_output", "charged_micros",
+    "preview", "origin", "key_id", "charged_input", "charged_output", "charged_micros", "rule", "findings", "held_chars",
+    "held_ms", "replay", "replay_of", "avoided_nanousd",
 )  # fmt: skip
 
 

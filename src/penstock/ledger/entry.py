@@ -30,7 +30,8 @@ COLUMNS: tuple[str, ...] = (
     "key_fingerprint", "error_type", "error_code", "error_message", "malformed", "late_settles", "timer", "route", "dial_ms",
     "head_ms", "tries", "tail", "tail_bytes", "cost_nanousd", "saved_nanousd", "price_version", "service_tier", "web_searches",
     "user_id", "project", "session_id", "client", "effort", "preview", "origin",
-    "key_id", "charged_input", "charged_output", "charged_micros",
+    "key_id", "charged_input", "charged_output", "charged_micros", "rule", "findings", "held_chars", "held_ms", "replay", "replay_of",
+    "avoided_nanousd",
 )  # fmt: skip
 """Every column, in the order of the table and of every row tuple. What each means: `docs/ledger.md`."""
 
@@ -160,6 +161,13 @@ class Entry:
         self.charged_input: int | None = None
         self.charged_output: int | None = None
         self.charged_micros: int | None = None
+        self.rule: str | None = None
+        self.findings: str | None = None
+        self.held_chars: int | None = None
+        self.held_ms: float | None = None
+        self.replay: str | None = None
+        self.replay_of: str | None = None
+        self.avoided_nanousd: int | None = None
         self.book: Book | None = None
         self.queued: bool = False
 

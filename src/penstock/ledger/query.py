@@ -27,7 +27,7 @@ from penstock.vocabulary.outcome import Ending
 
 Group = Literal[
     "day", "month", "provider", "model", "requested_model", "operation", "outcome", "key_fingerprint", "user_id", "project", "session_id", "client",
-    "effort",
+    "effort", "key_id",
 ]
 """What `usage` can group by: the day, its month, and the dimensions of the sums."""
 GROUPS: tuple[Group, ...] = get_args(Group)
@@ -90,6 +90,7 @@ def usage(
     session_id: str | None = None,
     client: str | None = None,
     effort: str | None = None,
+    key_id: str | None = None,
 ) -> list[dict[str, Any]]:
     """Sums of the exchanges begun in `since <= started_at < until`, one dict per group, largest count first (by day: in order of days).
 
@@ -104,7 +105,7 @@ def usage(
             raise LedgerError(f"usage cannot be grouped by {name!r}; choose from {', '.join(GROUPS)}")
     filters = {
         "provider": provider, "model": model, "requested_model": requested_model, "operation": operation, "outcome": outcome,
-        "key_fingerprint": key_fingerprint, "user_id": user_id, "project": project, "session_id": session_id, "client": client, "effort": effort,
+        "key_fingerprint": key_fingerprint, "user_id": user_id, "project": project, "session_id": session_id, "client": client, "effort": effort, "key_id": key_id,
     }  # fmt: skip
     names = tuple(dict.fromkeys("day" if name == "month" else name for name in group_by))
     hours = summed(since, until)

@@ -19,9 +19,9 @@ Row = tuple[Any, ...]
 _WHOLE = 2**63 - 1
 _LIMITS: dict[str, int] = {
     **dict.fromkeys(TOKENS, TOKENS_LIMIT), **dict.fromkeys(("status", "upstream_status"), 2**31 - 1),
-    **dict.fromkeys(("cost_nanousd", "saved_nanousd"), MOST_NANOS),
+    **dict.fromkeys(("cost_nanousd", "saved_nanousd", "avoided_nanousd"), MOST_NANOS),
 }  # fmt: skip
-_WHOLE_TEXTS = {"tries": 32 * 1024, "tail": 32 * 1024, "tail_bytes": 4 * (TAIL_BYTES // 3 + 1)}
+_WHOLE_TEXTS = {"tries": 32 * 1024, "findings": 32 * 1024, "tail": 32 * 1024, "tail_bytes": 4 * (TAIL_BYTES // 3 + 1)}
 """Characters. Texts that are of no use in part: one that is longer becomes unknown."""
 _SIGNED = frozenset({"saved_nanousd"})
 _PLAN: tuple[tuple[type, int, int], ...] = tuple(

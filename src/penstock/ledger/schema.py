@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ColumnElement
 
-HEAD = "0004"
+HEAD = "0005"
 """The revision that this code reads and writes: the newest in `migrations/versions`."""
 
 metadata = sa.MetaData()
@@ -72,6 +72,11 @@ exchanges = sa.Table(
     *_texts("user_id", "project", "session_id", "client", "effort", "preview", "origin"),
     *_texts("key_id"),
     *_counts("charged_input", "charged_output", "charged_micros"),
+    *_texts("rule", "findings"),
+    *_counts("held_chars"),
+    *_reals("held_ms"),
+    *_texts("replay", "replay_of"),
+    *_counts("avoided_nanousd"),
     sa.CheckConstraint(TOKENS_CHECK, name="credible_counts"),
 )
 
@@ -97,6 +102,7 @@ instances = sa.Table(
 
 DIMENSIONS: tuple[str, ...] = (
     "provider", "model", "requested_model", "operation", "outcome", "key_fingerprint", "user_id", "project", "session_id", "client", "effort",
+    "key_id",
 )  # fmt: skip
 """What sums tell apart, besides the time. Unknown is the empty text there, because a key's columns cannot be null. PostgreSQL takes 2,700 bytes
 of a key: what writes these columns bounds them."""
@@ -104,7 +110,7 @@ of a key: what writes these columns bounds them."""
 COUNTS: tuple[str, ...] = ("exchanges", "unreported", "unpriced")
 """Rows; those whose sums lack tokens; those whose tokens lack a price."""
 
-SUMS: tuple[str, ...] = (*TOKENS, "bytes_in", "bytes_out", "web_searches", "cost_nanousd", "saved_nanousd")
+SUMS: tuple[str, ...] = (*TOKENS, "bytes_in", "bytes_out", "web_searches", "cost_nanousd", "saved_nanousd", "avoided_nanousd")
 
 
 def _sums() -> list[sa.Column[Any]]:

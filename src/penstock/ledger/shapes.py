@@ -45,7 +45,8 @@ _SELDOM = frozenset({
     "cache_write_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "audio_input_tokens", "audio_output_tokens", "tool_use_tokens",
     "tool_requests", "error_type", "error_code", "error_message", "timer", "tries", "tail", "tail_bytes", "saved_nanousd", "service_tier",
     "web_searches", "user_id", "project", "effort", "preview", "origin",
-    "key_id", "charged_input", "charged_output", "charged_micros",
+    "key_id", "charged_input", "charged_output", "charged_micros", "rule", "findings", "held_chars", "held_ms", "replay", "replay_of",
+    "avoided_nanousd",
 })
 Mask = tuple[bool, ...]
 """Which of `COLUMNS` have a value."""
