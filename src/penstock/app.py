@@ -19,6 +19,7 @@ from penstock import __version__
 from penstock.admin import AdminListener, Deps, Readings, load_token, make_app
 from penstock.capture import Dumps, Recorder
 from penstock.config.settings import AUTO_TOKEN, Config
+from penstock.dedup import Desk
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.costing import Costs
 from penstock.exchange.front import Front
@@ -134,6 +135,7 @@ class App:
                 token=self._token,
                 limits=Limits(frame=limits.max_frame, body=limits.max_frame, assembly=limits.assembly),
                 body_bytes=limits.body,
+                noted_bytes=limits.noted,
                 previews=config.preview is not None,
                 drop_response_headers=frozenset(name.encode() for name in config.drop_response_headers),
             ),
@@ -153,6 +155,7 @@ class App:
             conduct=self._conduct(config.conduct),
             provider_conduct={name: self._conduct(conduct) for name, conduct in config.provider_conduct.items()},
             route_conduct=[self._conduct(conduct) for conduct in config.route_conduct],
+            desk=_desk(config),
             permits=Permits(_permits(config)),
             quirks=self._quirks,
             recorder=self.recorder,
@@ -293,6 +296,13 @@ def upstream_settings(config: Config) -> UpstreamSettings:
 def prices_of(config: Config) -> Prices:
     """The prices that a configuration comes to: its own, and the installed lists for its providers."""
     return Prices(config.prices, {p.name: Place(p.kind, p.base_url) for p in config.providers})
+
+
+def _desk(config: Config) -> Desk | None:
+    """For the answers that are told again, where any may be."""
+    rules = [conduct.dedup for conduct in (config.conduct, *config.provider_conduct.values(), *config.route_conduct) if conduct.dedup is not None]
+    limits = config.limits
+    return Desk(limits.noted_answers, limits.noted_total, max(one.tool_ttl for one in rules)) if rules and not config.transparent else None
 
 
 def _permits(config: Config) -> dict[str, int]:

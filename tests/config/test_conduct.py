@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from penstock.config import Config, ConfigErrors, Listening, load
+from penstock.dedup import Rules
 from penstock.exchange.conduct import Conduct, Retries
 from penstock.pipeline.pseudo import Pace
 from penstock.pipeline.timers import Timers
@@ -261,3 +262,13 @@ def test_capture(tmp_path: Path) -> None:
     assert (capture.keep_days, capture.most) == (None, 3)
     assert loaded(tmp_path, "capture: {keep_days: 2}").capture.keep_days == 2
     assert loaded(tmp_path, "").capture.mask_keys
+
+
+def test_dedup_by_place_and_never_while_transparent(tmp_path: Path) -> None:
+    text = "dedup_ttl: 20\nproviders:\n  openai: {dedup: off}\n  anthropic: {dedup: always, dedup_tool_ttl: 30}\n"
+    config = loaded(tmp_path, text)
+    assert [conduct.dedup for conduct in (config.conduct, config.provider_conduct["openai"], config.provider_conduct["anthropic"])] == [
+        Rules("retries", 20.0, 20.0), None, Rules("always", 20.0, 30.0)]
+    config = loaded(tmp_path, text + "transparent: true\n")
+    assert {conduct.dedup for conduct in (config.conduct, *config.provider_conduct.values())} == {None}
+    assert any("anthropic.dedup: has no effect while transparent" in note for note in config.notes)

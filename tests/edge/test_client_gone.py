@@ -95,7 +95,7 @@ async def waiting(tmp_path: Path) -> AsyncGenerator[tuple[Process, ScriptedServe
     server = ScriptedServer([Do.WAIT_FOR_CLIENT])
     port = await server.start()
     try:
-        async with serving(tmp_path, providers_at(port)) as gateway:
+        async with serving(tmp_path, providers_at(port), {"dedup": False}) as gateway:  # no retry is waited for
             yield gateway, server
     finally:
         server.close()

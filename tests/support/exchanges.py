@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+from penstock.dedup import Desk
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import ClientRequest, Headers
 from penstock.exchange.front import Front
@@ -336,7 +337,8 @@ class House:
 
     def __init__(
         self, settings: Settings | None = None, *, routes: list[Route] | None = None, held: int = 1 << 20, peeked: int = 1 << 20,
-        conduct: Conduct | None = None, route_conduct: Sequence[Conduct] = (), limits: dict[str, int] | None = None, **more: Any,
+        conduct: Conduct | None = None, route_conduct: Sequence[Conduct] = (), limits: dict[str, int] | None = None,
+        desk: Desk | None = None, **more: Any,
     ) -> None:  # fmt: skip
         self.loop = VirtualLoop()
         self.asks: list[FakeAsk] = []
@@ -352,7 +354,8 @@ class House:
             settings=settings or Settings(), instance="i1", specs=REGISTRY, providers=self.providers, faces=faces,
             router=Router(routes or [], list(self.providers.values()), demo), client=cast(Client, self), ask_demo=self._ask_demo,
             ledger=self.book, catalog=self.catalog, held=Budget(held), peeked=Budget(peeked), spawn=self._spawn, on_settled=self.told.append,
-            conduct=conduct or Conduct(), route_conduct=route_conduct, permits=Permits(limits or {}), clock=self.loop.time, dice=lambda: 1.0,
+            conduct=conduct or Conduct(), route_conduct=route_conduct, permits=Permits(limits or {}), desk=desk, clock=self.loop.time,
+            dice=lambda: 1.0,
         )  # fmt: skip
         self.front = Front(self.gateway)
 
@@ -488,6 +491,13 @@ class Asker:
             self.reply.gone = True
             self.house.run(self.handler.client_gone)
         return self
+
+    def pause(self) -> None:
+        """It reads more slowly than it is written to."""
+        self.house.run(self.handler.client_paused)
+
+    def resume(self) -> None:
+        self.house.run(self.handler.client_resumed)
 
     def stumble(self, status: int = 400, why: str = "a chunk of the body has no size") -> Asker:
         """The listener refuses the rest of the request's body by itself."""

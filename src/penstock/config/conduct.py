@@ -14,6 +14,7 @@ from penstock.config.conduct_keys import TIMERS
 from penstock.config.errors import Place, Problems
 from penstock.config.modes import AS_IT_CAME, Level, nonstream_of, pace_of
 from penstock.config.walk import Given
+from penstock.dedup import Mode, Rules
 from penstock.exchange.conduct import Conduct, Retries
 from penstock.pipeline.timers import Timers
 
@@ -23,7 +24,7 @@ _OTHER_NAMES: Mapping[str, str] = {
 _RETRIES = ("retries.connect", "retries.status", "retries.first_frame")
 _PLAIN = (
     "keepalive", "early_head", "terminal", "tail", "max_streams", "nonstream_mode", "anthropic_stream_mode", "pseudo_stream", "pseudo_chunk_chars",
-    "pseudo_interval_ms", "cache_markers",
+    "pseudo_interval_ms", "cache_markers", "dedup", "dedup_ttl", "dedup_tool_ttl",
 )  # fmt: skip
 _DRAINED = ("on_disconnect.drain.seconds", "on_disconnect.drain.tokens")
 _ADDING = ("keepalive", "early_head", "cache_markers")
@@ -70,8 +71,18 @@ def resolve(*levels: Level, anthropic: bool = False) -> Conduct:
         nonstream=nonstream_of(levels, anthropic=anthropic),
         pace=pace_of(said),
         cache_markers=said.get("cache_markers") == "on",
+        dedup=_rules_of(said),
         max_streams=cast("int | None", said.get("max_streams", default.max_streams)),
     )
+
+
+def _rules_of(said: Mapping[str, object]) -> Rules | None:
+    default = Rules()
+    mode = cast("Mode", said.get("dedup", default.mode))
+    if mode == "off":
+        return None
+    ttl, tool_ttl = cast("float", said.get("dedup_ttl", default.ttl)), cast("float", said.get("dedup_tool_ttl", default.tool_ttl))
+    return Rules(mode, ttl, max(ttl, tool_ttl))
 
 
 def silence(level: Level, notes: list[str]) -> Level:

@@ -9,6 +9,7 @@ TERMINALS = ("event", "finish_reason")
 TAILS = ("events", "content")
 MARKERS = ("off", "on")
 DISCONNECTS = ("cancel", "drain")
+DEDUPS = ("retries", "always", "off")
 MODES = ("force", "retry", "passthrough")
 
 TIMERS: tuple[Field, ...] = (
@@ -63,6 +64,10 @@ CONDUCT: tuple[Field | Group, ...] = (
     Field("pseudo_interval_ms", values.read_milliseconds, "Milliseconds between two pieces of a pseudo stream.", MILLISECONDS, default=0),
     Field("cache_markers", values.read_switch, "on: put a marker of the prompt cache into Messages requests that set none and are long enough.",
           {"enum": [*MARKERS, True, False]}, default="off"),
+    Field("dedup", values.choice(DEDUPS), "When an earlier answer is told again, or a running one joined: on evidence of a retry, to every "
+          "equal request, or never.", {"enum": [*DEDUPS, False]}, default="retries"),
+    Field("dedup_ttl", values.read_seconds, "For how long a whole answer can be told again, from its end.", SECONDS, default="5s"),
+    Field("dedup_tool_ttl", values.read_seconds, "The same for turns made only of tool results.", SECONDS, default="15s"),
     Field("max_streams", values.read_count_or_off, "Exchanges under way at the same time: of each provider, and of the route where it stands.",
           COUNT_OR_OFF, default="off"),
 )

@@ -55,6 +55,8 @@ def choice(words: tuple[str, ...]) -> Callable[[Scalar], str]:
     """A reader of one of `words`."""
 
     def read(value: Scalar) -> str:
+        if "off" in words and _is_off(value):
+            return "off"
         text = read_text(value).strip()
         if text not in words:
             close = get_close_matches(text.lower(), words, n=1, cutoff=0.6)

@@ -7,9 +7,11 @@ from abc import abstractmethod
 from collections.abc import Callable
 
 from penstock.capture import AnswerTap, Recording
+from penstock.dedup import Form, Record
 from penstock.exchange.admitting import Pass
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import ClientRequest, Reply
+from penstock.exchange.following import Source
 from penstock.exchange.gateway import Demo, Gateway
 from penstock.exchange.legacy import LegacyTurn
 from penstock.exchange.machine import Machine, Phase
@@ -58,6 +60,12 @@ class Asking(Telling):
     """Where the exchange is captured."""
     quirks: Quirks | None = None
     """What the provider wants besides."""
+    record: Record | None = None
+    """What others may have of its answer."""
+    source: Source | None = None
+    """Where it is told another's answer."""
+    _noted: list[bytes] | None = None
+    """What has come of the answer and is not written down yet (`joining`); `None`: nothing is."""
     _gate: Gate | None = None
     legacy: LegacyTurn | None = None
     """Where legacy Argo is asked in its own words."""
@@ -105,6 +113,11 @@ class Asking(Telling):
         """Ask the provider. Nothing comes back before this has returned."""
         provider, sent, plan = self.provider, self.sent, self.plan
         assert plan is not None
+        if self.source is not None:
+            self._follow(self.source, receiver)
+            return
+        if self.record is not None:
+            self.begin_notes()
         if self.quirks is not None:
             self._gate = gate = self.quirks.guard(receiver, self.spec, plan.endpoint.operation, self.noticed)
             receiver = gate or receiver
@@ -131,6 +144,25 @@ class Asking(Telling):
                 self._ask = ask = legacy.over(ask)
         if self.paused_at is not None:
             ask.pause()
+
+    def _follow(self, source: Source, receiver: Receiver) -> None:
+        if self.recording is not None:
+            receiver = AnswerTap(receiver, self.recording)
+        self._ask = ask = source.sit(self.fit, receiver, self.gateway.clock)
+        if self.paused_at is not None:
+            ask.pause()
+
+    @abstractmethod
+    def begin_notes(self) -> None: ...
+
+    @property
+    def asked(self) -> Ask | None:
+        """The try that runs."""
+        return self._ask
+
+    @abstractmethod
+    def fit(self, form: Form, has_usage: bool) -> bool:
+        """See `following.Fit`."""
 
     @abstractmethod
     def metered(self, receiver: Receiver, held: Pass) -> Receiver:

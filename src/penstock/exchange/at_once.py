@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
+from penstock.dedup import Record
 from penstock.exchange.compose_answer import names_of
 from penstock.exchange.guarding import Guarding
 from penstock.exchange.machine import Phase
@@ -20,6 +21,12 @@ _WHOLE = Outcome(Ending.COMPLETE, "the whole body", EndedBy.UPSTREAM)
 
 
 class AtOnce(Guarding):
+    @abstractmethod
+    def keep_whole(self, record: Record, now: float) -> None: ...
+
+    @abstractmethod
+    def answer_body(self, data: bytes, now: float) -> None: ...
+
     @abstractmethod
     def answer_began(self, head: ResponseHead, now: float) -> None: ...
 
@@ -68,7 +75,7 @@ class AtOnce(Guarding):
         admitted = self.admitted
         if admitted is not None:
             headers = admitted.headers_on(headers)
-        headers.append((b"x-penstock-id", self.id.encode()))
+        headers += self.own()
         # Head, commit and end, in the machine's words.
         self.machine.phase = _SETTLED
         self.reply = self._ask = None
@@ -93,6 +100,10 @@ class AtOnce(Guarding):
         if admitted is not None:
             admitted.settle(entry, now)
         self.let_go()
+        record = self.record
+        if record is not None:
+            record.head, record.answer = head, body
+            self.keep_whole(record, now)
         if close_entry(entry, _WHOLE, started, now) and gateway.on_settled is not None:
             gateway.on_settled(entry)
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from penstock.dedup import Rules
 from penstock.pipeline.pseudo import Pace
 from penstock.pipeline.timers import Timers
 from penstock.policy.guards import Guards
@@ -52,6 +53,8 @@ class Conduct:
     """How a whole body is asked for: as a stream that is folded here, as it came and as a stream where it is refused so, or as it came."""
     pace: Pace | None = None
     """A stream is asked for as a whole body, and told at this pace; `None`: it is asked for as it came."""
+    dedup: Rules | None = field(default_factory=Rules)
+    """When an earlier answer is told again; `None`: never."""
     guards: Guards | None = None
     """What may be said; `None`: anything."""
     max_streams: int | None = None

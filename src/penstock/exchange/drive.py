@@ -12,8 +12,9 @@ from penstock.exchange import faults
 from penstock.exchange.compose_answer import names_of
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.gateway import Gateway
-from penstock.exchange.gathering import Gathering
-from penstock.exchange.holding import BODY, FLOWING, FRAME, GATHERED, JUDGED, UNSEEN, WEIGHED
+from penstock.exchange.holding import BODY, FLOWING, FRAME, GATHERED, JUDGED, WEIGHED
+from penstock.exchange.joining import Joining
+from penstock.exchange.leaving import GONE
 from penstock.exchange.machine import Command, Input, Phase
 from penstock.exchange.metering import Metering
 from penstock.exchange.settle import close_entry, read, read_tail
@@ -23,7 +24,7 @@ from penstock.vocabulary.errors import Fault
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 
 log = logging.getLogger(__name__)
-_GONE = Outcome(Ending.CLIENT_GONE, "the client closed its connection", EndedBy.CLIENT)
+_GONE = GONE
 # Members of enumerations by names of their own: an attribute of an Enum class costs six times a global, and this runs per chunk.
 _RUNNING, _ENDED = State.RUNNING, State.ENDED
 _OPENED, _DIALING, _HEAD_HELD, _EARLY, _STREAMING, _SETTLED = (
@@ -34,11 +35,10 @@ _HEAD, _COMMIT, _ROUTED, _UPSTREAM_ENDED = Input.HEAD, Input.COMMIT, Input.ROUTE
 
 
 _NOT_WHOLE = frozenset({Ending.TRUNCATED, Ending.UPSTREAM_LOST})
-_SAID = frozenset({Ending.COMPLETE, Ending.UPSTREAM_ERROR})
 _TRYING = frozenset({Phase.DIALING, Phase.HEAD_HELD, Phase.EARLY})
 
 
-class Exchange(Metering, Gathering):
+class Exchange(Metering, Joining):
     """From routed request to settled row. Implements `upstream.contract.Receiver`; `intake` takes the request in before that."""
 
     def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
@@ -51,6 +51,8 @@ class Exchange(Metering, Gathering):
         try:
             self.machine.handle(_HEAD)
             self.head = head
+            if self.record is not None:
+                self.record.head = head
             entry = self.entry
             entry.head_ms = (now - self.started) * 1e3
             dialed = self._ask.dialed_at if self._ask is not None else None
@@ -69,6 +71,11 @@ class Exchange(Metering, Gathering):
 
     def answer_body(self, data: bytes, now: float) -> None:
         try:
+            noted = self._noted
+            if noted is not None:
+                noted.append(data)
+                if len(noted) >= self._lump:
+                    self.write_down(now)
             pipeline = self.pipeline
             if self._stage or pipeline is None:
                 self._hold(data, now)
@@ -89,6 +96,8 @@ class Exchange(Metering, Gathering):
     def answer_ended(self, now: float) -> None:
         try:
             self._ask = None
+            if self.record is not None or self.flight is not None:
+                self.end_notes(True, now)
             if self._is_empty_error():
                 self._await_judgement()
             stage, pipeline = self._stage, self.pipeline
@@ -108,7 +117,7 @@ class Exchange(Metering, Gathering):
                 if stage is BODY or stage is FRAME:
                     self._open_up(now)
             elif pipeline is not None and phase is _DRAINING:
-                pipeline.conclude(True, "")  # for its figures
+                self._whole = pipeline.conclude(True, "").ending is Ending.COMPLETE  # and for its figures
             self._do(self.machine.handle(_UPSTREAM_ENDED), now)
         except Exception as error:
             self.fail(error)
@@ -118,11 +127,14 @@ class Exchange(Metering, Gathering):
             self._ask = None
             phase, pipeline, stage = self.machine.phase, self.pipeline, self._stage
             if phase is _SETTLED:
+                self.end_notes(loss, now)
                 self._do(self.machine.handle(Input.LOST), now)
                 return
             if loss.kind is LossKind.STALE and self.head is None and self.sent is not None:
                 self._do(self.machine.handle(Input.STALE), now)
                 return
+            if self.record is not None:
+                self.end_notes(loss, now)
             if stage is GATHERED:
                 self._gathering_lost(loss, now)
                 return
@@ -168,6 +180,8 @@ class Exchange(Metering, Gathering):
 
     def client_gone(self, outcome: Outcome = _GONE) -> None:
         """The client left; or, with another outcome, was sent away by the listener."""
+        if outcome is _GONE and (self.record is not None or self.source is not None):
+            self._note_left()
         if self._reads_on(outcome):
             return
         self.reply = self._judge = None
@@ -179,41 +193,19 @@ class Exchange(Metering, Gathering):
         if self.pipeline is not None:
             self.pipeline.close()
 
-    def _reads_on(self, outcome: Outcome) -> bool:
-        """Is the answer read on for its account, now that the client has left?"""
-        if outcome is not _GONE or self.conduct.on_disconnect != "drain" or self.machine.phase not in (_DIALING, _HEAD_HELD, _EARLY, _STREAMING):
-            return False
-        if self._said() is not None:
-            return False
-        if self.uploading and not self.uploaded:
-            return False  # half a request
-        self.reply = None
-        self._do(self.machine.handle(Input.CLIENT_LEFT), self.gateway.clock())
-        self.outcome = _GONE
-        if self._ask is None:  # between two tries, or all of it has come: there is nothing to read on
-            self._do(self.machine.handle(Input.CLIENT_GONE), self.gateway.clock())
-            return True
-        now = self.gateway.clock()
-        judge, aside = self._judge, self._aside
-        if judge is not None and aside is not None:
-            self.pipeline = aside
-            for piece in judge.pieces:
-                aside.feed(piece, now)
-        self._stage = UNSEEN
-        self._held = self._judge = None
-        self.left(now)
-        self.client_resumed()
-        return True
-
     def client_paused(self) -> None:
         if self.paused_at is None:
             self.paused_at = self.gateway.clock()
-        if self._ask is not None:
+        if self.flight is not None:
+            self.flight.weigh()
+        elif self._ask is not None:
             self._ask.pause()
 
     def client_resumed(self) -> None:
         self.excuse(self.gateway.clock())
-        if self._ask is not None:
+        if self.flight is not None and self._ask is not None:
+            self.flight.weigh()
+        elif self._ask is not None:
             self._ask.resume()
         elif self._stage is GATHERED:
             self.tell_later(0.0)
@@ -351,15 +343,6 @@ class Exchange(Metering, Gathering):
         except Exception as error:
             self.fail(error)
 
-    def _said(self) -> Outcome | None:
-        """How the stream ended by what its client already has of the provider's: an error in band, or all of an array. Who closes first after
-        that, or how late, is no news (official clients leave as soon as they have read an error)."""
-        pipeline = self.pipeline
-        if pipeline is None or self.machine.phase is not _STREAMING or not self.entry.streamed or self._stage is GATHERED:
-            return None
-        found = pipeline.conclude(False, "")
-        return found if found.ending in _SAID else None
-
     def _end_as_said(self, said: Outcome, now: float) -> None:
         """Nothing more is waited for, and nothing is added."""
         self.outcome = said
@@ -375,7 +358,7 @@ class Exchange(Metering, Gathering):
         pipeline = self.pipeline
         if pipeline is not None:
             if outcome is _GONE:
-                pipeline.conclude(False, outcome.cause)  # what had come until then: the figures so far
+                self._whole = pipeline.conclude(False, outcome.cause).ending is Ending.COMPLETE or self._whole  # and the figures so far
             read(self.entry, pipeline, self.started)
             if outcome.ending is not Ending.COMPLETE:
                 read_tail(self.entry, pipeline, self.started)
@@ -392,6 +375,8 @@ class Exchange(Metering, Gathering):
             self.admitted.settle(self.entry, now)
         first = close_entry(self.entry, outcome, self.started, now)
         self.let_go()
+        if self.record is not None:
+            self.settle_notes(self.record, outcome, now, whole=outcome.ending is Ending.COMPLETE or (outcome is _GONE and self._whole))
         recording, self.recording = self.recording, None
         if recording is not None:
             recording.end(outcome.ending, outcome.cause, now)

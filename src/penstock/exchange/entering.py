@@ -15,6 +15,7 @@ from penstock.admission import check
 from penstock.admission.budget.account import Answer
 from penstock.admission.door import Found, Refused
 from penstock.admission.facts import Facts
+from penstock.dedup import Record
 from penstock.exchange.admitting import Admission, Pass, fault_of
 from penstock.exchange.contract import ClientRequest, Headers
 from penstock.exchange.drive import Exchange
@@ -33,11 +34,12 @@ _OF_NO_MODEL = frozenset({Operation.MODELS, Operation.RESPONSE_ITEM})
 class Entering:
     """What `Intake` is besides. `exchange.admitted` is set once somebody is known to be let in."""
 
-    __slots__ = ("_gateway", "_kept", "exchange")
+    __slots__ = ("_asked", "_gateway", "_kept", "exchange")
 
     def __init__(self, gateway: Gateway, exchange: Exchange) -> None:
         self._gateway = gateway
         self.exchange = exchange
+        self._asked: Record | None = None
         self._kept: list[bytes] | None = None
         """What is uploaded while an answer is waited for."""
 

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Protocol
 
 from penstock.capture import Dumps, Recorder
+from penstock.dedup import Desk
 from penstock.exchange.admitting import Admission
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import Headers
@@ -48,6 +49,8 @@ class Settings:
     """Further names, in lower case, of the provider's headers that stay in the house."""
     previews: bool = False
     """Requests are kept until the ledger has read the last user message of them."""
+    noted_bytes: int = MIB
+    """Of one answer that is noted so that others may be told it; what it takes, not what was sent."""
     linger: float = 2.0
     """Seconds for which a provider may leave its answer open behind the terminal event."""
 
@@ -123,6 +126,8 @@ class Gateway:
     provider_conduct: Mapping[str, Conduct] = field(default_factory=dict[str, Conduct])
     route_conduct: Sequence[Conduct] = ()
     """In the order of the router's routes."""
+    desk: Desk | None = None
+    """Of answers that are told again; `None`: none are."""
     permits: Permits = field(default_factory=lambda: Permits({}))
     quirks: Mapping[str, Quirks] = field(default_factory=dict[str, Quirks])
     """Of the providers that have any."""
@@ -158,7 +163,9 @@ class Gateway:
         now = self.clock()
         for exchange in [live for live in self.live if live.due <= now]:
             exchange.tick(now)
-        if self.live:
+        if self.desk is not None and self.desk.holds:
+            self.desk.sweep(now)
+        if self.live or (self.desk is not None and self.desk.holds):
             self._sweep = asyncio.get_running_loop().call_later(LOOK, self._look)
 
     def conduct_of(self, provider: str, route: int | None) -> Conduct:

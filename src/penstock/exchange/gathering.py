@@ -16,6 +16,7 @@ from __future__ import annotations
 from time import time
 
 from penstock.capture import Dump
+from penstock.dedup import Form
 from penstock.exchange import faults
 from penstock.exchange.compose_answer import headers_beside, headers_down
 from penstock.exchange.contract import Headers
@@ -24,10 +25,10 @@ from penstock.exchange.guarding import Guarding
 from penstock.exchange.holding import FLOWING, GATHERED, UNSEEN, came_first
 from penstock.exchange.judge import Judge
 from penstock.exchange.machine import Input, Phase
-from penstock.pipeline.compose import Mode
+from penstock.pipeline.compose import PROMISED, Mode
 from penstock.pipeline.contract import Pipeline, State
 from penstock.pipeline.fold import Fold
-from penstock.pipeline.pseudo import Pseudo
+from penstock.pipeline.pseudo import Pace, Pseudo
 from penstock.protocols.statuses import fault_of
 from penstock.upstream.contract import Loss, ResponseHead
 from penstock.vocabulary.outcome import Ending, Outcome
@@ -139,7 +140,7 @@ class Gathering(Guarding):
             drops = self.gateway.settings.drop_response_headers
             headers = headers_down(self.head, drops, decoded=True, streamed=True, transparent=False)
             headers = [(b"content-type", pipeline.content_type), *(pair for pair in headers if pair[0].lower() != b"content-type")]
-            self.reply.head(self.head.status, [*headers, (b"x-penstock-id", self.id.encode())], None)
+            self.reply.head(self.head.status, [*headers, *self.own()], None)
 
     def _tell(self, now: float) -> None:
         """What is due of it; and when the next is."""
@@ -167,6 +168,31 @@ class Gathering(Guarding):
             self._tell(self.gateway.clock())
         except Exception as error:  # as in every callback
             self.fail(error)
+
+    # -- an answer for several clients -----------------------------------------------------------------------------------------------
+
+    def form(self) -> tuple[Form, bool]:
+        """In which form the provider was asked, and whether the usage is in it that Chat tells on demand."""
+        if self.pace is not None:
+            return Form.BODY, True
+        if self.folded:
+            return Form.EVENTS, not self._retried
+        return self._asked_form(), self.take_usage or self.peek.usage_asked or not self.peek.stream
+
+    def fit(self, form: Form, has_usage: bool) -> bool:
+        wanted, plan, stream = self._asked_form(), self.plan, self.peek.stream
+        assert plan is not None
+        self.folded, self.pace = wanted is Form.BODY and form is not wanted, Pace() if form is Form.BODY and form is not wanted else None
+        if form is not wanted and (not (self.folded or self.pace) or plan.endpoint.verbatim or plan.endpoint.operation not in PROMISED):
+            return False
+        self.take_usage = stream and has_usage and form is wanted and not self.peek.usage_asked and self.spec.ask_usage is not None
+        return has_usage or self.spec.ask_usage is None or not (stream and self.peek.usage_asked)
+
+    def _asked_form(self) -> Form:
+        """By the client."""
+        if not self.peek.stream:
+            return Form.BODY
+        return Form.ARRAY if self.array_asked() else Form.EVENTS
 
     # -- a refusal to answer without streaming ---------------------------------------------------------------------------------------
 

@@ -78,7 +78,8 @@ class Holding(Watching):
     def send_again(self) -> None: ...
 
     @abstractmethod
-    def answer_body(self, data: bytes, now: float) -> None: ...
+    def pass_on(self, data: bytes, now: float) -> None:
+        """`answer_body`, of what came there before."""
 
     @abstractmethod
     def answer_ended(self, now: float) -> None: ...
@@ -143,7 +144,7 @@ class Holding(Watching):
         headers: Headers = [(b"content-type", early.content_type), *UNBUFFERED]
         if self.admitted is not None:
             headers = self.admitted.headers_on(headers)
-        reply.head(200, [*headers, (b"x-penstock-id", self.id.encode())], None)
+        reply.head(200, [*headers, *self.own()], None)
         self.say(early.keepalive(), now)
 
     def _go_on(self, early: Unbegun, pipeline: Pipeline, now: float) -> None:
@@ -181,7 +182,7 @@ class Holding(Watching):
             )  # fmt: skip
             if self.admitted is not None:
                 headers = self.admitted.headers_on(headers)
-            headers.append((b"x-penstock-id", self.id.encode()))
+            headers += self.own()
             reply.head(head.status, headers, None if streamed or self._decoded else head.content_length)
 
     def _hold(self, data: bytes, now: float) -> None:
@@ -189,7 +190,7 @@ class Holding(Watching):
         assert pipeline is not None
         if stage is BODY:
             self._open_up(now)
-            self.answer_body(data, now)
+            self.pass_on(data, now)
         elif stage is GATHERED:
             self._gather_on(data, now)
         elif stage is JUDGED:
@@ -284,7 +285,7 @@ class Holding(Watching):
     def _pass_on(self, judge: Judge, now: float, *, whole: bool) -> None:
         self._open_up(now)
         for piece in judge.pieces:
-            self.answer_body(piece, now)
+            self.pass_on(piece, now)
         if whole:
             self.answer_ended(now)
 

@@ -344,9 +344,13 @@ class Intake(Preparing):
                 exchange.refuse(fault, f"guard {exchange.judged.rejection.guard!r} rejected the request: {exchange.judged.rejection.why}")
                 return
         admission = gateway.admission
+        if admission is not None and plan.endpoint.operation is not Operation.MODELS and not self._permit(admission, plan, peek.model, way):
+            return
+        if body and way.conduct.dedup is not None and self._follow(plan, way, way.conduct.dedup, body):
+            return  # what was paid for is free: neither limits nor budgets are asked
         if admission is None:
             self._ask(plan, way, body)
-        elif plan.endpoint.operation is Operation.MODELS or self._permit(admission, plan, peek.model, way):
+        else:
             self._admit(admission, body, name, peek.model, lambda: self._ask(plan, way, body))
 
     def _ask(self, plan: Plan, way: Way, body: bytes | None) -> None:
@@ -355,6 +359,8 @@ class Intake(Preparing):
         request, peek, provider, sent = exchange.request, exchange.peek, way.provider, way.sent
         assert request is not None
         name = provider.name
+        if self._asked is not None and not self._lead(plan, way, self._asked):
+            return
         if way.permits:
             full = gateway.permits.take(way.permits)
             if full is not None:

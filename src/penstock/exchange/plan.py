@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from penstock.admission.door import Found
+from penstock.dedup import digest_of_head, evidence_of
 from penstock.exchange.conduct import Conduct
-from penstock.exchange.contract import Headers
+from penstock.exchange.contract import ClientRequest, Headers
+from penstock.pipeline.compose import READ
 from penstock.protocols.contract import ProtocolSpec
-from penstock.providers import Provider
+from penstock.providers import Provider, credential
 from penstock.routing import Endpoint
 from penstock.vocabulary.ids import Operation, ProtocolId
 
@@ -27,8 +29,8 @@ str_of = str.__str__
 class Plan:
     """Of a head that may enter."""
 
-    __slots__ = ("client_protocol", "coded", "direct", "endpoint", "found", "headers", "operation", "peek", "query", "read_whole", "sent", "spec",
-                 "ways")
+    __slots__ = ("client_protocol", "coded", "direct", "endpoint", "found", "headers", "operation", "peek", "print", "query", "read_whole",
+                 "repeats", "sent", "spec", "ways")
 
     def __init__(
         self, specs: Mapping[ProtocolId, ProtocolSpec], endpoint: Endpoint, headers: Headers, query: str, found: Found | None = None
@@ -48,6 +50,9 @@ class Plan:
         self.peek = self.spec.peek
         self.direct = endpoint.body == "peek" and endpoint.operation is not Operation.MODELS and endpoint.response_id is None
         """What the body states and this decide who takes it; no id is looked up, and no answer is the gateway's own."""
+        self.repeats = self.direct and endpoint.operation in READ
+        """Its answer may be told again to who asks the same once more."""
+        self.print: Print | None = None
         self.sent: dict[str, SentHead] = {}
         """By provider."""
         self.ways: dict[str, Way] = {}
@@ -65,6 +70,17 @@ class Plan:
         if sent is None:
             self.sent[provider.name] = sent = SentHead(provider, self)
         return sent
+
+
+class Print:
+    """Of a head, as it is compared with others."""
+
+    __slots__ = ("again", "anonymous", "digest", "key")
+
+    def __init__(self, request: ClientRequest) -> None:
+        self.digest = digest_of_head(request.method, request.path, request.query, request.headers)
+        self.key, self.again = evidence_of({name.lower(): value for name, value in reversed(request.headers)})
+        self.anonymous = not request.local and credential(request.headers, request.query) is None
 
 
 class Way:

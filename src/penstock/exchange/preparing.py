@@ -2,16 +2,77 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from penstock.capture import Recorder, ReplyTap, Subject
+from penstock.dedup import Conflict, Record, Rules, with_address
+from penstock.exchange import faults
 from penstock.exchange.compose_request import edit_body, upstream_request
 from penstock.exchange.contract import ClientRequest
+from penstock.exchange.drive import Exchange
 from penstock.exchange.entering import Entering
-from penstock.exchange.plan import Plan, Way
+from penstock.exchange.following import Source
+from penstock.exchange.plan import Plan, Print, Way
 from penstock.providers import Provider
+from penstock.vocabulary.errors import Fault, FaultKind
+
+_USED = Fault(FaultKind.BAD_REQUEST, 422, "This Idempotency-Key was used for another request body a moment ago.")
 
 
 class Preparing(Entering):
     __slots__ = ()
+
+    # -- an answer that another has, or had ------------------------------------------------------------------------------------------
+
+    def _follow(self, plan: Plan, way: Way, rules: Rules, body: bytes) -> bool:
+        """True: it is told an earlier request's answer, or is refused. Otherwise `_lead` may follow."""
+        exchange, desk = self.exchange, self._gateway.desk
+        request = exchange.request
+        assert request is not None
+        if desk is None or not plan.repeats or request.method != "POST":
+            return False
+        shown = plan.print
+        if shown is None:
+            plan.print = shown = Print(request)
+        digest = shown.digest
+        if shown.anonymous:
+            digest = with_address(digest, exchange.reply.peer() if exchange.reply is not None else None)
+        self._asked = asked = Record(exchange.id, (digest, way.provider.name, way.renamed or exchange.peek.model), body, shown.key)
+        found = desk.find(asked, rules, self._gateway.clock(), again=shown.again)
+        if found is None:
+            return False
+        if isinstance(found, Conflict):
+            exchange.refuse(_USED, "the idempotency key was used for another body")
+            return True
+        leader = found.record.leader
+        source = Source(desk, found.record, cast("Exchange", leader).take_off() if leader is not None else None)
+        if not exchange.fit(*source.form()):
+            return False
+        if not exchange.open_row():
+            exchange.refuse(faults.FULL, "the ledger is full", faults.SOON)
+            return True
+        desk.came_back(found.record)
+        exchange.source = source
+        exchange.entry.replay, exchange.entry.replay_of = source.kind, found.record.id
+        if self._gateway.recorder is not None and self._gateway.recorder.active:
+            self._capture(self._gateway.recorder, request, way.provider.name, way.renamed or exchange.peek.model, body)
+        exchange.ask(self._gateway.clock())
+        return True
+
+    def _lead(self, plan: Plan, way: Way, asked: Record) -> bool:
+        """Others may follow from now on. False: somebody else has begun meanwhile, and leads."""
+        exchange, gateway, admission = self.exchange, self._gateway, self._gateway.admission
+        desk, rules = gateway.desk, way.conduct.dedup
+        if desk is None or rules is None:
+            return True
+        if admission is not None and admission.keeper is not None and self._follow(plan, way, rules, asked.body):
+            return False  # the budgets were asked meanwhile
+        if desk.open(asked):
+            asked.leader = exchange
+            exchange.record = asked
+        return True
+
+    # -- the request -----------------------------------------------------------------------------------------------------------------
 
     def _mark(self, plan: Plan, body: bytes) -> bytes:
         """`body` with a marker of the prompt cache, where it has none and is worth one."""

@@ -62,6 +62,8 @@ def close_entry(entry: Entry, outcome: Outcome, started: float, now: float) -> b
     """Settle; True the first time."""
     if entry.outcome is None:
         entry.duration_ms = (now - started) * 1e3
+        if entry.replay_of is not None:
+            entry.spare()
         if entry.usage_source is None:
             entry.usage_source = Provenance.NONE.value
     return entry.settle(outcome, time())

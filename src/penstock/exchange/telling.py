@@ -52,6 +52,12 @@ class Telling:
             self._opened = True
         return True
 
+    def own(self) -> Headers:
+        """What every answer has of ours."""
+        replay = self.entry.replay
+        own = [(b"x-penstock-id", self.id.encode())]
+        return own if replay is None else [*own, (b"x-penstock-replay", replay.encode())]
+
     def say_whole(self, status: int, headers: Headers, body: bytes) -> None:
         """A whole answer of ours."""
         reply, self.reply = self.reply, None
@@ -59,7 +65,7 @@ class Telling:
             return
         self.entry.status = status
         kind: Headers = [JSON] if body else []
-        own: Headers = [(b"x-penstock-id", self.id.encode())]
+        own = self.own()
         name = _REQUEST_ID.get(self.spec.id)
         if name is not None and status >= 400 and all(key.lower() != name for key, _ in headers):
             own.append((name, self.id.encode()))

@@ -27,6 +27,7 @@ class Watching(Asking):
     """What is uploaded has been, wholly: from now on it is the provider who is waited for."""
     lingers_until: float | None = None
     """Until then the provider may end its answer behind the terminal event."""
+    _whole = False  # the answer was, when its client had left
     _left_at: float | None = None
     _left_tokens = 0
 
@@ -174,8 +175,23 @@ class Watching(Asking):
         self._left_tokens = self._tokens()
         self.due = 0.0
 
+    @property
+    def reads_on(self) -> bool:
+        """Is its answer read on when the client leaves?"""
+        if self.source is not None:
+            return False  # it costs nothing, and another has its account
+        return self.conduct.on_disconnect == "drain" or self.waits(self.gateway.clock())
+
+    @abstractmethod
+    def waits(self, now: float) -> bool:
+        """Is the answer read on, although its client has left, for who may follow?"""
+
     def _enough(self, now: float, since: float) -> bool:
         conduct = self.conduct
+        if self.waits(now):
+            return False
+        if conduct.on_disconnect == "cancel":
+            return True
         if conduct.drain_seconds is not None and now - since >= conduct.drain_seconds:
             return True
         return conduct.drain_tokens is not None and self._tokens() - self._left_tokens >= conduct.drain_tokens

@@ -74,11 +74,14 @@ class Ascriber:
             entry.web_searches = None
         if entry.operation not in _GENERATING:
             return
-        counts = take_apart(entry.upstream_protocol or entry.client_protocol, entry)
+        spared = entry.spared
+        counts = take_apart(entry.upstream_protocol or entry.client_protocol, entry if spared is None else spared)
         if counts is None:
             return
         price = self._prices.price(entry.provider, entry.model, entry.requested_model, tier, counts, entry.started_at, saved=entry.marked)
-        if price is not None:
+        if price is not None and spared is not None:
+            entry.cost_nanousd, entry.price_version, entry.avoided_nanousd = 0, price.source, price.nanos
+        elif price is not None:
             entry.cost_nanousd, entry.price_version, entry.saved_nanousd = price.nanos, price.source, price.saved
 
 

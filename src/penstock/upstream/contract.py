@@ -22,6 +22,8 @@ class LossKind(StrEnum):
     """The connection ended before the framing said that the answer was whole."""
     GARBAGE = "garbage"
     """What came is not HTTP/1.1."""
+    LEFT = "left"
+    """It is another exchange's, which was ended."""
     UNUSABLE = "unusable"
     """All of it came, and it cannot be told to the client."""
 

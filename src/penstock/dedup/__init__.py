@@ -1,0 +1,19 @@
+"""Answers that are told again: to a client that asks once more for what it has just been given, or is being given.
+
+Enters: who asks for what (`Record`), and what comes of it. Leaves: an earlier request whose answer this one may have (`Desk.find`).
+
+Holds: what two requests must have in common (`fingerprint`), what counts as evidence of a retry and how long an answer is kept (`desk`), the bytes of
+a stream in little room (`tape`). Nobody else's answer, ever: identity, method, path, query, headers and body decide, and what cannot be compared
+is another request. Only whole, good answers are kept.
+
+Not here: how an answer is followed while it is made, and told in another form (`exchange.joining`, `exchange.gathering`); the rows of replays.
+"""
+
+from penstock.dedup.desk import Conflict, Desk, Evidence, Match, Mode, Rules
+from penstock.dedup.fingerprint import digest_of_head, evidence_of, with_address
+from penstock.dedup.record import Form, Place, Record
+from penstock.dedup.tape import Tape
+
+__all__ = [
+    "Conflict", "Desk", "Evidence", "Form", "Match", "Mode", "Place", "Record", "Rules", "Tape", "digest_of_head", "evidence_of", "with_address",
+]  # fmt: skip

@@ -1,0 +1,178 @@
+"""A follower's side of an answer that another exchange asked for (`joining`), or that is kept.
+
+A `Seat` is to its exchange no more than another way to be asked (`upstream.contract.Ask`). The exchange sees the bytes of the provider, so it
+reads, judges, times and accounts for them like any; it costs the provider nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from penstock.dedup import Desk, Form, Record, Tape
+from penstock.upstream.contract import Loss, LossKind, Receiver
+
+if TYPE_CHECKING:
+    from penstock.exchange.joining import Flight
+
+BEHIND: Final = 1024 * 1024
+"""Bytes that are held for one who does not read them."""
+PORTION: Final = 256 * 1024
+"""Bytes of a tape that are told in one piece."""
+Fit = Callable[[Form, bool], bool]
+"""Be ready for an answer in this form, with or without the usage that Chat tells on demand; False: it is of no use."""
+_OTHER_FORM = Loss(LossKind.LEFT, "the answer that it follows came in another form")
+_TOO_SLOW = Loss(LossKind.LEFT, "it fell too far behind the answer that it follows")
+
+
+class Source:
+    """What a follower is told: of a flight, or, without one, of an answer that is kept."""
+
+    __slots__ = ("_desk", "flight", "record")
+
+    def __init__(self, desk: Desk, record: Record, flight: Flight | None) -> None:
+        self._desk = desk
+        self.record = record
+        self.flight = flight
+
+    @property
+    def kind(self) -> str:
+        """For the client and the row."""
+        return "hit" if self.flight is None else "join"
+
+    def sit(self, fit: Fit, receiver: Receiver, clock: Callable[[], float]) -> Seat:
+        """`receiver`: the follower, or who stands before it."""
+        seat = Seat(self.record, self.flight, fit, receiver, clock)
+        if self.flight is not None:
+            self.flight.sit(seat)
+        seat.wake()
+        return seat
+
+    def left(self, now: float) -> None:
+        """The follower's client left before the end."""
+        if self.flight is not None:
+            self.flight.left(now)
+        else:
+            self._desk.left(self.record)
+
+    def form(self) -> tuple[Form, bool]:
+        record = self.record
+        return self.flight.form() if self.flight is not None else (record.form, record.has_usage)
+
+
+class Seat:
+    """Implements `upstream.contract.Ask`."""
+
+    __slots__ = ("_at", "_backlog", "_begun", "_clock", "_done", "_fit", "_flight", "_held", "_receiver", "_record", "_telling", "paused")
+
+    dialed_at: float | None = None
+
+    def __init__(self, record: Record, flight: Flight | None, fit: Fit, receiver: Receiver, clock: Callable[[], float]) -> None:
+        self._record = record
+        self._flight = flight
+        self._fit = fit
+        self._receiver = receiver
+        self._clock = clock
+        self._begun = self._done = self._telling = False
+        self._at = 0  # the next read of the tape
+        self._backlog: list[bytes] = []  # what came behind the tape's end, and is not told yet
+        self._held = 0
+        self.paused = False
+
+    # -- Ask -------------------------------------------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        self.paused = True
+        if self._flight is not None:
+            self._flight.weigh()
+
+    def resume(self) -> None:
+        self.paused = False
+        if self._flight is not None:
+            self._flight.weigh()
+        self.wake()
+
+    def cancel(self) -> None:
+        self._done = True
+        self._backlog.clear()
+        if self._flight is not None:
+            self._flight.stand_up(self)
+
+    def upload(self, data: bytes) -> None:
+        raise AssertionError("what follows has been sent whole")
+
+    def upload_end(self) -> None: ...
+
+    # -- what there is ---------------------------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Tell what there is, soon."""
+        asyncio.get_running_loop().call_soon(self._go)
+
+    def _go(self) -> None:
+        self.advance(self._clock())
+
+    def take(self, late: list[bytes], now: float) -> None:
+        """More has come: on the tape, or, where it is torn, these."""
+        if self._done:
+            return
+        self._backlog += late
+        self._held += sum(map(len, late))
+        self.advance(now)
+        if self._held > BEHIND and not self._done:
+            self._lose(_TOO_SLOW, now)
+
+    def advance(self, now: float) -> None:
+        """Tell all that there is, as long as it is read."""
+        flight = self._flight
+        if self._done or self._telling or self.paused or (flight is not None and not flight.published):
+            return
+        self._telling = True
+        try:
+            self._tell(now, True if flight is None else flight.over)
+        finally:
+            self._telling = False
+
+    def _tell(self, now: float, over: Loss | bool) -> None:
+        record, receiver = self._record, self._receiver
+        answer = record.answer
+        if not self._begun:
+            if record.head is None:
+                if isinstance(over, Loss):
+                    self._lose(over, now)
+                return
+            if isinstance(answer, bytes) and not answer and over is False:
+                return
+            self._begun = True
+            form, has_usage = self._flight.form() if self._flight is not None else (record.form, record.has_usage)
+            if not self._fit(form, has_usage):
+                self._lose(_OTHER_FORM, now)
+                return
+            if isinstance(answer, bytes):
+                self._leave()
+                receiver.answer_whole(record.head, answer, now)
+                return
+            receiver.answer_began(record.head, now)
+        while isinstance(answer, Tape) and self._at < answer.count and not self.paused and not self._done:
+            data, self._at = answer.read(self._at, PORTION)
+            receiver.answer_body(data, now)
+        while self._backlog and not self.paused and not self._done:
+            data = self._backlog.pop(0)
+            self._held -= len(data)
+            receiver.answer_body(data, now)
+        if over and not self.paused and not self._done:
+            if isinstance(over, Loss):
+                self._lose(over, now)
+            else:
+                self._leave()
+                receiver.answer_ended(now)
+
+    def _leave(self) -> None:
+        self._done = True
+        if self._flight is not None:
+            self._flight.stand_up(self)
+
+    def _lose(self, loss: Loss, now: float) -> None:
+        self._leave()
+        self._receiver.answer_lost(loss, now)

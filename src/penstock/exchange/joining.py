@@ -1,0 +1,234 @@
+"""One answer for several clients: whose exchange asked the provider leads, others follow it while it is made (`following`).
+
+Every exchange whose request may be repeated has a record on the desk (`penstock.dedup`) and notes the provider's bytes as they come to it. A `Flight`
+is what it has besides, once somebody follows or its client has left: most never have one. Part of `drive`.
+
+Rules
+-----
+- Followers hear nothing while the leader may still try again; from the commit on they are told all that came, at once, and then the rest as it comes.
+- Nobody who follows slows or ends the leader. A follower that does not read falls behind within the notes; behind their end it is held for `BEHIND`
+  bytes more and then let go. For a leader that does not read while somebody follows as many bytes are held, and only then the provider waits, as it
+  does when nobody reads.
+- A leader whose client leaves reads on while somebody follows, and without anybody for `GRACE` seconds: so long a retry may come.
+- What the provider sends behind a good end is no part of the answer, and is not kept.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Final
+
+from penstock.dedup import Form, Record, Tape
+from penstock.exchange.following import BEHIND, Seat
+from penstock.exchange.leaving import Leaving
+from penstock.upstream.contract import Loss, LossKind
+from penstock.vocabulary.outcome import Outcome
+
+GRACE: Final = 2.0
+"""Seconds."""
+NOTES: Final = 8
+"""Reads that are noted together: so many are put on the tape for the price of two."""
+
+
+class Flight:
+    """Who follows one exchange, and since when nobody does."""
+
+    __slots__ = ("held", "leader", "over", "quiet_since", "seats", "stopped")
+
+    def __init__(self, leader: Joining) -> None:
+        self.leader = leader
+        self.seats: list[Seat] = []
+        self.over: Loss | bool = False
+        """True: the provider ended its answer; or how it was lost."""
+        self.quiet_since = 0.0
+        """When the last client left."""
+        self.held = 0
+        """Bytes that the leader's client was given while it did not read."""
+        self.stopped = leader.paused_at is not None
+        """The provider's answer is not read."""
+
+    @property
+    def published(self) -> bool:
+        """There will be no other try: what comes now is the answer."""
+        return not self.leader.can_try
+
+    def form(self) -> tuple[Form, bool]:
+        return self.leader.form()
+
+    def wake(self) -> None:
+        for seat in self.seats:
+            seat.wake()
+
+    def left(self, now: float) -> None:
+        """A client, the leader's or another, left before the end."""
+        self.quiet_since = now
+        self.leader.note_left()
+
+    def end(self, over: Loss | bool, now: float) -> None:
+        if not self.over:
+            self.over = over
+        for seat in list(self.seats):
+            seat.advance(now)
+
+    def sit(self, seat: Seat) -> None:
+        self.leader.write_down(self.leader.gateway.clock())
+        self.seats.append(seat)
+        self.weigh()
+
+    def stand_up(self, seat: Seat) -> None:
+        if seat in self.seats:
+            self.seats.remove(seat)
+            self.weigh()
+
+    def weigh(self) -> None:
+        """Who reads decides whether the provider is read."""
+        leader, ask, seats = self.leader, self.leader.asked, self.seats
+        leader.note_at_once(some=bool(seats))
+        if leader.reply is None:
+            stop = bool(seats) and all(seat.paused for seat in seats)
+        else:
+            paused = leader.paused_at is not None
+            self.held = self.held if paused else 0
+            stop = (paused and all(seat.paused for seat in seats)) or self.held > BEHIND
+        if stop is not self.stopped and ask is not None:
+            self.stopped = stop
+            if leader.reply is None:
+                leader.hold_its_time(stop=stop)
+            if stop:
+                ask.pause()
+            else:
+                ask.resume()
+
+
+class Joining(Leaving):
+    flight: Flight | None = None
+    """Who follows."""
+    _lump = NOTES
+
+    @abstractmethod
+    def answer_body(self, data: bytes, now: float) -> None: ...
+
+    # -- what is noted ---------------------------------------------------------------------------------------------------------------
+
+    def note_at_once(self, *, some: bool) -> None:
+        """`some`: somebody follows, and waits for it."""
+        self._lump = 1 if some else NOTES
+
+    def hold_its_time(self, *, stop: bool) -> None:
+        """Its client has left, and those who follow do not read: the time in which nothing is read is not the provider's."""
+        now = self.gateway.clock()
+        if stop:
+            self.paused_at = now
+        else:
+            self.excuse(now)
+
+    def write_down(self, now: float) -> None:
+        """What has come since the last time."""
+        noted, record, flight, desk = self._noted, self.record, self.flight, self.gateway.desk
+        if not noted or record is None or desk is None:
+            return
+        tape = record.answer
+        if tape is None:
+            record.answer = tape = Tape(self.gateway.settings.noted_bytes, desk.budget)
+        fits = isinstance(tape, Tape) and not tape.torn
+        if isinstance(tape, Tape) and fits:
+            tape.add(noted)  # where it tears, these are the last on it
+            if tape.torn:
+                desk.drop(record)
+        if flight is None or not flight.seats:
+            noted.clear()
+            if isinstance(tape, Tape) and tape.torn:
+                self._noted = None
+            return
+        late = [] if fits else list(noted)
+        if self.paused_at is not None:
+            flight.held += sum(map(len, noted))
+            flight.weigh()
+        noted.clear()
+        for seat in list(flight.seats):
+            seat.take(late, now)
+
+    def pass_on(self, data: bytes, now: float) -> None:
+        self.write_down(now)
+        self._noted = None  # it is noted
+        self.answer_body(data, now)
+        if self.record is not None:
+            self._noted = []
+
+    def begin_notes(self) -> None:
+        """A try begins: what an earlier one brought is void."""
+        record = self.record
+        if record is not None:
+            if isinstance(record.answer, Tape):
+                record.answer.close()
+            record.head = record.answer = None
+            self._noted = []
+            if self.flight is not None:  # (the provider of this try is read)
+                self.flight.over = self.flight.stopped = False
+
+    def end_notes(self, over: Loss | bool, now: float) -> None:
+        """The provider has ended this try's answer, or it is lost."""
+        if self._noted:
+            self.write_down(now)
+        if self.flight is not None:
+            self.flight.end(over, now)
+
+    def settle_notes(self, record: Record, outcome: Outcome, now: float, *, whole: bool) -> None:
+        """Its row is closed. `whole`: the answer is complete, and good."""
+        desk = self.gateway.desk
+        assert desk is not None
+        self.record = record  # until all of it is written down
+        self.write_down(now)
+        self.record = self._noted = record.leader = None
+        record.form, record.has_usage = self.form()
+        head, answer, flight = record.head, record.answer, self.flight
+        if whole and head is not None and 200 <= head.status < 300 and answer is not None and not (isinstance(answer, Tape) and answer.torn):
+            desk.keep(record, now)
+        else:
+            desk.drop(record)
+        if flight is not None:
+            if self._ask is None and not flight.over:
+                flight.over = Loss(LossKind.LEFT, f"the answer that it follows was ended: {outcome.cause}")
+            flight.wake()
+
+    def keep_whole(self, record: Record, now: float) -> None:
+        """The same for a body that came in one read."""
+        desk, flight = self.gateway.desk, self.flight
+        assert desk is not None
+        self.record = self._noted = record.leader = None
+        desk.keep(record, now)
+        if flight is not None:
+            flight.over = True
+            flight.wake()
+
+    def note_left(self) -> None:
+        """A client left before the end of it, and may come again."""
+        if self.record is not None and self.gateway.desk is not None:
+            self.gateway.desk.left(self.record)
+
+    # -- who follows -----------------------------------------------------------------------------------------------------------------
+
+    def lead_on(self, now: float) -> None:
+        self.take_off().left(now)
+
+    def wake_followers(self) -> None:
+        if self.flight is not None:
+            self.flight.wake()
+
+    def let_go(self) -> None:
+        super().let_go()
+        if self.flight is not None:
+            self.flight.wake()
+
+    def take_off(self) -> Flight:
+        """It is followed, or may soon be."""
+        if self.flight is None:
+            self.flight = Flight(self)
+        return self.flight
+
+    def waits(self, now: float) -> bool:
+        """Is the answer read on although its client has left?"""
+        flight, record = self.flight, self.record
+        if flight is None:
+            return False
+        return bool(flight.seats) or (record is not None and record.weight >= 0 and now - flight.quiet_since < GRACE)

@@ -1,0 +1,72 @@
+"""What becomes of an answer whose client leaves: it ends there, or is read on for its account and for who may come for it. Part of `drive`."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from penstock.exchange.gathering import Gathering
+from penstock.exchange.holding import GATHERED, UNSEEN
+from penstock.exchange.machine import Input, Phase
+from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
+
+GONE = Outcome(Ending.CLIENT_GONE, "the client closed its connection", EndedBy.CLIENT)
+_SAID = frozenset({Ending.COMPLETE, Ending.UPSTREAM_ERROR})
+_UNDER_WAY = frozenset({Phase.DIALING, Phase.HEAD_HELD, Phase.EARLY, Phase.STREAMING})
+
+
+class Leaving(Gathering):
+    @abstractmethod
+    def client_resumed(self) -> None: ...
+
+    @abstractmethod
+    def lead_on(self, now: float) -> None:
+        """Its client has left; others may come for its answer."""
+
+    @abstractmethod
+    def wake_followers(self) -> None:
+        """There is no other try any more: they may hear of this one."""
+
+    def _said(self) -> Outcome | None:
+        """How the stream ended by what its client already has of the provider's: an error in band, or all of an array. Who closes first after
+        that, or how late, is no news (official clients leave as soon as they have read an error)."""
+        pipeline = self.pipeline
+        if pipeline is None or self.machine.phase is not Phase.STREAMING or not self.entry.streamed or self._stage is GATHERED:
+            return None
+        found = pipeline.conclude(False, "")
+        return found if found.ending in _SAID else None
+
+    def _note_left(self) -> None:
+        """Before the end of its answer, for all that is known here: it may come again for it."""
+        if self.machine.phase in _UNDER_WAY and self._said() is None:
+            now = self.gateway.clock()
+            if self.source is not None:
+                self.source.left(now)
+            elif self.record is not None:
+                self.lead_on(now)
+
+    def _reads_on(self, outcome: Outcome) -> bool:
+        """Is the answer read on for its account, now that the client has left?"""
+        if outcome is not GONE or self.machine.phase not in _UNDER_WAY or not self.reads_on:
+            return False
+        if self._said() is not None:
+            return False
+        if self.uploading and not self.uploaded:
+            return False  # half a request
+        self.reply = None
+        self._do(self.machine.handle(Input.CLIENT_LEFT), self.gateway.clock())
+        self.outcome = GONE
+        if self._ask is None:  # between two tries, or all of it has come: there is nothing to read on
+            self._do(self.machine.handle(Input.CLIENT_GONE), self.gateway.clock())
+            return True
+        now = self.gateway.clock()
+        judge, aside = self._judge, self._aside
+        if judge is not None and aside is not None:
+            self.pipeline = aside
+            for piece in judge.pieces:
+                aside.feed(piece, now)
+        self._stage = UNSEEN
+        self._held = self._judge = None
+        self.left(now)
+        self.client_resumed()
+        self.wake_followers()
+        return True

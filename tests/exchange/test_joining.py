@@ -1,0 +1,342 @@
+"""Answers that are told again, and running ones that are joined: who is asked how often, what each client gets, and what the rows say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from penstock.dedup import Desk, Mode, Rules
+from penstock.exchange.conduct import Conduct
+from penstock.exchange.contract import Headers
+from penstock.exchange.joining import GRACE
+from penstock.vocabulary.ids import ProtocolId
+from tests.support.exchanges import CHUNK, DONE, STOP, USAGE, Asker, House
+
+AGAIN: Headers = [(b"x-stainless-retry-count", b"1")]
+WHOLE = CHUNK + CHUNK + STOP + USAGE + DONE
+MIB = 1 << 20
+
+
+def house(mode: Mode = "retries", entries: int = 10, total: int = MIB, **conduct: Any) -> House:
+    return House(conduct=Conduct(dedup=Rules(mode), **conduct), desk=Desk(entries, total, 15.0))
+
+
+def chat(h: House, headers: Headers | None = None, path: str = "/v1/chat/completions", **more: Any) -> Asker:
+    body: dict[str, Any] = {"model": "m", "stream": True, "stream_options": {"include_usage": True}, "messages": [], **more}
+    return h.post(path, {name: value for name, value in body.items() if value is not None}, headers)
+
+
+def complete(h: House) -> None:
+    h.last.answer().body(CHUNK, CHUNK, STOP, USAGE, DONE).end()
+
+
+def replay(client: Asker) -> bytes | None:
+    return client.reply.header(b"x-penstock-replay")
+
+
+# -- a running stream is joined ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_retry_gets_what_was_sent_so_far_and_then_the_rest_live() -> None:
+    with house() as h:
+        first = chat(h)
+        ask = h.last.answer()
+        ask.body(CHUNK)
+        second = chat(h, AGAIN)
+        h.loop.settle()
+        assert (len(h.asks), second.reply.body, replay(second), replay(first)) == (1, CHUNK, b"join", None)
+        ask.body(CHUNK)
+        assert first.reply.body == second.reply.body == CHUNK + CHUNK
+        ask.body(STOP, USAGE, DONE).end()
+        assert first.reply.body == second.reply.body == WHOLE
+        assert (first.reply.over, second.reply.over) == ("ended", "ended")
+        one, two = sorted(h.book.settled, key=lambda row: row.id)
+        assert (one.outcome, two.outcome) == ("COMPLETE", "COMPLETE")
+        assert (one.input_tokens, one.output_tokens, one.replay) == (3, 2, None)
+        assert (two.input_tokens, two.output_tokens, two.usage_source, two.replay, two.replay_of) == (0, 0, "none", "join", one.id)
+        assert two.spared is not None
+        assert (two.spared.input_tokens, two.spared.output_tokens) == (3, 2)
+        h.check_quiet()
+
+
+def test_the_leaders_leaving_ends_nothing_while_somebody_follows() -> None:
+    with house() as h:
+        first = chat(h)
+        ask = h.last.answer()
+        ask.body(CHUNK)
+        first.leave()
+        h.loop.wait(GRACE / 2)
+        second = chat(h)
+        h.loop.settle()
+        assert (len(h.asks), second.reply.body) == (1, CHUNK)
+        h.loop.wait(GRACE * 2)
+        assert ask.live
+        ask.body(CHUNK, STOP, USAGE, DONE)
+        h.loop.settle()
+        assert (second.reply.body, second.reply.over) == (WHOLE, "ended")
+        gone, whole = sorted(h.book.settled, key=lambda row: row.id)
+        assert (gone.outcome, gone.ended_by, gone.input_tokens, gone.output_tokens) == ("CLIENT_GONE", "client", 3, 2)
+        assert (whole.outcome, whole.input_tokens, whole.replay_of) == ("COMPLETE", 0, gone.id)
+        h.check_quiet()
+
+
+def test_the_last_one_to_leave_is_waited_for_and_then_the_provider_is_let_go() -> None:
+    with house() as h:
+        first = chat(h)
+        ask = h.last.answer()
+        ask.body(CHUNK)
+        first.leave()
+        second = chat(h)
+        h.loop.settle()
+        h.loop.wait(1.0)
+        second.leave()
+        h.loop.wait(GRACE - 0.2)
+        assert ask.live
+        h.loop.wait(0.4)
+        assert ask.cancelled
+        assert {row.outcome for row in h.book.settled} == {"CLIENT_GONE"}
+        h.check_quiet()
+
+
+def test_nobody_comes_and_the_provider_is_let_go_after_the_wait() -> None:
+    with house() as h:
+        client = chat(h)
+        ask = h.last.answer()
+        ask.body(CHUNK)
+        client.leave()
+        h.loop.wait(GRACE - 0.2)
+        assert not ask.cancelled
+        h.loop.wait(0.4)
+        assert ask.cancelled
+        [row] = h.book.settled
+        assert (row.outcome, row.cause) == ("CLIENT_GONE", "the client closed its connection")
+        third = chat(h, AGAIN)
+        assert (len(h.asks), replay(third)) == (2, None)
+
+
+def test_a_client_that_left_comes_back_once() -> None:
+    with house() as h:
+        first = chat(h)
+        h.last.answer().body(CHUNK)
+        first.leave()
+        chat(h)
+        h.loop.settle()
+        chat(h)
+        assert len(h.asks) == 2, "the third is a request of its own"
+
+
+def test_equal_requests_without_evidence_are_separate_and_always_is_one() -> None:
+    for mode, asks in (("retries", 100), ("always", 1)):
+        with house(mode) as h:  # type: ignore[arg-type]
+            clients = [chat(h) for _ in range(100)]
+            for ask in list(h.asks):
+                ask.answer().body(CHUNK, CHUNK, STOP, USAGE, DONE).end()
+            h.loop.settle()
+            assert len(h.asks) == asks
+            assert {client.reply.body for client in clients} == {WHOLE}
+            assert len(h.book.settled) == 100
+            assert sum(row.input_tokens or 0 for row in h.book.settled) == 3 * asks
+            h.check_quiet()
+
+
+# -- a whole answer is told again --------------------------------------------------------------------------------------------------------
+
+
+def test_a_whole_answer_is_told_again_for_a_while() -> None:
+    with house() as h:
+        chat(h)
+        complete(h)
+        h.loop.wait(4.9)
+        second = chat(h, AGAIN)
+        h.loop.settle()
+        assert (len(h.asks), second.reply.body, replay(second), second.reply.over) == (1, WHOLE, b"hit", "ended")
+        h.loop.wait(0.2)
+        chat(h, AGAIN)
+        assert len(h.asks) == 2
+
+
+def test_turns_of_tool_results_are_kept_longer() -> None:
+    messages = [{"role": "user", "content": "x"}, {"role": "tool", "tool_call_id": "c", "content": "y"}]
+    with house() as h:
+        chat(h, messages=messages)
+        complete(h)
+        h.loop.wait(14.9)
+        chat(h, AGAIN, messages=messages)
+        h.loop.settle()
+        assert len(h.asks) == 1
+        h.loop.wait(0.2)
+        chat(h, AGAIN, messages=messages)
+        assert len(h.asks) == 2
+
+
+@pytest.mark.parametrize("ending", ["error", "cut", "lost", "status", "in band"])
+def test_what_is_not_whole_and_good_is_never_told_again(ending: str) -> None:
+    with house("always") as h:
+        chat(h)
+        ask = h.last
+        match ending:
+            case "status":
+                ask.answer_json({"error": {"message": "x", "type": "t"}}, 429)
+            case "error":
+                ask.answer().body(b'data: {"error":{"message":"x","type":"t"}}\n\n', DONE)
+            case "in band":
+                ask.answer().body(CHUNK, b'data: {"error":{"message":"x","type":"t"}}\n\n').end()
+            case "cut":
+                ask.answer().body(CHUNK).end()
+            case _:
+                ask.answer().body(CHUNK).lose()
+        h.loop.settle()
+        chat(h)
+        assert len(h.asks) == 2
+
+
+# -- other forms -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_body_is_put_together_from_a_stream_and_told_from_a_body() -> None:
+    with house() as h:
+        first = chat(h)
+        h.last.answer().body(CHUNK)
+        first.leave()
+        body = chat(h, stream=None, stream_options=None)
+        h.loop.settle()
+        assert (len(h.asks), body.reply.status) == (1, None)
+        h.last.body(CHUNK, STOP, USAGE, DONE)
+        h.loop.settle()
+        told = body.reply.json()
+        assert (told["choices"][0]["message"]["content"], told["usage"]["completion_tokens"], replay(body)) == ("aa", 2, b"join")
+        kept = chat(h, AGAIN, stream=None, stream_options=None)
+        h.loop.settle()
+        assert (kept.reply.json(), replay(kept), len(h.asks)) == (told, b"hit", 1)
+    with house() as h:
+        chat(h, stream=None, stream_options=None)
+        whole = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [
+            {"index": 0, "message": {"role": "assistant", "content": "so it is"}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}}  # fmt: skip
+        h.last.answer_json(whole)
+        stream = chat(h, AGAIN)
+        h.loop.settle()
+        frames = [json.loads(frame.removeprefix(b"data: ")) for frame in stream.reply.body.split(b"\n\n")[:-2]]
+        assert "".join(frame["choices"][0]["delta"].get("content") or "" for frame in frames if frame["choices"]) == "so it is"
+        assert (stream.reply.body.endswith(DONE), replay(stream), len(h.asks)) == (True, b"hit", 1)
+
+
+def test_usage_that_was_not_asked_for_is_taken_out_for_each_who_did_not_ask() -> None:
+    with house() as h:
+        chat(h, stream_options=None)
+        complete(h)
+        asked, plain = chat(h, AGAIN), chat(h, AGAIN, stream_options=None)
+        h.loop.settle()
+        assert (asked.reply.body, plain.reply.body, len(h.asks)) == (WHOLE, WHOLE.replace(USAGE, b""), 1)
+
+
+# -- nobody else's answer ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["retries", "always"])
+def test_nothing_crosses_identity_path_query_header_model_or_body(mode: Mode) -> None:
+    base: list[tuple[str, dict[str, Any], Headers]] = [
+        ("/v1/chat/completions", {}, []),
+        ("/v1/chat/completions", {}, [(b"authorization", b"Bearer one")]),
+        ("/v1/chat/completions", {}, [(b"authorization", b"Bearer two")]),
+        ("/v1/chat/completions", {}, [(b"x-api-key", b"one")]),
+        ("/v1/chat/completions", {}, [(b"openai-organization", b"o")]),
+        ("/v1/chat/completions", {}, [(b"x-forwarded-for", b"10.0.0.1")]),
+        ("/v1/chat/completions?a=1", {}, []),
+        ("/chat/completions", {}, []),
+        ("/openai/v1/chat/completions", {}, []),
+        ("/v1/chat/completions", {"model": "n"}, []),
+        ("/v1/chat/completions", {"temperature": 1}, []),
+        ("/v1/chat/completions", {"temperature": 1.0}, []),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "1"}]}, []),
+        ("/v1/chat/completions", {"seed": 12345678901234567890123}, []),
+        ("/v1/chat/completions", {"seed": 12345678901234567890124}, []),
+    ]  # fmt: skip
+    more = AGAIN if mode == "retries" else []
+    with house(mode, entries=100) as h:
+        for path, body, headers in base:
+            chat(h, [*headers, *more], path, **body)
+            assert h.asks[-1].live, (path, body, headers)
+            complete(h)
+        assert len(h.asks) == len(base)
+        for path, body, headers in base:
+            client = chat(h, [*headers, *more], path, **body)
+            h.loop.settle()
+            assert replay(client) == b"hit"
+        assert len(h.asks) == len(base)
+
+
+def test_an_idempotency_key_stands_for_the_body() -> None:
+    with house() as h:
+        key: Headers = [(b"idempotency-key", b"k1")]
+        chat(h, key)
+        h.last.answer().body(CHUNK)
+        joined, plain, other = chat(h, key), chat(h), chat(h, [(b"idempotency-key", b"k2")])
+        refused = chat(h, key, temperature=0)
+        h.loop.settle()
+        assert (replay(joined), replay(plain), replay(other), len(h.asks)) == (b"join", None, None, 3)
+        assert (refused.reply.status, "Idempotency-Key" in refused.reply.json()["error"]["message"]) == (422, True)
+        assert chat(h, [*key, (b"authorization", b"Bearer x")], temperature=0).reply.status is None, "another identity's key is another key"
+
+
+# -- pressure ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_follower_that_does_not_read_slows_nobody() -> None:
+    with house() as h:
+        first = chat(h)
+        ask = h.last.answer()
+        ask.body(CHUNK)
+        second = chat(h, AGAIN)
+        h.loop.settle()
+        second.pause()
+        ask.body(CHUNK, STOP)
+        assert (ask.paused, first.reply.body, second.reply.body) == (False, CHUNK + CHUNK + STOP, CHUNK)
+        second.resume()
+        h.loop.settle()
+        assert second.reply.body == CHUNK + CHUNK + STOP
+        first.pause()
+        assert not ask.paused, "somebody reads"
+        ask.body(USAGE)
+        assert first.reply.body == second.reply.body == CHUNK + CHUNK + STOP + USAGE, "and what is sent meanwhile is held, within bounds"
+        second.pause()
+        assert ask.paused, "nobody reads"
+        first.resume()
+        assert not ask.paused
+        ask.body(DONE).end()
+        second.resume()
+        h.loop.settle()
+        assert first.reply.body == second.reply.body == WHOLE
+        h.check_quiet()
+
+
+def test_beyond_what_is_noted_nobody_joins_any_more() -> None:
+    with house(total=6000) as h:
+        first = chat(h)
+        ask = h.last.answer()
+        ask.body(CHUNK)
+        second = chat(h, AGAIN)
+        h.loop.settle()
+        long = b'data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % (b"x" * 7000)
+        ask.body(long)
+        assert first.reply.body == second.reply.body == CHUNK + long
+        third = chat(h, AGAIN)
+        assert (len(h.asks), replay(third)) == (2, None)
+        ask.body(STOP, USAGE, DONE).end()
+        assert first.reply.body == second.reply.body == CHUNK + long + STOP + USAGE + DONE
+
+
+@pytest.mark.parametrize("protocol", list(ProtocolId), ids=lambda p: p.value)
+def test_followers_share_a_bad_end_in_their_protocol(protocol: ProtocolId) -> None:
+    with house("always") as h:
+        first, ask = h.stream(protocol)
+        second, again = h.stream(protocol)
+        assert again is ask
+        ask.answer().body(b": hello\n\n").lose()
+        h.loop.settle()
+        assert len(h.book.settled) == 2
+        assert {row.outcome for row in h.book.settled} == {"UPSTREAM_LOST"}
+        assert (first.reply.status, second.reply.status) == (502, 502)
+        h.check_quiet()
