@@ -24,6 +24,8 @@ from penstock.dedup.tape import Tape
 from penstock.dedup.turns import is_tool_turn
 from penstock.wire.budget import Budget
 
+_AT_ONCE = 32
+"""Of those that are kept beyond the bound."""
 Mode = Literal["retries", "always", "off"]
 
 
@@ -86,11 +88,13 @@ class Desk:
         """`longest`: seconds for which anything is kept at all."""
         self.budget: Budget = _Room(total, self)
         self._entries = entries
+        self._lump = max(1, min(_AT_ONCE, entries // 16))
         self._longest = longest
         self._places: dict[Place, dict[Record, None]] = {}
         self._keys: dict[tuple[bytes, bytes], Record] = {}
         self._kept: deque[Record] = deque()
-        self._left = 0  # clients that may come back, all records together
+        self.owed = 0
+        """Clients that may come back, all records together."""
 
     @property
     def holds(self) -> bool:
@@ -102,7 +106,7 @@ class Desk:
         if asked.key is not None:
             return self._find_key(asked, rules, now)
         always = rules.mode == "always"
-        if not (always or again or self._left):
+        if not (always or again or self.owed):
             return None
         place = self._places.get(asked.place)
         if place is None:
@@ -163,7 +167,8 @@ class Desk:
         record.kept_at = now
         kept.append(record)
         if len(kept) > self._entries:
-            self.drop(kept.popleft())
+            for _ in range(self._lump):  # many at a time are cheaper than one each time
+                self.drop(kept.popleft())
 
     def give_up(self) -> bool:
         """Forget the oldest of what is kept; False where nothing is."""
@@ -176,12 +181,12 @@ class Desk:
         """A client left it before its end."""
         if record.weight >= 0:  # else nobody can find it
             record.left += 1
-            self._left += 1
+            self.owed += 1
 
     def came_back(self, record: Record) -> None:
         if record.left:
             record.left -= 1
-            self._left -= 1
+            self.owed -= 1
 
     def sweep(self, now: float) -> None:
         """Forget what is older than anything is kept."""
@@ -202,7 +207,7 @@ class Desk:
         if record.key is not None and self._keys.get((record.place[0], record.key)) is record:
             del self._keys[(record.place[0], record.key)]
         if record.left:
-            self._left -= record.left
+            self.owed -= record.left
             record.left = 0
         self.budget.used -= record.weight
         record.weight = -1

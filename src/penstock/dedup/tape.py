@@ -110,7 +110,7 @@ class Tape:
         """A read that does not fit into the run."""
         run = self._run
         fixed = (b"", b"", b"")
-        if self._left and self.count and size <= _LONGEST:
+        if self._left and self.count and 2 * _LEAST < size <= _LONGEST:
             before = self.read_one(self.count - 1)
             if len(before) <= _LONGEST:
                 fixed = _common(before, data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from penstock.capture import AnswerTap, Recording
 from penstock.dedup import Form, Record
@@ -25,6 +26,9 @@ from penstock.policy.matcher import Findings
 from penstock.protocols.contract import Peek
 from penstock.providers import Provider
 from penstock.upstream.contract import Ask, Receiver
+
+if TYPE_CHECKING:
+    from penstock.exchange.joining import Flight
 
 NOTHING_KNOWN = Peek(None, stream=False)
 Sent = tuple[bytes, bytes, bytes]
@@ -62,9 +66,11 @@ class Asking(Telling):
     """What the provider wants besides."""
     record: Record | None = None
     """What others may have of its answer."""
+    flight: Flight | None = None
+    """Who follows."""
     source: Source | None = None
     """Where it is told another's answer."""
-    _noted: list[bytes] | None = None
+    noted: list[bytes] | None = None
     """What has come of the answer and is not written down yet (`joining`); `None`: nothing is."""
     _gate: Gate | None = None
     legacy: LegacyTurn | None = None
@@ -116,8 +122,6 @@ class Asking(Telling):
         if self.source is not None:
             self._follow(self.source, receiver)
             return
-        if self.record is not None:
-            self.begin_notes()
         if self.quirks is not None:
             self._gate = gate = self.quirks.guard(receiver, self.spec, plan.endpoint.operation, self.noticed)
             receiver = gate or receiver
@@ -151,9 +155,6 @@ class Asking(Telling):
         self._ask = ask = source.sit(self.fit, receiver, self.gateway.clock)
         if self.paused_at is not None:
             ask.pause()
-
-    @abstractmethod
-    def begin_notes(self) -> None: ...
 
     @property
     def asked(self) -> Ask | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-from penstock.dedup import Record
 from penstock.exchange.compose_answer import names_of
 from penstock.exchange.guarding import Guarding
 from penstock.exchange.machine import Phase
@@ -21,9 +20,6 @@ _WHOLE = Outcome(Ending.COMPLETE, "the whole body", EndedBy.UPSTREAM)
 
 
 class AtOnce(Guarding):
-    @abstractmethod
-    def keep_whole(self, record: Record, now: float) -> None: ...
-
     @abstractmethod
     def answer_body(self, data: bytes, now: float) -> None: ...
 
@@ -75,7 +71,9 @@ class AtOnce(Guarding):
         admitted = self.admitted
         if admitted is not None:
             headers = admitted.headers_on(headers)
-        headers += self.own()
+        headers.append((b"x-penstock-id", self.id.encode()))
+        if self.source is not None:
+            headers.append((b"x-penstock-replay", self.source.kind.encode()))
         # Head, commit and end, in the machine's words.
         self.machine.phase = _SETTLED
         self.reply = self._ask = None
@@ -100,10 +98,13 @@ class AtOnce(Guarding):
         if admitted is not None:
             admitted.settle(entry, now)
         self.let_go()
-        record = self.record
-        if record is not None:
+        record, desk = self.record, gateway.desk
+        if record is not None and desk is not None:
             record.head, record.answer = head, body
-            self.keep_whole(record, now)
+            self.record = self.noted = record.leader = None
+            desk.keep(record, now)
+            if self.flight is not None:
+                self.flight.land()
         if close_entry(entry, _WHOLE, started, now) and gateway.on_settled is not None:
             gateway.on_settled(entry)
         return True

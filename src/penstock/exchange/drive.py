@@ -71,7 +71,7 @@ class Exchange(Metering, Joining):
 
     def answer_body(self, data: bytes, now: float) -> None:
         try:
-            noted = self._noted
+            noted = self.noted
             if noted is not None:
                 noted.append(data)
                 if len(noted) >= self._lump:

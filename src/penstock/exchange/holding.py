@@ -316,7 +316,12 @@ class Holding(Watching):
                 self.wait(pause, self.send_again)
         return True
 
+    @abstractmethod
+    def begin_notes(self) -> None: ...
+
     def _forget_answer(self) -> None:
+        if self.record is not None:
+            self.begin_notes()
         if self.pipeline is not None and self.pipeline is not self._early:
             self.pipeline.close()
         self.pipeline = self._early

@@ -346,7 +346,7 @@ class Intake(Preparing):
         admission = gateway.admission
         if admission is not None and plan.endpoint.operation is not Operation.MODELS and not self._permit(admission, plan, peek.model, way):
             return
-        if body and way.conduct.dedup is not None and self._follow(plan, way, way.conduct.dedup, body):
+        if body and way.conduct.dedup is not None and self._repeat(plan, way, way.conduct.dedup, body):
             return  # what was paid for is free: neither limits nor budgets are asked
         if admission is None:
             self._ask(plan, way, body)
@@ -359,7 +359,7 @@ class Intake(Preparing):
         request, peek, provider, sent = exchange.request, exchange.peek, way.provider, way.sent
         assert request is not None
         name = provider.name
-        if self._asked is not None and not self._lead(plan, way, self._asked):
+        if self._asked is not None and not self._lead(way, self._asked):
             return
         if way.permits:
             full = gateway.permits.take(way.permits)

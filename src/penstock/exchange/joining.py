@@ -55,6 +55,11 @@ class Flight:
     def form(self) -> tuple[Form, bool]:
         return self.leader.form()
 
+    def land(self) -> None:
+        """All of the answer came at once."""
+        self.over = True
+        self.wake()
+
     def wake(self) -> None:
         for seat in self.seats:
             seat.wake()
@@ -101,8 +106,6 @@ class Flight:
 
 
 class Joining(Leaving):
-    flight: Flight | None = None
-    """Who follows."""
     _lump = NOTES
 
     @abstractmethod
@@ -124,7 +127,7 @@ class Joining(Leaving):
 
     def write_down(self, now: float) -> None:
         """What has come since the last time."""
-        noted, record, flight, desk = self._noted, self.record, self.flight, self.gateway.desk
+        noted, record, flight, desk = self.noted, self.record, self.flight, self.gateway.desk
         if not noted or record is None or desk is None:
             return
         tape = record.answer
@@ -138,7 +141,7 @@ class Joining(Leaving):
         if flight is None or not flight.seats:
             noted.clear()
             if isinstance(tape, Tape) and tape.torn:
-                self._noted = None
+                self.noted = None
             return
         late = [] if fits else list(noted)
         if self.paused_at is not None:
@@ -150,25 +153,25 @@ class Joining(Leaving):
 
     def pass_on(self, data: bytes, now: float) -> None:
         self.write_down(now)
-        self._noted = None  # it is noted
+        self.noted = None  # it is noted
         self.answer_body(data, now)
         if self.record is not None:
-            self._noted = []
+            self.noted = []
 
     def begin_notes(self) -> None:
-        """A try begins: what an earlier one brought is void."""
+        """Another try follows: what this one brought is void."""
         record = self.record
         if record is not None:
             if isinstance(record.answer, Tape):
                 record.answer.close()
             record.head = record.answer = None
-            self._noted = []
-            if self.flight is not None:  # (the provider of this try is read)
-                self.flight.over = self.flight.stopped = False
+            self.noted = []
+            if self.flight is not None:
+                self.flight.over, self.flight.stopped = False, self.paused_at is not None
 
     def end_notes(self, over: Loss | bool, now: float) -> None:
         """The provider has ended this try's answer, or it is lost."""
-        if self._noted:
+        if self.noted:
             self.write_down(now)
         if self.flight is not None:
             self.flight.end(over, now)
@@ -177,11 +180,14 @@ class Joining(Leaving):
         """Its row is closed. `whole`: the answer is complete, and good."""
         desk = self.gateway.desk
         assert desk is not None
-        self.record = record  # until all of it is written down
-        self.write_down(now)
-        self.record = self._noted = record.leader = None
+        flight, noted = self.flight, self.noted
+        if record.answer is None and noted and (flight is None or not flight.seats):
+            record.answer = b"".join(noted)  # few reads, and nobody is at one of them
+        elif noted:
+            self.write_down(now)
+        self.record = self.noted = record.leader = None
         record.form, record.has_usage = self.form()
-        head, answer, flight = record.head, record.answer, self.flight
+        head, answer = record.head, record.answer
         if whole and head is not None and 200 <= head.status < 300 and answer is not None and not (isinstance(answer, Tape) and answer.torn):
             desk.keep(record, now)
         else:
@@ -189,16 +195,6 @@ class Joining(Leaving):
         if flight is not None:
             if self._ask is None and not flight.over:
                 flight.over = Loss(LossKind.LEFT, f"the answer that it follows was ended: {outcome.cause}")
-            flight.wake()
-
-    def keep_whole(self, record: Record, now: float) -> None:
-        """The same for a body that came in one read."""
-        desk, flight = self.gateway.desk, self.flight
-        assert desk is not None
-        self.record = self._noted = record.leader = None
-        desk.keep(record, now)
-        if flight is not None:
-            flight.over = True
             flight.wake()
 
     def note_left(self) -> None:

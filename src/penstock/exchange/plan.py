@@ -50,7 +50,7 @@ class Plan:
         self.peek = self.spec.peek
         self.direct = endpoint.body == "peek" and endpoint.operation is not Operation.MODELS and endpoint.response_id is None
         """What the body states and this decide who takes it; no id is looked up, and no answer is the gateway's own."""
-        self.repeats = self.direct and endpoint.operation in READ
+        self.repeats = self.direct and endpoint.operation in READ  # (all of them are asked by POST)
         """Its answer may be told again to who asks the same once more."""
         self.print: Print | None = None
         self.sent: dict[str, SentHead] = {}
@@ -75,11 +75,13 @@ class Plan:
 class Print:
     """Of a head, as it is compared with others."""
 
-    __slots__ = ("again", "anonymous", "digest", "key")
+    __slots__ = ("again", "anonymous", "digest", "key", "told")
 
     def __init__(self, request: ClientRequest) -> None:
         self.digest = digest_of_head(request.method, request.path, request.query, request.headers)
         self.key, self.again = evidence_of({name.lower(): value for name, value in reversed(request.headers)})
+        self.told = self.again or self.key is not None
+        """It says itself that it may be another try."""
         self.anonymous = not request.local and credential(request.headers, request.query) is None
 
 

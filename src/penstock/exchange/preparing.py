@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from penstock.capture import Recorder, ReplyTap, Subject
-from penstock.dedup import Conflict, Record, Rules, with_address
+from penstock.dedup import Conflict, Desk, Record, Rules, with_address
 from penstock.exchange import faults
 from penstock.exchange.compose_request import edit_body, upstream_request
 from penstock.exchange.contract import ClientRequest
@@ -24,12 +24,12 @@ class Preparing(Entering):
 
     # -- an answer that another has, or had ------------------------------------------------------------------------------------------
 
-    def _follow(self, plan: Plan, way: Way, rules: Rules, body: bytes) -> bool:
-        """True: it is told an earlier request's answer, or is refused. Otherwise `_lead` may follow."""
-        exchange, desk = self.exchange, self._gateway.desk
-        request = exchange.request
-        assert request is not None
-        if desk is None or not plan.repeats or request.method != "POST":
+    def _repeat(self, plan: Plan, way: Way, rules: Rules, body: bytes) -> bool:
+        """True: it is told an earlier request's answer, or is refused. Otherwise others may follow it from now on, or (where budgets are asked first)
+        once `_lead` says so."""
+        exchange, gateway = self.exchange, self._gateway
+        desk, request = gateway.desk, exchange.request
+        if desk is None or request is None or not plan.repeats:
             return False
         shown = plan.print
         if shown is None:
@@ -37,39 +37,48 @@ class Preparing(Entering):
         digest = shown.digest
         if shown.anonymous:
             digest = with_address(digest, exchange.reply.peer() if exchange.reply is not None else None)
-        self._asked = asked = Record(exchange.id, (digest, way.provider.name, way.renamed or exchange.peek.model), body, shown.key)
-        found = desk.find(asked, rules, self._gateway.clock(), again=shown.again)
-        if found is None:
+        asked = Record(exchange.id, (digest, way.provider.name, way.renamed or exchange.peek.model), body, shown.key)
+        if (shown.told or desk.owed or rules.mode == "always") and self._follow(desk, way, rules, asked, again=shown.again):
+            return True
+        if gateway.admission is not None and gateway.admission.keeper is not None:
+            self._asked = asked
+        elif desk.open(asked):
+            asked.leader, exchange.record, exchange.noted = exchange, asked, []
+        return False
+
+    def _lead(self, way: Way, asked: Record) -> bool:
+        """The budgets have answered. False: somebody else has begun meanwhile, and it follows."""
+        exchange, desk, rules, plan = self.exchange, self._gateway.desk, way.conduct.dedup, self.exchange.plan
+        if desk is None or rules is None or plan is None or plan.print is None:
+            return True
+        if self._follow(desk, way, rules, asked, again=plan.print.again):
+            return False
+        if desk.open(asked):
+            asked.leader, exchange.record, exchange.noted = exchange, asked, []
+        return True
+
+    def _follow(self, desk: Desk, way: Way, rules: Rules, asked: Record, *, again: bool) -> bool:
+        exchange, gateway, request = self.exchange, self._gateway, self.exchange.request
+        found = desk.find(asked, rules, gateway.clock(), again=again)
+        if found is None or request is None:
             return False
         if isinstance(found, Conflict):
             exchange.refuse(_USED, "the idempotency key was used for another body")
             return True
-        leader = found.record.leader
-        source = Source(desk, found.record, cast("Exchange", leader).take_off() if leader is not None else None)
+        record = found.record
+        leader = cast("Exchange | None", record.leader)
+        source = Source(desk, record, leader.take_off() if leader is not None else None)
         if not exchange.fit(*source.form()):
             return False
         if not exchange.open_row():
             exchange.refuse(faults.FULL, "the ledger is full", faults.SOON)
             return True
-        desk.came_back(found.record)
+        desk.came_back(record)
         exchange.source = source
-        exchange.entry.replay, exchange.entry.replay_of = source.kind, found.record.id
-        if self._gateway.recorder is not None and self._gateway.recorder.active:
-            self._capture(self._gateway.recorder, request, way.provider.name, way.renamed or exchange.peek.model, body)
-        exchange.ask(self._gateway.clock())
-        return True
-
-    def _lead(self, plan: Plan, way: Way, asked: Record) -> bool:
-        """Others may follow from now on. False: somebody else has begun meanwhile, and leads."""
-        exchange, gateway, admission = self.exchange, self._gateway, self._gateway.admission
-        desk, rules = gateway.desk, way.conduct.dedup
-        if desk is None or rules is None:
-            return True
-        if admission is not None and admission.keeper is not None and self._follow(plan, way, rules, asked.body):
-            return False  # the budgets were asked meanwhile
-        if desk.open(asked):
-            asked.leader = exchange
-            exchange.record = asked
+        exchange.entry.replay, exchange.entry.replay_of = source.kind, record.id
+        if gateway.recorder is not None and gateway.recorder.active:
+            self._capture(gateway.recorder, request, way.provider.name, way.renamed or exchange.peek.model, asked.body)
+        exchange.ask(gateway.clock())
         return True
 
     # -- the request -----------------------------------------------------------------------------------------------------------------

@@ -136,6 +136,7 @@ def settings(upstream_port: int, directory: str) -> dict[str, Any]:
         "timers": {**BOUNDS.timers, "connect": 1.5, "drain": 5},
         "keepalive": BOUNDS.keepalive,
         "early_head": "off",
+        "dedup": "off",  # when a client leaves, its provider is to be left at once: no retry is waited for
         "providers": {name: {"protocol": name, "base_url": base, "api_key": _KEY} for name in _PROVIDERS},
         "routes": early + patient,
     }
