@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.exchange.compose_answer import compose_answer, headers_beside, headers_down, is_foreign
+from penstock.exchange.compose_answer import course_of, headers_beside, headers_down, is_foreign
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import Headers
 from penstock.exchange.plan import Plan
@@ -30,7 +30,7 @@ def plan(path: str = "/v1/chat/completions", method: str = "POST") -> Plan:
 def pipeline(house: House, headers: Headers, conduct: Conduct | None = None, status: int = 200) -> Pipeline:
     head = ResponseHead(status, headers)
     peek = Peek("m", stream=True)
-    return compose_answer(house.gateway, plan(), conduct or Conduct(), peek, head, 5.0, array=False, take_usage=False).pipeline
+    return course_of(house.gateway, plan(), conduct or Conduct(), peek, head, take_usage=False).make(5.0)
 
 
 def ending(pipe: Pipeline) -> Ending:

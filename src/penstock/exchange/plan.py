@@ -27,7 +27,7 @@ str_of = str.__str__
 class Plan:
     """Of a head that may enter."""
 
-    __slots__ = ("client_protocol", "coded", "direct", "endpoint", "found", "headers", "operation", "peek", "query", "read_whole", "sent", "spec",
+    __slots__ = ("client_protocol", "coded", "courses", "direct", "endpoint", "found", "headers", "operation", "peek", "query", "read_whole", "sent", "spec",
                  "ways")
 
     def __init__(
@@ -52,6 +52,8 @@ class Plan:
         """By provider."""
         self.ways: dict[str, Way] = {}
         """By the model that the client asks for. Clients choose the names: neither many of them nor long ones are kept."""
+        self.courses: dict[tuple[object, ...], object] = {}
+        """Of answers, by what their heads say (`compose_answer.course_of`)."""
 
     def keep_way(self, model: str, way: Way) -> None:
         if len(model) <= _LONGEST:

@@ -41,7 +41,7 @@ class StreamRelay(Pipeline):
     )  # fmt: skip
 
     def __init__(
-        self, scanner: Scanner | ArraySplitter, observer: Observer, speak: Speak, now: float, *, take_usage: bool = False, promised: bool = True,
+        self, scanner: Scanner | ArraySplitter, observer: Observer, speak: Speak, now: float, take_usage: bool = False, promised: bool = True,
         still: bytes = b"", closing: bytes = b"", kept: TailBytes | None = None,
     ) -> None:  # fmt: skip
         """`still`: what keeps the client's side open (`ProtocolSpec.keepalive`; white space in an array). `closing`: the frame that completes a
