@@ -18,6 +18,7 @@ JSON = (b"content-type", b"application/json")
 UNBUFFERED: Headers = [(b"cache-control", b"no-cache, no-transform"), (b"x-accel-buffering", b"no")]
 """Asks whoever stands between us and the client to pass a stream on as it comes: `no-transform` keeps compressing proxies off
 (RFC 9111, 5.2.2.6), the other is nginx's own."""
+_FIRST = ProtocolId.OPENAI_CHAT
 _REQUEST_ID = {ProtocolId.ANTHROPIC_MESSAGES: b"request-id", ProtocolId.OPENAI_CHAT: b"x-request-id", ProtocolId.OPENAI_RESPONSES: b"x-request-id"}
 """Where the makers' clients look for an id to quote."""
 
@@ -39,7 +40,7 @@ class Telling:
         self.reply: Reply | None = reply
         self.id = gateway.next_id()
         self.entry: Entry = open_entry(self.id, gateway.instance, request)
-        self.spec: ProtocolSpec = gateway.specs[ProtocolId.OPENAI_CHAT]
+        self.spec: ProtocolSpec = gateway.specs[_FIRST]
         """Of the client; until the path is known, the one that most clients read."""
 
     def open_row(self) -> bool:

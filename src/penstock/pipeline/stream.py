@@ -26,6 +26,7 @@ from penstock.wire.sse import Frame, Scanner
 
 _ENDED = State.ENDED
 _BOM = b"\xef\xbb\xbf"
+_COMPLETE = Outcome(Ending.COMPLETE, "terminal event", EndedBy.UPSTREAM)
 
 Speak = Callable[[Fault, str, Observer], bytes]
 """How an error is told in band."""
@@ -236,7 +237,7 @@ class StreamRelay(Pipeline):
         if observer.error is not None:
             return upstream_error(observer, "in the stream")
         if observer.terminal:
-            return Outcome(Ending.COMPLETE, "terminal event" if observer.stop_reason else "terminal event, without a stop reason", EndedBy.UPSTREAM)
+            return _COMPLETE if observer.stop_reason else Outcome(Ending.COMPLETE, "terminal event, without a stop reason", EndedBy.UPSTREAM)
         if array is not None and array.closed and observer.closable():
             return Outcome(Ending.COMPLETE, "finish reason, then the end of the array", EndedBy.UPSTREAM)
         if self.failures:

@@ -38,7 +38,7 @@ class HeadShape:
     """What the names of an answer's headers say, in their order. Providers send the same names in the same order again and again, so it is
     worked out once and shared by all heads that have them (`shape_of`); it holds nothing of one answer."""
 
-    __slots__ = ("coding", "kind", "length", "memos", "transfer")
+    __slots__ = ("coding", "connection", "kind", "length", "memos", "transfer")
 
     def __init__(self, names: tuple[bytes, ...]) -> None:
         low = [name.lower() for name in names]
@@ -46,6 +46,7 @@ class HeadShape:
         self.kind = where.get(b"content-type", -1)
         self.length = where.get(b"content-length", -1)
         self.coding = where.get(b"content-encoding", -1)
+        self.connection = b"connection" in where or b"proxy-connection" in where  # llhttp reads both
         self.transfer = tuple(index for index, name in enumerate(low) if name == b"transfer-encoding")
         self.memos: dict[object, object] = {}
         """What others have found out from the names alone, each under a key of its own."""

@@ -18,6 +18,7 @@ _NEEDS_MODEL = frozenset({Operation.CHAT, Operation.COMPLETIONS, Operation.EMBED
 """For the others OpenAI has a default (moderations, images) or no such field."""
 _USAGE_ON_DEMAND = frozenset({Operation.CHAT, Operation.COMPLETIONS})
 _ASKED = b'{"include_usage":true}'
+_ASKING_FIRST = b'{"stream_options":%b,' % _ASKED
 
 class _Head(Struct, gc=False):
     model: Any = None
@@ -87,6 +88,8 @@ def ask_usage(body: bytes) -> bytes:
     # Letters can only be spelled otherwise by \\u: without it and the word itself, there is no such member to look for.
     options = find_fields(body, ("stream_options",)) if b"stream_options" in body or b"\\u" in body else ()
     if not options:
+        if body.startswith(b'{"'):  # mostly: an object with a member and no space before it
+            return _ASKING_FIRST + body[1:]
         return insert_field(body, "stream_options", _ASKED)
     return splice(body, [(field.start, field.end, _asking(body[field.start : field.end])) for field in options])
 
