@@ -41,19 +41,21 @@ _MOST, _LONGEST = 64, 200
 
 
 def course_of(
-    gateway: Gateway, plan: Plan, conduct: Conduct, peek: Peek, head: ResponseHead, *, take_usage: bool, folded: bool = False, pace: Pace | None = None
+    gateway: Gateway, plan: Plan, conduct: Conduct, peek: Peek, head: ResponseHead, *, take_usage: bool, folded: bool = False,
+    pace: Pace | None = None,
 ) -> Course:  # fmt: skip
-    """The course of this answer. `folded`, `pace`: it was asked for in another form than the client's (`pipeline.compose.Answer`). Remembered with the
-    plan, but for errors, where one word more of the head decides and time is no matter."""
+    """The course of this answer. `folded`, `pace`: it was asked for in another form than the client's (`pipeline.compose.Answer`).
+
+    Remembered with the plan, but for errors: there a word more of the head decides, and time is no matter."""
     status = head.status
     if status >= 400:
         return _find_course(gateway, plan, conduct, peek, head, take_usage, folded, pace)
-    key = (
-        id(conduct), status, head.content_type, head.content_encoding, head.delimited, peek.stream, peek.usage_asked, take_usage, folded, pace is None)
+    kind, coding = head.content_type, head.content_encoding
+    key = id(conduct), status, kind, coding, head.delimited, peek.stream, peek.usage_asked, take_usage, folded, pace is None
     course = cast("Course | None", plan.courses.get(key))
     if course is None:
         course = _find_course(gateway, plan, conduct, peek, head, take_usage, folded, pace)
-        if len(head.content_type) + len(head.content_encoding) <= _LONGEST:
+        if len(kind) + len(coding) <= _LONGEST:
             if len(plan.courses) >= _MOST:
                 plan.courses.clear()
             plan.courses[key] = course

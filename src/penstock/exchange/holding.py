@@ -89,6 +89,12 @@ class Holding(Watching):
     def _gather_on(self, data: bytes, now: float) -> None: ...
 
     @abstractmethod
+    def _send_told_head(self) -> None: ...
+
+    @abstractmethod
+    def _weigh_on(self, pipeline: Pipeline, data: bytes, now: float) -> None: ...
+
+    @abstractmethod
     def _after_bounce(self, judge: Judge, head: ResponseHead, now: float) -> bool: ...
 
     @abstractmethod
@@ -126,7 +132,7 @@ class Holding(Watching):
         elif framed:
             self._stage, self._held = FRAME, []
         else:
-            self._stage = BODY
+            self._stage = WEIGHED if pipeline.gathers else BODY
 
     def _look_at(self, pipeline: Pipeline, head: ResponseHead) -> None:
         """Hold the answer until it is whole."""
@@ -169,7 +175,11 @@ class Holding(Watching):
             self._stopped(pipeline, now)
 
     def _send_head(self) -> None:
-        head, reply, pipeline = self.head, self.reply, self.pipeline
+        head, reply, pipeline, stage = self.head, self.reply, self.pipeline, self._stage
+        if stage is GATHERED or stage is WEIGHED:
+            if stage is GATHERED:
+                self._send_told_head()
+            return  # of what was weighed it leaves with the body
         assert head is not None
         entry = self.entry
         entry.status = head.status
@@ -187,19 +197,7 @@ class Holding(Watching):
     def _hold(self, data: bytes, now: float) -> None:
         stage, pipeline = self._stage, self.pipeline
         assert pipeline is not None
-        if stage is BODY:
-            self._open_up(now)
-            self.answer_body(data, now)
-        elif stage is GATHERED:
-            self._gather_on(data, now)
-        elif stage is JUDGED:
-            if self._judge is not None and not self._judge.hold(data):
-                self._judged(now, whole=False)
-        elif stage is UNSEEN:
-            pipeline.feed(data, now)
-            if pipeline.state is not _RUNNING:
-                self._do(self.machine.handle(Input.TERMINAL), now)
-        else:
+        if stage is FRAME:
             held = self._held
             assert held is not None
             out = pipeline.feed(data, now)
@@ -213,6 +211,20 @@ class Holding(Watching):
                     self._open_up(now)
             elif pipeline.bytes_out > HELD:
                 self._open_up(now)
+        elif stage is BODY:
+            self._open_up(now)
+            self.answer_body(data, now)
+        elif stage is GATHERED:
+            self._gather_on(data, now)
+        elif stage is JUDGED:
+            if self._judge is not None and not self._judge.hold(data):
+                self._judged(now, whole=False)
+        elif stage is WEIGHED:
+            self._weigh_on(pipeline, data, now)
+        else:  # nobody sees it
+            pipeline.feed(data, now)
+            if pipeline.state is not _RUNNING:
+                self._do(self.machine.handle(Input.TERMINAL), now)
 
     def _told_first(self, pipeline: Pipeline, error: UpstreamError, now: float) -> bool:
         """The answer is nothing but an error: it gets its true status, or another try."""

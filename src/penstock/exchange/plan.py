@@ -27,8 +27,8 @@ str_of = str.__str__
 class Plan:
     """Of a head that may enter."""
 
-    __slots__ = ("client_protocol", "coded", "courses", "direct", "endpoint", "found", "headers", "operation", "peek", "query", "read_whole", "sent", "spec",
-                 "ways")
+    __slots__ = ("client_protocol", "coded", "courses", "direct", "endpoint", "found", "headers", "operation", "peek", "query", "read_whole", "sent",
+                 "spec", "ways")
 
     def __init__(
         self, specs: Mapping[ProtocolId, ProtocolSpec], endpoint: Endpoint, headers: Headers, query: str, found: Found | None = None

@@ -26,7 +26,6 @@ from penstock.protocols.openai_chat.request import ask_stream, ask_usage, ask_wh
 from penstock.protocols.openai_chat.unfold import unfold
 from penstock.vocabulary.ids import Operation, ProtocolId
 
-
 _TOLD = frozenset({Operation.CHAT, Operation.COMPLETIONS})
 
 
