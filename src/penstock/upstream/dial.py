@@ -26,6 +26,7 @@ import aiohappyeyeballs
 
 from penstock.providers.contract import Origin
 from penstock.upstream.contract import LossKind
+from penstock.upstream.deadlines import Deadlines
 from penstock.upstream.proxies import BadProxy, Proxy, proxy_for, read_proxies
 from penstock.upstream.tunnel import Tunnel, TunnelError
 
@@ -98,6 +99,7 @@ class Dialer:
         self._proxies = read_proxies() if proxies is None else proxies
         self._resolve = resolve
         self._pinned = pinned
+        self._deadlines = Deadlines()
 
     async def dial(self, origin: Origin, protocol: asyncio.Protocol, timeout: float) -> Via:
         """Connect `protocol`; its `connection_made` has been called when this returns. `timeout`: seconds for everything together.
@@ -105,8 +107,7 @@ class Dialer:
         Raises `DialError`. Then, and where it is cancelled, the caller aborts the transport that `protocol` may have got.
         """
         try:
-            async with asyncio.timeout(timeout):
-                return await self._dial(origin, protocol)
+            return await self._deadlines.within(timeout, self._dial(origin, protocol))
         except TimeoutError:
             raise DialError(LossKind.CONNECT_TIMEOUT, f"no connection to the provider within {timeout:g} s") from None
         except (BadProxy, TunnelError) as error:
