@@ -56,6 +56,7 @@ _MOST = 512
 _LONGEST = 100  # headers of a head whose shape is remembered
 _shapes: dict[tuple[bytes, ...], HeadShape] = {}
 _first = itemgetter(0)
+_CHUNKED = b"chunked"
 
 
 def shape_of(headers: Headers) -> HeadShape:
@@ -87,9 +88,14 @@ class ResponseHead:
         index = shape.coding
         self.content_encoding = headers[index][1].strip().lower() if index >= 0 else b""
         transfer = shape.transfer
-        self.transfer_coding = b", ".join([headers[index][1].strip().lower() for index in transfer]) if transfer else b""
+        coding = b""
+        if transfer:
+            coding = headers[transfer[0]][1]
+            if coding != _CHUNKED or len(transfer) > 1:  # as nearly all spell it
+                coding = b", ".join([headers[index][1].strip().lower() for index in transfer])
+        self.transfer_coding = coding
         """In lower case; of several headers, all."""
-        self.chunked = self.transfer_coding == b"chunked"
+        self.chunked = coding == _CHUNKED
 
     @property
     def delimited(self) -> bool:
