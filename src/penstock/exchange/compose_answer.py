@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import Headers
@@ -52,7 +52,7 @@ def course_of(
         return _find_course(gateway, plan, conduct, peek, head, take_usage, folded, pace)
     kind, coding = head.content_type, head.content_encoding
     key = id(conduct), status, kind, coding, head.delimited, peek.stream, peek.usage_asked, take_usage, folded, pace is None
-    course = cast("Course | None", plan.courses.get(key))
+    course: Course | None = plan.courses.get(key)
     if course is None:
         course = _find_course(gateway, plan, conduct, peek, head, take_usage, folded, pace)
         if len(kind) + len(coding) <= _LONGEST:
@@ -88,7 +88,7 @@ def is_foreign(plan: Plan, head: ResponseHead) -> bool:
 
 def names_of(head: ResponseHead, drops: frozenset[bytes]) -> AnswerNames:
     """What becomes of the headers of `head`; `drops`: the gateway's own."""
-    names = cast("AnswerNames | None", head.shape.memos.get(drops))
+    names: AnswerNames | None = head.shape.memos.get(drops)
     if names is None:
         head.shape.memos[drops] = names = AnswerNames([name for name, _ in head.headers], drops)
     return names

@@ -4,7 +4,7 @@ holds nothing of one exchange, and nothing that may change while the gateway run
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock.admission.door import Found
 from penstock.exchange.conduct import Conduct
@@ -52,7 +52,7 @@ class Plan:
         """By provider."""
         self.ways: dict[str, Way] = {}
         """By the model that the client asks for. Clients choose the names: neither many of them nor long ones are kept."""
-        self.courses: dict[tuple[object, ...], object] = {}
+        self.courses: dict[tuple[object, ...], Any] = {}
         """Of answers, by what their heads say (`compose_answer.course_of`)."""
 
     def keep_way(self, model: str, way: Way) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from operator import itemgetter
-from typing import Protocol
+from typing import Any, Protocol
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -48,7 +48,7 @@ class HeadShape:
         self.coding = where.get(b"content-encoding", -1)
         self.connection = b"connection" in where or b"proxy-connection" in where  # llhttp reads both
         self.transfer = tuple(index for index, name in enumerate(low) if name == b"transfer-encoding")
-        self.memos: dict[object, object] = {}
+        self.memos: dict[object, Any] = {}
         """What others have found out from the names alone, each under a key of its own."""
 
 

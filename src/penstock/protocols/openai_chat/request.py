@@ -48,12 +48,14 @@ def peek(operation: Operation, path: str, query: str, body: bytes) -> Peek:
             raise BadRequest("The request names no model: the field 'model' is missing.")
         raise BadRequest("The field 'model' must be a non-empty string.")
     stream = head.stream is True
-    stated: Any = head.stream_options
-    options = cast("dict[str, Any]", stated) if isinstance(stated, dict) else {}
-    asked = not stream or operation not in _USAGE_ON_DEMAND or options.get("include_usage") is True
+    asked = not stream or operation not in _USAGE_ON_DEMAND or _asks_usage(head.stream_options)
     user = head.user if head.safety_identifier is NOTHING else head.safety_identifier
     effort = head.reasoning if head.reasoning_effort is NOTHING else head.reasoning_effort
     return Peek(model, stream, asked, keep(user, head.metadata, head.prompt_cache_key, effort))
+
+
+def _asks_usage(options: Any) -> bool:
+    return isinstance(options, dict) and cast("dict[str, Any]", options).get("include_usage") is True
 
 
 def _read_head(body: bytes) -> _Head:
