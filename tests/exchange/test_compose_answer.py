@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
-from penstock.exchange.compose_answer import compose_answer, headers_beside, headers_down, is_foreign
+from penstock.exchange.compose_answer import Course, course_of, headers_beside, headers_down, is_foreign
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import Headers
 from penstock.exchange.plan import Plan
@@ -15,7 +17,7 @@ from penstock.protocols.contract import Peek
 from penstock.routing import Endpoint, resolve
 from penstock.upstream.contract import ResponseHead
 from penstock.vocabulary.outcome import Ending
-from tests.support.exchanges import CHUNK, DONE, SSE, STOP, House
+from tests.support.exchanges import CHUNK, DONE, SSE, STOP, USAGE, House
 
 HTML: Headers = [(b"content-type", b"text/html; charset=utf-8")]
 JSON: Headers = [(b"content-type", b"application/json")]
@@ -30,7 +32,7 @@ def plan(path: str = "/v1/chat/completions", method: str = "POST") -> Plan:
 def pipeline(house: House, headers: Headers, conduct: Conduct | None = None, status: int = 200) -> Pipeline:
     head = ResponseHead(status, headers)
     peek = Peek("m", stream=True)
-    return compose_answer(house.gateway, plan(), conduct or Conduct(), peek, head, 5.0, array=False, take_usage=False).pipeline
+    return course_of(house.gateway, plan(), conduct or Conduct(), peek, head, take_usage=False).make(5.0)
 
 
 def ending(pipe: Pipeline) -> Ending:
@@ -146,3 +148,43 @@ def test_beside_a_body_of_ours() -> None:
         (b"Set-Cookie", b"a=b"), (b"x-penstock-id", b"forged"), (b"X-Inner", b"1"),
     ]  # fmt: skip
     assert headers_beside(ResponseHead(503, [*kept, *body]), frozenset({b"x-inner"})) == kept
+
+
+def test_what_is_remembered_of_an_answer_is_what_would_be_decided_again(house: House) -> None:
+    asked = plan()
+    strict, repaired = Conduct(), Conduct(terminal="finish_reason")
+    told: list[tuple[str, Ending]] = []
+    for _ in range(2):
+        for conduct, headers, stream, take_usage in product((strict, repaired), (SSE, JSON, HTML, []), (True, False), (True, False)):
+            head, peek = ResponseHead(200, headers), Peek("m", stream=stream)
+            course, fresh = (course_of(house.gateway, p, conduct, peek, head, take_usage=take_usage) for p in (asked, plan()))
+            pipe, other = course.make(5.0), fresh.make(5.0)
+            assert pipe is not course.make(5.0), "each answer has its own"
+            assert type(pipe) is type(other)
+            assert course[1:] == fresh[1:]
+            assert (course.recipe.streamed, course.recipe.decoded) == (fresh.recipe.streamed, fresh.recipe.decoded)
+            fed = pipe.feed(CHUNK + STOP + USAGE, 5.0)
+            assert fed == other.feed(CHUNK + STOP + USAGE, 5.0)
+            assert pipe.conclude(True, "") == other.conclude(True, "")
+            told.append((type(pipe).__name__, ending(pipe)))
+    assert told[: len(told) // 2] == told[len(told) // 2 :]
+    assert len(set(told)) > 3, "they differ by what was asked and what the head says"
+
+
+def test_a_course_is_known_again_and_an_errors_is_not(house: House) -> None:
+    asked, conduct = plan(), Conduct()
+
+    def course(status: int, kind: bytes = b"text/event-stream") -> Course:
+        head = ResponseHead(status, [(b"content-type", kind), (b"content-length", b"0")])
+        return course_of(house.gateway, asked, conduct, Peek("m", stream=True), head, take_usage=False)
+
+    assert course(200) is course(200)
+    assert course(200) is not course(201)
+    assert course(200) is not course(200, b"text/event-stream; charset=utf-8")
+    assert course(500) is not course(500)
+    kept = len(asked.courses)
+    course(200, b"text/" + b"x" * 300)
+    assert len(asked.courses) == kept, "who makes up long words is not remembered"
+    for number in range(300):
+        course(200, b"text/%d" % number)
+    assert len(asked.courses) <= 64

@@ -182,6 +182,8 @@ LOST = [
     ("text", b"go away\r\n\r\n", b"", LossKind.GARBAGE),
     ("TLS", b"\x15\x03\x01\x00\x02\x02\x46", b"", LossKind.GARBAGE),
     ("HTTP/2", answer("200 OK", "Content-Length: 0", version="HTTP/2.0"), b"", LossKind.GARBAGE),
+    ("HTTP/2 that is kept", answer("200 OK", "Content-Length: 0", "Connection: keep-alive", version="HTTP/2.0"), b"", LossKind.GARBAGE),
+    ("HTTP/2 that a proxy keeps", answer("200 OK", "Content-Length: 0", "Proxy-Connection: keep-alive", version="HTTP/2.0"), b"", LossKind.GARBAGE),
     ("HTTP/0.9", answer("200 OK", "Content-Length: 0", version="HTTP/0.9"), b"", LossKind.GARBAGE),
     ("a status below 100", answer("099 X", "Content-Length: 0"), b"", LossKind.GARBAGE),
     ("bare LF", b"HTTP/1.1 200 OK\nContent-Length: 1\n\na", b"", LossKind.GARBAGE),

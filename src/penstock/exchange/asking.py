@@ -19,6 +19,7 @@ from penstock.exchange.machine import Machine, Phase
 from penstock.exchange.notice import Gate
 from penstock.exchange.quirks import Quirks
 from penstock.exchange.retry import Tries
+from penstock.exchange.settle import open_entry
 from penstock.exchange.telling import Telling
 from penstock.ledger.entry import Try
 from penstock.pipeline.pseudo import Pace
@@ -26,10 +27,12 @@ from penstock.policy.matcher import Findings
 from penstock.protocols.contract import Peek
 from penstock.providers import Provider
 from penstock.upstream.contract import Ask, Receiver
+from penstock.vocabulary.ids import ProtocolId
 
 if TYPE_CHECKING:
     from penstock.exchange.joining import Flight
 
+_FIRST = ProtocolId.OPENAI_CHAT
 NOTHING_KNOWN = Peek(None, stream=False)
 Sent = tuple[bytes, bytes, bytes]
 """An upstream request: method, target, and the rest from the first header line on."""
@@ -81,7 +84,11 @@ class Asking(Telling):
     _pausing: asyncio.TimerHandle | None = None
 
     def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
-        super().__init__(gateway, request, reply)
+        self.gateway = gateway
+        self.reply = reply
+        self.id = entry_id = gateway.next_id()
+        self.entry = open_entry(entry_id, gateway.instance, request)
+        self.spec = gateway.specs[_FIRST]
         self.started = gateway.clock()
         self.request: ClientRequest | None = request
         self.machine = Machine()

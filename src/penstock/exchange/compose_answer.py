@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import NamedTuple
 
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import Headers
 from penstock.exchange.gateway import Gateway
 from penstock.exchange.plan import Plan
 from penstock.exchange.telling import UNBUFFERED
-from penstock.pipeline.compose import PROMISED, READ, Answer, Mode, compose
+from penstock.pipeline.compose import PROMISED, READ, Answer, Recipe, decide
+from penstock.pipeline.contract import Pipeline
 from penstock.pipeline.foreign import may_be_foreign
 from penstock.pipeline.pseudo import Pace
 from penstock.pipeline.tail import TailBytes
@@ -21,18 +22,58 @@ _READABLE = (b"", b"identity", b"gzip", b"x-gzip")
 _OWN = frozenset({b"content-type", b"content-encoding"})
 
 
-def compose_answer(
-    gateway: Gateway, plan: Plan, conduct: Conduct, peek: Peek, head: ResponseHead, now: float, *, array: bool, take_usage: bool,
-    folded: bool = False, pace: Pace | None = None,
-) -> Mode:  # fmt: skip
-    """The mode of this answer. `folded`, `pace`: it was asked for in another form than the client's (`pipeline.compose.Answer`)."""
-    endpoint = plan.endpoint
+class Course(NamedTuple):
+    """What a head says of the answer behind it, together with the request: the same for all whose heads say the same."""
+
+    recipe: Recipe
+    array: bool
+    """A stream was asked for as a JSON array."""
+    foreign: bool
+    """`is_foreign`, where that matters."""
+    conduct: Conduct
+    """Whose course this is: held, so that its identity stays its own."""
+
+    def make(self, now: float) -> Pipeline:
+        return self.recipe.make(now, TailBytes() if self.conduct.tail_content else None)
+
+
+_MOST, _LONGEST = 64, 200
+
+
+def course_of(
+    gateway: Gateway, plan: Plan, conduct: Conduct, peek: Peek, head: ResponseHead, *, take_usage: bool, folded: bool = False,
+    pace: Pace | None = None,
+) -> Course:  # fmt: skip
+    """The course of this answer. `folded`, `pace`: it was asked for in another form than the client's (`pipeline.compose.Answer`).
+
+    Remembered with the plan, but for errors: there a word more of the head decides, and time is no matter."""
+    status = head.status
+    if status >= 400:
+        return _find_course(gateway, plan, conduct, peek, head, take_usage, folded, pace)
+    kind, coding = head.content_type, head.content_encoding
+    key = id(conduct), status, kind, coding, head.delimited, peek.stream, peek.usage_asked, take_usage, folded, pace
+    course: Course | None = plan.courses.get(key)
+    if course is None:
+        course = _find_course(gateway, plan, conduct, peek, head, take_usage, folded, pace)
+        if len(kind) + len(coding) <= _LONGEST:
+            if len(plan.courses) >= _MOST:
+                plan.courses.clear()
+            plan.courses[key] = course
+    return course
+
+
+def _find_course(
+    gateway: Gateway, plan: Plan, conduct: Conduct, peek: Peek, head: ResponseHead, take_usage: bool, folded: bool, pace: Pace | None
+) -> Course:  # fmt: skip
+    endpoint, asked = plan.endpoint, plan.spec.array_asked
+    array = peek.stream and asked is not None and asked(plan.query)
     answer = Answer(
         endpoint.operation, head.status, head.content_type, head.content_encoding, head.delimited, peek.stream, array,
         take_usage=take_usage, stored=endpoint.content, repaired=conduct.terminal == "finish_reason" and not conduct.transparent,
         folded=folded, pace=pace, usage_told=peek.usage_asked,
     )  # fmt: skip
-    return compose(answer, plan.spec, gateway.settings.limits, gateway.held, now, TailBytes() if conduct.tail_content else None, conduct.guards)
+    recipe = decide(answer, plan.spec, gateway.settings.limits, gateway.held, conduct.guards)
+    return Course(recipe, array, not conduct.transparent and is_foreign(plan, head), conduct)
 
 
 def is_foreign(plan: Plan, head: ResponseHead) -> bool:
@@ -47,7 +88,7 @@ def is_foreign(plan: Plan, head: ResponseHead) -> bool:
 
 def names_of(head: ResponseHead, drops: frozenset[bytes]) -> AnswerNames:
     """What becomes of the headers of `head`; `drops`: the gateway's own."""
-    names = cast("AnswerNames | None", head.shape.memos.get(drops))
+    names: AnswerNames | None = head.shape.memos.get(drops)
     if names is None:
         head.shape.memos[drops] = names = AnswerNames([name for name, _ in head.headers], drops)
     return names

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -17,7 +17,7 @@ class HeadMemo:
         self.names: dict[bytes, bytes] | None = None
         self.client: tuple[str | None, str | None, str | None, str | None, str | None] | None = None
         """User agent, fingerprint of the credential, and what it says of user, project and session."""
-        self.plan: object = None
+        self.plan: Any = None
         """The front's own."""
 
 

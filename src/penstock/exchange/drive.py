@@ -31,6 +31,7 @@ _OPENED, _DIALING, _HEAD_HELD, _EARLY, _STREAMING, _SETTLED = (
     Phase.OPENED, Phase.DIALING, Phase.HEAD_HELD, Phase.EARLY, Phase.STREAMING, Phase.SETTLED)
 _DRAINING = Phase.DRAINING
 _SETTLE, _FINISH, _ASK, _SEND_HEAD = Command.SETTLE, Command.FINISH, Command.ASK, Command.SEND_HEAD
+_CANCEL, _LINGER, _TERMINAL, _COMPLETE = Command.CANCEL, Command.LINGER, Input.TERMINAL, Ending.COMPLETE
 _HEAD, _COMMIT, _ROUTED, _UPSTREAM_ENDED = Input.HEAD, Input.COMMIT, Input.ROUTED, Input.ENDED
 
 
@@ -309,26 +310,27 @@ class Exchange(Metering, Joining):
                 self._send_head()
             elif command is _ASK:
                 self.send(self, fresh=False)
+            elif command is _LINGER:
+                if self._ask is not None:
+                    self.lingers_until = self.due = now + self.gateway.settings.linger
+            elif command is _CANCEL:
+                self.cancel()
+                self.leave()
             elif command is Command.ASK_FRESH:
                 self.send(self, fresh=True)
             elif command is Command.REFUSE:
                 self.say_whole(*self._last_words) if self._last_words is not None else self.say_fault(fault, headers)
             elif command is Command.BREAK:
                 self.break_off(fault)
-            elif command is Command.CANCEL:
-                self.cancel()
-                self.leave()
             elif command is Command.SEND_EARLY:
                 self._send_early(now)
-            elif command is Command.LINGER and self._ask is not None:
-                self.lingers_until = self.due = now + self.gateway.settings.linger
 
     # -- the end -----------------------------------------------------------------------------------------------------------------------
 
     def _stopped(self, pipeline: Pipeline, now: float) -> None:
         if pipeline.state is _ENDED:
             self.outcome = pipeline.conclude(True, "")
-            self._do(self.machine.handle(Input.TERMINAL), now)
+            self._do(self.machine.handle(_TERMINAL), now)
         elif pipeline.state is State.CUT:
             self._end_as_said(pipeline.conclude(False, ""), now)
         elif pipeline.state is State.BROKEN:
@@ -360,7 +362,7 @@ class Exchange(Metering, Joining):
             if outcome is _GONE:
                 self._whole = pipeline.conclude(False, outcome.cause).ending is Ending.COMPLETE or self._whole  # and the figures so far
             read(self.entry, pipeline, self.started)
-            if outcome.ending is not Ending.COMPLETE:
+            if outcome.ending is not _COMPLETE:
                 read_tail(self.entry, pipeline, self.started)
             if self.reply is None:
                 pipeline.close()  # nothing of it goes to anybody any more

@@ -151,6 +151,10 @@ class Gateway:
     live: set[Live] = field(default_factory=set[Live])
     """Exchanges that are not settled, or whose last bytes are on their way."""
     _sweep: asyncio.TimerHandle | None = None
+    _prefix: str = ""
+
+    def __post_init__(self) -> None:
+        self._prefix = f"px-{self.instance}-"
 
     def watch(self, exchange: Live) -> None:
         """Keep an eye on its time. One timer for all, and none for an exchange: a stream that is well costs one comparison a look."""
@@ -190,4 +194,4 @@ class Gateway:
     def next_id(self) -> str:
         """An id that no other exchange of any process has."""
         self.count += 1
-        return f"px-{self.instance}-{self.count:x}"
+        return "%s%x" % (self._prefix, self.count)  # noqa: UP031  # a third faster, and every exchange has one

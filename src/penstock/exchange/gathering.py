@@ -130,11 +130,9 @@ class Gathering(Guarding):
         if pipeline.deadline() is None:
             self.say(pipeline.keepalive(), now)  # a head leaves with what follows it
 
-    def _send_head(self) -> None:
+    def _send_told_head(self) -> None:
         pipeline = self.pipeline
-        if self._stage is not GATHERED:
-            super()._send_head()
-        elif isinstance(pipeline, Pseudo) and self.reply is not None:
+        if isinstance(pipeline, Pseudo) and self.reply is not None:
             assert self.head is not None
             self.entry.status = self.head.status
             drops = self.gateway.settings.drop_response_headers

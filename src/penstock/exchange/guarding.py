@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from penstock.exchange import faults
 from penstock.exchange.compose_answer import headers_beside
-from penstock.exchange.holding import BODY, FLOWING, WEIGHED, Holding
+from penstock.exchange.holding import FLOWING, Holding
 from penstock.exchange.machine import Input
-from penstock.pipeline.contract import State
+from penstock.pipeline.contract import Pipeline, State
 from penstock.pipeline.guarded import fault_of_rejection
 from penstock.policy.bodies import guard_request
 from penstock.policy.guards import Guards
 from penstock.policy.matcher import Findings
 from penstock.routing import Endpoint
-from penstock.upstream.contract import ResponseHead
 from penstock.vocabulary.errors import Fault
 
 
@@ -29,17 +28,7 @@ def judge_request(guards: Guards, endpoint: Endpoint, body: bytes) -> tuple[byte
 
 
 class Guarding(Holding):
-    def _weigh(self, head: ResponseHead, now: float) -> None:
-        super()._weigh(head, now)
-        if self._stage is BODY and self.pipeline is not None and self.pipeline.gathers:
-            self._stage = WEIGHED
-
-    def _hold(self, data: bytes, now: float) -> None:
-        if self._stage is not WEIGHED:
-            super()._hold(data, now)
-            return
-        pipeline = self.pipeline
-        assert pipeline is not None
+    def _weigh_on(self, pipeline: Pipeline, data: bytes, now: float) -> None:
         pipeline.feed(data, now)
         if pipeline.state is State.BROKEN:
             self._give_weighed(now, over=False)
@@ -64,7 +53,3 @@ class Guarding(Holding):
         self.let_go()
         self.say_whole(head.status, headers, pipeline.end(None, self.id))
         self._do(self.machine.handle(Input.TERMINAL), now)
-
-    def _send_head(self) -> None:
-        if self._stage is not WEIGHED:  # it leaves with the body
-            super()._send_head()

@@ -9,7 +9,7 @@ from enum import IntEnum, auto
 from time import time
 
 from penstock.exchange import faults
-from penstock.exchange.compose_answer import compose_answer, headers_beside, headers_down, is_foreign
+from penstock.exchange.compose_answer import course_of, headers_beside, headers_down
 from penstock.exchange.contract import Headers
 from penstock.exchange.judge import HELD, Judge
 from penstock.exchange.machine import Command, Input, Phase
@@ -17,9 +17,7 @@ from penstock.exchange.telling import UNBUFFERED
 from penstock.exchange.watching import Watching
 from penstock.pipeline.compose import READ, Mode
 from penstock.pipeline.contract import Pipeline, State
-from penstock.pipeline.fold import Fold
 from penstock.pipeline.foreign import wrap_foreign
-from penstock.pipeline.pseudo import Pseudo
 from penstock.pipeline.stream import StreamRelay
 from penstock.pipeline.unbegun import Unbegun
 from penstock.protocols.statuses import fault_of
@@ -50,7 +48,8 @@ class Stage(IntEnum):
 
 FLOWING, BODY, FRAME, JUDGED, WEIGHED, UNSEEN, GATHERED = Stage
 """By names of their own, as above."""
-_RUNNING = State.RUNNING
+_RUNNING, _BROKEN, _CUT = State.RUNNING, State.BROKEN, State.CUT
+_DRAINING, _COMMIT, _RESPONSES = Phase.DRAINING, Input.COMMIT, Operation.RESPONSES
 
 
 class Holding(Watching):
@@ -91,6 +90,12 @@ class Holding(Watching):
     def _gather_on(self, data: bytes, now: float) -> None: ...
 
     @abstractmethod
+    def _send_told_head(self) -> None: ...
+
+    @abstractmethod
+    def _weigh_on(self, pipeline: Pipeline, data: bytes, now: float) -> None: ...
+
+    @abstractmethod
     def _after_bounce(self, judge: Judge, head: ResponseHead, now: float) -> bool: ...
 
     @abstractmethod
@@ -100,34 +105,35 @@ class Holding(Watching):
         """The head has come: what is waited for before anything goes to the client?"""
         plan = self.plan
         assert plan is not None
-        array = self.array_asked()
-        mode = compose_answer(
-            self.gateway, plan, self.conduct, self.peek, head, now, array=array, take_usage=self.take_usage, folded=self.folded, pace=self.pace)
-        if isinstance(mode.pipeline, (Fold, Pseudo)):
-            self._gather(mode, now)
+        course = course_of(self.gateway, plan, self.conduct, self.peek, head, take_usage=self.take_usage, folded=self.folded, pace=self.pace)
+        recipe = course.recipe
+        pipeline = course.make(now)
+        if recipe.remade:
+            self._gather(Mode(pipeline, recipe.streamed, recipe.decoded), now)
             return
-        framed = mode.streamed and isinstance(mode.pipeline, StreamRelay)
+        framed = recipe.framed
         early = self._early
-        if early is not None and self.machine.phase is not Phase.DRAINING:
+        draining = self.machine.phase is _DRAINING
+        if early is not None and not draining:
             # As long as it may be an error, it is `early` who keeps the client's side open and has the last word on it.
-            if framed and not (array and head.content_type.startswith(b"text/event-stream")):
-                self._go_on(early, mode.pipeline, now)
+            if framed and not (course.array and head.content_type.startswith(b"text/event-stream")):
+                self._go_on(early, pipeline, now)
             else:
-                self._look_at(mode.pipeline, head)
+                self._look_at(pipeline, head)
             return
-        self.pipeline = mode.pipeline
-        self._decoded = mode.decoded
-        self.entry.streamed = mode.streamed
-        if self.machine.phase is Phase.DRAINING:
+        self.pipeline = pipeline
+        self._decoded = recipe.decoded
+        self.entry.streamed = recipe.streamed
+        if draining:
             self._stage = UNSEEN
             return
-        self._foreign = not self.conduct.transparent and is_foreign(plan, head)
-        if self._foreign or (self.again is not None and head.status in (400, 422)) or (self.as_stream is not None and head.status >= 400):
-            self._look_at(mode.pipeline, head)
+        self._foreign = course.foreign
+        if course.foreign or (self.again is not None and head.status in (400, 422)) or (self.as_stream is not None and head.status >= 400):
+            self._look_at(pipeline, head)
         elif framed:
             self._stage, self._held = FRAME, []
         else:
-            self._stage = BODY
+            self._stage = WEIGHED if pipeline.gathers else BODY
 
     def _look_at(self, pipeline: Pipeline, head: ResponseHead) -> None:
         """Hold the answer until it is whole."""
@@ -160,8 +166,8 @@ class Holding(Watching):
         plan, pipeline = self.plan, self.pipeline
         assert plan is not None
         assert pipeline is not None
-        self._unknown_id = plan.endpoint.operation is Operation.RESPONSES
-        self._do(self.machine.handle(Input.COMMIT), now)
+        self._unknown_id = plan.endpoint.operation is _RESPONSES
+        self._do(self.machine.handle(_COMMIT), now)
         self.head = None  # used up; a stream must not carry it along
         self.let_go()
         if held:
@@ -170,7 +176,11 @@ class Holding(Watching):
             self._stopped(pipeline, now)
 
     def _send_head(self) -> None:
-        head, reply, pipeline = self.head, self.reply, self.pipeline
+        head, reply, pipeline, stage = self.head, self.reply, self.pipeline, self._stage
+        if stage is GATHERED or stage is WEIGHED:
+            if stage is GATHERED:
+                self._send_told_head()
+            return  # of what was weighed it leaves with the body
         assert head is not None
         entry = self.entry
         entry.status = head.status
@@ -188,7 +198,21 @@ class Holding(Watching):
     def _hold(self, data: bytes, now: float) -> None:
         stage, pipeline = self._stage, self.pipeline
         assert pipeline is not None
-        if stage is BODY:
+        if stage is FRAME:
+            held = self._held
+            assert held is not None
+            out = pipeline.feed(data, now)
+            if out:
+                held.append(out)
+            if pipeline.state is _BROKEN:
+                self._stopped(pipeline, now)
+            elif pipeline.begun or pipeline.state is _CUT:
+                error = pipeline.observer.error
+                if error is None or not came_first(pipeline) or not self._told_first(pipeline, error, now):
+                    self._open_up(now)
+            elif pipeline.bytes_out > HELD:
+                self._open_up(now)
+        elif stage is BODY:
             self._open_up(now)
             self.pass_on(data, now)
         elif stage is GATHERED:
@@ -196,24 +220,12 @@ class Holding(Watching):
         elif stage is JUDGED:
             if self._judge is not None and not self._judge.hold(data):
                 self._judged(now, whole=False)
-        elif stage is UNSEEN:
+        elif stage is WEIGHED:
+            self._weigh_on(pipeline, data, now)
+        else:  # nobody sees it
             pipeline.feed(data, now)
             if pipeline.state is not _RUNNING:
                 self._do(self.machine.handle(Input.TERMINAL), now)
-        else:
-            held = self._held
-            assert held is not None
-            out = pipeline.feed(data, now)
-            if out:
-                held.append(out)
-            if pipeline.state is State.BROKEN:
-                self._stopped(pipeline, now)
-            elif pipeline.begun or pipeline.state is State.CUT:
-                error = pipeline.observer.error
-                if error is None or not came_first(pipeline) or not self._told_first(pipeline, error, now):
-                    self._open_up(now)
-            elif pipeline.bytes_out > HELD:
-                self._open_up(now)
 
     def _told_first(self, pipeline: Pipeline, error: UpstreamError, now: float) -> bool:
         """The answer is nothing but an error: it gets its true status, or another try."""

@@ -61,7 +61,7 @@ class Intake(Preparing):
         gateway, exchange = self._gateway, self.exchange
         request = exchange.request
         assert request is not None
-        plan = cast("Plan | None", request.memo.plan)
+        plan: Plan | None = request.memo.plan
         admission = gateway.admission
         if plan is None or (admission is not None and not admission.holds(plan)):
             plan = self._plan(request)

@@ -165,19 +165,22 @@ TABLE: Mapping[tuple[Phase, Input], tuple[Phase, tuple[Command, ...]]] = {
 }
 
 
+_OPENED, _SETTLED = Phase.OPENED, Phase.SETTLED
+
+
 class Machine:
     """Where one exchange is."""
 
     __slots__ = ("phase",)
 
     def __init__(self) -> None:
-        self.phase = Phase.OPENED
+        self.phase = _OPENED
 
     def handle(self, what: Input) -> tuple[Command, ...]:
         """What is to be done, in order. Raises `ProtocolError`."""
         step = TABLE.get((self.phase, what))
         if step is None:
-            if self.phase is Phase.SETTLED:
+            if self.phase is _SETTLED:
                 return ()
             raise ProtocolError(f"{what.name} in {self.phase.name}")
         self.phase = step[0]

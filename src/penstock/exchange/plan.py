@@ -4,7 +4,7 @@ holds nothing of one exchange, and nothing that may change while the gateway run
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock.admission.door import Found
 from penstock.dedup import digest_of_head, evidence_of
@@ -29,7 +29,7 @@ str_of = str.__str__
 class Plan:
     """Of a head that may enter."""
 
-    __slots__ = ("client_protocol", "coded", "direct", "endpoint", "found", "headers", "operation", "peek", "print", "query", "read_whole",
+    __slots__ = ("client_protocol", "coded", "courses", "direct", "endpoint", "found", "headers", "operation", "peek", "print", "query", "read_whole",
                  "repeats", "sent", "spec", "ways")
 
     def __init__(
@@ -57,6 +57,8 @@ class Plan:
         """By provider."""
         self.ways: dict[str, Way] = {}
         """By the model that the client asks for. Clients choose the names: neither many of them nor long ones are kept."""
+        self.courses: dict[tuple[object, ...], Any] = {}
+        """Of answers, by what their heads say (`compose_answer.course_of`)."""
 
     def keep_way(self, model: str, way: Way) -> None:
         if len(model) <= _LONGEST:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from penstock.exchange.admitting import Pass
-from penstock.exchange.contract import ClientRequest, Headers, Reply
+from penstock.exchange.contract import Headers, Reply
 from penstock.exchange.gateway import Gateway
 from penstock.exchange.plan import Plan
-from penstock.exchange.settle import open_entry
 from penstock.ledger.entry import Entry
 from penstock.ledger.errors import LedgerFull
 from penstock.pipeline.contract import Pipeline
@@ -33,14 +32,13 @@ class Telling:
     last_out = 0.0
     """When the client was last sent something, on the monotonic clock."""
     _opened = False
-
-    def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
-        self.gateway = gateway
-        self.reply: Reply | None = reply
-        self.id = gateway.next_id()
-        self.entry: Entry = open_entry(self.id, gateway.instance, request)
-        self.spec: ProtocolSpec = gateway.specs[ProtocolId.OPENAI_CHAT]
-        """Of the client; until the path is known, the one that most clients read."""
+    # Set by `Asking`, in one step with its own.
+    gateway: Gateway
+    reply: Reply | None
+    id: str
+    entry: Entry
+    spec: ProtocolSpec
+    """Of the client; until the path is known, the one that most clients read."""
 
     def open_row(self) -> bool:
         """Before anything is asked of a provider. False: the ledger is full, and nothing may be asked."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -78,72 +79,106 @@ class Mode(msgspec.Struct, gc=False):
     """The coding was taken off: `content-encoding` and `content-length` no longer hold."""
 
 
+Make = Callable[[float, TailBytes | None], Pipeline]
+"""`make(now, kept)`: the pipeline of one answer. `kept`: where the last bytes of a stream are to be kept."""
+
+
+class Recipe(msgspec.Struct, frozen=True):
+    """How every answer of one kind goes to its client: decided once for all that have the same `Answer`."""
+
+    make: Make
+    streamed: bool
+    """These two as in `Mode`."""
+    decoded: bool
+    framed: bool = False
+    """A `StreamRelay` is made."""
+    remade: bool = False
+    """A body is made from a stream, or a stream from a body."""
+
+
 def compose(
     answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, now: float, kept: TailBytes | None = None, guards: Guards | None = None
 ) -> Mode:  # fmt: skip
-    """`kept`: where the last bytes of a stream are to be kept. `guards`: what may be said."""
-    guards = guards_of(guards, answer.operation, answer.status)
-    mode = _compose(answer, spec, limits, budget, now, kept, guards)
-    start(mode.pipeline, guards, spec, answer.operation)
-    return mode
+    """The mode of one answer. `guards`: what may be said."""
+    recipe = decide(answer, spec, limits, budget, guards)
+    return Mode(recipe.make(now, kept), recipe.streamed, recipe.decoded)
 
 
-def _compose(
-    answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, now: float, kept: TailBytes | None, guards: Guards | None
-) -> Mode:  # fmt: skip
+def decide(answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, guards: Guards | None = None) -> Recipe:
+    """Which kind of pipeline such answers get. `guards` as in `compose`."""
     operation = answer.operation
-    observer = spec.observer(operation)
+    guards = guards_of(guards, operation, answer.status)
+    recipe = _decide(answer, spec, limits, budget, guards)
+    if guards is None:
+        return recipe
+    plain = recipe.make
+
+    def make(now: float, kept: TailBytes | None) -> Pipeline:
+        pipeline = plain(now, kept)
+        start(pipeline, guards, spec, operation)
+        return pipeline
+
+    return msgspec.structs.replace(recipe, make=make)
+
+
+def _decide(answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, guards: Guards | None) -> Recipe:
+    operation, status, observer = answer.operation, answer.status, spec.observer
     gzip = answer.coding in (b"gzip", b"x-gzip")
     kind = answer.content_type.partition(b";")[0].rstrip()
-    good = answer.status < 400
-    untold = not kind and answer.status == 200 and not answer.array and (answer.folded or (answer.stream_asked and answer.pace is None))
+    good = status < 400
+    untold = not kind and status == 200 and not answer.array and (answer.folded or (answer.stream_asked and answer.pace is None))
     sse = good and not answer.stored and (kind == b"text/event-stream" or untold)
     json = kind.endswith((b"/json", b"+json"))
     array = good and not sse and answer.array and json
     # Who was asked for a stream and has another form of it too may answer in that (`alt=sse` is passed over by some): one object is a stream of one.
     unsaid = answer.folded and json and spec.array_asked is not None
     if good and (unsaid or (answer.folded and sse) or (answer.pace is not None and not sse)):
-        return _remade(answer, spec, limits, budget, now, kept, guards, gzip=gzip, sse=sse)
+        return _remade(answer, spec, limits, budget, guards, gzip=gzip, sse=sse)
     unknown = answer.coding not in (b"", b"identity") and not gzip
     if unknown and (guards is None or not is_closed(guards)):
-        return Mode(OpaqueRelay(observer, answer.status, answer.coding.decode("latin-1")[:40], budget, now), sse or array, False)
+        coding = answer.coding.decode("latin-1")[:40]
+        return Recipe(lambda now, _: OpaqueRelay(observer(operation), status, coding, budget, now), sse or array, False)
     kinds = kinds_of(guards, gzip=gzip)
     if (sse or array) and not unknown:
-        scanner = Scanner(limits.frame, budget) if sse else ArraySplitter(limits.frame, budget)
+        frame, relay = limits.frame, kinds.stream
+        scanner = Scanner if sse else ArraySplitter
         speak = _speak_in_array(spec) if array else spec.error_frame
-        relay = kinds.stream(
-            scanner, observer, speak, now, take_usage=answer.take_usage, promised=operation in PROMISED, still=SPACE if array else spec.keepalive,
-            closing=spec.closing if answer.repaired else b"", kept=kept,
-        )  # fmt: skip
-        return Mode(relay, True, gzip)
+        take_usage, promised, still = answer.take_usage, operation in PROMISED, SPACE if array else spec.keepalive
+        closing = spec.closing if answer.repaired else b""
+
+        def stream(now: float, kept: TailBytes | None) -> Pipeline:
+            return relay(scanner(frame, budget), observer(operation), speak, now, take_usage, promised, still, closing, kept)
+
+        return Recipe(stream, True, gzip, framed=True)
     read = operation in READ
     asked = (answer.stream_asked or answer.folded) and operation in PROMISED
-    return Mode(
-        kinds.body(
-            observer, answer.status, limits.body, budget, now,
-            keep=not unknown and (guards is not None or not good or (json and not answer.stored)), judged=read and (json or asked),
-            delimited=answer.delimited,
-        ),
-        False,
-        gzip or guards is not None,
-    )  # fmt: skip
+    keep = not unknown and (guards is not None or not good or (json and not answer.stored))
+    judged = read and (json or asked)
+
+    def body(now: float, _: TailBytes | None) -> Pipeline:
+        return kinds.body(observer(operation), status, limits.body, budget, now, keep=keep, judged=judged, delimited=answer.delimited)
+
+    return Recipe(body, False, gzip or guards is not None)
 
 
-def _remade(
-    answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, now: float, kept: TailBytes | None, guards: Guards | None, *,
-    gzip: bool, sse: bool,
-) -> Mode:  # fmt: skip
+def _remade(answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, guards: Guards | None, *, gzip: bool, sse: bool) -> Recipe:
     """A body from a stream, or a stream from a body."""
     kinds = kinds_of(guards, gzip=gzip)
-    if answer.pace is None:
-        closing = spec.closing if answer.repaired else b""
-        scanner = Scanner(limits.frame, budget) if sse else ArraySplitter(limits.frame, budget)
-        pipeline = kinds.fold(scanner, spec, answer.operation, limits.assembly, budget, now, closing=closing, kept=kept)
-    else:
-        pipeline = kinds.pseudo(spec, answer.operation, answer.pace, limits.body, budget, now, array=answer.array, usage=answer.usage_told)
-    if answer.coding not in (b"", b"identity") and not gzip:
-        pipeline.refuse(f"it came in the coding {answer.coding.decode('latin-1')[:40]!r}")
-    return Mode(pipeline, answer.pace is not None, gzip)
+    operation, pace = answer.operation, answer.pace
+    closing = spec.closing if answer.repaired else b""
+    scanner = Scanner if sse else ArraySplitter
+    unread = f"it came in the coding {answer.coding.decode('latin-1')[:40]!r}" if answer.coding not in (b"", b"identity") and not gzip else ""
+
+    def make(now: float, kept: TailBytes | None) -> Pipeline:
+        if pace is None:
+            pipeline = kinds.fold(scanner(limits.frame, budget), spec, operation, limits.assembly, budget, now, closing=closing, kept=kept)
+        else:
+            pipeline = kinds.pseudo(spec, operation, pace, limits.body, budget, now, array=answer.array, usage=answer.usage_told)
+        if unread:
+            pipeline.refuse(unread)
+        return pipeline
+
+    return Recipe(make, pace is not None, gzip, remade=True)
 
 
 def _speak_in_array(spec: ProtocolSpec) -> Speak:

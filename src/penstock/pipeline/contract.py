@@ -22,6 +22,9 @@ class State(Enum):
     """The bytes are not in the coding that they were said to be; the upstream is to be cancelled."""
 
 
+_RUNNING = State.RUNNING
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """A question of a policy that needs I/O; its answer comes back through `verdict`."""
@@ -38,7 +41,7 @@ class Pipeline(ABC):
 
     def __init__(self, observer: Observer, now: float) -> None:
         self.observer = observer
-        self.state = State.RUNNING
+        self.state = _RUNNING
         self.events = 0
         """Upstream frames with data so far."""
         self.failures: int = 0

@@ -26,6 +26,7 @@ from penstock.wire.sse import Frame, Scanner
 
 _ENDED = State.ENDED
 _BOM = b"\xef\xbb\xbf"
+_COMPLETE = Outcome(Ending.COMPLETE, "terminal event", EndedBy.UPSTREAM)
 
 Speak = Callable[[Fault, str, Observer], bytes]
 """How an error is told in band."""
@@ -41,7 +42,7 @@ class StreamRelay(Pipeline):
     )  # fmt: skip
 
     def __init__(
-        self, scanner: Scanner | ArraySplitter, observer: Observer, speak: Speak, now: float, *, take_usage: bool = False, promised: bool = True,
+        self, scanner: Scanner | ArraySplitter, observer: Observer, speak: Speak, now: float, take_usage: bool = False, promised: bool = True,
         still: bytes = b"", closing: bytes = b"", kept: TailBytes | None = None,
     ) -> None:  # fmt: skip
         """`still`: what keeps the client's side open (`ProtocolSpec.keepalive`; white space in an array). `closing`: the frame that completes a
@@ -236,7 +237,7 @@ class StreamRelay(Pipeline):
         if observer.error is not None:
             return upstream_error(observer, "in the stream")
         if observer.terminal:
-            return Outcome(Ending.COMPLETE, "terminal event" if observer.stop_reason else "terminal event, without a stop reason", EndedBy.UPSTREAM)
+            return _COMPLETE if observer.stop_reason else Outcome(Ending.COMPLETE, "terminal event, without a stop reason", EndedBy.UPSTREAM)
         if array is not None and array.closed and observer.closable():
             return Outcome(Ending.COMPLETE, "finish reason, then the end of the array", EndedBy.UPSTREAM)
         if self.failures:

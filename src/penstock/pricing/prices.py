@@ -28,11 +28,16 @@ class Place:
     base_url: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Listed:
+    """A model whose price depends on the time."""
+
     entry: Found
     steady_s: float
     factor: Decimal = Decimal(1)
+    moment: int | None = None
+    """The day (or minute) for which `tariff` holds: rows come in the order of time, nearly."""
+    tariff: Tariff | None = None
 
 
 class Price(NamedTuple):
@@ -53,8 +58,6 @@ class Prices:
         self._lists = lists or Lists()
         self._makers: dict[str, str | None] = {}
         self._found: dict[_Key, _Listed | Tariff | None] = {}
-        self._tariffs: dict[tuple[_Key, int], Tariff | None] = {}
-        """Of models whose price depends on the time, by the day (or minute) for which it holds."""
 
     def price(
         self, provider: str | None, model: str | None, requested: str | None, tier: str | None, counts: Counts, at: float, *, saved: bool = False
@@ -77,19 +80,17 @@ class Prices:
         if provider is None or (model is None and requested is None):
             return None
         key = (provider, model, requested, tier)
-        if key not in self._found:
+        found = self._found.get(key)
+        if found is None and key not in self._found:
             if len(self._found) >= _KEPT:
                 self._found.clear()
-            self._found[key] = self._find(*key)
-        found = self._found[key]
+            self._found[key] = found = self._find(*key)
         if not isinstance(found, _Listed):
             return found
-        moment = key, int(at // found.steady_s)
-        if moment not in self._tariffs:
-            if len(self._tariffs) >= _KEPT:
-                self._tariffs.clear()
-            self._tariffs[moment] = found.entry.tariff(tier, at, found.factor)
-        return self._tariffs[moment]
+        moment = int(at // found.steady_s)
+        if moment != found.moment:
+            found.tariff, found.moment = found.entry.tariff(tier, at, found.factor), moment
+        return found.tariff
 
     def _find(self, provider: str, model: str | None, requested: str | None, tier: str | None) -> _Listed | Tariff | None:
         name = model or requested or ""

@@ -120,7 +120,7 @@ class AnswerNames:
         for index in self._ids:
             found = headers[index][1]
             if found:
-                text = found[:200].decode("latin-1")
+                text = (found if len(found) <= 200 else found[:200]).decode("latin-1")
                 return text if text.isprintable() else "".join(char for char in text if char.isprintable()) or None
         return None
 

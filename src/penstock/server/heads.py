@@ -59,6 +59,8 @@ class KnownHeads(dict[tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]], Know
         super().__init__()
         self._bytes: dict[bytes, Known] = {}
         """By all bytes of the head but the digits of its `Content-Length`."""
+        self._last: tuple[bytes, bytes, Known] | None = None
+        """What stood before and behind the digits of the one that was recalled last: mostly it comes again."""
 
     def keep(self, key: tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]], known: Known) -> None:
         """Remember it, where it is short."""
@@ -72,6 +74,15 @@ class KnownHeads(dict[tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]], Know
 
         The same bytes in the same place mean the same to llhttp, so it need not see them again; only the digits of the length may differ.
         """
+        last = self._last
+        if last is not None:
+            before, behind, known = last
+            if data.startswith(before):
+                at = len(before)
+                stop = data.find(b"\r", at)
+                if data.startswith(behind, stop):
+                    digits, body = data[at:stop], data[stop + len(behind) :]
+                    return (known, len(body), body) if _states(digits, len(body)) else None
         end = data.find(b"\r\n\r\n") + 4
         at = data.find(_LENGTH, 0, end)
         if at < 0:
@@ -81,13 +92,14 @@ class KnownHeads(dict[tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]], Know
                 return (known, 0, b"") if known is not None else None
         at += len(_LENGTH)
         stop = data.find(b"\r", at)
-        known = self._bytes.get(data[:at] + data[stop:end])
+        before, behind = data[:at], data[stop:end]
+        known = self._bytes.get(before + behind)
         if known is None:
             return None
-        digits = data[at:stop]
         body = data[end:]
-        if not digits.isdigit() or len(digits) > 18 or int(digits) != len(body):
+        if not _states(data[at:stop], len(body)):
             return None
+        self._last = before, behind, known
         return known, len(body), body
 
     def learn(self, data: bytes, known: Known, length: int | None) -> None:
@@ -107,6 +119,10 @@ class KnownHeads(dict[tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]], Know
         if len(self._bytes) >= self.MOST:
             self._bytes.clear()
         self._bytes[key] = known
+
+
+def _states(digits: bytes, length: int) -> bool:
+    return digits.isdigit() and len(digits) <= 18 and int(digits) == length
 
 
 _LENGTH, _LENGTH_LOW = b"\r\nContent-Length: ", b"\r\ncontent-length: "

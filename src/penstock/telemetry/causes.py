@@ -26,6 +26,7 @@ from penstock.pipeline.timers import Timers
 from penstock.vocabulary.outcome import EndedBy, Ending
 
 NONE = "none"
+_COMPLETE = str.__str__(Ending.COMPLETE)
 OTHER = "other"
 TIMERS = frozenset(field.name for field in fields(Timers))
 STATUSES = frozenset({400, 401, 402, 403, 404, 405, 408, 409, 413, 415, 422, 424, 429, 431, 499, 500, 501, 502, 503, 504, 529})
@@ -52,7 +53,7 @@ class Ended(Protocol):
 def classify(entry: Ended) -> str:
     """One of `CLASSES`, whatever the entry holds."""
     outcome = entry.outcome
-    if outcome == Ending.COMPLETE:
+    if outcome == _COMPLETE:
         return NONE
     match outcome:
         case Ending.UPSTREAM_ERROR:

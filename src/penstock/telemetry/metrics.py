@@ -120,10 +120,11 @@ class _Flow:
         if entry.bytes_out:
             self.bytes_out += entry.bytes_out
         if entry.operation in _GENERATING:
+            tokens = self.tokens
             counts = (entry.input_tokens, entry.output_tokens, entry.cache_read_tokens, entry.cache_write_tokens, entry.reasoning_tokens)
             for place, count in enumerate(counts):
                 if count and 0 < count <= TOKENS_LIMIT:
-                    self.tokens[place] += count
+                    tokens[place] += count
 
     def copy(self) -> _Flow:
         other = _Flow.__new__(_Flow)

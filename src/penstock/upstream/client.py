@@ -25,7 +25,7 @@ class Request:
     __slots__ = ("_client", "_connection", "_early", "_early_end", "_head_only", "_parts", "_paused", "_receiver", "_task", "_uploading",
                  "dialed_at", "origin")
 
-    def __init__(self, client: Client, origin: Origin, receiver: Receiver, *, head_only: bool, uploading: bool) -> None:
+    def __init__(self, client: Client, origin: Origin, receiver: Receiver, head_only: bool, uploading: bool) -> None:
         self.origin = origin
         self._client = client
         self._receiver: Receiver | None = receiver  # until it has been handed to a connection, or told
@@ -162,7 +162,7 @@ class Client:
         """Send `request`, whose body comes later by `upload` where `uploading`. `head_only`: its method is HEAD. `fresh`: on a new
         connection. `connect`: seconds for making one, where it is not as the settings say. Nothing is called on `receiver` before this
         has returned."""
-        asked = Request(self, origin, receiver, head_only=head_only, uploading=uploading)
+        asked = Request(self, origin, receiver, head_only, uploading)
         connection = None if fresh or uploading else self.take(origin)
         if connection is not None:
             asked.send_at_once(connection, request)

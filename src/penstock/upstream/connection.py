@@ -157,16 +157,18 @@ class Connection(asyncio.Protocol):
                 raise _Garbage("a status below 100")
             self._headers = []
             return
-        version = parser.get_http_version()
+        head = ResponseHead(status, self._headers)
+        keeps = parser.should_keep_alive()
+        # To llhttp only HTTP/1.1 goes on without a word about it; mostly that is all, and the version need not be spelled out.
+        version = "1.1" if keeps and not head.shape.connection else parser.get_http_version()
         if version != "1.1" and version != "1.0":
             raise _Garbage("not HTTP/1.1")
         self._parts.clear()  # an interim answer's
-        head = ResponseHead(status, self._headers)
         if head.transfer_coding and not head.chunked:
             raise _Garbage("a transfer coding that was not asked for")
         self._head = head
         # HTTP/1.0 knows no chunks; where they come, the connection is not kept (RFC 9112, 6.1).
-        self._reusable = parser.should_keep_alive() and not self._no_body and not (head.chunked and version == "1.0")
+        self._reusable = keeps and not self._no_body and not (head.chunked and version == "1.0")
         if self._no_body:
             self._ended = True
 

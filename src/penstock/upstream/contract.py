@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from operator import itemgetter
-from typing import Protocol
+from typing import Any, Protocol
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -40,7 +40,7 @@ class HeadShape:
     """What the names of an answer's headers say, in their order. Providers send the same names in the same order again and again, so it is
     worked out once and shared by all heads that have them (`shape_of`); it holds nothing of one answer."""
 
-    __slots__ = ("coding", "kind", "length", "memos", "transfer")
+    __slots__ = ("coding", "connection", "kind", "length", "memos", "transfer")
 
     def __init__(self, names: tuple[bytes, ...]) -> None:
         low = [name.lower() for name in names]
@@ -48,8 +48,9 @@ class HeadShape:
         self.kind = where.get(b"content-type", -1)
         self.length = where.get(b"content-length", -1)
         self.coding = where.get(b"content-encoding", -1)
+        self.connection = b"connection" in where or b"proxy-connection" in where  # llhttp reads both
         self.transfer = tuple(index for index, name in enumerate(low) if name == b"transfer-encoding")
-        self.memos: dict[object, object] = {}
+        self.memos: dict[object, Any] = {}
         """What others have found out from the names alone, each under a key of its own."""
 
 
@@ -57,6 +58,7 @@ _MOST = 512
 _LONGEST = 100  # headers of a head whose shape is remembered
 _shapes: dict[tuple[bytes, ...], HeadShape] = {}
 _first = itemgetter(0)
+_CHUNKED = b"chunked"
 
 
 def shape_of(headers: Headers) -> HeadShape:
@@ -88,9 +90,14 @@ class ResponseHead:
         index = shape.coding
         self.content_encoding = headers[index][1].strip().lower() if index >= 0 else b""
         transfer = shape.transfer
-        self.transfer_coding = b", ".join([headers[index][1].strip().lower() for index in transfer]) if transfer else b""
+        coding = b""
+        if transfer:
+            coding = headers[transfer[0]][1]
+            if coding != _CHUNKED or len(transfer) > 1:  # as nearly all spell it
+                coding = b", ".join([headers[index][1].strip().lower() for index in transfer])
+        self.transfer_coding = coding
         """In lower case; of several headers, all."""
-        self.chunked = self.transfer_coding == b"chunked"
+        self.chunked = coding == _CHUNKED
 
     @property
     def delimited(self) -> bool:

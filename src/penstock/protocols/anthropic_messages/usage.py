@@ -13,30 +13,38 @@ apart from it, so that figures which are stated again are not added again.
 
 from __future__ import annotations
 
-from msgspec.structs import astuple, replace
+from msgspec.structs import astuple
 
 from penstock.protocols.anthropic_messages.shapes import CacheCreation, Iteration, UsageShape, count
 from penstock.vocabulary.usage import EMPTY_USAGE, Usage
 
+_NO_SPLIT = CacheCreation()
+
 
 def merge(former: Usage, stated: UsageShape) -> Usage:
     """`former` with everything that `stated` states."""
-    found: dict[str, int | None] = {
-        "input": stated.input_tokens,
-        "output": stated.output_tokens,
-        "cache_read": stated.cache_read_input_tokens,
-        "cache_write": stated.cache_creation_input_tokens,
-    }
-    if stated.cache_creation is not None:
-        found["cache_write_5m"] = stated.cache_creation.ephemeral_5m_input_tokens
-        found["cache_write_1h"] = stated.cache_creation.ephemeral_1h_input_tokens
-    if stated.output_tokens_details is not None:
-        found["reasoning"] = stated.output_tokens_details.thinking_tokens
+    split, details = stated.cache_creation or _NO_SPLIT, stated.output_tokens_details
+    requests = searches = None
     if stated.server_tool_use is not None:
-        requests = [number for key, value in stated.server_tool_use.items() if key.endswith("_requests") and (number := count(value)) is not None]
-        found["tool_requests"] = sum(requests) if requests else None
-        found["web_searches"] = count(stated.server_tool_use.get("web_search_requests"))
-    return replace(former, **{key: value for key, value in found.items() if value is not None})
+        found = [number for key, value in stated.server_tool_use.items() if key.endswith("_requests") and (number := count(value)) is not None]
+        requests = sum(found) if found else None
+        searches = count(stated.server_tool_use.get("web_search_requests"))
+    thought = details.thinking_tokens if details is not None else None
+    # Written out: it is done at the first event of a stream, while others wait.
+    return Usage(
+        former.input if stated.input_tokens is None else stated.input_tokens,
+        former.output if stated.output_tokens is None else stated.output_tokens,
+        former.cache_read if stated.cache_read_input_tokens is None else stated.cache_read_input_tokens,
+        former.cache_write if stated.cache_creation_input_tokens is None else stated.cache_creation_input_tokens,
+        former.cache_write_5m if split.ephemeral_5m_input_tokens is None else split.ephemeral_5m_input_tokens,
+        former.cache_write_1h if split.ephemeral_1h_input_tokens is None else split.ephemeral_1h_input_tokens,
+        former.reasoning if thought is None else thought,
+        former.audio_input,
+        former.audio_output,
+        former.tool_use,
+        former.tool_requests if requests is None else requests,
+        former.web_searches if searches is None else searches,
+    )
 
 
 def compacted(iterations: list[Iteration]) -> Usage | None:

@@ -26,10 +26,12 @@ from penstock.protocols.openai_chat.request import ask_stream, ask_usage, ask_wh
 from penstock.protocols.openai_chat.unfold import unfold
 from penstock.vocabulary.ids import Operation, ProtocolId
 
+_TOLD = frozenset({Operation.CHAT, Operation.COMPLETIONS})
+
 
 def observer(operation: Operation) -> Observer:
     """A fresh observer for one exchange."""
-    return ChatObserver() if operation in (Operation.CHAT, Operation.COMPLETIONS) else MediaObserver()
+    return ChatObserver() if operation in _TOLD else MediaObserver()
 
 
 SPEC = ProtocolSpec(

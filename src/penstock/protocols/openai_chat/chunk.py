@@ -199,7 +199,7 @@ def count(value: Any) -> int | None:
 def word(value: Any, limit: int = _ID_LIMIT) -> str | None:
     """A non-empty string, or the digits of a number; no longer than `limit`, because it is kept."""
     if isinstance(value, str):
-        return value[:limit] or None
+        return (value if len(value) <= limit else value[:limit]) or None
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 64:
         return str(value)
     return None

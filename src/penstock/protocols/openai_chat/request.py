@@ -18,6 +18,7 @@ _NEEDS_MODEL = frozenset({Operation.CHAT, Operation.COMPLETIONS, Operation.EMBED
 """For the others OpenAI has a default (moderations, images) or no such field."""
 _USAGE_ON_DEMAND = frozenset({Operation.CHAT, Operation.COMPLETIONS})
 _ASKED = b'{"include_usage":true}'
+_ASKING_FIRST = b'{"stream_options":%b,' % _ASKED
 
 class _Head(Struct, gc=False):
     model: Any = None
@@ -47,12 +48,14 @@ def peek(operation: Operation, path: str, query: str, body: bytes) -> Peek:
             raise BadRequest("The request names no model: the field 'model' is missing.")
         raise BadRequest("The field 'model' must be a non-empty string.")
     stream = head.stream is True
-    stated: Any = head.stream_options
-    options = cast("dict[str, Any]", stated) if isinstance(stated, dict) else {}
-    asked = not stream or operation not in _USAGE_ON_DEMAND or options.get("include_usage") is True
+    asked = not stream or operation not in _USAGE_ON_DEMAND or _asks_usage(head.stream_options)
     user = head.user if head.safety_identifier is NOTHING else head.safety_identifier
     effort = head.reasoning if head.reasoning_effort is NOTHING else head.reasoning_effort
     return Peek(model, stream, asked, keep(user, head.metadata, head.prompt_cache_key, effort))
+
+
+def _asks_usage(options: Any) -> bool:
+    return isinstance(options, dict) and cast("dict[str, Any]", options).get("include_usage") is True
 
 
 def _read_head(body: bytes) -> _Head:
@@ -87,6 +90,8 @@ def ask_usage(body: bytes) -> bytes:
     # Letters can only be spelled otherwise by \\u: without it and the word itself, there is no such member to look for.
     options = find_fields(body, ("stream_options",)) if b"stream_options" in body or b"\\u" in body else ()
     if not options:
+        if body.startswith(b'{"'):  # mostly: an object with a member and no space before it
+            return _ASKING_FIRST + body[1:]
         return insert_field(body, "stream_options", _ASKED)
     return splice(body, [(field.start, field.end, _asking(body[field.start : field.end])) for field in options])
 
