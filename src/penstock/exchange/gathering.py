@@ -109,7 +109,8 @@ class Gathering(Guarding):
     def _give_body(self, fold: Fold, outcome: Outcome, now: float) -> None:
         assert self.head is not None
         status, headers = self.head.status, self._beside()
-        self.outcome = Outcome(outcome.ending, f"{outcome.cause}; the stream was put together to a body", outcome.ended_by)
+        how = "" if fold.is_body else "; the stream was put together to a body"
+        self.outcome = Outcome(outcome.ending, outcome.cause + how, outcome.ended_by)
         self._do(self.machine.handle(Input.COMMIT), now)
         self._stage = FLOWING
         self.head = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -42,6 +43,9 @@ PROMISED = frozenset({
 """Operations whose streams their protocol ends with a terminal event. Of all others nothing is promised: a clean end is their end."""
 READ = GENERATING | {Operation.COUNT_TOKENS}
 """Operations whose whole bodies the protocol describes. Others are looked into, and nothing is held against them."""
+
+
+_BODILESS = (204, 205)
 
 
 class Answer(msgspec.Struct, gc=False):
@@ -100,11 +104,11 @@ def _compose(
     sse = good and not answer.stored and (kind == b"text/event-stream" or untold)
     json = kind.endswith((b"/json", b"+json"))
     array = good and not sse and answer.array and json
-    # Who was asked for a stream and has another form of it too may answer in that (`alt=sse` is passed over by some): one object is a stream of one.
-    unsaid = answer.folded and json and spec.array_asked is not None
-    if good and (unsaid or (answer.folded and sse) or (answer.pace is not None and not sse)):
-        return _remade(answer, spec, limits, budget, now, kept, guards, gzip=gzip, sse=sse)
     unknown = answer.coding not in (b"", b"identity") and not gzip
+    # Nothing else than an answer goes to a client that waits for one: but for redirections, what has no body, and pages, which are told as such.
+    answered = 200 <= answer.status < 300 and answer.status not in _BODILESS and (unknown or kind != b"text/html")
+    if answered and (answer.folded or (answer.pace is not None and not sse)):
+        return _remade(answer, spec, limits, budget, now, kept, guards, gzip=gzip, sse=sse)
     if unknown and (guards is None or not is_closed(guards)):
         return Mode(OpaqueRelay(observer, answer.status, answer.coding.decode("latin-1")[:40], budget, now), sse or array, False)
     kinds = kinds_of(guards, gzip=gzip)
@@ -136,9 +140,12 @@ def _remade(
     """A body from a stream, or a stream from a body."""
     kinds = kinds_of(guards, gzip=gzip)
     if answer.pace is None:
-        closing = spec.closing if answer.repaired else b""
-        scanner = Scanner(limits.frame, budget) if sse else ArraySplitter(limits.frame, budget)
-        pipeline = kinds.fold(scanner, spec, answer.operation, limits.assembly, budget, now, closing=closing, kept=kept)
+        # Who has another form of streams may answer in that (`alt=sse` is passed over by some): one object is a stream of one.
+        splitter = partial(ArraySplitter, limits.frame, budget) if spec.array_asked is not None else None
+        pipeline = kinds.fold(
+            Scanner(limits.frame, budget), spec, answer.operation, limits.assembly, budget, now, splitter=splitter, typed=sse,
+            closing=spec.closing if answer.repaired else b"", kept=kept,
+        )  # fmt: skip
     else:
         pipeline = kinds.pseudo(spec, answer.operation, answer.pace, limits.body, budget, now, array=answer.array, usage=answer.usage_told)
     if answer.coding not in (b"", b"identity") and not gzip:
