@@ -23,14 +23,15 @@ _OWN = frozenset({b"content-type", b"content-encoding"})
 
 def compose_answer(
     gateway: Gateway, plan: Plan, conduct: Conduct, peek: Peek, head: ResponseHead, now: float, *, array: bool, take_usage: bool,
-    folded: bool = False, pace: Pace | None = None,
+    folded: bool = False, pace: Pace | None = None, request_id: str = "",
 ) -> Mode:  # fmt: skip
-    """The mode of this answer. `folded`, `pace`: it was asked for in another form than the client's (`pipeline.compose.Answer`)."""
+    """The mode of this answer. `folded`, `pace`: it was asked for in another form than the client's (`pipeline.compose.Answer`). `request_id`: for
+    a guard's last word."""
     endpoint = plan.endpoint
     answer = Answer(
         endpoint.operation, head.status, head.content_type, head.content_encoding, head.delimited, peek.stream, array,
         take_usage=take_usage, stored=endpoint.content, repaired=conduct.terminal == "finish_reason" and not conduct.transparent,
-        folded=folded, pace=pace, usage_told=peek.usage_asked,
+        folded=folded, pace=pace, usage_told=peek.usage_asked, request_id=request_id,
     )  # fmt: skip
     return compose(answer, plan.spec, gateway.settings.limits, gateway.held, now, TailBytes() if conduct.tail_content else None, conduct.guards)
 

@@ -71,7 +71,7 @@ class Gathering(Guarding):
         """All of it has come that will. `over`: the provider has ended its answer."""
         pipeline = self._gatherer()
         outcome = pipeline.conclude(clean, cause)
-        failure = pipeline.failure(self.id)
+        failure = pipeline.failure(self.quoted)
         if failure is not None:
             self._fail_gathered(pipeline, outcome, failure, now, over=over)
         elif isinstance(pipeline, Fold):

@@ -101,7 +101,9 @@ class Holding(Watching):
         assert plan is not None
         array = self.array_asked()
         mode = compose_answer(
-            self.gateway, plan, self.conduct, self.peek, head, now, array=array, take_usage=self.take_usage, folded=self.folded, pace=self.pace)
+            self.gateway, plan, self.conduct, self.peek, head, now, array=array, take_usage=self.take_usage, folded=self.folded, pace=self.pace,
+            request_id=self.quoted if self.conduct.guards is not None else "",
+        )  # fmt: skip
         if isinstance(mode.pipeline, (Fold, Pseudo)):
             self._gather(mode, now)
             return
@@ -221,7 +223,7 @@ class Holding(Watching):
         assert self.head is not None
         self.outcome = pipeline.conclude(True, "")
         if not self._once_more_after_frame(self.outcome.cause):
-            status, body = self.spec.error_of(error, self.id)
+            status, body = self.spec.error_of(error, self.quoted)
             self._last_words = status, headers_beside(self.head, self.gateway.settings.drop_response_headers), body
             self._do(self.machine.handle(Input.FAILED), now)
             pipeline.close()
@@ -275,7 +277,7 @@ class Holding(Watching):
             self.outcome = faults.PAGE
             self._do(self.machine.handle(over), now, faults.page(self.provider_name))
         else:
-            wrapped = wrap_foreign(spec, head.status, head.content_type, body, self.id)
+            wrapped = wrap_foreign(spec, head.status, head.content_type, body, self.quoted)
             told = wrapped if wrapped is not None else body
             self._last_words = head.status, headers_beside(head, self.gateway.settings.drop_response_headers), told
             self._do(self.machine.handle(over), now)

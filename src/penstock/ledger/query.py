@@ -169,6 +169,13 @@ def exchange(engine: sa.Engine, id: str) -> dict[str, Any] | None:
     return _shown(found[0]) if found else None
 
 
+def by_request_id(engine: sa.Engine, told: str) -> dict[str, Any] | None:
+    """The last exchange that a provider gave this id of its own; `None` where there is none."""
+    table = schema.exchanges.c
+    found = _fetch(engine, sa.select(*_SHOWN).where(table.upstream_request_id == told).order_by(table.started_at.desc()).limit(1))
+    return _shown(found[0]) if found else None
+
+
 def kept_bytes(engine: sa.Engine, id: str) -> bytes | None:
     """The last bytes of a stream that ended badly, where its route keeps them; `None` where there are none."""
     found = _fetch(engine, sa.select(schema.exchanges.c.tail_bytes).where(schema.exchanges.c.id == id))

@@ -72,6 +72,8 @@ class Answer(msgspec.Struct, gc=False):
     """The provider was asked for a body (`ProtocolSpec.ask_whole`) by a client that wants a stream."""
     usage_told: bool = True
     """With `pace`: the client gets the frame of usage that its protocol has on demand (`Peek.usage_asked`)."""
+    request_id: str = ""
+    """What an error names that a guard puts into a stream."""
 
 
 class Mode(msgspec.Struct, gc=False):
@@ -88,7 +90,7 @@ def compose(
     """`kept`: where the last bytes of a stream are to be kept. `guards`: what may be said."""
     guards = guards_of(guards, answer.operation, answer.status)
     mode = _compose(answer, spec, limits, budget, now, kept, guards)
-    start(mode.pipeline, guards, spec, answer.operation)
+    start(mode.pipeline, guards, spec, answer.operation, answer.request_id)
     return mode
 
 

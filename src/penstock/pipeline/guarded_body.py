@@ -27,7 +27,7 @@ from penstock.wire.encoding import Gunzip
 class GuardedFold(GuardedFrames, Fold):
     """A stream that becomes a body; or a body that came in its place, which is judged whole."""
 
-    __slots__ = ("_guards", "editor", "findings", "rest", "spec")
+    __slots__ = ("_guards", "editor", "findings", "request_id", "rest", "spec")
 
     def guard(self, guards: Guards, spec: ProtocolSpec, operation: Operation) -> None:
         super().guard(guards, spec, operation)

@@ -60,7 +60,11 @@ def is_closed(guards: Guards) -> bool:
     return closed_guard(guards.answers) is not None
 
 
-def start(pipeline: Pipeline, guards: Guards | None, spec: ProtocolSpec, operation: Operation) -> None:
-    """Give a pipeline of a guarded kind what it judges by."""
-    if guards is not None and isinstance(pipeline, GuardedFrames | GuardedBody | GuardedPseudo):
+def start(pipeline: Pipeline, guards: Guards | None, spec: ProtocolSpec, operation: Operation, request_id: str) -> None:
+    """Give a pipeline of a guarded kind what it judges by, and the id that it names in an error of the stream."""
+    if guards is None:
+        return
+    if isinstance(pipeline, GuardedFrames):
+        pipeline.request_id = request_id
+    if isinstance(pipeline, GuardedFrames | GuardedBody | GuardedPseudo):
         pipeline.guard(guards, spec, operation)
