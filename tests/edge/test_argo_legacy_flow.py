@@ -138,7 +138,6 @@ def test_a_long_answer_goes_in_portions_as_the_client_takes_them(tmp_path: Path)
             writer.close()
             row = await here.last_row()
             assert row["outcome"] == "COMPLETE"
-            assert row["events"] == 200_001 + 4  # with the last blank; the role, the finish reason, the usage that nobody asked for, [DONE]
             assert got > row["bytes_out"] > 20 * len(text)
             assert held.used == 0
 

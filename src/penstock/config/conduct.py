@@ -68,7 +68,8 @@ def resolve(*levels: Level, anthropic: bool = False) -> Conduct:
         terminal=cast("Literal['event', 'finish_reason']", said.get("terminal", default.terminal)),
         tail_content=said.get("tail", "events") == "content",
         nonstream=nonstream_of(levels, anthropic=anthropic),
-        pace=pace_of(said),
+        pace=pace_of(said) if said.get("pseudo_stream", False) else None,
+        telling=pace_of(said),
         cache_markers=said.get("cache_markers") == "on",
         max_streams=cast("int | None", said.get("max_streams", default.max_streams)),
     )

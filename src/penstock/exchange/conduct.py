@@ -52,6 +52,8 @@ class Conduct:
     """How a whole body is asked for: as a stream that is folded here, as it came and as a stream where it is refused so, or as it came."""
     pace: Pace | None = None
     """A stream is asked for as a whole body, and told at this pace; `None`: it is asked for as it came."""
+    telling: Pace = field(default_factory=Pace)
+    """At which whole answers are told as streams that nobody else can give (legacy Argo's), whatever `pace` says."""
     guards: Guards | None = None
     """What may be said; `None`: anything."""
     max_streams: int | None = None
