@@ -244,3 +244,15 @@ def test_one_piece_a_byte_in_every_protocol(tmp_path: Path) -> None:
             assert final.output_text == TEXT
 
     run(main())
+
+
+def test_a_model_newer_than_the_gateway_is_found_in_argo_s_list(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with site(tmp_path, upstream := Legacy(), argo) as here:
+            for _ in range(2):
+                answer = await ask(here.port, "POST", "/v1/chat/completions", {**ASKED, "model": "argo:claude-opus-4.1", "stream": False})
+                assert answer.json()["choices"][0]["message"]["content"] == TEXT
+            assert [body["model"] for body in upstream.bodies()] == ["claudeopus41"] * 2
+            assert [asked.method for asked in upstream.log] == ["GET", "POST", "POST"]
+
+    run(main())
