@@ -13,6 +13,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -45,16 +46,15 @@ def _started() -> subprocess.Popen[str]:
 
 
 def _serve() -> None:
-    import penstock.app
-    import penstock.cli
-    import penstock.ledger.query
-    import penstock.ledger.story  # noqa: F401
+    for name in ("app", "ledger.query", "ledger.story"):
+        import_module(f"penstock.{name}")
+    from penstock.cli import main
 
     for line in sys.stdin:
         asked = json.loads(line)
         child = os.fork()
         if child == 0:
-            _become(asked, penstock.cli.main)
+            _become(asked, main)
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 
@@ -70,7 +70,7 @@ def _become(asked: dict[str, Any], main: Any) -> NoReturn:
             os.dup2(stream, number)
         os.closerange(3, 64)
         # Anew, as at a start: what is there was made for this process's own streams.
-        sys.stdin, sys.stdout, sys.stderr = open(0, closefd=False), open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115, PTH123
+        sys.stdin, sys.stdout, sys.stderr = open(0, closefd=False), open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
         sys.argv = asked["argv"]
         import signal
 
