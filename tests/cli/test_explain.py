@@ -30,6 +30,7 @@ def data_dir(tmp_path: Path) -> Path:
     hung.timer, hung.route, hung.duration_ms, hung.events = "tool_call", "claude-*", 243_000.0, 412
     hung.keep_tail([(1000.0 * at, "content_block_delta", 80) for at in range(40)])
     hung.keep_bytes(HALF)
+    hung.upstream_request_id = "req_theirs"
     for entry, outcome in ((hung, HUNG), (make_entry("px-aa2", MIDNIGHT + 5), COMPLETE), (make_entry("px-b", MIDNIGHT + 6), None)):
         ledger.open(entry)
         if outcome is not None:
@@ -57,7 +58,8 @@ def _object(result: Result) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("arguments", "found"), [
-    (["px-aa1"], "px-aa1"), (["px-aa2"], "px-aa2"), (["px-b"], "px-b"), (["px-"], None), (["--last"], "px-b"), (["--last-failed"], "px-aa1"),
+    (["px-aa1"], "px-aa1"), (["px-aa2"], "px-aa2"), (["px-b"], "px-b"), (["req_theirs"], "px-aa1"), (["px-"], None),
+    (["--last"], "px-b"), (["--last-failed"], "px-aa1"),
 ])  # fmt: skip
 def test_it_is_found_by_id_by_its_beginning_and_as_the_last(cli: CliRunner, data_dir: Path, arguments: list[str], found: str | None) -> None:
     result = _explain(cli, data_dir, *arguments, "--json")

@@ -124,11 +124,12 @@ def test_keepalives_and_early_heads_are_no_events(tmp_path: Path, mode: Mode) ->
 
 @each_mode
 def test_a_body_that_breaks_off(tmp_path: Path, mode: Mode) -> None:
-    """Its status is out; the framing shows that it is not whole."""
+    """It came in the place of the stream that was asked for, so it is held until it is whole, and its status is true."""
 
     async def main() -> None:
         async with stage(tmp_path, anthropic_sdk, mode) as (here, sdk):
             [met] = await meet(here, sdk, ONE, ["half-body"])
-        assert type(met.error) is anthropic.APIConnectionError, met.about
+        assert isinstance(met.error, APIStatusError), met.about
+        assert (met.error.status_code, met.row["status"], met.row["outcome"]) == (502, 502, "UPSTREAM_LOST"), met.about
 
     run(main())

@@ -104,11 +104,10 @@ def meant(*levels: Said, anthropic: bool = False) -> Conduct:
                 conduct = replace(conduct, tail_content=value == "content")
             elif not key.startswith("drain_") or level.get("on_disconnect") == "drain":
                 conduct = replace(conduct, **{key: value})
-    if not pseudo.get("pseudo_stream"):
-        return conduct
     chars, pause = pseudo.get("pseudo_chunk_chars", "words"), pseudo.get("pseudo_interval_ms", 0)
     assert isinstance(pause, int)
-    return replace(conduct, pace=Pace(chars if isinstance(chars, int) else None, pause / 1000))
+    telling = Pace(chars if isinstance(chars, int) else None, pause / 1000)
+    return replace(conduct, pace=telling if pseudo.get("pseudo_stream") else None, telling=telling)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

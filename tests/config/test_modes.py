@@ -145,6 +145,15 @@ def test_a_pace_that_nothing_is_told_at_is_noted(tmp_path: Path) -> None:
     assert note.endswith("providers.claude.pseudo_interval_ms: has no effect without pseudo_stream: true")
 
 
+def test_legacy_argo_tells_whole_answers_at_a_pace_in_any_case(tmp_path: Path) -> None:
+    """With tools it asks for nothing else."""
+    text = "providers: {argo: {protocol: argo_legacy, base_url: https://argo.test, user: ada, pseudo_interval_ms: 5, pseudo_chunk_chars: 9}}"
+    config = loaded(tmp_path, f"{text}\nroutes: [{{model: a, provider: argo, pseudo_interval_ms: 7}}]")
+    assert config.notes == ()
+    assert (config.provider_conduct["argo"].pace, config.provider_conduct["argo"].telling) == (None, Pace(9, 0.005))
+    assert config.route_conduct[0].telling == Pace(9, 0.007)
+
+
 @pytest.mark.parametrize(("text", "flag", "named"), [
     ("real_stream: false", None, "real_stream"), ("real_stream: true", None, "real_stream"), ("{}", True, "--real-stream"),
     ("{}", False, "--pseudo-stream"), ("real_stream: true", False, "--pseudo-stream"),

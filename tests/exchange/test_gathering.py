@@ -266,7 +266,7 @@ def test_607_seconds_with_a_frame_every_100_pass(protocol: ProtocolId) -> None:
         ask.answer()
         for number, piece in enumerate(pieces):
             if number:
-                house.loop.wait(100.0)
+                house.loop.wait(100.0, 0.5)
             assert ask.live, number
             ask.body(piece)
         if ask.live:

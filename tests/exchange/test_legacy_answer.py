@@ -1,4 +1,4 @@
-"""Legacy Argo's answers between connection and exchange: what is held, given in portions, cancelled; what a mistake of ours costs."""
+"""Legacy Argo's answers between connection and exchange: what is held, told at a pace, cancelled; what a mistake of ours costs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from penstock.exchange.conduct import Conduct, Retries
-from penstock.exchange.legacy_answer import PORTION
+from penstock.pipeline.pseudo import PORTION, Pace
 from penstock.pipeline.timers import Timers
 from penstock.routing import Glob, Route
 from penstock.translate.argo_legacy import Told
@@ -27,6 +27,12 @@ def argo(*, real: bool = True, held: int = 1 << 24, **more: Any) -> House:
 def stream(house: House, **more: Any) -> tuple[Asker, FakeAsk]:
     client = house.chat(**{"model": "gpt-4o", "messages": [{"role": "user", "content": "hi"}], **more})
     return client, house.last
+
+
+def contents(client: Asker) -> list[str]:
+    """What it was told, piece by piece."""
+    values = [json.loads(line[6:]) for line in client.reply.body.split(b"\n") if line.startswith(b"data: {")]
+    return [text for value in values for choice in value["choices"] if (text := choice["delta"].get("content"))]
 
 
 def test_nothing_is_told_before_the_first_word() -> None:
@@ -79,6 +85,73 @@ def test_portions_wait_for_the_client() -> None:
         assert client.reply.over == "ended"
         assert abs(len(client.reply.body) - total) < total // 10
         assert [entry.outcome for entry in house.told] == ["COMPLETE", "COMPLETE"]
+
+
+TOOL: dict[str, Any] = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+AT_A_PACE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "real_stream: false": ({"real": False, "conduct": Conduct(telling=Pace(4, 0.5))}, {}),
+    "pseudo_stream: true": ({"conduct": Conduct(pace=Pace(4, 0.5), telling=Pace(4, 0.5))}, {}),
+    "tools": ({"conduct": Conduct(telling=Pace(4, 0.5))}, {"tools": [TOOL]}),
+}
+
+
+@pytest.mark.parametrize("how", AT_A_PACE)
+def test_a_whole_answer_is_told_at_its_pace(how: str) -> None:
+    settings, body = AT_A_PACE[how]
+    with argo(**settings) as house:
+        client, asked = stream(house, **body)
+        assert asked.target == b"/argoapi/api/v1/resource/chat/"
+        assert json.loads(asked.sent_body)["stream"] is False
+        asked.answer_json({"response": "one two three"})
+        for pieces in (["one "], ["one ", "two "], ["one ", "two ", "thre"], ["one ", "two ", "thre", "e"]):
+            assert contents(client) == pieces
+            assert client.reply.over is None
+            house.loop.wait(0.5)
+        house.loop.wait(0.5)
+        assert (client.reply.over, client.reply.body.endswith(b"[DONE]\n\n")) == ("ended", True)
+        row = house.told[-1]
+        assert (row.outcome, row.usage_source, row.streamed) == ("COMPLETE", "estimated", True)
+        house.check_quiet()
+
+
+def test_raw_text_has_no_pace_but_the_provider_s() -> None:
+    with argo(conduct=Conduct(telling=Pace(4, 0.5))) as house:
+        client, asked = stream(house)
+        asked.answer(200, TEXT).body(b"one two ", b"three")
+        assert contents(client) == ["one two ", "three"]
+        asked.end()
+        assert client.reply.over == "ended"
+        house.check_quiet()
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses"])
+@pytest.mark.parametrize("pieces", [[], [b"\xc3"]], ids=["nothing", "half a character"])
+def test_no_word_is_no_answer(path: str, pieces: list[bytes]) -> None:
+    asks = {"model": "gpt-4o", "stream": True, "messages": [{"role": "user", "content": "hi"}], "prompt": "hi", "input": "hi"}
+    with argo() as house:
+        client = house.post(path, {key: asks[key] for key in ("model", "stream", {"completions": "prompt", "responses": "input"}.get(
+            path.removeprefix("/v1/"), "messages"))})
+        assert house.last.target.endswith(b"/streamchat/")
+        house.last.answer(200, TEXT).body(*pieces).end()
+        assert client.reply.status == 502
+        assert client.reply.json()["error"]["message"]
+        assert (house.told[-1].outcome, house.told[-1].output_tokens) == ("TRUNCATED", None)
+        house.check_quiet()
+
+
+def test_no_word_is_reason_for_another_try_and_behind_a_head_of_ours_an_error_in_band() -> None:
+    with argo(conduct=Conduct(retries=Retries(first_frame=1))) as house:
+        client, asked = stream(house)
+        asked.answer(200, TEXT).end()
+        house.loop.wait(1)
+        house.last.answer(200, TEXT).body(b"word").end()
+        assert (contents(client), house.told[-1].retries) == (["word"], 1)
+    with argo(conduct=Conduct(early_head=1.0, keepalive=None)) as house:
+        client, asked = stream(house)
+        house.loop.wait(1.2)
+        asked.answer(200, TEXT).end()
+        assert (client.reply.status, b'"error"' in client.reply.body, b"[DONE]" in client.reply.body) == (200, True, False)
+        house.check_quiet()
 
 
 def test_a_client_that_leaves_between_two_portions_is_the_end() -> None:

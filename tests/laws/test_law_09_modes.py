@@ -49,6 +49,6 @@ class ReadOn(InForm):
     conduct = Conduct(nonstream="force", pace=Pace(5, 0.2), on_disconnect="drain", drain_seconds=3.0, retries=_TRIES)
 
 
-_EXAMPLES = settings(max_examples=settings.default.max_examples * 3 if settings.default else 40, stateful_step_count=25)
+_EXAMPLES = settings(max_examples=settings.default.max_examples * 2 if settings.default else 40, stateful_step_count=25)
 TestForced, TestRetried, TestReadOn = Forced.TestCase, Retried.TestCase, ReadOn.TestCase
 TestForced.settings = TestRetried.settings = TestReadOn.settings = _EXAMPLES

@@ -276,4 +276,4 @@ class Exchanges(RuleBasedStateMachine):
 
 
 TestExchanges = Exchanges.TestCase
-TestExchanges.settings = settings(max_examples=settings.default.max_examples * 8 if settings.default else 100, stateful_step_count=25)
+TestExchanges.settings = settings(max_examples=settings.default.max_examples * 5 if settings.default else 100, stateful_step_count=25)

@@ -35,7 +35,7 @@ rows = st.lists(
         "bytes_out": counts,
         "settled": st.sampled_from([None, COMPLETE, GONE]),
     }),
-    max_size=25,
+    max_size=14,
 )
 
 

@@ -22,7 +22,7 @@ from penstock.ledger.schema import exchanges
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.store import Store
 from penstock.vocabulary.ids import Operation, ProtocolId
-from tests.support.ledgers import COMPLETE, GONE, MIDNIGHT, make_row
+from tests.support.ledgers import COMPLETE, GONE, MIDNIGHT, make_row, put_empty_ledger
 
 OTHER = Instance("i2", 0.0, "host", 2, "0")
 
@@ -94,6 +94,7 @@ def test_the_owners_ending_stands_in_any_order_of_writes(sqlite_store: Store, or
 
 @pytest.fixture
 def sqlite_store(settings: LedgerSettings) -> Iterator[Store]:
+    put_empty_ledger(settings)
     store = Store.open(settings, clock=lambda: MIDNIGHT)
     yield store
     store.close()

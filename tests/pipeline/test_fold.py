@@ -143,11 +143,24 @@ def test_a_stream_that_is_repaired_is_whole() -> None:
     failed(fold, 502)
 
 
-def test_a_body_in_the_place_of_the_stream_passes() -> None:
-    answer = Answer(Operation.MESSAGES, 200, b"application/json", b"", True, stream_asked=False, array=False, folded=True)
-    assert type(compose(answer, REGISTRY[MESSAGES], Limits(), Budget(1), 0.0).pipeline) is BodyRelay
-    answer = Answer(Operation.MESSAGES, 529, b"text/event-stream", b"", True, stream_asked=False, array=False, folded=True)
-    assert type(compose(answer, REGISTRY[MESSAGES], Limits(), Budget(1), 0.0).pipeline) is BodyRelay
+def test_pages_errors_and_what_has_no_body_are_not_put_together() -> None:
+    for status, kind in ((200, b"text/html; charset=utf-8"), (529, b"text/event-stream"), (204, b""), (302, b"application/json")):
+        answer = Answer(Operation.MESSAGES, status, kind, b"", True, stream_asked=False, array=False, folded=True)
+        assert type(compose(answer, REGISTRY[MESSAGES], Limits(), Budget(1), 0.0).pipeline) is BodyRelay
+
+
+def test_a_body_in_the_place_of_the_stream_is_held_and_given_out_whole() -> None:
+    body = json.dumps({"id": "m", "type": "message", "content": [], "usage": {"input_tokens": 7, "output_tokens": 1}}).encode()
+    budget = Budget(1 << 20)
+    fold = fed(opened(MESSAGES, kind=b"text/plain", budget=budget), b"\xef\xbb", b"\xbf\n ", *every(body, 3))
+    assert (fold.is_body, fold.begun, fold.tells_content, budget.used) == (True, True, False, len(body))
+    assert fold.conclude(True, "").ending is Ending.COMPLETE
+    assert fold.whole() == fold.end(None, ID) == body
+    assert (fold.observer.usage.input, budget.used, fold.bytes_out) == (7, 0, len(body))
+    fold = fed(opened(MESSAGES, kind=b"text/plain", budget=budget), body)
+    assert fold.conclude(False, "reset").ending is Ending.UPSTREAM_LOST
+    failed(fold, 502)
+    assert budget.used == 0
 
 
 def test_an_observer_that_fails_takes_nothing_from_the_client() -> None:

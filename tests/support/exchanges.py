@@ -49,11 +49,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
         self.run_until_complete(nothing())
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, step: float = 0.05) -> None:
         """Let time pass, in steps in which every timer has its turn."""
         until = self.now + seconds
-        while until - self.now > 0.05:
-            self.now += 0.05
+        while until - self.now > step:
+            self.now += step
             self.settle()
         self.now = until
         self.settle()

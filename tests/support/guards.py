@@ -67,6 +67,7 @@ def guarded(protocol: ProtocolId, guards: Guards = MASKING, *, operation: Operat
     budget = Budget(1 << 28)
     scanner = ArraySplitter(1 << 24, budget) if array else Scanner(1 << 24, budget)
     stream = GuardedStream(scanner, spec.observer(operation or OPERATIONS[protocol]), spec.error_frame, 100.0, still=spec.keepalive)
+    stream.request_id = "px-1"
     stream.guard(guards, spec, operation or OPERATIONS[protocol])
     return stream
 

@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests.support import forking
+
 PENSTOCK = str(Path(sys.executable).with_name("penstock"))
 ASK = json.dumps({"model": "demo", "messages": [{"role": "user", "content": "Hello"}]}).encode()
 STREAM = json.dumps({"model": "demo", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}).encode()
@@ -127,10 +129,9 @@ class Operator:
 
     def run(self, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Done:
         """A command, to its end."""
-        done = subprocess.run(
-            [PENSTOCK, *arguments], env=self.environment(env), cwd=cwd or self.home, capture_output=True, text=True, timeout=50, check=False)
-        self.said += [done.stdout, done.stderr]
-        return Done(done.returncode, done.stdout, done.stderr)
+        code, out, err = forking.run(PENSTOCK, arguments, self.environment(env), cwd or self.home)
+        self.said += [out, err]
+        return Done(code, out, err)
 
     @contextmanager
     def serve(

@@ -63,6 +63,8 @@ def _find(engine: sa.Engine, id: str | None, *, failed: bool) -> dict[str, Any]:
             fail("no exchange has gone wrong" if failed else "there is no exchange yet")
         return found[0]
     exact = query.exchange(engine, id)
+    if exact is None and id:
+        exact = query.by_request_id(engine, id)  # what an error of Anthropic's shape quotes
     if exact is not None:
         return exact
     found = query.exchanges(engine, _MANY + 1, id_prefix=id) if id else []

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from penstock.config.advice import advise
 from penstock.config.conduct import resolve, silence
-from penstock.config.modes import Level, idle_paces
+from penstock.config.modes import LEGACY, Level, idle_paces
 from penstock.config.providers import FoundRoute
 from penstock.config.walk import Given
 from penstock.exchange.conduct import Conduct
@@ -50,7 +50,9 @@ def gather(
         notes += _unheard(level, settings.name, chat)
     for found in routes:
         notes += _unheard(found.level, found.route.provider, chat)
-    notes += [note for stack in stacks for note in idle_paces(stack)]
+    legacy = {settings.name for settings, _ in providers if settings.kind == LEGACY}
+    telling = [False, *(name in legacy for name in named), *(found.route.provider in legacy for found in routes)]
+    notes += [note for stack, tells in zip(stacks, telling, strict=True) if not tells for note in idle_paces(stack)]
     last: Level = {} if transparent or over is None else over
     conducts = [resolve(*stack, last, anthropic=is_anthropic) for stack, is_anthropic in zip(stacks, asked, strict=True)]
     first_route = 1 + len(named)

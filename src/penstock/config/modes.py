@@ -30,10 +30,8 @@ def nonstream_of(levels: Sequence[Level], *, anthropic: bool) -> NonstreamMode:
     return "force" if anthropic else "passthrough"
 
 
-def pace_of(said: Mapping[str, object]) -> Pace | None:
+def pace_of(said: Mapping[str, object]) -> Pace:
     """`said`: by key, the nearest of each."""
-    if not said.get("pseudo_stream", False):
-        return None
     default = Pace()
     return Pace(
         cast("int | None", said.get("pseudo_chunk_chars", default.chars)), cast("float", said.get("pseudo_interval_ms", default.interval)))
@@ -57,7 +55,7 @@ def over_the_file(given: Mapping[str, Given]) -> Level:
 
 
 def idle_paces(stack: Sequence[Level]) -> list[str]:
-    """Notes on a pace, in the nearest place, that nothing is told at."""
+    """Notes on a pace, in the nearest place, that nothing is told at. Not to be asked of legacy Argo, which tells some answers so in any case."""
     said = {key: one.value for level in stack for key, one in level.items()}
     if said.get("pseudo_stream", False) or len(stack) == 1:  # at the top it is a default for those who say it
         return []

@@ -24,7 +24,7 @@ def bend(exchange: Exchange, plan: Plan, way: Way, quirks: Quirks, body: bytes |
     except Refused as refused:
         exchange.refuse(refused.fault, refused.cause)
         return
-    if quirks.names is None or own is None:
+    if quirks.names is None or own is None or not quirks.looks_up(plan):
         go(plan, way.plain(way.renamed), body)
         return
     model, user = way.renamed or own, quirks.user(plan)

@@ -55,6 +55,8 @@ class Conduct:
     """A stream is asked for as a whole body, and told at this pace; `None`: it is asked for as it came."""
     dedup: Rules | None = field(default_factory=Rules)
     """When an earlier answer is told again; `None`: never."""
+    telling: Pace = field(default_factory=Pace)
+    """At which whole answers are told as streams that nobody else can give (legacy Argo's), whatever `pace` says."""
     guards: Guards | None = None
     """What may be said; `None`: anything."""
     max_streams: int | None = None

@@ -72,7 +72,7 @@ class Gathering(Guarding):
         """All of it has come that will. `over`: the provider has ended its answer."""
         pipeline = self._gatherer()
         outcome = pipeline.conclude(clean, cause)
-        failure = pipeline.failure(self.id)
+        failure = pipeline.failure(self.quoted)
         if failure is not None:
             self._fail_gathered(pipeline, outcome, failure, now, over=over)
         elif isinstance(pipeline, Fold):
@@ -110,7 +110,8 @@ class Gathering(Guarding):
     def _give_body(self, fold: Fold, outcome: Outcome, now: float) -> None:
         assert self.head is not None
         status, headers = self.head.status, self._beside()
-        self.outcome = Outcome(outcome.ending, f"{outcome.cause}; the stream was put together to a body", outcome.ended_by)
+        how = "" if fold.is_body else "; the stream was put together to a body"
+        self.outcome = Outcome(outcome.ending, outcome.cause + how, outcome.ended_by)
         self._do(self.machine.handle(Input.COMMIT), now)
         self._stage = FLOWING
         self.head = None

@@ -39,7 +39,7 @@ class Guarding(Holding):
         assert pipeline is not None
         assert head is not None
         self.outcome = outcome = pipeline.conclude(True, "")
-        failure = pipeline.failure(self.id)
+        failure = pipeline.failure(self.quoted)
         headers = headers_beside(head, self.gateway.settings.drop_response_headers)
         if failure is not None:
             status, body = failure

@@ -18,6 +18,7 @@ from penstock.exchange.watching import Watching
 from penstock.pipeline.compose import READ, Mode
 from penstock.pipeline.contract import Pipeline, State
 from penstock.pipeline.foreign import wrap_foreign
+from penstock.pipeline.guarding import identify
 from penstock.pipeline.stream import StreamRelay
 from penstock.pipeline.unbegun import Unbegun
 from penstock.protocols.statuses import fault_of
@@ -108,6 +109,8 @@ class Holding(Watching):
         course = course_of(self.gateway, plan, self.conduct, self.peek, head, take_usage=self.take_usage, folded=self.folded, pace=self.pace)
         recipe = course.recipe
         pipeline = course.make(now)
+        if self.conduct.guards is not None:
+            identify(pipeline, self.quoted)
         if recipe.remade:
             self._gather(Mode(pipeline, recipe.streamed, recipe.decoded), now)
             return
@@ -234,7 +237,7 @@ class Holding(Watching):
         assert self.head is not None
         self.outcome = pipeline.conclude(True, "")
         if not self._once_more_after_frame(self.outcome.cause):
-            status, body = self.spec.error_of(error, self.id)
+            status, body = self.spec.error_of(error, self.quoted)
             self._last_words = status, headers_beside(self.head, self.gateway.settings.drop_response_headers), body
             self._do(self.machine.handle(Input.FAILED), now)
             pipeline.close()
@@ -288,7 +291,7 @@ class Holding(Watching):
             self.outcome = faults.PAGE
             self._do(self.machine.handle(over), now, faults.page(self.provider_name))
         else:
-            wrapped = wrap_foreign(spec, head.status, head.content_type, body, self.id)
+            wrapped = wrap_foreign(spec, head.status, head.content_type, body, self.quoted)
             told = wrapped if wrapped is not None else body
             self._last_words = head.status, headers_beside(head, self.gateway.settings.drop_response_headers), told
             self._do(self.machine.handle(over), now)

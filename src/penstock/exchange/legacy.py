@@ -49,14 +49,9 @@ class LegacyTurn:
     answer_id: str
     model: str
     """What the client calls it."""
-    stream: bool
-    """The client is told a stream."""
     limit: int
     budget: Budget
-    clock: Callable[[], float]
     fail: Callable[[Exception], None]
-    chars: int | None = None
-    """Characters of one piece of a whole answer that is told as a stream; `None`: by words."""
     _told: Told | None = None
     _unusable: Outcome | None = field(default=None)
 
@@ -67,9 +62,7 @@ class LegacyTurn:
     def answer(self, receiver: Receiver) -> LegacyAnswer:
         """Who hears the connection of another try in the place of `receiver`."""
         self._unusable = None
-        self._told = told = Told(
-            self.spec, self.operation, self.asked, answer_id=self.answer_id, model=self.model, created=int(time()), chars=self.chars,
-        )  # fmt: skip
+        self._told = told = Told(self.spec, self.operation, self.asked, answer_id=self.answer_id, model=self.model, created=int(time()))
         return LegacyAnswer(self, told, receiver)
 
     def cannot_be_used(self, why: str, *, by_us: bool = False) -> Loss:
@@ -113,16 +106,15 @@ def begin(
             return True
         exchange.refuse(raw, raw.message)
         return False
-    pace = exchange.conduct.pace
-    told = ask_told(provider, plan, peek, model, body, real_stream=provider.settings.real_stream is not False and pace is None)
+    conduct = exchange.conduct
+    told = ask_told(provider, plan, peek, model, body, real_stream=provider.settings.real_stream is not False and conduct.pace is None)
     if isinstance(told, Fault):
         exchange.refuse(told, told.message)
         return False
     exchange.sent, asked = told
+    exchange.pace = conduct.telling if asked.streams else None  # of a whole answer; raw text goes as it comes
     exchange.legacy = LegacyTurn(
-        plan.spec, plan.endpoint.operation, asked, exchange.id, peek.model or "", asked.streams, gateway.settings.limits.body, gateway.held,
-        gateway.clock, exchange.fail, pace.chars if pace is not None else None,
-    )  # fmt: skip
+        plan.spec, plan.endpoint.operation, asked, exchange.id, peek.model or "", gateway.settings.limits.body, gateway.held, exchange.fail)
     return True
 
 

@@ -1,14 +1,14 @@
 """An answer of legacy Argo on its way to its exchange, which gets it as a provider of the client's own protocol would have given it: a stream of
 events, a body, or an error, each under a head that says so. Everything behind it (pipeline, timers, keep-alives, account) is the same for all.
 
-Raw text goes on piece by piece, in the callback that brought it. A whole answer is held until its end, within the limits of bodies, and goes out
-as a body, or as a stream in portions, as fast as the client takes them. What is neither (a page, an answer without a body) goes on as it is.
+Raw text goes on piece by piece, in the callback that brought it. A whole answer is held until its end, within the limits of bodies, and goes on as
+a body; where the client wants a stream, the pipeline tells it as one, at its pace (`pipeline.pseudo`), as it does for providers of the client's
+own protocol. What is neither (a page, an answer without a body) goes on as it is.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum, auto
 from typing import Protocol
@@ -20,8 +20,6 @@ from penstock.upstream.contract import Ask, Headers, Loss, LossKind, Receiver, R
 from penstock.wire.budget import Budget
 from penstock.wire.encoding import EncodingError, Gunzip
 
-PORTION = 256 * 1024
-"""Bytes of a body's stream that are made at once: the whole of it is several times the body."""
 ERROR_LIMIT = 64 * 1024
 _FRAMING = frozenset({b"content-type", b"content-length", b"content-encoding", b"transfer-encoding"})
 _SSE, _JSON = b"text/event-stream", b"application/json"
@@ -35,20 +33,15 @@ class _Form(Enum):
     TEXT = auto()
     WHOLE = auto()
     ERROR = auto()
-    GIVEN = auto()
-    """All of it has come, and it is told in portions."""
 
 
 class Turn(Protocol):
     """What an answer needs of its exchange."""
 
     spec: ProtocolSpec
-    stream: bool
-    """The client wants a stream."""
     answer_id: str
     limit: int
     budget: Budget
-    clock: Callable[[], float]
     fail: Callable[[Exception], None]
 
     @property
@@ -60,9 +53,7 @@ class Turn(Protocol):
 class LegacyAnswer:
     """Implements `upstream.contract.Receiver` towards the connection and `Ask` towards the exchange. One per try."""
 
-    __slots__ = (
-        "_ask", "_form", "_frames", "_gunzip", "_handle", "_head", "_held", "_next", "_parts", "_paused", "_receiver", "_told", "_turn",
-    )  # fmt: skip
+    __slots__ = ("_ask", "_form", "_gunzip", "_head", "_held", "_parts", "_receiver", "_told", "_turn")
 
     def __init__(self, turn: Turn, told: Told, receiver: Receiver) -> None:
         self._turn = turn
@@ -74,10 +65,6 @@ class LegacyAnswer:
         self._gunzip: Gunzip | None = None
         self._parts: list[bytes] = []
         self._held = 0
-        self._paused = False
-        self._frames: Iterator[bytes] = iter(())
-        self._next: bytes | None = None
-        self._handle: asyncio.Handle | None = None
 
     # -- of the exchange --------------------------------------------------------------------------------------------------------------
 
@@ -91,24 +78,16 @@ class LegacyAnswer:
         return self._ask.dialed_at if self._ask is not None else None
 
     def pause(self) -> None:
-        self._paused = True
         if self._ask is not None:
             self._ask.pause()
 
     def resume(self) -> None:
-        self._paused = False
         if self._ask is not None:
             self._ask.resume()
-        if self._form is _Form.GIVEN and self._handle is None and self._receiver is not None:
-            self._handle = asyncio.get_running_loop().call_soon(self._give)
 
     def cancel(self) -> None:
         self._receiver = None
         self._let_go()
-        self._frames, self._next = iter(()), None
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
         if self._ask is not None:
             self._ask.cancel()
 
@@ -198,7 +177,7 @@ class LegacyAnswer:
         if self._head is not None and self._form is _Form.WHOLE:
             # Whoever looks at the record is to see that there was a head.
             head, at = self._head
-            receiver.answer_began(_retyped(head, _SSE if self._turn.stream else _JSON), at)
+            receiver.answer_began(_retyped(head, _JSON), at)
         receiver.answer_lost(loss, now)
 
     # -- text -------------------------------------------------------------------------------------------------------------------------
@@ -215,10 +194,9 @@ class LegacyAnswer:
             receiver.answer_body(frames, now)
 
     def _end_text(self, receiver: Receiver, now: float) -> None:
-        assert self._head is not None
         last = b""
-        # A connection that closes before the first word proves nothing, and half a character is half a text: the stream has no end then.
-        if self._told.begun or self._head[0].delimited:
+        # No word is no answer, however it ended, and half a character is half a text: the stream has no end then.
+        if self._told.begun:
             with suppress(AnswerError):
                 last = self._told.end()
         if last:
@@ -262,18 +240,12 @@ class LegacyAnswer:
             self._tell(receiver, head, at, self._turn.spec.error_of(told_error(head.status, body), self._turn.answer_id)[1], now)
             return
         try:
-            if not self._turn.stream:
-                self._tell(receiver, head, at, self._told.body(body), now)
-                return
-            self._frames = self._told.frames(body)
+            told = self._told.body(body)
         except AnswerError as error:
             self._refuse(str(error), now)
             return
-        self._next = next(self._frames, None)
-        self._form = _Form.GIVEN
-        receiver.answer_began(_retyped(head, _SSE), at)
-        if self._receiver is not None:
-            self._give(now)
+        self._let_go()
+        self._tell(receiver, head, at, told, now)
 
     def _tell(self, receiver: Receiver, head: ResponseHead, at: float, body: bytes, now: float) -> None:
         receiver.answer_began(_retyped(head, _JSON, len(body)), at)
@@ -287,29 +259,6 @@ class LegacyAnswer:
         self._let_go()
         if receiver is not None:
             receiver.answer_ended(now)
-
-    def _give(self, now: float | None = None) -> None:
-        """The next portion of a stream that is known to its end."""
-        self._handle = None
-        try:
-            receiver = self._receiver
-            if receiver is None or self._paused:
-                return
-            out: list[bytes] = []
-            size = 0
-            while self._next is not None and size < PORTION:
-                out.append(self._next)
-                size += len(self._next)
-                self._next = next(self._frames, None)
-            at = now if now is not None else self._turn.clock()
-            if out:
-                receiver.answer_body(b"".join(out), at)
-            if self._next is None:
-                self._end(at)
-            elif self._receiver is not None and self._handle is None and not self._paused:
-                self._handle = asyncio.get_running_loop().call_soon(self._give)
-        except Exception as error:  # as above
-            self._turn.fail(error)
 
 
 def _retyped(head: ResponseHead, content_type: bytes, length: int | None = None) -> ResponseHead:

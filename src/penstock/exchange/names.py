@@ -2,6 +2,8 @@
 
 A list counts for `Timing.fresh`; a name that it does not have is reason to ask again, though not before `Timing.again` has passed. An old list
 is better than none. What one user's list holds is told to that user alone.
+
+Legacy Argo has one list for all, some of it is known before, and it judges itself what is in none: there nothing is refused (`LegacyNames`).
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Final
 
 from penstock.exchange.contract import Headers
 from penstock.exchange.models_fetch import Asker, FetchError, fetch, list_request
-from penstock.providers import Provider
+from penstock.providers import ArgoLegacyProvider, Provider
 from penstock.providers.argo_names import PREFIX, BadNames, Directory, read_directory
 from penstock.vocabulary.errors import Fault, FaultKind
 
@@ -82,8 +84,7 @@ class Names:
         Raises `Refused`: 404 where the list has no such model, 502 where there is no list to look into.
         """
         listed = self._of(user)
-        now = self._clock()
-        if listed.task is not None or listed.tried_at is None or now - listed.tried_at >= self._timing.again:
+        if self._may_ask(listed):
             await self._refresh(listed, user)
         if listed.directory is None:
             if not model.lower().replace("/", ":").startswith(PREFIX):
@@ -114,6 +115,10 @@ class Names:
             self._lists.move_to_end(user)
         return listed
 
+    def _may_ask(self, listed: _List) -> bool:
+        """Has enough time passed since the last try, or is one under way?"""
+        return listed.task is not None or listed.tried_at is None or self._clock() - listed.tried_at >= self._timing.again
+
     async def _refresh(self, listed: _List, user: str | None) -> None:
         """Ask, once for all who wait."""
         if listed.task is None:
@@ -137,6 +142,29 @@ class Names:
         finally:
             listed.tried_at = self._clock()
             listed.task = None
+
+
+class LegacyNames(Names):
+    """Of one legacy Argo. What its list says is learned for all who look at `provider.names`; where it cannot be had, the last good one stays."""
+
+    def __init__(self, client: Asker, provider: ArgoLegacyProvider, clock: Callable[[], float], timing: Timing = Timing()) -> None:
+        super().__init__(client, provider, clock, timing)
+        self._known = provider.names
+
+    def find(self, model: str, user: str | None) -> str | None:
+        """The name to send, unless it is unknown and may be asked for."""
+        found = self._known.resolve(model)
+        return self._known.id_of(model) if found is None and not self._may_ask(self._of(None)) else found
+
+    async def look_up(self, model: str, user: str | None) -> str:
+        """The name to send, by the list as it is now; one that is not in it as it is written. Never raises."""
+        listed = self._of(None)
+        if self._may_ask(listed):
+            before = listed.directory
+            await self._refresh(listed, None)
+            if listed.directory is not None and listed.directory is not before:
+                self._known.learn(listed.directory)
+        return self._known.id_of(model)
 
 
 def _suggest(model: str, directory: Directory) -> str:

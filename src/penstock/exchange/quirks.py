@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from penstock.exchange.legacy import serves
 from penstock.exchange.models_fetch import Asker
-from penstock.exchange.names import Names, Refused
+from penstock.exchange.names import LegacyNames, Names, Refused
 from penstock.exchange.notice import Gate, Openings, Told
 from penstock.exchange.plan import Plan
 from penstock.protocols.contract import ProtocolSpec
-from penstock.providers import Provider
+from penstock.providers import ArgoLegacyProvider, Provider
 from penstock.providers.users import Unnameable, names_user, put_user
 from penstock.upstream.contract import Receiver
 from penstock.vocabulary.errors import Fault, FaultKind
@@ -49,6 +50,11 @@ class Quirks:
         except Unnameable as error:
             raise Refused(Fault(FaultKind.BAD_REQUEST, 400, str(error)), str(error)) from None
 
+    def looks_up(self, plan: Plan) -> bool:
+        """Are names of models looked up for these requests? Not where legacy Argo gets what a path names below it as it came."""
+        provider = self._provider
+        return self.names is not None and (not isinstance(provider, ArgoLegacyProvider) or serves(provider, plan))
+
     def user(self, plan: Plan) -> str | None:
         return self._provider.user(plan.headers, plan.query)
 
@@ -68,6 +74,8 @@ def find_quirks(client: Asker, providers: Mapping[str, Provider], clock: Callabl
         settings = provider.settings
         names = settings.argo_names and settings.kind != _OWN_WORDS
         named = (settings.user is not None or settings.user_from_key) and settings.kind != _OWN_WORDS
-        if named or names or settings.notices:
+        if isinstance(provider, ArgoLegacyProvider):
+            found[name] = Quirks(provider, LegacyNames(client, provider, clock))
+        elif named or names or settings.notices:
             found[name] = Quirks(provider, Names(client, provider, clock) if names else None)
     return found

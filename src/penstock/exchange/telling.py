@@ -10,6 +10,7 @@ from penstock.ledger.entry import Entry
 from penstock.ledger.errors import LedgerFull
 from penstock.pipeline.contract import Pipeline
 from penstock.protocols.contract import ProtocolSpec
+from penstock.providers import REQUEST_IDS
 from penstock.vocabulary.errors import Fault
 from penstock.vocabulary.ids import ProtocolId
 
@@ -40,6 +41,15 @@ class Telling:
     spec: ProtocolSpec
     """Of the client; until the path is known, the one that most clients read."""
 
+    @property
+    def quoted(self) -> str:
+        """The id that an error names in its body. Anthropic's errors name the id of their head (`request-id`): so it is the provider's, where it
+        told one that the client may see, and people quote one id. Everything else names the exchange's own."""
+        told = self.entry.upstream_request_id
+        if told is None or self.spec.id is not ProtocolId.ANTHROPIC_MESSAGES:
+            return self.id
+        return told if self.gateway.settings.drop_response_headers.isdisjoint(REQUEST_IDS) else self.id
+
     def open_row(self) -> bool:
         """Before anything is asked of a provider. False: the ledger is full, and nothing may be asked."""
         if not self._opened:
@@ -66,14 +76,14 @@ class Telling:
         own = self.own()
         name = _REQUEST_ID.get(self.spec.id)
         if name is not None and status >= 400 and all(key.lower() != name for key, _ in headers):
-            own.append((name, self.id.encode()))
+            own.append((name, self.quoted.encode("latin-1")))
         if self.admitted is not None:
             headers = self.admitted.headers_on(headers)
         reply.whole(status, [*kind, *headers, *own], body)
 
     def say_fault(self, fault: Fault, headers: Headers) -> None:
         """An error before the first byte, with its true status."""
-        self.say_whole(fault.status, headers, self.spec.error_body(fault, self.id))
+        self.say_whole(fault.status, headers, self.spec.error_body(fault, self.quoted))
 
     def say(self, data: bytes, now: float) -> None:
         """Some bytes of the answer."""
@@ -95,7 +105,7 @@ class Telling:
         """Tell `fault` in band where that is possible, and end the answer so that its end cannot be taken for a good one."""
         pipeline, reply = self.pipeline, self.reply
         spoke = pipeline is not None and pipeline.may_speak()
-        last = pipeline.end(fault, self.id) if pipeline is not None else b""
+        last = pipeline.end(fault, self.quoted) if pipeline is not None else b""
         self.reply = None
         if reply is None:
             return

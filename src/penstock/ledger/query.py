@@ -105,8 +105,8 @@ def usage(
             raise LedgerError(f"usage cannot be grouped by {name!r}; choose from {', '.join(GROUPS)}")
     filters = {
         "provider": provider, "model": model, "requested_model": requested_model, "operation": operation, "outcome": outcome,
-        "key_fingerprint": key_fingerprint, "user_id": user_id, "project": project, "session_id": session_id, "client": client,
-        "effort": effort, "key_id": key_id,
+        "key_fingerprint": key_fingerprint, "user_id": user_id, "project": project, "session_id": session_id, "client": client, "effort": effort,
+        "key_id": key_id,
     }  # fmt: skip
     names = tuple(dict.fromkeys("day" if name == "month" else name for name in group_by))
     hours = summed(since, until)
@@ -167,6 +167,13 @@ def exchanges(
 def exchange(engine: sa.Engine, id: str) -> dict[str, Any] | None:
     """One exchange by its whole id; `None` where there is none (or it was retired)."""
     found = _fetch(engine, sa.select(*_SHOWN).where(schema.exchanges.c.id == id))
+    return _shown(found[0]) if found else None
+
+
+def by_request_id(engine: sa.Engine, told: str) -> dict[str, Any] | None:
+    """The last exchange that a provider gave this id of its own; `None` where there is none."""
+    table = schema.exchanges.c
+    found = _fetch(engine, sa.select(*_SHOWN).where(table.upstream_request_id == told).order_by(table.started_at.desc()).limit(1))
     return _shown(found[0]) if found else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -43,6 +44,9 @@ PROMISED = frozenset({
 """Operations whose streams their protocol ends with a terminal event. Of all others nothing is promised: a clean end is their end."""
 READ = GENERATING | {Operation.COUNT_TOKENS}
 """Operations whose whole bodies the protocol describes. Others are looked into, and nothing is held against them."""
+
+
+_BODILESS = (204, 205)
 
 
 class Answer(msgspec.Struct, gc=False):
@@ -130,11 +134,11 @@ def _decide(answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, 
     sse = good and not answer.stored and (kind == b"text/event-stream" or untold)
     json = kind.endswith((b"/json", b"+json"))
     array = good and not sse and answer.array and json
-    # Who was asked for a stream and has another form of it too may answer in that (`alt=sse` is passed over by some): one object is a stream of one.
-    unsaid = answer.folded and json and spec.array_asked is not None
-    if good and (unsaid or (answer.folded and sse) or (answer.pace is not None and not sse)):
-        return _remade(answer, spec, limits, budget, guards, gzip=gzip, sse=sse)
     unknown = answer.coding not in (b"", b"identity") and not gzip
+    # Nothing else than an answer goes to a client that waits for one: but for redirections, what has no body, and pages, which are told as such.
+    answered = 200 <= answer.status < 300 and answer.status not in _BODILESS and (unknown or kind != b"text/html")
+    if answered and (answer.folded or (answer.pace is not None and not sse)):
+        return _remade(answer, spec, limits, budget, guards, gzip=gzip, sse=sse)
     if unknown and (guards is None or not is_closed(guards)):
         coding = answer.coding.decode("latin-1")[:40]
         return Recipe(lambda now, _: OpaqueRelay(observer(operation), status, coding, budget, now), sse or array, False)
@@ -166,12 +170,16 @@ def _remade(answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, 
     kinds = kinds_of(guards, gzip=gzip)
     operation, pace = answer.operation, answer.pace
     closing = spec.closing if answer.repaired else b""
-    scanner = Scanner if sse else ArraySplitter
+    # Who has another form of streams may answer in that (`alt=sse` is passed over by some): one object is a stream of one.
+    splitter = partial(ArraySplitter, limits.frame, budget) if spec.array_asked is not None else None
     unread = f"it came in the coding {answer.coding.decode('latin-1')[:40]!r}" if answer.coding not in (b"", b"identity") and not gzip else ""
 
     def make(now: float, kept: TailBytes | None) -> Pipeline:
         if pace is None:
-            pipeline = kinds.fold(scanner(limits.frame, budget), spec, operation, limits.assembly, budget, now, closing=closing, kept=kept)
+            pipeline = kinds.fold(
+                Scanner(limits.frame, budget), spec, operation, limits.assembly, budget, now, splitter=splitter, typed=sse, closing=closing,
+                kept=kept,
+            )  # fmt: skip
         else:
             pipeline = kinds.pseudo(spec, operation, pace, limits.body, budget, now, array=answer.array, usage=answer.usage_told)
         if unread:

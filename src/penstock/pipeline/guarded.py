@@ -69,6 +69,7 @@ class GuardedFrames(StreamRelay):
     findings: Findings
     spec: ProtocolSpec
     rest: bytes | None
+    request_id: str
 
     def guard(self, guards: Guards, spec: ProtocolSpec, operation: Operation) -> None:
         """To be called before the first feed."""
@@ -223,11 +224,11 @@ class GuardedFrames(StreamRelay):
         fault = fault_of_rejection(rejection)
         if self._array is not None:
             element = self.spec.error_element
-            said = b",".join([data for _, data in told]) if told is not None else element(fault, "") if element is not None else b""
+            said = b",".join([data for _, data in told]) if told is not None else element(fault, self.request_id) if element is not None else b""
             return (b"," if self._array.elements and self.bytes_out else b"[") + said + b"]"
         if told is not None:
             return self._bytes_of(told)
-        return self.spec.error_frame(fault, "", self.observer)
+        return self.spec.error_frame(fault, self.request_id, self.observer)
 
     def conclude(self, clean: bool, cause: str) -> Outcome:
         if self.rest is None and self.state is not _CUT:
@@ -250,4 +251,4 @@ class GuardedFrames(StreamRelay):
 class GuardedStream(GuardedFrames):
     """A stream in the client's own protocol."""
 
-    __slots__ = ("editor", "findings", "rest", "spec")
+    __slots__ = ("editor", "findings", "request_id", "rest", "spec")

@@ -25,14 +25,29 @@ from penstock.wire.encoding import Gunzip
 
 
 class GuardedFold(GuardedFrames, Fold):
-    """A stream that becomes a body."""
+    """A stream that becomes a body; or a body that came in its place, which is judged whole."""
 
-    __slots__ = ("editor", "findings", "rest", "spec")
+    __slots__ = ("_guards", "editor", "findings", "request_id", "rest", "spec")
+
+    def guard(self, guards: Guards, spec: ProtocolSpec, operation: Operation) -> None:
+        super().guard(guards, spec, operation)
+        self._guards = guards
 
     def feed(self, data: bytes, now: float) -> bytes:
         super().feed(data, now)
         self.bytes_out = 0
         return b""
+
+    def _conclude_body(self, parts: list[bytes], clean: bool, cause: str) -> Outcome:
+        outcome = super()._conclude_body(parts, clean, cause)
+        if self._body is not None:
+            self._body = guard_answer(self.spec.id, self._operation, self._body, self._guards.answers, self.findings)
+        rejection = self.findings.rejection
+        if rejection is None:
+            return outcome
+        self._body = None
+        self._cut(rejection)
+        return outcome_of_rejection(rejection)
 
     def _cut(self, rejection: Rejection) -> bytes:
         self.state = State.CUT

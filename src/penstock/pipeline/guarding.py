@@ -60,7 +60,15 @@ def is_closed(guards: Guards) -> bool:
     return closed_guard(guards.answers) is not None
 
 
+def identify(pipeline: Pipeline, request_id: str) -> None:
+    """What a pipeline of a guarded kind names in an error that it puts into the stream."""
+    if isinstance(pipeline, GuardedFrames):
+        pipeline.request_id = request_id
+
+
 def start(pipeline: Pipeline, guards: Guards | None, spec: ProtocolSpec, operation: Operation) -> None:
     """Give a pipeline of a guarded kind what it judges by."""
-    if guards is not None and isinstance(pipeline, GuardedFrames | GuardedBody | GuardedPseudo):
+    if guards is None:
+        return
+    if isinstance(pipeline, GuardedFrames | GuardedBody | GuardedPseudo):
         pipeline.guard(guards, spec, operation)

@@ -188,6 +188,15 @@ class StreamRelay(Pipeline):
         self._scanner.whole = False  # what leaves is not what came in the last feed
         return frames
 
+    def read_with(self, scanner: Scanner | ArraySplitter) -> None:
+        """It comes in another framing than was thought. To be called before anything of it was understood."""
+        if self._feed == self._scanner.feed:
+            self._feed = scanner.feed
+        self._scanner.close()
+        self._scanner = scanner
+        self._array = scanner if isinstance(scanner, ArraySplitter) else None
+        self._quick = scanner.limit if scanner.idle and self._kept is None else -1
+
     def follow(self, before: Pipeline) -> None:
         super().follow(before)
         if before.bytes_out:

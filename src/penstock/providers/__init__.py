@@ -17,7 +17,7 @@ from penstock.providers.argo_legacy import ArgoLegacyProvider
 from penstock.providers.contract import Auth, BadUrl, Header, Kind, Origin, Provider, ProviderSettings
 from penstock.providers.credentials import credential, is_login, redact_query
 from penstock.providers.gemini import GeminiProvider
-from penstock.providers.headers import BUFFERING, AnswerNames
+from penstock.providers.headers import BUFFERING, REQUEST_IDS, AnswerNames
 from penstock.providers.openai import OpenAIProvider
 
 KINDS: dict[Kind, type[Provider]] = {
@@ -31,6 +31,6 @@ def build(settings: ProviderSettings) -> Provider:
 
 
 __all__ = [
-    "BUFFERING", "KINDS", "AnswerNames", "ArgoLegacyProvider", "Auth", "BadUrl", "Header", "Kind", "Origin", "Provider", "ProviderSettings", "build",
-    "credential", "is_login", "redact_query",
+    "BUFFERING", "KINDS", "REQUEST_IDS", "AnswerNames", "ArgoLegacyProvider", "Auth", "BadUrl", "Header", "Kind", "Origin", "Provider",
+    "ProviderSettings", "build", "credential", "is_login", "redact_query",
 ]

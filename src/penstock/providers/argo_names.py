@@ -116,6 +116,10 @@ class Names:
     def aliases(self) -> Mapping[str, str]:
         return self._directory.aliases
 
+    def resolve(self, name: str) -> str | None:
+        """What the gateway calls the model that a client calls `name`; `None`: none of these has that name."""
+        return self._directory.resolve(name)
+
     def id_of(self, name: str) -> str:
         """What the gateway is told: the id where `name` is known, else the name itself without `argo:`, for the gateway to judge."""
         found = self._directory.resolve(name)

@@ -32,8 +32,9 @@ tell who answered, and pass."""
 RESPONSE_DROP_PREFIXES: tuple[bytes, ...] = (b"access-control-", b"x-penstock-", b"proxy-")
 """A provider's `access-control-allow-origin: *` would open this gateway, and the key behind it, to every web page."""
 
-_REQUEST_IDS = (b"x-request-id", b"request-id", b"x-goog-request-id", b"apim-request-id", b"x-ms-request-id", b"x-amzn-requestid", b"cf-ray")
-"""In order of preference. OpenAI, Anthropic, Google, Azure's two, AWS; Cloudflare's ray where the provider has none of its own."""
+REQUEST_IDS = (b"request-id", b"x-request-id", b"x-goog-request-id", b"apim-request-id", b"x-ms-request-id", b"x-amzn-requestid", b"cf-ray")
+"""In order of preference. Anthropic, OpenAI (and every balancer on the way, which is why it comes second), Google, Azure's two, AWS; Cloudflare's
+ray where the provider has none of its own."""
 
 KEEP = 0
 DROP = 1
@@ -126,9 +127,9 @@ class AnswerNames:
 
 
 BUFFERING = frozenset({b"cache-control", b"x-accel-buffering"})
-_NO_ID = len(_REQUEST_IDS)
+_NO_ID = len(REQUEST_IDS)
 
 
 def _rank(name: bytes) -> int:
     low = name.lower()
-    return _REQUEST_IDS.index(low) if low in _REQUEST_IDS else _NO_ID
+    return REQUEST_IDS.index(low) if low in REQUEST_IDS else _NO_ID

@@ -92,13 +92,12 @@ def test_no_body_breaks_it(value: Any, in_words: bool) -> None:
 
 def test_events_are_whole_and_in_order() -> None:
     answer = Answer("one two", (Call("a", "f", "{}"), Call("b", "g", '{"x":1}')))
-    assert list(events_of(answer, None, silent=False, pieces=True)) == [
-        TextDelta("one"), TextDelta(" two"), ToolStarted(1, "a", "f"), ToolDelta(1, "{}"), ToolEnded(1), ToolStarted(2, "b", "g"),
+    assert list(events_of(answer, silent=False)) == [
+        TextDelta("one two"), ToolStarted(1, "a", "f"), ToolDelta(1, "{}"), ToolEnded(1), ToolStarted(2, "b", "g"),
         ToolDelta(2, '{"x":1}'), ToolEnded(2), Stopped(StopReason.TOOL_CALLS),
     ]  # fmt: skip
-    assert list(events_of(answer, None, silent=True, pieces=False)) == [TextDelta("one two"), Stopped(StopReason.STOP)]
-    assert len(list(events_of(Answer("x" * 100), 30, silent=False, pieces=True))) == 4 + 1
-    assert list(events_of(Answer(""), None, silent=False, pieces=True)) == [Stopped(StopReason.STOP)]
+    assert list(events_of(answer, silent=True)) == [TextDelta("one two"), Stopped(StopReason.STOP)]
+    assert list(events_of(Answer(""), silent=False)) == [Stopped(StopReason.STOP)]
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,10 @@ SPEAKING = {
 each = pytest.mark.parametrize("operation", SPEAKING)
 
 
-def told(operation: Operation, *, chars: int | None = None, **asked: Any) -> Told:
+def told(operation: Operation, **asked: Any) -> Told:
     spec = REGISTRY[SPEAKING.get(operation, ProtocolId.OPENAI_CHAT)]
     request = Asked(Resource.STREAM, b"", input_tokens=7, **asked)
-    return Told(spec, operation, request, answer_id="px-1", model="argo:gpt-4o", created=99, chars=chars)
+    return Told(spec, operation, request, answer_id="px-1", model="argo:gpt-4o", created=99)
 
 
 def data_of(frames: bytes) -> list[Any]:
@@ -133,15 +133,14 @@ def test_bytes_that_are_no_text_are_told_as_such() -> None:
 
 @each
 @pytest.mark.parametrize("family", CALLS)
-def test_a_body_and_its_stream_say_the_same(operation: Operation, family: str) -> None:
+def test_a_body_can_be_told_as_a_stream(operation: Operation, family: str) -> None:
     body = json.dumps({"response": {"content": "Let me see.", "tool_calls": CALLS[family]}}).encode()
-    silent = operation is Operation.COMPLETIONS
+    whole = told(operation, silent=operation is Operation.COMPLETIONS).body(body)
     spec = REGISTRY[SPEAKING[operation]]
     assembler = spec.assembler(operation)
-    for frame in b"".join(told(operation, silent=silent).frames(body)).split(b"\n\n")[:-1]:
-        name, data = parse(frame + b"\n\n")
+    for frame in spec.unfold(operation, whole):
+        name, data = parse(frame)
         assembler.feed(name, data or b"")
-    whole = told(operation, silent=silent).body(body)
     assert json.loads(assembler.body()) == json.loads(whole)
     value = json.loads(whole)
     if operation is Operation.CHAT:
@@ -160,16 +159,9 @@ def test_calls_in_words_are_calls() -> None:
     assert [call["id"] for call in message["tool_calls"]] == ["call_px-1_0", "call_px-1_1"]
 
 
-def test_pieces_of_a_size() -> None:
-    body = json.dumps({"response": "x" * 95}).encode()
-    events = data_of(b"".join(told(Operation.CHAT, chars=30).frames(body)))
-    texts = [choice["delta"]["content"] for event in events if event != b"[DONE]" for choice in event[1]["choices"] if choice["delta"].get("content")]
-    assert [len(text) for text in texts] == [30, 30, 30, 5]
-
-
-def test_what_is_no_answer_is_known_before_the_first_frame() -> None:
+def test_what_is_no_answer_has_no_body() -> None:
     with pytest.raises(AnswerError):
-        told(Operation.CHAT).frames(b'{"response": null}')
+        told(Operation.CHAT).body(b'{"response": null}')
 
 
 def test_embeddings() -> None:

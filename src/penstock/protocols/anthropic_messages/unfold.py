@@ -37,6 +37,8 @@ def unfold(operation: Operation, body: bytes, size: int | None = None, *, usage:
         raise BodyError("the body is not a JSON object")
     if read_text(message.get("type")) == "error" or (message.get("error") is not None and "content" not in message):
         raise BodyError("the body is an error, not a message")
+    if "content" not in message:
+        raise BodyError("the body is no message: it has no content")
     return _frames(message, size)
 
 

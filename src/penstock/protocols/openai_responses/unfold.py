@@ -68,7 +68,8 @@ def unfold(operation: Operation, body: bytes, size: int | None = None, *, usage:
         whole = _encode(response)
     output: object = response.get("output")
     items = cast("list[object]", output) if isinstance(output, list) else None if output is not None else []
-    if response.get("object", "response") != "response" or items is None or not all(isinstance(item, dict) for item in items):
+    named = response.get("object", "response" if "output" in response else None)
+    if named != "response" or items is None or not all(isinstance(item, dict) for item in items):
         raise BodyError("the body is not a response")
     return _Unfolding(response, whole, size).frames(_end(response), cast("list[dict[str, Any]]", items))
 

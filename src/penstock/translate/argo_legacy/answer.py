@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from penstock.protocols.openai_chat.chunk import UNREADABLE, decode_any, encode_any
-from penstock.protocols.pieces import json_pieces_of, pieces_of
 from penstock.translate.argo_legacy import prompted
 from penstock.translate.argo_legacy.messages import Fields
 from penstock.translate.argo_legacy.tokens import Tally
@@ -111,17 +110,16 @@ def _call(call: Fields, own_id: str) -> Call:
     return Call(call_id if isinstance(call_id, str) and call_id else own_id, name, arguments or "{}")
 
 
-def events_of(answer: Answer, size: int | None, *, silent: bool, pieces: bool) -> Iterator[Event]:
-    """The answer from its first word to why it stopped. `silent`: without its calls. `pieces`: texts in pieces, of `size` characters or by words."""
-    text = (pieces_of(answer.text, size) if pieces else [answer.text]) if answer.text else []
-    yield from (TextDelta(piece) for piece in text)
+def events_of(answer: Answer, *, silent: bool) -> Iterator[Event]:
+    """The answer from its first word to why it stopped. `silent`: without its calls."""
+    if answer.text:
+        yield TextDelta(answer.text)
     calls = () if silent else answer.calls
     for part, call in enumerate(calls, 1):
         yield ToolStarted(part, call.call_id, call.name)
-        yield from (ToolDelta(part, piece) for piece in (json_pieces_of(call.arguments, size) if pieces else [call.arguments]))
+        yield ToolDelta(part, call.arguments)
         yield ToolEnded(part)
-    reason = StopReason.TOOL_CALLS if calls else StopReason.STOP
-    yield Stopped(reason)
+    yield Stopped(StopReason.TOOL_CALLS if calls else StopReason.STOP)
 
 
 def tokens_of(answer: Answer) -> int:

@@ -1,7 +1,7 @@
 """One answer of the gateway in its client's protocol, told by that protocol's own renderer.
 
-Raw text becomes one event for each piece that came, at once; what is held is an incomplete character, at most three bytes. A body becomes either
-the frames of a stream or, folded by the protocol's own assembler, the body that the client asked for.
+Raw text becomes one event for each piece that came, at once; what is held is an incomplete character, at most three bytes. A body, folded by the
+protocol's own assembler, becomes the client's.
 """
 
 from __future__ import annotations
@@ -36,14 +36,13 @@ class Told:
     """See above. One per answer: `text` and then `end`, or one of the others."""
 
     __slots__ = (
-        "_asked", "_chars", "_created", "_decoder", "_id", "_model", "_operation", "_own", "_renderer", "_spec", "_tally", "begun", "output_tokens",
+        "_asked", "_created", "_decoder", "_id", "_model", "_operation", "_own", "_renderer", "_spec", "_tally", "begun", "output_tokens",
     )  # fmt: skip
 
     def __init__(
-        self, spec: ProtocolSpec, operation: Operation, asked: Asked, *, answer_id: str, model: str, created: int, chars: int | None = None
+        self, spec: ProtocolSpec, operation: Operation, asked: Asked, *, answer_id: str, model: str, created: int
     ) -> None:
-        """`answer_id`: of the exchange. `model`: what the client calls it. `created`: seconds since the epoch. `chars`: characters of one piece of
-        a body that is told as a stream; `None`: by words."""
+        """`answer_id`: of the exchange. `model`: what the client calls it. `created`: seconds since the epoch."""
         self._spec = spec
         self._operation = operation
         self._asked = asked
@@ -51,7 +50,6 @@ class Told:
         self._id = _PREFIX.get(operation, "") + answer_id
         self._model = model
         self._created = created
-        self._chars = chars
         self._decoder = _UTF8("replace")
         self._renderer = spec.renderer(operation) if operation in _PREFIX else None
         self._tally = Tally()
@@ -87,17 +85,13 @@ class Told:
 
     # -- bodies -----------------------------------------------------------------------------------------------------------------------
 
-    def frames(self, body: bytes) -> Iterator[bytes]:
-        """The frames of the stream that `body` could have been. Raises `AnswerError`, before the first."""
-        return filter(None, (self._tell(event) for event in self._events(body, pieces=True)))
-
     def body(self, body: bytes) -> bytes:
         """The client's body. Raises `AnswerError`."""
         if self._operation is Operation.EMBEDDINGS:
             return self._embeddings(body)
         assembler = self._spec.assembler(self._operation)
         try:
-            for event in self._events(body, pieces=False):
+            for event in self._events(body):
                 for frame in self._tell(event).split(_FRAME_END)[:-1]:
                     name, data = parse(frame + _FRAME_END)
                     assembler.feed(name, data or b"")
@@ -105,17 +99,12 @@ class Told:
         except BodyError as error:
             raise AnswerError(str(error)) from None
 
-    def _events(self, body: bytes, *, pieces: bool) -> Iterator[Event]:
+    def _events(self, body: bytes) -> Iterator[Event]:
         answer = read_answer(body, self._own, in_words=self._asked.prompted)
         self.output_tokens = tokens_of(answer)
-        said = events_of(answer, self._chars, silent=self._asked.silent, pieces=pieces)
-
-        def all_of() -> Iterator[Event]:
-            yield Started(self._id, self._model, self._created)
-            yield from said
-            yield from self._closing()
-
-        return all_of()
+        yield Started(self._id, self._model, self._created)
+        yield from events_of(answer, silent=self._asked.silent)
+        yield from self._closing()
 
     def _closing(self) -> tuple[Event, ...]:
         return UsageSeen(Usage(input=self._asked.input_tokens, output=self.output_tokens)), Ended()

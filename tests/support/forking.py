@@ -1,0 +1,96 @@
+"""Commands of `penstock`, each in a process of its own that is forked from one in which everything is imported: starting an interpreter and importing
+is nearly all that a short command costs. What a command is given (arguments, environment, directory, standard streams) and what becomes of it
+(exit code, output) is as at a shell. Not for what an interpreter reads at its own start: `PYTHON...`, the locale.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+_LIMIT_S = 50
+_parent: subprocess.Popen[str] | None = None
+
+
+def run(command: str, arguments: Sequence[str], env: Mapping[str, str], cwd: Path) -> tuple[int, str, str]:
+    """Exit code, output, errors. A command that a signal ended has its number below zero."""
+    with tempfile.TemporaryDirectory() as directory:
+        out, err = Path(directory) / "out", Path(directory) / "err"
+        process = _started()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        asked = {"argv": [command, *arguments], "env": dict(env), "cwd": str(cwd), "out": str(out), "err": str(err)}
+        process.stdin.write(json.dumps(asked) + "\n")
+        process.stdin.flush()
+        code = int(process.stdout.readline())
+        return code, out.read_text(), err.read_text()
+
+
+def _started() -> subprocess.Popen[str]:
+    global _parent
+    if _parent is None or _parent.poll() is not None:
+        # In an environment like that of whoever is at the shell: modules may look at it when they are imported.
+        plain = {name: os.environ[name] for name in ("PATH",) if name in os.environ}
+        _parent = subprocess.Popen([sys.executable, "-P", __file__], env=plain, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        atexit.register(_parent.kill)
+    return _parent
+
+
+def _serve() -> None:
+    for name in ("app", "ledger.query", "ledger.story"):
+        import_module(f"penstock.{name}")
+    from penstock.cli import main
+
+    for line in sys.stdin:
+        asked = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            _become(asked, main)
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def _become(asked: dict[str, Any], main: Any) -> NoReturn:
+    code = 1
+    try:
+        os.environ.clear()
+        os.environ.update(asked["env"])
+        os.chdir(asked["cwd"])
+        streams = os.open(os.devnull, os.O_RDONLY), *(os.open(asked[name], os.O_WRONLY | os.O_CREAT, 0o600) for name in ("out", "err"))
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+        os.closerange(3, 64)
+        # Anew, as at a start: what is there was made for this process's own streams.
+        sys.stdin, sys.stdout, sys.stderr = open(0, closefd=False), open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+        sys.argv = asked["argv"]
+        import signal
+
+        signal.alarm(_LIMIT_S)
+        main()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        if end.code is not None and not isinstance(end.code, int):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                code = code or 1
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    _serve()
