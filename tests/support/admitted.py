@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock.admission.budget.account import Answer, Share, Shares, Spent, Unknown, Wish, grant, grant_more
+from penstock.admission.budget.account import NOTHING, Answer, Charge, Share, Shares, Spent, Unknown, Wish, grant, grant_more
 from penstock.admission.door import Door
 from penstock.admission.issuers import Issuer, KeySet
 from penstock.admission.keys import Ring, VirtualKey, hash_of, seal
@@ -56,7 +56,7 @@ class FakeKeeper:
 
         self._later(act)
 
-    def settle(self, shares: Sequence[tuple[Share, int]]) -> None:
+    def settle(self, shares: Sequence[tuple[Share, int]], charge: Charge = NOTHING) -> None:
         for share, used in shares:
             place = share.wish.place
             self.held[place] = self.held.get(place, 0) - share.amount

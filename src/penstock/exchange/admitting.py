@@ -13,7 +13,7 @@ from time import time
 
 import msgspec
 
-from penstock.admission.budget.account import Answer, Keeper, Share, Shares, Spent, Unknown, Wish
+from penstock.admission.budget.account import Answer, Charge, Keeper, Share, Shares, Spent, Unknown, Wish
 from penstock.admission.budget.charge import Made, Pricing, Tokens, tokens_of
 from penstock.admission.budget.spec import Action, Budget, spell_amount, window_of
 from penstock.admission.door import Door, Refused
@@ -63,10 +63,11 @@ class Admission:
 class Pass:
     """One exchange's."""
 
-    __slots__ = ("_admission", "_full", "_grant", "_shares", "_states", "_tokens", "_wishes", "asked", "closed", "facts", "spare", "subject")
+    __slots__ = ("_admission", "_full", "_grant", "_id", "_shares", "_states", "_tokens", "_wishes", "asked", "closed", "facts", "subject")
 
     def __init__(self, admission: Admission, subject: Subject, entry: Entry) -> None:
         self._admission = admission
+        self._id = entry.id
         self.subject = subject
         self.facts: Facts | None = None
         self.asked = False
@@ -116,17 +117,17 @@ class Pass:
         budgets: Sequence[Budget] = settings.budgets if key is None or not key.budgets else (*settings.budgets, *key.budgets)
         if not budgets or admission.keeper is None or facts.operation not in GENERATING:
             return []
+        wanted = [budget for budget in budgets if _applies(budget.when, facts)]
         now = admission.wall()
+        tokens_in, tokens_out = self._tokens
+        micros = self._cost(provider, model, facts.protocol, Usage(input=tokens_in, output=tokens_out)) if any(b.money for b in wanted) else None
+        charge = Charge(tokens_in, tokens_out, micros)
         out: list[Wish] = []
-        for budget in budgets:
-            if not _applies(budget.when, facts):
-                continue
+        for budget in wanted:
             window, ends = window_of(budget.per, now)
             subject = msgspec.json.encode(facts.kept_by(budget.by)).decode()
-            tokens_in, tokens_out = self._tokens
-            usage = Usage(input=tokens_in, output=tokens_out)
-            amount = (self._cost(provider, model, facts.protocol, usage) or 0) if budget.money else tokens_in + tokens_out
-            out.append(Wish(budget, subject, window, ends, amount))
+            amount = (micros or 0) if budget.money else tokens_in + tokens_out
+            out.append(Wish(budget, subject, window, ends, amount, self._id, charge))
         self._wishes = out
         return out
 
@@ -226,7 +227,8 @@ class Pass:
             admission.averages.learn(self._group, tokens.output)
         if shares and admission.keeper is not None:
             used = tokens.input + tokens.output
-            admission.keeper.settle([(share, (micros or 0) if share.wish.budget.money else used) for share in shares])
+            booked = [(share, (micros or 0) if share.wish.budget.money else used) for share in shares]
+            admission.keeper.settle(booked, Charge(tokens.input, tokens.output, micros))
 
     def give_back(self, answer: Answer) -> None:
         """What was granted came too late: the exchange is over."""
