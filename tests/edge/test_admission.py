@@ -90,6 +90,14 @@ def test_the_life_of_a_key(tmp_path: Path) -> None:
             assert (await chat(running.port, "chat", None)).status == 200, "open, as long as there is no key"
             first = await asyncio.to_thread(keys, tmp_path, "create", "laptop", "--model", "demo*")
             assert (await status(first), (await chat(running.port, "chat", None)).status) == (200, 401)
+            other = await asyncio.to_thread(keys, tmp_path, "create", "other", "--model", "gpt-*")
+            await house.reload()
+            for shown, listed, found in ((first, ["demo"], 200), (other, [], 404)):
+                bearer = {"authorization": f"Bearer {shown}"}
+                models = await ask(running.port, "GET", "/v1/models", None, bearer)
+                assert [model["id"] for model in models.json()["data"]] == listed
+                assert (await ask(running.port, "GET", "/v1/models/demo", None, bearer)).status == found
+            await asyncio.to_thread(keys, tmp_path, "revoke", "other")
             second = await asyncio.to_thread(keys, tmp_path, "rotate", "laptop", "--grace", "1h")
             assert (await status(first), await status(second)) == (200, 200)
             third = await asyncio.to_thread(keys, tmp_path, "rotate", "laptop")
@@ -101,7 +109,8 @@ def test_the_life_of_a_key(tmp_path: Path) -> None:
             await asyncio.to_thread(keys, tmp_path, "import", "old", sha256(b"any form at all").hexdigest())
             assert await status("any form at all") == 200
             listed = [json.loads(line) for line in (await asyncio.to_thread(keys, tmp_path, "list", "--json")).splitlines()]
-            assert [(one["name"], one["revoked_at"] is None) for one in listed] == [("laptop", False), ("old", True)]
+            assert [(one["name"], one["revoked_at"] is None) for one in listed] == [
+                ("laptop", False), ("other", False), ("old", True)]
             assert third not in json.dumps(listed)
 
     run(main())

@@ -24,7 +24,7 @@ from penstock.admission.limits.headers import limit_headers, retry_after, withou
 from penstock.admission.limits.spec import Limit, Measure
 from penstock.admission.limits.store import Ask, Full, Grant, LimitStore, State, Used
 from penstock.admission.rules import Condition
-from penstock.admission.subject import Subject
+from penstock.admission.subject import By, Subject
 from penstock.exchange.contract import Headers
 from penstock.exchange.plan import Plan
 from penstock.ledger.entry import Entry
@@ -107,7 +107,9 @@ class Pass:
             return None
         self._full = found
         self._states = found.states
-        return Refused(429, f"the rate limit on {found.limit.measure.value.replace('_', ' ')} is reached", f"limit {found.limit.name!r} is reached")
+        limit = found.limit
+        told = f"the rate limit on {limit.measure.value.replace('_', ' ')} is reached"
+        return Refused(429, told, f"limit {limit.name!r} is reached", by=By.LIMIT, rule=limit.name)
 
     def wishes(self, provider: str, model: str | None) -> list[Wish]:
         """What is to be set aside of budgets; empty: nothing is asked of anybody."""
@@ -141,13 +143,15 @@ class Pass:
                 return None
             case Spent():
                 budget = answer.wish.budget
-                return Refused(429, "the budget is spent", f"budget {budget.name!r} is spent", self._budget_headers(answer.wish))
+                why = f"budget {budget.name!r} is spent"
+                return Refused(429, "the budget is spent", why, self._budget_headers(answer.wish), By.BUDGET, budget.name)
             case Unknown():
-                if not any(wish.budget.binds for wish in self._wishes):
+                binding = [wish.budget.name for wish in self._wishes if wish.budget.binds]
+                if not binding:
                     # Nothing depends on the answer; what is used is booked all the same.
                     self._shares = [Share(wish, 0, 0) for wish in self._wishes]
                     return None
-                return Refused(503, "the budgets cannot be read now; try again", answer.why, [retry_after(1.0)])
+                return Refused(503, "the budgets cannot be read now; try again", answer.why, [retry_after(1.0)], By.BUDGET, binding[0])
 
     def _estimate(self, body: bytes | None, size: int) -> tuple[int, int]:
         stated = stated_output(body)
@@ -282,7 +286,7 @@ def charged(entry: Entry) -> Tokens:
 
 
 def fault_of(refused: Refused) -> Fault:
-    kinds = {401: FaultKind.UNAUTHENTICATED, 403: FaultKind.FORBIDDEN, 429: FaultKind.RATE_LIMITED}
+    kinds = {401: FaultKind.UNAUTHENTICATED, 403: FaultKind.FORBIDDEN, 404: FaultKind.NOT_FOUND, 429: FaultKind.RATE_LIMITED}
     return Fault(kinds.get(refused.status, FaultKind.OVERLOADED), refused.status, refused.message)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from penstock.admission.budget.account import Share
 from penstock.admission.budget.charge import Made
+from penstock.admission.subject import By
 from penstock.exchange.admitting import Pass
 from penstock.exchange.at_once import AtOnce
 from penstock.exchange.machine import Input, Phase
@@ -37,13 +38,14 @@ class Metering(AtOnce):
         entry = self.entry
         return Meter(self, receiver, held, self.spec, plan.endpoint.operation, self.provider_name, entry.requested_model, entry.bytes_in or 0)
 
-    def cut(self, fault: Fault, cause: str, now: float, words: list[tuple[bytes, bytes]] | None) -> None:
-        """A policy ends the answer: with `words`, in the protocol's own way to stop one, where there are any, else with `fault`."""
+    def cut(self, fault: Fault, cause: str, now: float, words: list[tuple[bytes, bytes]] | None, by: By, rule: str) -> None:
+        """A policy, the `rule`, ends the answer: with `words`, in the protocol's own way to stop one, where there are any, else with `fault`."""
         phase, pipeline = self.machine.phase, self.pipeline
         if phase is Phase.SETTLED or phase is Phase.OPENED:
             return
         if phase is not Phase.DRAINING:
             self.outcome = Outcome(Ending.CUT, cause, EndedBy.GATEWAY)
+            self.entry.refused_by, self.entry.rule = by.value, rule
         if words is not None and phase is Phase.STREAMING and isinstance(pipeline, StreamRelay):
             self.cancel()
             self.say(pipeline.stop(words), now)
@@ -136,4 +138,5 @@ class Meter:
         if self._closer is not None and not pipeline.observer.tools and pipeline.may_speak():
             known = usage if usage != EMPTY_USAGE and (usage.output or 0) >= pipeline.events else Usage(input=usage.input, output=pipeline.events)
             words = self._closer.close(StopReason.LENGTH, known)
-        self.exchange.cut(_CUT, f"budget {share.wish.budget.name!r} is spent", now, words)
+        name = share.wish.budget.name
+        self.exchange.cut(_CUT, f"budget {name!r} is spent", now, words, By.BUDGET, name)
