@@ -23,6 +23,7 @@ from penstock.exchange.gateway import Gateway
 from penstock.exchange.machine import Phase
 from penstock.exchange.plan import Plan, Way, str_of
 from penstock.exchange.scope import Scope, model_named
+from penstock.ledger.entry import WORD
 from penstock.routing import Endpoint
 from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.ids import Operation
@@ -49,7 +50,7 @@ class Entering:
 
     def _blame(self, by: str | None, rule: str | None) -> None:
         """By whose word it is refused, for the row."""
-        self.exchange.entry.refused_by, self.exchange.entry.rule = by, rule
+        self.exchange.entry.refused_by, self.exchange.entry.rule = by, rule and rule[:WORD]
 
     @abstractmethod
     def _fail(self, error: Exception) -> None: ...
