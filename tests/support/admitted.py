@@ -113,7 +113,7 @@ class Admitted:
         self.takes = 0.0
         """Seconds for which an issuer is asked."""
 
-        def pricing(provider: str, model: str, protocol: str, usage: Usage) -> int | None:
+        def pricing(provider: str, model: str | None, protocol: str, usage: Usage, requested: str | None, tier: str | None) -> int | None:
             return None if price is None else price * ((usage.input or 0) + (usage.output or 0))
 
         loop = self.house.loop

@@ -63,11 +63,15 @@ class Admission:
 class Pass:
     """One exchange's."""
 
-    __slots__ = ("_admission", "_full", "_grant", "_id", "_shares", "_states", "_tokens", "_wishes", "asked", "closed", "facts", "subject")
+    __slots__ = (
+        "_admission", "_asked_for", "_full", "_grant", "_id", "_shares", "_states", "_tokens", "_wishes", "asked", "closed", "facts", "subject",
+    )  # fmt: skip
 
     def __init__(self, admission: Admission, subject: Subject, entry: Entry) -> None:
         self._admission = admission
         self._id = entry.id
+        self._asked_for: str | None = None
+        """The model, as its provider is to be told."""
         self.subject = subject
         self.facts: Facts | None = None
         self.asked = False
@@ -112,7 +116,8 @@ class Pass:
         return Refused(429, told, f"limit {limit.name!r} is reached", by=By.LIMIT, rule=limit.name)
 
     def wishes(self, provider: str, model: str | None) -> list[Wish]:
-        """What is to be set aside of budgets; empty: nothing is asked of anybody."""
+        """What is to be set aside of budgets; empty: nothing is asked of anybody. `model`: as the provider is to be told."""
+        self._asked_for = model
         admission, facts, key = self._admission, self.facts, self.subject.key
         assert facts is not None
         settings = admission.door.settings
@@ -122,7 +127,7 @@ class Pass:
         wanted = [budget for budget in budgets if _applies(budget.when, facts)]
         now = admission.wall()
         tokens_in, tokens_out = self._tokens
-        micros = self._cost(provider, model, facts.protocol, Usage(input=tokens_in, output=tokens_out)) if any(b.money for b in wanted) else None
+        micros = self._cost(provider, None, facts.protocol, Usage(input=tokens_in, output=tokens_out)) if any(b.money for b in wanted) else None
         charge = Charge(tokens_in, tokens_out, micros)
         out: list[Wish] = []
         for budget in wanted:
@@ -175,9 +180,9 @@ class Pass:
             case Measure.TOKENS:
                 return tokens_in + tokens_out
 
-    def _cost(self, provider: str, model: str | None, protocol: str, usage: Usage) -> int | None:
+    def _cost(self, provider: str, model: str | None, protocol: str, usage: Usage, tier: str | None = None) -> int | None:
         pricing = self._admission.pricing
-        return None if pricing is None or model is None else pricing(provider, model, protocol, usage)
+        return None if pricing is None else pricing(provider, model, protocol, usage, self._asked_for, tier)
 
     # -- while it runs -----------------------------------------------------------------------------------------------------------------
 
@@ -186,7 +191,7 @@ class Pass:
         """May a running answer be ended for a budget?"""
         return any(share.wish.budget.action is Action.CUT for share in self._shares)
 
-    def over(self, provider: str, model: str | None, made: Made) -> tuple[Share, int] | None:
+    def over(self, provider: str, model: str | None, made: Made, tier: str | None = None) -> tuple[Share, int] | None:
         """A share of a budget that cuts, of which less than `SPARE` is left, and what it lacks (below 0: that much is left); of several the
         worst."""
         tokens = tokens_of(made)
@@ -195,7 +200,7 @@ class Pass:
             budget = share.wish.budget
             if budget.action is not Action.CUT:
                 continue
-            used = (self._cost(provider, model, made.protocol, tokens.usage) or 0) if budget.money else tokens.input + tokens.output
+            used = (self._cost(provider, model, made.protocol, tokens.usage, tier) or 0) if budget.money else tokens.input + tokens.output
             lack = used - share.amount
             if worst is None or lack > worst[1]:
                 worst = share, lack
@@ -222,8 +227,8 @@ class Pass:
             return
         tokens = charged(entry)
         entry.charged_input, entry.charged_output = tokens.input, tokens.output
-        provider, model = entry.provider or "", entry.model or entry.requested_model
-        micros = self._cost(provider, model, entry.upstream_protocol or "", tokens.usage)
+        self._asked_for = self._asked_for or entry.requested_model
+        micros = self._cost(entry.provider or "", entry.model, entry.upstream_protocol or "", tokens.usage, entry.service_tier)
         entry.charged_micros = micros
         if grant is not None:
             admission.limits.settle(grant, Used(tokens.input, tokens.output), now)
@@ -275,7 +280,7 @@ def charged(entry: Entry) -> Tokens:
     usage = Usage(
         entry.input_tokens, entry.output_tokens, entry.cache_read_tokens, entry.cache_write_tokens, entry.cache_write_5m_tokens,
         entry.cache_write_1h_tokens, entry.reasoning_tokens, entry.audio_input_tokens, entry.audio_output_tokens, entry.tool_use_tokens,
-        entry.tool_requests,
+        entry.tool_requests, entry.web_searches,
     )  # fmt: skip
     # A stream whose events were not understood is taken for a body: its bytes tell how much it was.
     told = entry.streamed is True and bool(entry.events)

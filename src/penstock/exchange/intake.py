@@ -350,7 +350,7 @@ class Intake(Preparing):
         if admission is None:
             self._ask(plan, way, body)
         elif plan.endpoint.operation is Operation.MODELS or self._permit(admission, plan, peek.model, way):
-            self._admit(admission, body, name, peek.model, lambda: self._ask(plan, way, body))
+            self._admit(admission, body, name, way.renamed or peek.model, lambda: self._ask(plan, way, body))
 
     def _ask(self, plan: Plan, way: Way, body: bytes | None) -> None:
         """Everything is decided."""
