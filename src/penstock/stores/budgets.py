@@ -15,17 +15,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from penstock.admission.budget.account import NOTHING, Answer, Charge, Share, Shares, Spent, Unknown, Wish, grant, grant_more
-from penstock.admission.budget.spec import Action
 from penstock.stores import shares as on_file
 from penstock.stores.schema import budget_held, budget_shares, budget_spent
-from penstock.stores.shares import PLACE, Key, Place, at
+from penstock.stores.statements import Filed, Key, Place, Statements
 
 log = logging.getLogger("penstock.budgets")
 TIDY = 2.0
@@ -88,9 +85,9 @@ class Counters:
 class _Batch:
     work: list[_Work] = field(default_factory=list[_Work])
     states: dict[Place, _State] = field(default_factory=dict[Place, _State])
-    filed: dict[Key, dict[str, Any]] = field(default_factory=dict[Key, dict[str, Any]])
+    filed: dict[Key, Filed] = field(default_factory=dict[Key, Filed])
     """What the exchanges of this batch have on file: as it is there, then as it is to be."""
-    new: dict[Key, None] = field(default_factory=dict[Key, None])
+    new: dict[Key, Wish] = field(default_factory=dict[Key, Wish])
     changed: dict[Key, None] = field(default_factory=dict[Key, None])
     gone: dict[Key, None] = field(default_factory=dict[Key, None])
 
@@ -111,7 +108,7 @@ class Budgets:
         self._instance = instance
         self._tell = tell
         self._clock = clock
-        self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+        self._statements = Statements(engine.dialect.name, instance)
         self._lock = threading.Condition()
         self._queue: list[_Work] = []
         self._busy = False
@@ -263,15 +260,11 @@ class Budgets:
 
     def _read(self, connection: sa.Connection, batch: _Batch) -> None:
         """The state of each budget that is asked for, locked. In one order, so that no two gateways wait for each other."""
-        places = sorted({wish.place for one in batch.work for wish in _wishes(one)})
         now = self._clock()
-        for place in places:
-            values = dict(zip(PLACE, place, strict=True))
-            connection.execute(self._insert(budget_spent).values(**values, spent=0, changed_at=now).on_conflict_do_nothing())
-            spent = connection.scalar(sa.select(budget_spent.c.spent).where(*at(place, budget_spent)).with_for_update())
-            held = connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(budget_held.c.held), 0)).where(*at(place, budget_held)))
-            batch.states[place] = _State(int(spent or 0), int(held or 0))
-        batch.filed = on_file.find(connection, (wish.exchange for one in batch.work if not isinstance(one, _Reserve) for wish in _wishes(one)))
+        for place in sorted({wish.place for one in batch.work for wish in _wishes(one)}):
+            batch.states[place] = _State(*self._statements.read(connection, place, now))
+        known = (wish.exchange for one in batch.work if not isinstance(one, _Reserve) for wish in _wishes(one))
+        batch.filed = self._statements.find(connection, known)
 
     def _decide(self, batch: _Batch) -> None:
         states, filed = batch.states, batch.filed
@@ -285,10 +278,10 @@ class Budgets:
                     wish, key = one.share.wish, _key(one.share.wish)
                     row, state = filed.get(key), states[wish.place]
                     # One that is over, by our own word or by somebody's who took us for dead, gets nothing more.
-                    running = row is not None and row["used"] is None
+                    running = row is not None and row.used is None
                     one.found = grant_more(wish, state.spent, state.held, one.more) if running else 0
                     if row is not None and one.found:
-                        row["held"] += one.found
+                        row.held += one.found
                         batch.changed[key] = None
                         _change(state, 0, one.found)
                 case _Reserve():
@@ -297,42 +290,35 @@ class Budgets:
                         for share in one.found.shares:
                             key = _key(share.wish)
                             if key not in filed:  # two budgets of one name are kept as one
-                                filed[key] = self._file(share.wish, share.amount, None, share.wish.charge)
-                                batch.new[key] = None
+                                filed[key] = Filed(share.amount, None, share.wish.charge)
+                                batch.new[key] = share.wish
                                 _change(states[share.wish.place], 0, share.amount)
 
     def _book(self, batch: _Batch, share: Share, used: int, charge: Charge) -> None:
         key, state = _key(share.wish), batch.states[share.wish.place]
         row = batch.filed.get(key)
-        booked = row["used"] if row is not None else None
-        _change(state, used - (booked or 0), -row["held"] if row is not None and booked is None else 0)
-        if row is None and used:  # it was let in without a share, because the budgets could not be asked
-            batch.new[key] = None
-        elif row is not None:
-            (batch.changed if used else batch.gone)[key] = None
-            if not used:
-                batch.changed.pop(key, None)
-        batch.filed[key] = self._file(share.wish, row["held"] if row is not None else 0, used, charge)
-
-    def _file(self, wish: Wish, held: int, used: int | None, charge: Charge) -> dict[str, Any]:
-        return {
-            "exchange": wish.exchange, **dict(zip(PLACE, wish.place, strict=True)), "instance": self._instance, "money": wish.budget.money,
-            "cuts": wish.budget.action is Action.CUT, "held": held, "used": used, "input": charge.input, "output": charge.output,
-            "micros": charge.micros,
-        }  # fmt: skip
+        booked = row.used if row is not None else None
+        _change(state, used - (booked or 0), -row.held if row is not None and booked is None else 0)
+        batch.filed[key] = Filed(row.held if row is not None else 0, used, charge)
+        if row is None:
+            if used:  # it was let in without a share, because the budgets could not be asked
+                batch.new[key] = share.wish
+        elif used:
+            batch.changed[key] = None
+        else:
+            batch.changed.pop(key, None)
+            batch.gone[key] = None
 
     def _write(self, connection: sa.Connection, batch: _Batch) -> None:
-        now = self._clock()
+        now, statements, filed = self._clock(), self._statements, batch.filed
         for place, state in batch.states.items():
             if state.spent_by:
-                connection.execute(sa.update(budget_spent).where(*at(place, budget_spent)).values(spent=state.spent, changed_at=now))
+                statements.spend(connection, place, state.spent, now)
             if state.held_by:
-                insert = self._insert(budget_held).values(instance=self._instance, **dict(zip(PLACE, place, strict=True)), held=state.held_by)
-                changed = insert.on_conflict_do_update(
-                    index_elements=["instance", *PLACE], set_={"held": budget_held.c.held + insert.excluded.held})
-                connection.execute(changed)
-        filed = batch.filed
-        on_file.write(connection, [filed[key] for key in batch.new], [filed[key] for key in batch.changed], list(batch.gone))
+                statements.hold(connection, place, state.held_by)
+        statements.file(connection, [(wish, filed[key]) for key, wish in batch.new.items()])
+        statements.change(connection, [(key, filed[key]) for key in batch.changed])
+        statements.remove(connection, list(batch.gone))
 
 
 def _granted(wishes: Sequence[Wish], states: dict[Place, _State]) -> Answer:

@@ -1,4 +1,4 @@
-"""What each exchange has set aside, on file: `budgets` writes it, and books by it what a gateway that died had set aside.
+"""What each exchange has set aside, on file: `budgets` writes it; here is booked by it what a gateway that died had set aside.
 
 A charge and the row that tells of it are written by two threads, in two transactions. A gateway that is killed between the two leaves them at odds;
 so what was set aside or booked stays on file until the row is settled, and whoever lives brings the two together (`reckon`):
@@ -22,12 +22,10 @@ import sqlalchemy as sa
 
 from penstock.admission.budget.account import Charge
 from penstock.stores.schema import budget_held, budget_shares, budget_spent, exchanges, instances
+from penstock.stores.statements import Key, Place
 from penstock.vocabulary.outcome import Ending
 
-Place = tuple[str, str, str]
 PLACE = ("budget", "subject", "period")
-Key = tuple[str, str, str, str]
-"""Exchange and place."""
 _CRASHED = Ending.CRASHED.value
 _AT_ONCE = 500
 """Exchanges of one transaction: the lock is not held for long."""
@@ -54,14 +52,10 @@ def find(connection: sa.Connection, ids: Iterable[str]) -> dict[Key, dict[str, A
     return {key_of(row): row for row in rows}
 
 
-def write(connection: sa.Connection, new: Sequence[Mapping[str, Any]], changed: Sequence[Mapping[str, Any]], gone: Sequence[Key]) -> None:
-    """Put them on file; write `held`, `used` and the charge of those that were there; take out those that came to nothing."""
-    if new:
-        connection.execute(sa.insert(budget_shares), [dict(row) for row in new])
+def _write(connection: sa.Connection, changed: Sequence[Mapping[str, Any]], gone: Sequence[Key]) -> None:
     if changed:
-        fields = ("held", "used", "input", "output", "micros")
-        values: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in fields}
-        connection.execute(_CHANGE.values(values), [{**_named(key_of(row)), **{f"new_{name}": row[name] for name in fields}} for row in changed])
+        used: dict[str, Any] = {"used": sa.bindparam("new_used")}
+        connection.execute(_CHANGE.values(used), [{**_named(key_of(row)), "new_used": row["used"]} for row in changed])
     if gone:
         connection.execute(_REMOVE, [_named(key) for key in gone])
 
@@ -112,7 +106,7 @@ def reckon(connection: sa.Connection, own: str, now: float) -> int:
                 gone.append(key_of(share))
             else:
                 changed.append({**share, "used": target})
-    write(connection, [], changed, gone)
+    _write(connection, changed, gone)
     for place, more in spent.items():
         if more:
             connection.execute(sa.update(budget_spent).where(*at(place, budget_spent)).values(spent=budget_spent.c.spent + more, changed_at=now))
