@@ -100,3 +100,9 @@ def test_any_text_is_a_time_or_refused(text: str, end: bool) -> None:
     except BadParameter:
         return
     assert 0 <= found < 253402300800 + 86400
+
+
+def test_usage_of_a_key_by_key() -> None:
+    asked = parse_usage([("by", "key,day"), ("key", "laptop"), ("key_id", "key_1")], NOW)
+    assert asked.by == ("key", "day")
+    assert (asked.filters["key"], asked.filters["key_id"], asked.filters["key_fingerprint"]) == ("laptop", "key_1", None)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.admission.budget.account import Wish, grant, grant_more
+from penstock.admission.budget.account import NOTHING, Wish, grant, grant_more
 from penstock.admission.budget.charge import Made, tokens_of
-from penstock.admission.budget.spec import Action, BadBudget, Budget, make_budget, parse_budget, spell_budget, window_of
+from penstock.admission.budget.spec import Action, BadBudget, Budget, budgets_of, make_budget, parse_budget, spell_budget, window_of
 from penstock.vocabulary.usage import Usage
 
 
@@ -50,7 +50,7 @@ def test_windows_of_the_calendar(per: str, at: str, window: str, ends: str | Non
 
 
 def wish(action: str, amount: int = 100, wanted: int = 30) -> Wish:
-    return Wish(make_budget("tokens", str(amount), "day", action), "", "w", None, wanted)
+    return Wish(make_budget("tokens", str(amount), "day", action), "", "w", None, wanted, "x", NOTHING)
 
 
 @pytest.mark.parametrize(("action", "spent", "held", "share"), [
@@ -115,3 +115,10 @@ def test_budget_binds() -> None:
         return found.binds
 
     assert [binds(action) for action in Action] == [False, False, True, True]
+
+
+def test_a_key_s_budgets_of_one_kind() -> None:
+    """Each is kept apart from the others; of two that differ in their amount alone the smaller one counts."""
+    found = budgets_of(["tokens=10/day", "tokens=5/day,warn", "tokens=7/day", "money=1/day"])
+    assert sorted((budget.name, budget.amount) for budget in found) == [
+        ("the key's own money day", 1_000_000), ("the key's own tokens day", 7), ("the key's own tokens day (warn)", 5)]  # fmt: skip

@@ -41,7 +41,7 @@ def data_dir(tmp_path: Path) -> Path:
         ("a", 1, {"model": "gpt-4o", "user_id": "=ann", "cost_nanousd": 1_500_000_001, "input_tokens": 10, "output_tokens": 1}),
         ("b", 2, {"model": "gpt-4o", "user_id": "bob", "cost_nanousd": 500_000_000, "input_tokens": 20, "output_tokens": 2}),
         ("c", 8, {"model": "gpt-4o", "user_id": "bob", "cost_nanousd": 1_000_000_000, "input_tokens": 5, "output_tokens": 3}),
-        ("d", 1, {"model": "mystery-1", "user_id": "bob", "input_tokens": 7, "output_tokens": 4}),
+        ("d", 1, {"model": "mystery-1", "requested_model": "mystery-1", "user_id": "bob", "input_tokens": 7, "output_tokens": 4}),
     ]
     store.write([make_row(id, started_at=NOW - days * DAY_S, outcome=COMPLETE, **values) for id, days, values in rows])
     store.close()
@@ -134,3 +134,21 @@ def test_a_history_is_brought_in_once(cli: CliRunner, tmp_path: Path) -> None:
     missing = cli.invoke(app, ["usage", "import", "codex", "--data-dir", where])
     assert missing.exit_code == 1
     assert "there is no history of Codex's" in missing.output
+
+
+def test_prices_that_are_known_later(cli: CliRunner, data_dir: Path, tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(f"data_dir: {data_dir}\nproviders:\n  openai: {{}}\n")
+    file.chmod(0o600)
+    told = cli.invoke(app, ["prices", "--reprice", "--config", str(file)])
+    assert told.stdout == "0 exchanges got a price, $0.00 in all; 1 still have none (`penstock prices --unknown`)\n", told.output
+    file.write_text(file.read_text() + "prices:\n  - {model: 'mystery-*', input: 1, output: 2}\n")
+    assert "0 exchanges" in cli.invoke(app, ["prices", "--reprice", "--since", "1h", "--config", str(file)]).stdout
+    [done] = rows_of(cli, "prices", "--reprice", "--config", str(file))
+    assert (done["priced"], done["cost_nanousd"], done["cost_usd"], done["unknown"]) == (1, 15_000, 0.000015, 0)
+    [gpt, mystery] = rows_of(cli, "usage", "--config", str(file))
+    assert (gpt["cost_nanousd"], mystery["cost_nanousd"], mystery["unpriced"]) == (3_000_000_001, 15_000, 0)
+    none = cli.invoke(app, ["prices", "--reprice", "--data-dir", str(tmp_path / "none")])
+    assert none.exit_code == 1
+    assert "there is no ledger" in none.output
+    assert not (tmp_path / "none").exists()

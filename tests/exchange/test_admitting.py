@@ -39,7 +39,7 @@ def ask(house: House, protocol: ProtocolId, headers: Headers | None = None, **mo
     return house.post(path, {**body, **stream, **more}, headers)
 
 
-def refused(asker: Asker, status: int, cause: str) -> FakeReply:
+def refused(asker: Asker, status: int, cause: str, by: str | None = None, rule: str | None = None) -> FakeReply:
     """In the protocol's shape, with a row that says why, and nobody was asked."""
     house, reply = asker.house, asker.reply
     row = house.book.settled[-1]
@@ -49,6 +49,8 @@ def refused(asker: Asker, status: int, cause: str) -> FakeReply:
     assert cause not in reply.body.decode(), "the client is not told"
     assert row.provider is None or row.upstream_status is None
     assert row.charged_input is None
+    if by is not None:
+        assert (row.refused_by, row.rule) == (by, rule)
     return reply
 
 
@@ -66,10 +68,10 @@ def budgeted(*budgets: Budget, **more: Any) -> AdmissionSettings:
 @PROTOCOL
 def test_without_a_key_nobody_enters(protocol: ProtocolId) -> None:
     with Admitted(keys=KEYS) as a:
-        reply = refused(ask(a.house, protocol), 401, "no key and no token was shown")
+        reply = refused(ask(a.house, protocol), 401, "no key and no token was shown", "mode", "strict")
         told_whole(protocol, reply)
         assert reply.header(b"www-authenticate") == b'Bearer realm="penstock"'
-        refused(ask(a.house, protocol, [(b"authorization", b"Bearer sk-pst-wrong")]), 401, "the key is not known")
+        refused(ask(a.house, protocol, [(b"authorization", b"Bearer sk-pst-wrong")]), 401, "the key is not known", "key", "strict")
         assert a.house.asks == []
         a.check()
 
@@ -134,7 +136,7 @@ def test_expires_while_the_same_head_comes_again() -> None:
     with Admitted(keys={KEY: key(expires_at=NOW + 5)}) as a:
         ask(a.house, ProtocolId.OPENAI_CHAT, BEARER).leave()
         a.house.loop.wait(6.0)
-        refused(ask(a.house, ProtocolId.OPENAI_CHAT, BEARER), 401, "has expired")
+        refused(ask(a.house, ProtocolId.OPENAI_CHAT, BEARER), 401, "has expired", "key", "key_1")
 
 
 @pytest.mark.parametrize(("mode", "headers", "status"), [
@@ -235,7 +237,7 @@ def a_rule(effect: str, **fields: str) -> Rule:
 @pytest.mark.parametrize("rule", [a_rule("deny", model="m"), a_rule("require", user="bob"), a_rule("require", address="10.0.0.0/8")])
 def test_rules_refuse_in_every_protocol(protocol: ProtocolId, rule: Rule) -> None:
     with Admitted(AdmissionSettings(rules=(rule,)), KEYS) as a:
-        reply = refused(ask(a.house, protocol, PLACE[protocol]), 403, "'house-rule'")
+        reply = refused(ask(a.house, protocol, PLACE[protocol]), 403, "'house-rule'", "rule", "house-rule")
         told_whole(protocol, reply)
         assert a.house.asks == []
         a.check()
@@ -244,7 +246,7 @@ def test_rules_refuse_in_every_protocol(protocol: ProtocolId, rule: Rule) -> Non
 def test_an_allow_rule_that_allows_nothing_else() -> None:
     with Admitted(AdmissionSettings(rules=(a_rule("allow", user="ada", route="m*"),)), KEYS, routes=routes(("m*", "openai"))) as a:
         ask(a.house, ProtocolId.OPENAI_CHAT, BEARER).leave()
-        refused(ask(a.house, ProtocolId.OPENAI_CHAT, BEARER, model="x"), 403, "no allow rule")
+        refused(ask(a.house, ProtocolId.OPENAI_CHAT, BEARER, model="x"), 403, "no allow rule", "rule", "house-rule")
 
 
 @PROTOCOL
@@ -256,7 +258,7 @@ def test_what_a_key_may_use(protocol: ProtocolId) -> None:
             asker = ask(a.house, protocol, PLACE[protocol])
             assert asker.reply.status == status
             if status is not None:
-                refused(asker, 403, "key key_1 does not allow")
+                refused(asker, 403, "key key_1 does not allow", "key", "key_1")
             asker.leave()
 
 
@@ -288,7 +290,7 @@ def test_the_limit_is_told_and_held(protocol: ProtocolId) -> None:
             assert asker.reply.header(prefix.format("remaining").encode()) == left
             assert b"99" not in [value for _, value in asker.reply.headers], "the provider's are of the house's own account"
             asker.leave()
-        reply = refused(ask(a.house, protocol, PLACE[protocol]), 429, "limit 'requests per minute by key'")
+        reply = refused(ask(a.house, protocol, PLACE[protocol]), 429, "limit 'requests per minute by key'", "limit", RPM.name)
         told_whole(protocol, reply)
         assert 50 <= int(reply.header(b"retry-after") or 0) <= 62
         assert reply.header(prefix.format("remaining").encode()) == b"0"
@@ -394,7 +396,7 @@ def test_a_budget_that_is_spent_blocks(protocol: ProtocolId) -> None:
         talk = next(d for d in DIALECTS if d.protocol is protocol)
         a.house.last.answer().body(talk.head() + talk.text() * 200).lose()
         assert a.keeper.total >= 100
-        reply = refused(ask(a.house, protocol, PLACE[protocol]), 429, "budget 'purse'")
+        reply = refused(ask(a.house, protocol, PLACE[protocol]), 429, "budget 'purse'", "budget", "purse")
         told_whole(protocol, reply)
         assert 0 < int(reply.header(b"retry-after") or 0) <= 86_400
         assert reply.header(b"x-should-retry") == b"false"
@@ -437,7 +439,7 @@ def test_budgets_that_cannot_be_read(action: str, status: int | None) -> None:
             a.house.last.answer().body(CHUNK + STOP + USAGE + DONE).end()
             assert a.keeper.total == 5, "it is booked all the same"
         else:
-            refused(asker, 503, "the database does not answer")
+            refused(asker, 503, "the database does not answer", "budget", "purse")
         a.check()
 
 
@@ -509,6 +511,7 @@ def test_a_stream_that_crosses_its_budget_is_stopped(talk: Dialect) -> None:
         assert a.house.last.cancelled
         reply, row = asker.reply, a.house.row()
         assert (row.outcome, row.cause, row.ended_by) == ("CUT", "budget 'purse' is spent", "gateway")
+        assert (row.refused_by, row.rule) == ("budget", "purse")
         assert (reply.status, reply.over) == (200, "ended")
         assert STOPS[talk.protocol] in reply.body
         assert b'"error":{' not in reply.body.replace(b" ", b"")
@@ -571,7 +574,7 @@ def test_who_left_is_cut_too() -> None:
         a.house.last.answer().body(CHUNK)
         asker.leave()
         run_dry(a, DIALECTS[0], CHUNK)
-        assert a.house.row().outcome == "CLIENT_GONE"
+        assert (a.house.row().outcome, a.house.row().rule) == ("CLIENT_GONE", None)
         a.check()
 
 

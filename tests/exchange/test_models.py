@@ -209,6 +209,34 @@ def test_what_one_credential_sees_no_other_does() -> None:
     run(test)
 
 
+def test_each_caller_gets_what_they_may_use_of_what_is_remembered() -> None:
+    """Two who wait for the same first list, and two who are answered from memory: nobody gets another's."""
+    upstream = Upstream(lambda asked: asked.answer("common", "secret-tune"))
+
+    async def main() -> None:
+        catalog = Catalog(upstream, [provider("a", key="k")], ["secret-alias"], Clock())
+        seen: list[tuple[str, str]] = []
+
+        def few(model: str, owner: str) -> bool:
+            seen.append((model, owner))
+            return not model.startswith("secret")
+
+        def none(model: str, owner: str) -> bool:
+            return False
+
+        for _ in range(2):
+            one, two, all_ = await asyncio.gather(
+                catalog.listing(CHAT, [], "", few), catalog.listing(CHAT, [], "", none), catalog.listing(CHAT, [], ""))
+            assert (ids(one), ids(two)) == (["common", "demo"], [])
+            assert ids(all_) == ["common", "secret-tune", "secret-alias", "demo"]
+        assert upstream.hosts == ["a.test"]
+        assert seen[:4] == [("common", "a"), ("secret-tune", "a"), ("secret-alias", "penstock"), ("demo", "penstock")]
+        empty = msgspec.json.decode(await catalog.listing(MESSAGES, [], "", none))
+        assert empty == {"data": [], "has_more": False, "first_id": None, "last_id": None}
+
+    asyncio.run(main())
+
+
 def test_lists_of_many_credentials_stay_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LENT_LISTS", 3)
 

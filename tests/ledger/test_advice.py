@@ -60,6 +60,7 @@ ROWS: list[tuple[str, dict[str, Any], float | None]] = [
         "connect", "first_content", "idle", "content", "tool_call", "client_stall", "drain", "max_duration", "on_disconnect")),
     ("timed_out.tool_call", {"outcome": "TIMED_OUT", "cause": "tool_call: 240 s without progress"}, None),
     ("timed_out", {"outcome": "TIMED_OUT", "timer": "of another version"}, None),
+    ("cut.budget", {"outcome": "CUT", "cause": "budget 'x' is spent"}, None),
     ("cut", {"outcome": "CUT"}, None),
     ("client_gone.silent", {"outcome": "CLIENT_GONE", "ended_by": "client", **LATE}, 60_000.0),
     ("client_gone.silent", {"outcome": "CLIENT_GONE", "ended_by": "client"}, SILENT_MS),

@@ -121,3 +121,17 @@ def test_nothing_of_an_outsider_can_steer_a_terminal(evil: str, ending: Ending) 
 def test_columns_that_cannot_be_read_are_as_if_they_were_not_there(text: Any) -> None:
     story = tell({**_row(_hung()), "tail": text, "tries": text})
     assert (story.tail, story.tries) == ([], [])
+
+
+@pytest.mark.parametrize(("ending", "cause", "case", "sentence"), [
+    (Ending.REFUSED, "budget 'purse' is spent", "refused.429.budget", " It was refused by the word of 'purse?'."),
+    (Ending.CUT, "budget 'purse' is spent", "cut.budget", " It was cut by the word of 'purse?'."),
+    (Ending.COMPLETE, "the terminal event", "complete", ""),
+])  # fmt: skip
+def test_the_rule_that_refused_or_cut_is_named_in_a_sentence(ending: Ending, cause: str, case: str, sentence: str) -> None:
+    entry = make_entry("a", rule="purse\x1b", status=429 if ending is Ending.REFUSED else 200, upstream_protocol="openai_chat")
+    entry.settle(Outcome(ending, cause, EndedBy.GATEWAY), 5.0)
+    story = tell(_row(entry))
+    assert (story.case, story.rule) == (case, "purse?")
+    assert story.verdict.endswith(sentence)
+    assert ("by the word of" in story.verdict) is bool(sentence)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
-from penstock.admission.budget.account import Answer, Share, Shares, Spent, Unknown, Wish
+from penstock.admission.budget.account import Answer, Charge, Share, Shares, Spent, Unknown, Wish
 from penstock.admission.budget.spec import make_budget
 from penstock.ledger.engine import open_engine
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.store import Store
 from penstock.stores import budgets as module
 from penstock.stores.budgets import Budgets, read_spent
-from penstock.stores.schema import budget_held, instances
+from penstock.stores.schema import budget_held, budget_shares, instances
 
 NOW = 5000.0
 
@@ -34,18 +36,22 @@ def engine(any_settings: LedgerSettings) -> Iterator[sa.Engine]:
     made.dispose()
 
 
-def gateway(engine: sa.Engine, name: str = "i1", lease: float = NOW + 100) -> Budgets:
+def gateway(engine: sa.Engine, name: str = "i1", lease: float = NOW + 100, tidy: float = 0.05) -> Budgets:
     with engine.begin() as connection:
         connection.execute(sa.text(
             "INSERT INTO instances (id, started_at, lease_until, host, pid, version) VALUES (:id, 0, :until, 'h', 1, 'v')"),
             {"id": name, "until": lease})  # fmt: skip
-    made = Budgets(engine, name, directly, lambda: NOW)
+    made = Budgets(engine, name, directly, lambda: NOW, tidy=tidy)
     made.start()
     return made
 
 
-def wish(amount: int, action: str = "block", limit: int = 100, name: str = "b", subject: str = "s") -> Wish:
-    return Wish(make_budget("tokens", str(limit), "day", action, name=name), subject, "w", None, amount)
+COUNT = itertools.count()
+
+
+def wish(amount: int, action: str = "block", limit: int = 100, name: str = "b", subject: str = "s", id: str | None = None) -> Wish:
+    budget = make_budget("tokens", str(limit), "day", action, name=name)
+    return Wish(budget, subject, "w", None, amount, id or f"x{next(COUNT)}", Charge(amount, 0, None))
 
 
 def ask(budgets: Budgets, *wishes: Wish) -> Answer:
@@ -107,18 +113,170 @@ def test_two_gateways_see_each_other(engine: sa.Engine) -> None:
     two.close()
 
 
-def test_what_the_dead_had_set_aside_does_not_count(engine: sa.Engine) -> None:
-    dead = gateway(engine, "dead")
-    shares(ask(dead, wish(100)))
-    living = gateway(engine, "living")
-    assert isinstance(ask(living, wish(1)), Spent)
+def kill(engine: sa.Engine, name: str) -> None:
+    """Its lease runs out."""
     with engine.begin() as connection:
-        connection.execute(sa.update(instances).where(instances.c.id == "dead").values(lease_until=NOW - 1))
-    shares(ask(living, wish(1)))
-    gateway(engine, "newcomer").close()
-    assert held(engine) == 1, "and is forgotten at the next start"
+        connection.execute(sa.update(instances).where(instances.c.id == name).values(lease_until=NOW - 1))
+
+
+def write_row(engine: sa.Engine, id: str, outcome: str | None, charged: tuple[int, int, int | None] | None = None) -> None:
+    """As the ledger writes it."""
+    with engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM exchanges WHERE id = :id"), {"id": id})
+        values = dict(zip("iom", charged or (None, None, None), strict=True))
+        connection.execute(sa.text(
+            "INSERT INTO exchanges (id, instance, started_at, late_settles, outcome, charged_input, charged_output, charged_micros) "
+            "VALUES (:id, 'dead', 1, 0, :outcome, :i, :o, :m)"), {"id": id, "outcome": outcome, **values})  # fmt: skip
+
+
+def charged_in(engine: sa.Engine, id: str) -> tuple[int | None, ...]:
+    with engine.connect() as connection:
+        columns = sa.text("SELECT charged_input, charged_output, charged_micros FROM exchanges WHERE id = :id")
+        return tuple(connection.execute(columns, {"id": id}).one())
+
+
+def filed(engine: sa.Engine) -> list[tuple[str, int | None]]:
+    with engine.connect() as connection:
+        found = sa.select(budget_shares.c.exchange, budget_shares.c.used).order_by(budget_shares.c.exchange)
+        return [tuple(row) for row in connection.execute(found)]
+
+
+def quiet(engine: sa.Engine, name: str) -> Budgets:
+    """A gateway that looks after the dead only when it is told to."""
+    return gateway(engine, name, tidy=1e6)
+
+
+def test_what_the_dead_had_set_aside_counts_until_it_is_judged(engine: sa.Engine) -> None:
+    dead, living = quiet(engine, "dead"), quiet(engine, "living")
+    shares(ask(dead, wish(100, id="open")))
+    write_row(engine, "open", None)
+    assert isinstance(ask(living, wish(1)), Spent)
+    kill(engine, "dead")
+    assert living.tidy() == 0, "the ledger has not said that it crashed"
+    assert isinstance(ask(living, wish(1)), Spent)
+    write_row(engine, "open", "CRASHED")
+    assert living.tidy() == 1
+    assert (held(engine), spent(engine), charged_in(engine, "open")) == (0, {"b": 100}, (100, 0, None))
+    assert living.tidy() == 0
     dead.close()
     living.close()
+
+
+def test_what_has_no_row_is_not_charged(engine: sa.Engine) -> None:
+    dead = quiet(engine, "dead")
+    (one, two) = (*shares(ask(dead, wish(60, id="reserved"))), *shares(ask(dead, wish(10, id="booked"))))
+    dead.settle([(two, 7)], Charge(7, 0, None))
+    assert dead.flush()
+    kill(engine, "dead")
+    living = quiet(engine, "living")  # looks when it starts
+    assert (one.amount, held(engine), spent(engine)) == (60, 0, {"b": 0})
+    dead.close()
+    living.close()
+
+
+def test_what_was_booked_or_written_alone_is_brought_together(engine: sa.Engine) -> None:
+    """Killed between the two: the charge was booked and the row was not settled, or the other way round."""
+    dead = quiet(engine, "dead")
+    (booked,) = shares(ask(dead, wish(20, id="booked")))
+    shares(ask(dead, wish(20, id="written")))
+    dead.settle([(booked, 7)], Charge(4, 3, 9))
+    assert dead.flush()
+    write_row(engine, "booked", "CRASHED")
+    write_row(engine, "written", "COMPLETE", (5, 6, None))
+    kill(engine, "dead")
+    living = quiet(engine, "living")
+    assert (held(engine), spent(engine)) == (0, {"b": 18})
+    assert charged_in(engine, "booked") == (4, 3, 9)
+    assert filed(engine) == [("booked", 7)], "what was concluded stays on file: its own gateway may say otherwise"
+    dead.close()
+    living.close()
+
+
+def test_of_several_budgets_each_is_charged_what_the_row_says(engine: sa.Engine) -> None:
+    """A budget that cuts bounds what the stream can have used; money is charged in its own unit."""
+    dead = quiet(engine, "dead")
+    charge = Charge(30, 50, 800)
+    money = make_budget("money", "1", "day", name="money")
+    wishes = [wish(80, "cut", 60, "small", id="x"), wish(80, "block", 1000, "large", id="x"), replace(wish(800, id="x"), budget=money)]
+    given = shares(ask(dead, *(replace(one, charge=charge) for one in wishes)))
+    assert [share.amount for share in given] == [60, 80, 800]
+    write_row(engine, "x", "CRASHED")
+    kill(engine, "dead")
+    living = quiet(engine, "living")
+    assert (held(engine), spent(engine)) == (0, {"small": 60, "large": 60, "money": 800})
+    assert charged_in(engine, "x") == (30, 30, 800)
+    dead.close()
+    living.close()
+
+
+def test_who_had_only_slept_has_the_last_word(engine: sa.Engine) -> None:
+    sleeper = quiet(engine, "dead")
+    (share,) = shares(ask(sleeper, wish(40, "cut", id="x")))
+    write_row(engine, "x", "CRASHED")
+    kill(engine, "dead")
+    living = quiet(engine, "living")
+    assert (held(engine), spent(engine)) == (0, {"b": 40})
+    more: list[int] = []
+    sleeper.extend(share, 10, more.append)
+    sleeper.settle([(share, 13)], Charge(10, 3, None))
+    assert sleeper.flush()
+    assert (more, held(engine), spent(engine)) == ([0], 0, {"b": 13})
+    write_row(engine, "x", "COMPLETE", (10, 3, None))
+    assert living.tidy() == 1
+    assert (spent(engine), filed(engine)) == ({"b": 13}, [])
+    sleeper.close()
+    living.close()
+
+
+def test_a_spill_file_that_is_read_later_has_the_last_word(engine: sa.Engine) -> None:
+    dead = quiet(engine, "dead")
+    shares(ask(dead, wish(40, id="none"), wish(40, id="none", name="c")))
+    kill(engine, "dead")
+    living = quiet(engine, "living")
+    assert spent(engine) == {"b": 0, "c": 0}
+    write_row(engine, "none", "TRUNCATED", (11, 2, None))
+    assert living.tidy() == 1
+    assert (held(engine), spent(engine), filed(engine)) == (0, {"b": 13, "c": 13}, [])
+    dead.close()
+    living.close()
+
+
+def test_what_the_ledger_tells_of_goes_off_the_file(engine: sa.Engine) -> None:
+    budgets = quiet(engine, "i1")
+    for id, used in (("written", 3), ("not yet", 4), ("nothing", 0)):
+        (share,) = shares(ask(budgets, wish(10, id=id)))
+        budgets.settle([(share, used)], Charge(used, 0, None))
+    shares(ask(budgets, wish(10, id="running")))
+    write_row(engine, "written", "COMPLETE", (3, 0, None))
+    write_row(engine, "running", None)
+    assert budgets.flush()
+    budgets.tidy()
+    assert filed(engine) == [("not yet", 4), ("running", None)]
+    assert (held(engine), spent(engine)) == (10, {"b": 7})
+    budgets.close()
+
+
+def test_what_is_asked_for_at_the_end_is_not_set_aside_for_ever(engine: sa.Engine) -> None:
+    """A stream asks for more and ends before it is answered."""
+    budgets = quiet(engine, "i1")
+    (share,) = shares(ask(budgets, wish(10, "cut")))
+    more: list[int] = []
+    with budgets._lock:  # pyright: ignore[reportPrivateUsage]  # both in one turn
+        budgets.extend(share, 10, more.append)
+        budgets.settle([(share, 5)], Charge(5, 0, None))
+    assert budgets.flush()
+    assert (more, held(engine), spent(engine)) == ([0], 0, {"b": 5})
+    budgets.close()
+
+
+def test_two_budgets_of_one_name_are_kept_as_one(engine: sa.Engine) -> None:
+    budgets = quiet(engine, "i1")
+    both = shares(ask(budgets, wish(10, id="x"), wish(10, "warn", id="x")))
+    assert held(engine) == 10
+    budgets.settle([(share, 4) for share in both], Charge(4, 0, None))
+    assert budgets.flush()
+    assert (held(engine), spent(engine)) == (0, {"b": 4})
+    budgets.close()
 
 
 def test_it_is_there_after_a_restart(engine: sa.Engine) -> None:
@@ -151,7 +309,7 @@ def test_kept_apart_by_subject_and_window(engine: sa.Engine) -> None:
     budgets = gateway(engine)
     shares(ask(budgets, wish(100)))
     shares(ask(budgets, wish(100, subject="t")))
-    later = Wish(wish(1).budget, "s", "w2", None, 100)
+    later = replace(wish(100), window="w2")
     shares(ask(budgets, later))
     budgets.close()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from penstock.admission.budget.account import Answer, Share, Shares, Spent, Unknown, Wish, grant, grant_more
+from penstock.admission.budget.account import NOTHING, Answer, Charge, Share, Shares, Spent, Unknown, Wish, grant, grant_more
 from penstock.admission.door import Door
 from penstock.admission.issuers import Issuer, KeySet
 from penstock.admission.keys import Ring, VirtualKey, hash_of, seal
@@ -56,7 +56,7 @@ class FakeKeeper:
 
         self._later(act)
 
-    def settle(self, shares: Sequence[tuple[Share, int]]) -> None:
+    def settle(self, shares: Sequence[tuple[Share, int]], charge: Charge = NOTHING) -> None:
         for share, used in shares:
             place = share.wish.place
             self.held[place] = self.held.get(place, 0) - share.amount
@@ -113,7 +113,7 @@ class Admitted:
         self.takes = 0.0
         """Seconds for which an issuer is asked."""
 
-        def pricing(provider: str, model: str, protocol: str, usage: Usage) -> int | None:
+        def pricing(provider: str, model: str | None, protocol: str, usage: Usage, requested: str | None, tier: str | None) -> int | None:
             return None if price is None else price * ((usage.input or 0) + (usage.output or 0))
 
         loop = self.house.loop

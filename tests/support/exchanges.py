@@ -12,7 +12,7 @@ from penstock.dedup import Desk
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import ClientRequest, Headers
 from penstock.exchange.front import Front
-from penstock.exchange.gateway import Demo, Gateway, Settings
+from penstock.exchange.gateway import Demo, Gateway, Lists, Settings
 from penstock.exchange.intake import Intake
 from penstock.exchange.permits import Permits
 from penstock.ledger.entry import Entry
@@ -282,12 +282,16 @@ class FakeCatalog:
     def house(self, protocol: ProtocolId, name: str) -> bytes | None:
         return b'{"id":"demo"}' if name == "demo" else None
 
-    async def listing(self, protocol: ProtocolId, client_headers: Headers, query: str) -> bytes:
+    names: tuple[tuple[str, str], ...] = ()
+    """What providers list, and which does."""
+
+    async def listing(self, protocol: ProtocolId, client_headers: Headers, query: str, shown: Lists | None = None) -> bytes:
         await asyncio.sleep(0)
         self.calls += 1
         if self.fails:
             raise RuntimeError("a bug")
-        return json.dumps({"protocol": protocol.value}).encode()
+        named = {"names": [name for name, owner in self.names if shown is None or shown(name, owner)]} if self.names else {}
+        return json.dumps({"protocol": protocol.value, **named}).encode()
 
 
 def providers(**more: Any) -> dict[str, Provider]:

@@ -158,11 +158,11 @@ def rows_in(data_dir: Path, table: str = "exchanges") -> list[Row]:
         return [dict(row) for row in connection.execute(f"SELECT * FROM {table}")]
 
 
-async def rows_until(data_dir: Path, met: Callable[[list[Row]], bool], timeout: float = 15.0) -> list[Row]:
+async def rows_until(data_dir: Path, met: Callable[[list[Row]], bool], timeout: float = 15.0, table: str = "exchanges") -> list[Row]:
     """The rows, as soon as they meet the condition; as they are after `timeout` seconds, for the test to say what is missing."""
     until = asyncio.get_running_loop().time() + timeout
     while True:
-        rows = rows_in(data_dir)
+        rows = rows_in(data_dir, table)
         if met(rows) or asyncio.get_running_loop().time() > until:
             return rows
         await asyncio.sleep(0.02)

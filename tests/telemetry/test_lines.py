@@ -47,13 +47,19 @@ def test_the_timer_that_ended_it_is_told_in_both_forms() -> None:
     assert json.loads(exchange_json(entry))["timer"] == "tool_call"
 
 
+def test_the_rule_that_refused_or_cut_is_told_in_both_forms() -> None:
+    entry = settled(Ending.REFUSED, "budget 'x\ny' is spent", rule="x\ny" + "z" * 400)
+    assert f" by=upstream rule='x?y{'z' * 297}' cause=" in exchange_text(entry).decode()
+    assert json.loads(exchange_json(entry))["rule"] == "x?y" + "z" * 297
+
+
 def test_an_exchange_for_programs_with_unknown_as_null() -> None:
     entry = settled(
         Ending.UPSTREAM_ERROR, "the provider answered 529", upstream_status=529, ttft_ms=1.23456, largest_gap_ms=0.0, cache_read_tokens=0,
         requested_model="c", route="r", retries=2, bytes_in=1, bytes_out=2)  # fmt: skip
     assert json.loads(exchange_json(entry)) == {
         "time": "2023-11-14T22:13:21.250Z", "level": "warning", "id": "px-1", "outcome": "UPSTREAM_ERROR", "cause": "the provider answered 529",
-        "ended_by": "upstream", "timer": None, "route": "r", "status": 200, "upstream_status": 529,
+        "ended_by": "upstream", "timer": None, "rule": None, "route": "r", "status": 200, "upstream_status": 529,
         "provider": "anthropic", "model": "claude", "requested_model": "c",
         "method": "POST", "path": "/v1/messages", "protocol": "anthropic_messages", "operation": "messages", "streamed": True, "ttft_ms": 1.235,
         "duration_ms": 12.4, "largest_gap_ms": 0.0, "input_tokens": 7, "output_tokens": None, "cache_read_tokens": 0,

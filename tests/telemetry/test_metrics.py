@@ -54,6 +54,17 @@ def test_an_exchange_is_counted_once_where_it_belongs() -> None:
     }  # fmt: skip
 
 
+def test_refusals_and_cuts_are_counted_by_the_kind_of_rule_and_never_by_its_name() -> None:
+    refused, cut = Outcome(Ending.REFUSED, "", EndedBy.GATEWAY), Outcome(Ending.CUT, "", EndedBy.GATEWAY)
+    found = counted(
+        settled(refused, rule="purse", refused_by="budget"), settled(refused, rule="other purse", refused_by="budget"),
+        settled(cut, rule="purse", refused_by="budget"), settled(refused, rule="strict", refused_by="mode"), settled(cut, rule="x", refused_by="x"),
+        settled(cut, rule="x"), settled(refused), settled(rule="left over", refused_by="limit"),
+    )  # fmt: skip
+    told = {tuple(dict(labels)[name] for name in ("outcome", "by")): value for (name, labels), value in found.items() if "refusals" in name}
+    assert told == {("REFUSED", "budget"): 2, ("CUT", "budget"): 1, ("REFUSED", "mode"): 1, ("CUT", "other"): 1, ("CUT", "none"): 1}
+
+
 def test_a_value_on_a_bound_is_below_it_and_buckets_add_up() -> None:
     found = counted(*(settled(ttft_ms=ms, duration_ms=ms * 2, largest_gap_ms=ms) for ms in (50.0, 50.1, 1000.0, 10_000_000.0)))
     bucket = "penstock_ttft_seconds_bucket"

@@ -49,6 +49,8 @@ class SumUsage(Protocol):
         operation: str | None = ...,
         outcome: str | None = ...,
         key_fingerprint: str | None = ...,
+        key_id: str | None = ...,
+        key: str | None = ...,
     ) -> list[Row]: ...
 
 

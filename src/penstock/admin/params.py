@@ -24,7 +24,7 @@ MOST = 1000
 
 _EXCHANGES = ("last", "outcome", "provider", "model", "operation", "since", "until", "id", "open")
 _WHOSE = ("user_id", "project", "session_id", "client", "effort")
-_USAGE = ("by", "since", "until", "provider", "model", "requested_model", "operation", "outcome", "key_fingerprint", *_WHOSE)
+_USAGE = ("by", "since", "until", "provider", "model", "requested_model", "operation", "outcome", "key_fingerprint", "key_id", "key", *_WHOSE)
 _LISTS = frozenset({"by", "outcome"})
 _LONGEST = 256
 _AGO = re.compile(r"([0-9]{1,6})([smhdw])")
@@ -77,7 +77,7 @@ def parse_usage(items: Iterable[tuple[str, str]], now: float) -> Asked:
         "requested_model": _text(said, "requested_model"),
         "operation": _operation(said),
         "outcome": _one_of("outcome", outcomes[0].upper(), Ending) if outcomes else None,
-        "key_fingerprint": _text(said, "key_fingerprint"),
+        **{name: _text(said, name) for name in ("key_fingerprint", "key_id", "key")},
         **{name: _text(said, name) for name in _WHOSE},
     }
     return Asked(filters, by=tuple(dict.fromkeys(cast("list[Group]", groups))))

@@ -20,7 +20,7 @@ from penstock.admission.issuers import subject_of as subject_of_token
 from penstock.admission.keys import Ring
 from penstock.admission.rules import in_order, judge
 from penstock.admission.settings import AdmissionSettings, Mode
-from penstock.admission.subject import ANONYMOUS, BEARER, Subject
+from penstock.admission.subject import ANONYMOUS, BEARER, By, Subject
 
 Header = tuple[bytes, bytes]
 KEY_HEADER = b"x-penstock-key"
@@ -49,6 +49,10 @@ class Found:
     """Seconds since the epoch: then, or when the door has another version, it has to be looked at again. 0 where what was shown is not good."""
     unsure_of: Issuer | None = None
     """The token may be good: this issuer's keys are to be fetched first."""
+    by: By = By.MODE
+    """What is not good of it."""
+    rule: str | None = None
+    """Its id (of a key) or its issuer (of a token), where those are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,20 @@ class Refused:
     message: str
     cause: str
     headers: list[Header] = field(default_factory=list[Header])
+    by: By = By.RULE
+    rule: str | None = None
+    """The name of the rule, limit or budget, the id of the key, the mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """Of a credential. `subject`: `None`: it is nobody, for `why`."""
+
+    subject: Subject | None = None
+    why: str = ""
+    unsure: Issuer | None = None
+    by: By = By.MODE
+    rule: str | None = None
 
 
 class Door:
@@ -119,35 +137,34 @@ class Door:
             if shown:
                 ours += shown
                 query = "&".join(part for part, value in zip(parts, values, strict=True) if value not in shown)
-        subject, why, unsure = (BEARER, "", None) if trusted else self._judge(ours, now)
-        until = subject.until if subject is not None else inf if not why else 0.0
-        return Found(subject, why, kept, query, self.version, until, unsure)
+        said = _Judged(BEARER) if trusted else self._judge(ours, now)
+        until = said.subject.until if said.subject is not None else inf if not said.why else 0.0
+        return Found(said.subject, said.why, kept, query, self.version, until, said.unsure, said.by, said.rule)
 
     def _is_ours(self, value: bytes) -> bool:
         if not value:
             return False
         return virtual.is_ours(value) or self._ring.find(value) is not None or (bool(self._issuers) and issuer_named(value) in self._issuers)
 
-    def _judge(self, ours: list[bytes], now: float) -> tuple[Subject | None, str, Issuer | None]:
+    def _judge(self, ours: list[bytes], now: float) -> _Judged:
         """The first that was shown counts: whoever shows two does not get in by the second when the first is bad."""
         if not ours:
-            return None, "", None
+            return _Judged()
         value = ours[0]
         known = self._ring.find(value)
         if known is not None:
             key, previous = known
             why = virtual.refused(key, previous, now)
-            return (None, why, None) if why is not None else (virtual.subject_of(key, previous), "", None)
+            return _Judged(None, why, None, By.KEY, key.id) if why is not None else _Judged(virtual.subject_of(key, previous))
         issuer = self._issuers.get(issuer_named(value) or "")
         if issuer is None:
-            return None, "the key is not known", None
+            return _Judged(None, "the key is not known", None, By.KEY)
         try:
             claims = verify(value, issuer, self._key_sets.get(issuer.issuer) or KeySet(), now)
-            return subject_of_token(claims, issuer), "", None
-        except UnknownKey as error:
-            return None, f"a token of {issuer.issuer}: {error}", issuer
+            return _Judged(subject_of_token(claims, issuer))
         except BadToken as error:
-            return None, f"a token of {issuer.issuer}: {error}", None
+            unsure = issuer if isinstance(error, UnknownKey) else None
+            return _Judged(None, f"a token of {issuer.issuer}: {error}", unsure, By.JWT, issuer.issuer)
 
     # -- whether -----------------------------------------------------------------------------------------------------------------------
 
@@ -157,7 +174,7 @@ class Door:
             return found.subject
         if mode is None or mode is Mode.PERMISSIVE or (mode is Mode.OPTIONAL and not found.why):
             return ANONYMOUS
-        return Refused(401, ASKED, found.why or "no key and no token was shown", [_CHALLENGE])
+        return Refused(401, ASKED, found.why or "no key and no token was shown", [_CHALLENGE], found.by, found.rule or mode.value)
 
     def allow(self, facts: Facts, *, listing: bool = False) -> Refused | None:
         """By the key's own scope, then by the rules. `listing`: what is asked for is a list of models, which belongs to no model."""
@@ -168,8 +185,16 @@ class Door:
                 why = virtual.out_of_scope(key, None, None, facts.protocol) if key.protocols else None
             else:
                 why = virtual.out_of_scope(key, facts.model, facts.route, facts.protocol)
-        why = why or judge(self._rules, facts)
-        return None if why is None else Refused(403, NOT_ALLOWED, why)
+        if why is not None:
+            assert key is not None
+            return Refused(403, NOT_ALLOWED, why, by=By.KEY, rule=key.id)
+        denied = judge(self._rules, facts)
+        return None if denied is None else Refused(403, NOT_ALLOWED, denied.why, by=By.RULE, rule=denied.rule)
+
+    def lists_all(self, subject: Subject) -> bool:
+        """Whoever it is may know of every model: nothing here depends on one."""
+        key = subject.key
+        return not (self._rules or self.per_route or (key is not None and (key.models or key.routes or key.protocols)))
 
     def address(self, peer: str | None, headers: Sequence[Header]) -> str | None:
         """The client's address; `None`: it cannot be known."""

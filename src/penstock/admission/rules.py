@@ -75,6 +75,14 @@ class All:
 
 
 @dataclass(frozen=True, slots=True)
+class Denial:
+    why: str
+    """For the ledger."""
+    rule: str
+    """The name of the rule; of `allow` rules, of which one had to hold, all of their names."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     name: str
     """For the ledger, never for clients."""
@@ -102,8 +110,8 @@ def in_order(rules: Sequence[Rule]) -> tuple[Rule, ...]:
     return tuple(sorted(rules, key=lambda rule: _ORDER[rule.effect]))
 
 
-def judge(rules: Sequence[Rule], facts: Facts) -> str | None:
-    """Why the request is refused, for the ledger; `None`: it is not. `rules`: `in_order`."""
+def judge(rules: Sequence[Rule], facts: Facts) -> Denial | None:
+    """Why the request is refused; `None`: it is not. `rules`: `in_order`."""
     allows = allowed = False
     for rule in rules:
         try:
@@ -112,17 +120,19 @@ def judge(rules: Sequence[Rule], facts: Facts) -> str | None:
             if rule.effect is Effect.ALLOW:
                 allows = True
                 continue
-            return f"rule {rule.name!r} could not be evaluated ({error})"
+            return Denial(f"rule {rule.name!r} could not be evaluated ({error})", rule.name)
         match rule.effect:
             case Effect.DENY:
                 if holds:
-                    return f"rule {rule.name!r} denies it"
+                    return Denial(f"rule {rule.name!r} denies it", rule.name)
             case Effect.REQUIRE:
                 if not holds:
-                    return f"rule {rule.name!r} is not met"
+                    return Denial(f"rule {rule.name!r} is not met", rule.name)
             case Effect.ALLOW:
                 allows, allowed = True, allowed or holds
-    return "no allow rule allows it" if allows and not allowed else None
+    if not allows or allowed:
+        return None
+    return Denial("no allow rule allows it", ", ".join(rule.name for rule in rules if rule.effect is Effect.ALLOW))
 
 
 _ORDER = {Effect.DENY: 0, Effect.REQUIRE: 1, Effect.ALLOW: 2}

@@ -20,6 +20,21 @@ class Kind(StrEnum):
     """The one token of the whole gateway."""
 
 
+class By(StrEnum):
+    """By what kind of thing somebody is refused, or an answer is cut."""
+
+    MODE = "mode"
+    """No credential was shown where one is asked for."""
+    TOKEN = "token"
+    """The one token of the whole gateway was not."""
+    KEY = "key"
+    """The key is not good, or is not for this."""
+    JWT = "jwt"
+    RULE = "rule"
+    LIMIT = "limit"
+    BUDGET = "budget"
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     kind: Kind

@@ -66,6 +66,9 @@ def tabulate(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(heading)
     for heading in ("input", "output", "cost", "ttft", "took"):
         table.add_column(heading, justify="right", no_wrap=True)
+    ruled = any(row.get("rule") for row in rows)
+    if ruled:
+        table.add_column("rule")
     table.add_column("cause")
     for row in rows:
         outcome = row["outcome"]
@@ -82,6 +85,7 @@ def tabulate(rows: Sequence[Mapping[str, Any]]) -> Table:
             show_money(row.get("cost_nanousd")),
             show_ms(row["ttft_ms"]),
             show_ms(row["duration_ms"]),
+            *([Text(row.get("rule") or "")] if ruled else []),
             Text(row["cause"] or "" if outcome != "COMPLETE" else ""),
         )
     return table

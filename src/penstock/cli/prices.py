@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from penstock.cli.money import with_usd
 from penstock.cli.setup import ConfigOption, DataDirOption, JsonOption, fail, load_config, reading_ledger
-from penstock.cli.tables import open_console, print_json, show_number
+from penstock.cli.tables import open_console, print_json, show_money, show_number
 from penstock.cli.times import SinceOption, UntilOption, moment
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def prices(
     provider: Annotated[str | None, typer.Option(metavar="NAME", help="At this provider; left out: at each that knows the model.")] = None,
     tier: Annotated[str | None, typer.Option(metavar="NAME", help="In this service tier: batch, priority, flex, ...")] = None,
     unknown: Annotated[bool, typer.Option("--unknown", help="Models in the ledger whose price nobody knows.")] = False,
+    reprice: Annotated[bool, typer.Option("--reprice", help="Give exchanges in the ledger that have no price the one that is known now.")] = False,
     since: SinceOption = None,
     until: UntilOption = None,
     json: JsonOption = False,
@@ -31,6 +33,9 @@ def prices(
 ) -> None:
     """What models cost, in US dollars per million tokens; and which have no price."""
     settings = load_config(config, {"data_dir": data_dir})
+    if reprice:
+        _reprice(settings, moment(since), moment(until, end=True), json=json)
+        return
     if unknown:
         rows = _unknown(settings, moment(since), moment(until, end=True))
         nothing = "every exchange that used tokens has its price"
@@ -40,7 +45,7 @@ def prices(
             example = f"prices: [{{model: {models[0]}, input: 1, output: 2}}]"
             fail(f"nobody knows what {', '.join(models)} costs; write it into the configuration: {example}")
     else:
-        fail("name models, or ask for --unknown", 2)
+        fail("name models, or ask for --unknown, or --reprice", 2)
     if json:
         print_json(rows)
     elif rows:
@@ -72,6 +77,34 @@ def _unknown(settings: Config, since: float | None, until: float | None) -> list
         found = query.usage(engine, ("provider", "model", "requested_model"), since=since, until=until)
     names = ("provider", "model", "requested_model", "unpriced", "input_tokens", "output_tokens")
     return [{name: row[name] for name in names} for row in found if row["unpriced"]]
+
+
+def _reprice(settings: Config, since: float | None, until: float | None, *, json: bool) -> None:
+    """No row that has a price is touched, so twice changes nothing."""
+    from penstock.app import prices_of
+    from penstock.ledger.errors import LedgerError, StoreError
+    from penstock.ledger.reprice import reprice
+    from penstock.ledger.rollup import Roller
+    from penstock.ledger.settings import LedgerSettings
+    from penstock.ledger.store import Store
+
+    ledger = LedgerSettings(settings.data_dir, settings.ledger_url, lock_wait_s=5.0)
+    if settings.ledger_url is None and not ledger.sqlite_path.exists():
+        fail(f"there is no ledger at {ledger.sqlite_path} yet: `penstock serve` makes it")
+    try:
+        store = Store.open(ledger)
+        try:
+            done = reprice(store, prices_of(settings), time.time(), since=since, until=until)
+            Roller(ledger, store).look()
+        finally:
+            store.close()
+    except (LedgerError, StoreError) as error:
+        fail(str(error))
+    if json:
+        print_json([with_usd({"priced": done.priced, "cost_nanousd": done.nanousd, "unknown": done.unknown})])
+        return
+    rest = f"; {done.unknown:,} still have none (`penstock prices --unknown`)" if done.unknown else ""
+    typer.echo(f"{done.priced:,} {'exchange' if done.priced == 1 else 'exchanges'} got a price, {show_money(done.nanousd)} in all{rest}")
 
 
 def _print(rows: Sequence[Mapping[str, Any]]) -> None:

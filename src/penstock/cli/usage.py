@@ -28,8 +28,10 @@ _HEADINGS = {
 _ALWAYS = ("input_tokens", "output_tokens")
 _MONEY = ("cost_nanousd", "saved_nanousd")
 _SPANS = {"day": 86400.0, "week": 7 * 86400.0, "month": 30 * 86400.0}
-ALIASES = {"key": "key_fingerprint", "user": "user_id", "session": "session_id", "app": "client"}
+ALIASES = {"user": "user_id", "session": "session_id", "app": "client"}
 """Shorter words for groups."""
+_WITH = {"key": ("key", "key_id", "key_fingerprint")}
+"""What stands in a row for a group, where that is more than itself."""
 
 
 @app.callback()
@@ -47,7 +49,9 @@ def usage(
     project: Annotated[str | None, typer.Option(metavar="NAME", help="Of this project.")] = None,
     session: Annotated[str | None, typer.Option(metavar="ID", help="Of this session.")] = None,
     client: Annotated[str | None, typer.Option(metavar="NAME", help="Of this client application.")] = None,
-    key: Annotated[str | None, typer.Option(metavar="FINGERPRINT", help="Of the client's key with this fingerprint.")] = None,
+    key: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of this key, by name, id or fingerprint; or of the credential with this fingerprint.")
+    ] = None,
     compare: Annotated[str | None, typer.Option(metavar="SPAN", help="The last day, week or month beside the one before it.")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a line of names.")] = False,
     json: JsonOption = False,
@@ -73,14 +77,14 @@ def usage(
         fail(f"usage cannot be told by {', '.join(unknown)}; --by takes {', '.join((*query.GROUPS, *ALIASES))}", 2)
     chosen = cast("Sequence[query.Group]", list(dict.fromkeys(groups)))
     filters: dict[str, Any] = {
-        "provider": provider, "model": model, "user_id": user, "project": project, "session_id": session, "client": client, "key_fingerprint": key,
+        "provider": provider, "model": model, "user_id": user, "project": project, "session_id": session, "client": client, "key": key,
     }  # fmt: skip
     with reading_ledger(settings) as engine:
         if compare is not None:
             now, span = time.time(), _SPANS[compare]
             later = query.usage(engine, chosen, since=now - span, until=now, **filters)
             former = query.usage(engine, chosen, since=now - 2 * span, until=now - span, **filters)
-            rows = beside(chosen, later, former)
+            rows = beside([part for name in chosen for part in _WITH.get(name, (name,))], later, former)
         else:
             rows = query.usage(engine, chosen, since=moment(since), until=moment(until, end=True), **filters)
     if json:

@@ -13,7 +13,7 @@ from time import time
 
 import msgspec
 
-from penstock.admission.budget.account import Answer, Keeper, Share, Shares, Spent, Unknown, Wish
+from penstock.admission.budget.account import Answer, Charge, Keeper, Share, Shares, Spent, Unknown, Wish
 from penstock.admission.budget.charge import Made, Pricing, Tokens, tokens_of
 from penstock.admission.budget.spec import Action, Budget, spell_amount, window_of
 from penstock.admission.door import Door, Refused
@@ -24,7 +24,7 @@ from penstock.admission.limits.headers import limit_headers, retry_after, withou
 from penstock.admission.limits.spec import Limit, Measure
 from penstock.admission.limits.store import Ask, Full, Grant, LimitStore, State, Used
 from penstock.admission.rules import Condition
-from penstock.admission.subject import Subject
+from penstock.admission.subject import By, Subject
 from penstock.exchange.contract import Headers
 from penstock.exchange.plan import Plan
 from penstock.ledger.entry import Entry
@@ -63,10 +63,15 @@ class Admission:
 class Pass:
     """One exchange's."""
 
-    __slots__ = ("_admission", "_full", "_grant", "_shares", "_states", "_tokens", "_wishes", "asked", "closed", "facts", "spare", "subject")
+    __slots__ = (
+        "_admission", "_asked_for", "_full", "_grant", "_id", "_shares", "_states", "_tokens", "_wishes", "asked", "closed", "facts", "subject",
+    )  # fmt: skip
 
     def __init__(self, admission: Admission, subject: Subject, entry: Entry) -> None:
         self._admission = admission
+        self._id = entry.id
+        self._asked_for: str | None = None
+        """The model, as its provider is to be told."""
         self.subject = subject
         self.facts: Facts | None = None
         self.asked = False
@@ -106,27 +111,30 @@ class Pass:
             return None
         self._full = found
         self._states = found.states
-        return Refused(429, f"the rate limit on {found.limit.measure.value.replace('_', ' ')} is reached", f"limit {found.limit.name!r} is reached")
+        limit = found.limit
+        told = f"the rate limit on {limit.measure.value.replace('_', ' ')} is reached"
+        return Refused(429, told, f"limit {limit.name!r} is reached", by=By.LIMIT, rule=limit.name)
 
     def wishes(self, provider: str, model: str | None) -> list[Wish]:
-        """What is to be set aside of budgets; empty: nothing is asked of anybody."""
+        """What is to be set aside of budgets; empty: nothing is asked of anybody. `model`: as the provider is to be told."""
+        self._asked_for = model
         admission, facts, key = self._admission, self.facts, self.subject.key
         assert facts is not None
         settings = admission.door.settings
         budgets: Sequence[Budget] = settings.budgets if key is None or not key.budgets else (*settings.budgets, *key.budgets)
         if not budgets or admission.keeper is None or facts.operation not in GENERATING:
             return []
+        wanted = [budget for budget in budgets if _applies(budget.when, facts)]
         now = admission.wall()
+        tokens_in, tokens_out = self._tokens
+        micros = self._cost(provider, None, facts.protocol, Usage(input=tokens_in, output=tokens_out)) if any(b.money for b in wanted) else None
+        charge = Charge(tokens_in, tokens_out, micros)
         out: list[Wish] = []
-        for budget in budgets:
-            if not _applies(budget.when, facts):
-                continue
+        for budget in wanted:
             window, ends = window_of(budget.per, now)
             subject = msgspec.json.encode(facts.kept_by(budget.by)).decode()
-            tokens_in, tokens_out = self._tokens
-            usage = Usage(input=tokens_in, output=tokens_out)
-            amount = (self._cost(provider, model, facts.protocol, usage) or 0) if budget.money else tokens_in + tokens_out
-            out.append(Wish(budget, subject, window, ends, amount))
+            amount = (micros or 0) if budget.money else tokens_in + tokens_out
+            out.append(Wish(budget, subject, window, ends, amount, self._id, charge))
         self._wishes = out
         return out
 
@@ -140,13 +148,15 @@ class Pass:
                 return None
             case Spent():
                 budget = answer.wish.budget
-                return Refused(429, "the budget is spent", f"budget {budget.name!r} is spent", self._budget_headers(answer.wish))
+                why = f"budget {budget.name!r} is spent"
+                return Refused(429, "the budget is spent", why, self._budget_headers(answer.wish), By.BUDGET, budget.name)
             case Unknown():
-                if not any(wish.budget.binds for wish in self._wishes):
+                binding = [wish.budget.name for wish in self._wishes if wish.budget.binds]
+                if not binding:
                     # Nothing depends on the answer; what is used is booked all the same.
                     self._shares = [Share(wish, 0, 0) for wish in self._wishes]
                     return None
-                return Refused(503, "the budgets cannot be read now; try again", answer.why, [retry_after(1.0)])
+                return Refused(503, "the budgets cannot be read now; try again", answer.why, [retry_after(1.0)], By.BUDGET, binding[0])
 
     def _estimate(self, body: bytes | None, size: int) -> tuple[int, int]:
         stated = stated_output(body)
@@ -170,9 +180,9 @@ class Pass:
             case Measure.TOKENS:
                 return tokens_in + tokens_out
 
-    def _cost(self, provider: str, model: str | None, protocol: str, usage: Usage) -> int | None:
+    def _cost(self, provider: str, model: str | None, protocol: str, usage: Usage, tier: str | None = None) -> int | None:
         pricing = self._admission.pricing
-        return None if pricing is None or model is None else pricing(provider, model, protocol, usage)
+        return None if pricing is None else pricing(provider, model, protocol, usage, self._asked_for, tier)
 
     # -- while it runs -----------------------------------------------------------------------------------------------------------------
 
@@ -181,7 +191,7 @@ class Pass:
         """May a running answer be ended for a budget?"""
         return any(share.wish.budget.action is Action.CUT for share in self._shares)
 
-    def over(self, provider: str, model: str | None, made: Made) -> tuple[Share, int] | None:
+    def over(self, provider: str, model: str | None, made: Made, tier: str | None = None) -> tuple[Share, int] | None:
         """A share of a budget that cuts, of which less than `SPARE` is left, and what it lacks (below 0: that much is left); of several the
         worst."""
         tokens = tokens_of(made)
@@ -190,7 +200,7 @@ class Pass:
             budget = share.wish.budget
             if budget.action is not Action.CUT:
                 continue
-            used = (self._cost(provider, model, made.protocol, tokens.usage) or 0) if budget.money else tokens.input + tokens.output
+            used = (self._cost(provider, model, made.protocol, tokens.usage, tier) or 0) if budget.money else tokens.input + tokens.output
             lack = used - share.amount
             if worst is None or lack > worst[1]:
                 worst = share, lack
@@ -217,8 +227,8 @@ class Pass:
             return
         tokens = charged(entry)
         entry.charged_input, entry.charged_output = tokens.input, tokens.output
-        provider, model = entry.provider or "", entry.model or entry.requested_model
-        micros = self._cost(provider, model, entry.upstream_protocol or "", tokens.usage)
+        self._asked_for = self._asked_for or entry.requested_model
+        micros = self._cost(entry.provider or "", entry.model, entry.upstream_protocol or "", tokens.usage, entry.service_tier)
         entry.charged_micros = micros
         if grant is not None:
             admission.limits.settle(grant, Used(tokens.input, tokens.output), now)
@@ -226,7 +236,8 @@ class Pass:
             admission.averages.learn(self._group, tokens.output)
         if shares and admission.keeper is not None:
             used = tokens.input + tokens.output
-            admission.keeper.settle([(share, (micros or 0) if share.wish.budget.money else used) for share in shares])
+            booked = [(share, (micros or 0) if share.wish.budget.money else used) for share in shares]
+            admission.keeper.settle(booked, Charge(tokens.input, tokens.output, micros))
 
     def give_back(self, answer: Answer) -> None:
         """What was granted came too late: the exchange is over."""
@@ -269,7 +280,7 @@ def charged(entry: Entry) -> Tokens:
     usage = Usage(
         entry.input_tokens, entry.output_tokens, entry.cache_read_tokens, entry.cache_write_tokens, entry.cache_write_5m_tokens,
         entry.cache_write_1h_tokens, entry.reasoning_tokens, entry.audio_input_tokens, entry.audio_output_tokens, entry.tool_use_tokens,
-        entry.tool_requests,
+        entry.tool_requests, entry.web_searches,
     )  # fmt: skip
     # A stream whose events were not understood is taken for a body: its bytes tell how much it was.
     told = entry.streamed is True and bool(entry.events)
@@ -280,7 +291,7 @@ def charged(entry: Entry) -> Tokens:
 
 
 def fault_of(refused: Refused) -> Fault:
-    kinds = {401: FaultKind.UNAUTHENTICATED, 403: FaultKind.FORBIDDEN, 429: FaultKind.RATE_LIMITED}
+    kinds = {401: FaultKind.UNAUTHENTICATED, 403: FaultKind.FORBIDDEN, 404: FaultKind.NOT_FOUND, 429: FaultKind.RATE_LIMITED}
     return Fault(kinds.get(refused.status, FaultKind.OVERLOADED), refused.status, refused.message)
 
 

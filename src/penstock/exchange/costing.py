@@ -22,7 +22,7 @@ class Costs:
         self._prices = prices
         self._clock = clock
 
-    def __call__(self, provider: str, model: str, protocol: str, usage: Usage) -> int | None:
+    def __call__(self, provider: str, model: str | None, protocol: str, usage: Usage, requested: str | None, tier: str | None) -> int | None:
         """In millionths of a US dollar, a part of one counted as a whole; `None`: nobody knows what this model costs."""
         now = self._clock()
         stated = Entry("", now)
@@ -30,5 +30,5 @@ class Costs:
         counts = take_apart(protocol, stated)
         if counts is None:
             return 0
-        price = self._prices.price(provider, model, model, None, counts, now)
+        price = self._prices.price(provider, model, requested, tier, counts, now)
         return None if price is None else -(-price.nanos // _MICRO)

@@ -13,8 +13,9 @@ from dataclasses import replace
 
 from penstock.admission import check
 from penstock.admission.budget.account import Answer
-from penstock.admission.door import Found, Refused
+from penstock.admission.door import NOT_ALLOWED, Found, Refused
 from penstock.admission.facts import Facts
+from penstock.admission.subject import By
 from penstock.dedup import Record
 from penstock.exchange.admitting import Admission, Pass, fault_of
 from penstock.exchange.contract import ClientRequest, Headers
@@ -22,6 +23,8 @@ from penstock.exchange.drive import Exchange
 from penstock.exchange.gateway import Gateway
 from penstock.exchange.machine import Phase
 from penstock.exchange.plan import Plan, Way, str_of
+from penstock.exchange.scope import Scope, model_named
+from penstock.ledger.entry import WORD
 from penstock.routing import Endpoint
 from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.ids import Operation
@@ -29,6 +32,7 @@ from penstock.vocabulary.ids import Operation
 Then = Callable[[], None]
 _OF_NO_MODEL = frozenset({Operation.MODELS, Operation.RESPONSE_ITEM})
 """Operations that use no model: a list of names, an answer that was made before."""
+_SHOWN = 120
 
 
 class Entering:
@@ -46,6 +50,10 @@ class Entering:
     @abstractmethod
     def _refuse(self, fault: Fault, cause: str, headers: Headers | None = None) -> None: ...
 
+    def _blame(self, by: str | None, rule: str | None) -> None:
+        """By whose word it is refused, for the row."""
+        self.exchange.entry.refused_by, self.exchange.entry.rule = by, rule and rule[:WORD]
+
     @abstractmethod
     def _fail(self, error: Exception) -> None: ...
 
@@ -59,6 +67,7 @@ class Entering:
             if not trusted and (admission is None or admission.door.mode is None):
                 exchange.spec = gateway.specs[endpoint.protocol]
                 exchange.entry.client_protocol, exchange.entry.operation = str_of(endpoint.protocol), str_of(endpoint.operation)
+                self._blame(By.TOKEN, By.TOKEN)
                 self._refuse(Fault(FaultKind.UNAUTHENTICATED, 401, verdict.message), "no token, or a wrong one", [(b"www-authenticate", b"Bearer")])
                 return None
             headers, query = verdict.headers, verdict.query
@@ -78,6 +87,7 @@ class Entering:
         if isinstance(entered, Refused):
             if door.per_route:
                 return True
+            self._blame(entered.by.value, entered.rule)
             (self.exchange.refuse if late else self._refuse)(fault_of(entered), entered.cause, entered.headers)
             return False
         self.exchange.admitted = Pass(admission, entered, self.exchange.entry)
@@ -119,6 +129,34 @@ class Entering:
         )  # fmt: skip
         refused = held.allow(facts, listing=plan.endpoint.operation in _OF_NO_MODEL)
         return True if refused is None else self._turn_away(refused)
+
+    def _permit_models(self, admission: Admission, plan: Plan) -> bool:
+        """For a list of models, or one of them. False: it is refused. What somebody may not use is not there for them; a provider's own list,
+        which passes as it is, is refused to a key that names models or routes."""
+        if not self._permit(admission, plan, None, None):
+            return False
+        scope, endpoint = self._scope(admission, plan), plan.endpoint
+        if scope is None:
+            return True
+        name = model_named(endpoint.path)
+        if name is None:
+            key = scope.subject.key
+            if endpoint.provider is None or key is None or not (key.models or key.routes):
+                return True
+            return self._turn_away(Refused(403, NOT_ALLOWED, f"key {key.id} does not allow a provider's own list of models", by=By.KEY, rule=key.id))
+        refused = scope.refuses(name, endpoint.provider)
+        if refused is None:
+            return True
+        message = f"There is no model {name[:_SHOWN]!r} for you here."
+        return self._turn_away(Refused(404, message, refused.cause, by=refused.by, rule=refused.rule))
+
+    def _scope(self, admission: Admission, plan: Plan) -> Scope | None:
+        """Which models whoever asks may use; `None`: whichever they like."""
+        held, found, request, reply = self.exchange.admitted, plan.found, self.exchange.request, self.exchange.reply
+        if held is None or found is None or request is None or admission.door.lists_all(held.subject):
+            return None
+        peer = reply.peer() if reply is not None else None
+        return Scope(self._gateway, admission.door, found, held.subject, plan.endpoint.protocol, request.headers, peer)
 
     def _admit(self, admission: Admission, body: bytes | None, provider: str, model: str | None, then: Then) -> None:
         """Limits, then budgets; `then`, if it may go on: now, or when the budgets have answered."""
@@ -176,6 +214,8 @@ class Entering:
 
     def _turn_away(self, refused: Refused) -> bool:
         self._kept = None
+        if self.exchange.machine.phase is Phase.OPENED:
+            self._blame(refused.by.value, refused.rule)
         self.exchange.refuse(fault_of(refused), refused.cause, list(refused.headers))
         return False
 

@@ -53,7 +53,7 @@ class Gatehouse:
         urls = [issuer for issuer in settings.issuers if issuer.jwks_url is not None]
         fetched = fetch() if urls else None
         self._jwks: dict[str, Jwks] = {one.issuer: Jwks(one, self._put, fetched) for one in urls} if fetched is not None else {}
-        self.budgets = Budgets(engine, gateway.instance, asyncio.get_running_loop().call_soon_threadsafe)
+        self.budgets = Budgets(engine, gateway.instance, asyncio.get_running_loop().call_soon_threadsafe, reader=reader)
         self._admission = Admission(self._door, MemoryLimits(), self._refresh, self.budgets, pricing)
 
     def start(self) -> None:

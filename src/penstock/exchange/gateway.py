@@ -93,6 +93,14 @@ class Live(Protocol):
     def shut_down(self) -> None: ...
 
 
+class Lists(Protocol):
+    """Whoever says which models may be listed."""
+
+    def __call__(self, model: str, owner: str) -> bool:
+        """`owner`: the provider that lists it."""
+        ...
+
+
 class Lister(Protocol):
     """The merged list of models."""
 
@@ -100,7 +108,9 @@ class Lister(Protocol):
         """The entry of a model that is the gateway's own."""
         ...
 
-    async def listing(self, protocol: ProtocolId, client_headers: Headers, query: str) -> bytes: ...
+    async def listing(self, protocol: ProtocolId, client_headers: Headers, query: str, shown: Lists | None = None) -> bytes:
+        """`shown`: which models may stand in it; `None`: all."""
+        ...
 
 
 @dataclass(slots=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from typing import cast
-from urllib.parse import unquote
 
 from penstock.admission import host_allowed
 from penstock.exchange import faults, legacy
@@ -23,6 +22,7 @@ from penstock.exchange.modes import ask_otherwise, may_ask_otherwise
 from penstock.exchange.permits import permit_names
 from penstock.exchange.plan import Plan, Way
 from penstock.exchange.preparing import Preparing
+from penstock.exchange.scope import LISTS, model_named
 from penstock.protocols.contract import BadRequest
 from penstock.providers import ArgoLegacyProvider, Provider
 from penstock.routing import Allowed, Choice, Hints, Mismatch, Refusal, resolve
@@ -33,7 +33,6 @@ from penstock.wire.secrets import mask_secrets
 
 _SMALL = 64 * 1024
 """Bytes of a body that a refusal waits for."""
-_LISTS = frozenset({"/v1/models", "/models", "/v1beta/models", "/v1alpha/models"})
 NO_HINTS = Hints()
 _PROVIDER_HEADER = b"x-penstock-provider"
 
@@ -186,6 +185,8 @@ class Intake(Preparing):
 
     def client_gone(self) -> None:
         self._body = None
+        if self._late is not None:  # nobody was refused
+            self._blame(None, None)
         self.exchange.client_gone()
 
     def client_bad(self, status: int, why: str) -> tuple[Headers, bytes]:
@@ -214,13 +215,13 @@ class Intake(Preparing):
                 self._keep_uploads()
                 gateway.spawn(self._looking(self._make_sure(admission, plan, lambda: self._routed(plan, body))), "penstock-issuer")
                 return
-            if endpoint.operation is Operation.MODELS and not self._permit(admission, plan, None, None):
+            if endpoint.operation is Operation.MODELS and not self._permit_models(admission, plan):
                 return
-        if endpoint.provider is None and endpoint.operation is Operation.MODELS and endpoint.path in _LISTS:
+        if endpoint.provider is None and endpoint.operation is Operation.MODELS and endpoint.path in LISTS:
             gateway.spawn(self._looking(self._list(plan)), "penstock-models")
             return
         if endpoint.provider is None and endpoint.operation is Operation.MODELS and request.method in ("GET", "HEAD"):
-            own = gateway.catalog.house(endpoint.protocol, unquote(endpoint.path.rpartition("/models/")[2]))
+            own = gateway.catalog.house(endpoint.protocol, model_named(endpoint.path) or "")
             if own is not None:
                 exchange.answer(200, [], own, "a model of the house")
                 return
@@ -272,7 +273,9 @@ class Intake(Preparing):
             self._choose(plan, body, known)
 
     async def _list(self, plan: Plan) -> None:
-        body = await self._gateway.catalog.listing(plan.endpoint.protocol, plan.headers, plan.query)
+        admission = self._gateway.admission
+        scope = self._scope(admission, plan) if admission is not None else None
+        body = await self._gateway.catalog.listing(plan.endpoint.protocol, plan.headers, plan.query, scope)
         self.exchange.answer(200, [], body, "the merged list of models")
 
     async def _looking(self, work: Awaitable[None]) -> None:
@@ -351,7 +354,7 @@ class Intake(Preparing):
         if admission is None:
             self._ask(plan, way, body)
         else:
-            self._admit(admission, body, name, peek.model, lambda: self._ask(plan, way, body))
+            self._admit(admission, body, name, way.renamed or peek.model, lambda: self._ask(plan, way, body))
 
     def _ask(self, plan: Plan, way: Way, body: bytes | None) -> None:
         """Everything is decided."""
@@ -361,12 +364,8 @@ class Intake(Preparing):
         name = provider.name
         if self._asked is not None and not self._lead(way, self._asked):
             return
-        if way.permits:
-            full = gateway.permits.take(way.permits)
-            if full is not None:
-                exchange.refuse(faults.full(full), f"max_streams of {full}: as many are under way as may be", faults.SOON)
-                return
-            exchange.permits = way.permits
+        if way.permits and not self._take_permits(way):
+            return
         if gateway.recorder is not None and gateway.recorder.active:
             self._capture(gateway.recorder, request, name, way.renamed or peek.model, body)
         if way.conduct.cache_markers and body:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from penstock.admission.budget.account import Share
 from penstock.admission.budget.charge import Made
+from penstock.admission.subject import By
 from penstock.exchange.admitting import Pass
 from penstock.exchange.at_once import AtOnce
 from penstock.exchange.machine import Input, Phase
@@ -35,15 +36,16 @@ class Metering(AtOnce):
         plan = self.plan
         assert plan is not None
         entry = self.entry
-        return Meter(self, receiver, held, self.spec, plan.endpoint.operation, self.provider_name, entry.requested_model, entry.bytes_in or 0)
+        return Meter(self, receiver, held, self.spec, plan.endpoint.operation, self.provider_name, entry.bytes_in or 0)
 
-    def cut(self, fault: Fault, cause: str, now: float, words: list[tuple[bytes, bytes]] | None) -> None:
-        """A policy ends the answer: with `words`, in the protocol's own way to stop one, where there are any, else with `fault`."""
+    def cut(self, fault: Fault, cause: str, now: float, words: list[tuple[bytes, bytes]] | None, by: By, rule: str) -> None:
+        """A policy, the `rule`, ends the answer: with `words`, in the protocol's own way to stop one, where there are any, else with `fault`."""
         phase, pipeline = self.machine.phase, self.pipeline
         if phase is Phase.SETTLED or phase is Phase.OPENED:
             return
         if phase is not Phase.DRAINING:
             self.outcome = Outcome(Ending.CUT, cause, EndedBy.GATEWAY)
+            self.entry.refused_by, self.entry.rule = by.value, rule
         if words is not None and phase is Phase.STREAMING and isinstance(pipeline, StreamRelay):
             self.cancel()
             self.say(pipeline.stop(words), now)
@@ -55,19 +57,17 @@ class Metering(AtOnce):
 class Meter:
     """Implements `upstream.contract.Receiver` in the exchange's place. One per exchange; its answer may begin again with another try."""
 
-    __slots__ = ("_asking", "_at", "_bytes_in", "_closer", "_inner", "_model", "_operation", "_pass", "_provider", "_refused", "_spec", "exchange")
+    __slots__ = ("_asking", "_at", "_bytes_in", "_closer", "_inner", "_operation", "_pass", "_provider", "_refused", "_spec", "exchange")
 
     def __init__(
-        self, exchange: Metering, inner: Receiver, held: Pass, spec: ProtocolSpec, operation: Operation, provider: str, model: str | None,
-        bytes_in: int,
-    ) -> None:  # fmt: skip
+        self, exchange: Metering, inner: Receiver, held: Pass, spec: ProtocolSpec, operation: Operation, provider: str, bytes_in: int
+    ) -> None:
         self.exchange = exchange
         self._inner = inner
         self._pass = held
         self._spec = spec
         self._operation = operation
         self._provider = provider
-        self._model = model
         self._bytes_in = bytes_in
         self._closer: Closer | None = None
         self._at = 1
@@ -109,7 +109,7 @@ class Meter:
             self._at = 1 << 62  # the provider has ended it by itself
             return
         made = Made(self._spec.id.value, observer.usage, False, pipeline.events, self._bytes_in, pipeline.bytes_out, True, False)
-        found = self._pass.over(self._provider, self._model, made)
+        found = self._pass.over(self._provider, observer.model, made, observer.service_tier)
         if found is None:
             self._at = 1 << 62
             return
@@ -136,4 +136,5 @@ class Meter:
         if self._closer is not None and not pipeline.observer.tools and pipeline.may_speak():
             known = usage if usage != EMPTY_USAGE and (usage.output or 0) >= pipeline.events else Usage(input=usage.input, output=pipeline.events)
             words = self._closer.close(StopReason.LENGTH, known)
-        self.exchange.cut(_CUT, f"budget {share.wish.budget.name!r} is spent", now, words)
+        name = share.wish.budget.name
+        self.exchange.cut(_CUT, f"budget {name!r} is spent", now, words, By.BUDGET, name)

@@ -21,6 +21,7 @@ from hashlib import sha256
 from typing import Final
 
 from penstock.exchange.contract import Headers
+from penstock.exchange.gateway import Lists
 from penstock.exchange.models_fetch import Asker, FetchError, Request, fetch, list_request
 from penstock.exchange.models_shape import SHAPES, BadListing, Model, house_models, merge, parse
 from penstock.providers import ArgoLegacyProvider, Provider, credential
@@ -88,11 +89,14 @@ class Catalog:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    async def listing(self, protocol: ProtocolId, client_headers: Headers, query: str) -> bytes:
-        """The models of all providers as one JSON body, in the shape of the client's protocol. Never raises for what providers do."""
+    async def listing(self, protocol: ProtocolId, client_headers: Headers, query: str, shown: Lists | None = None) -> bytes:
+        """The models of all providers as one JSON body, in the shape of the client's protocol. Never raises for what providers do.
+
+        `shown`: which models may stand in it; `None`: all. What is remembered is what providers list; each answer is
+        cut to what its caller may use."""
         sources = self._look_up(protocol, client_headers, query)
         await self._wait(sources)
-        return merge(SHAPES[protocol], [*(source.models for source in sources), self._house])
+        return merge(SHAPES[protocol], [*(source.models for source in sources), self._house], shown)
 
     def house(self, protocol: ProtocolId, name: str) -> bytes | None:
         """The entry of a model that is the gateway's own, in the shape of the client's protocol."""

@@ -10,7 +10,7 @@ An entry in the client's own shape is passed on byte for byte, whatever else sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -130,12 +130,14 @@ def _parse_entry(kind: Kind, owner: str, raw: bytes) -> Model | None:
     )
 
 
-def merge(kind: Kind, lists: Iterable[Sequence[Model]]) -> bytes:
-    """One list in the shape of `kind`. Of models of the same name the first one stands."""
+def merge(kind: Kind, lists: Iterable[Sequence[Model]], shown: Callable[[str, str], bool] | None = None) -> bytes:
+    """One list in the shape of `kind`, of the models that `shown` takes (`None`: of all). Of models of the same name the first one stands."""
     models: dict[str, Model] = {}
     for some in lists:
         for model in some:
             models.setdefault(model.id, model)
+    if shown is not None:
+        models = {id: model for id, model in models.items() if shown(id, model.owner)}
     entries = b",".join(model.shaped(kind) for model in models.values())
     match kind:
         case "openai" | "argo_legacy":

@@ -107,6 +107,16 @@ class Preparing(Entering):
             exchange.taken += len(whole)
             exchange.again = again
 
+    def _take_permits(self, way: Way) -> bool:
+        """Of how many may be under way at the same time. False: it is refused."""
+        exchange = self.exchange
+        full = self._gateway.permits.take(way.permits)
+        if full is not None:
+            exchange.refuse(faults.full(full), f"max_streams of {full}: as many are under way as may be", faults.SOON)
+            return False
+        exchange.permits = way.permits
+        return True
+
     def _capture(self, recorder: Recorder, request: ClientRequest, provider: str, model: str | None, body: bytes | None) -> None:
         exchange, entry = self.exchange, self.exchange.entry
         recording = recorder.begin(Subject(

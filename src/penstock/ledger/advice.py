@@ -132,6 +132,9 @@ ADVICE: Mapping[str, Advice] = {
         "Raise `limits.assembly` (bodies from streams), `limits.max_frame` (streams from bodies), or `limits.held_total` (all together).",
         "Or have the provider asked as its clients ask: `nonstream_mode: passthrough` (or `pseudo_stream: false`) {where}."),
         ("limits.assembly", "limits.max_frame", "limits.held_total", "nonstream_mode", "pseudo_stream")),
+    "cut.budget": Advice("A budget was spent while the answer was coming, and it cuts. What had come until then was charged.", (
+        "It begins anew with its window; or raise it in `admission.budgets`, or for the key; `action: block` lets what runs go on to its end.",),
+        ("admission.budgets",)),
     "cut": Advice("A policy of this gateway ended the answer."),
     "client_gone.silent": Advice(
         "The client closed its connection after {silence} in which nothing came from the provider. Clients seldom do that by themselves: most likely "
@@ -225,7 +228,8 @@ def case_of(row: Mapping[str, Any], silence_ms: float | None) -> str:
         case Ending.UNVERIFIED:
             found = "gateway" if row.get("ended_by") == EndedBy.GATEWAY else "frame" if "larger than what may be held" in cause else ""
         case Ending.CUT:
-            found = "large" if "could not be put together" in cause or "could not be told as a stream" in cause else ""
+            large = "could not be put together" in cause or "could not be told as a stream" in cause
+            found = "large" if large else "budget" if cause.startswith("budget ") else ""
         case _:
             found = ""
     return f"{base}.{found}" if f"{base}.{found}" in ADVICE else base

@@ -95,12 +95,12 @@ class Entry:
     `id` is the exchange's id. `started_at` is in seconds since the epoch (UTC). `timer`, `route`, `dial_ms` and `head_ms` are set like any
     other; `tries`, `tail` and `tail_bytes` by the methods that bound them. What it cost and whose it was are filled in by the ledger's thread
     (`ascribe`), from `said` (fields of the request's body), `prompt` (the whole of it, only where previews are on) and `marked` (we put in what
-    makes a provider cache the prompt).
+    makes a provider cache the prompt). `refused_by` is the kind of what `rule` names, for whoever counts.
 
     Plain slots, measured: a msgspec.Struct is made 0.2 us sooner and takes 0.6 us longer to be given the 40 values of an exchange.
     """
 
-    __slots__ = (*COLUMNS, "ascribed", "book", "marked", "priced", "prompt", "queued", "said", "spared")
+    __slots__ = (*COLUMNS, "ascribed", "book", "marked", "priced", "prompt", "queued", "refused_by", "said", "spared")
 
     def __init__(self, id: str, started_at: float) -> None:
         self.id: str = id
@@ -180,6 +180,7 @@ class Entry:
         self.charged_output: int | None = None
         self.charged_micros: int | None = None
         self.rule: str | None = None
+        self.refused_by: str | None = None
         self.findings: str | None = None
         self.held_chars: int | None = None
         self.held_ms: float | None = None

@@ -23,14 +23,19 @@ from penstock.ledger.migrations import revision
 from penstock.ledger.schema import COUNTS, HEAD
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.sums import figures, of_days, of_hours, of_rows, summed
+from penstock.ledger.whose import ROWS, OwnKeys, Whose
 from penstock.vocabulary.outcome import Ending
 
 Group = Literal[
     "day", "month", "provider", "model", "requested_model", "operation", "outcome", "key_fingerprint", "user_id", "project", "session_id", "client",
-    "effort", "key_id",
+    "effort", "key_id", "key",
 ]
-"""What `usage` can group by: the day, its month, and the dimensions of the sums."""
+"""What `usage` can group by: the day, its month, the dimensions of the sums, and `key`: the gateway's own keys by their names, a rotated one in one
+line, and credentials of others by their fingerprints; its rows have `key`, `key_id` and `key_fingerprint`."""
 GROUPS: tuple[Group, ...] = get_args(Group)
+
+_PARTS: Mapping[str, tuple[str, ...]] = {"month": ("day",), "key": ("key_id", "key_fingerprint")}
+"""Groups that are made of others."""
 
 INCOMPLETE = "incomplete"
 """The stop reason that is shown for a stream that was cut before its provider gave one. The column itself stays empty."""
@@ -91,6 +96,7 @@ def usage(
     client: str | None = None,
     effort: str | None = None,
     key_id: str | None = None,
+    key: str | None = None,
 ) -> list[dict[str, Any]]:
     """Sums of the exchanges begun in `since <= started_at < until`, one dict per group, largest count first (by day: in order of days).
 
@@ -98,23 +104,30 @@ def usage(
     may have used tokens and whose provider gave no final figures: the sums lack them); the columns of `schema.TOKENS`, in which only
     operations that generate count, as in `web_searches`; `bytes_in`, `bytes_out`; `cost_nanousd` and `saved_nanousd` (billionths of a US dollar),
     and `unpriced` (exchanges whose tokens have no price: the costs lack them). A sum of nothing but unknowns is `None`. Without `group_by`: one
-    total.
+    total. `key`: the name, id or fingerprint of one of the gateway's own keys, or the fingerprint of somebody's credential.
     """
     for name in group_by:
         if name not in GROUPS:
             raise LedgerError(f"usage cannot be grouped by {name!r}; choose from {', '.join(GROUPS)}")
-    filters = {
+    own = OwnKeys(_fetch(engine, ROWS)) if key is not None or "key" in group_by else OwnKeys(())
+    filters: dict[str, str | Whose | None] = {
         "provider": provider, "model": model, "requested_model": requested_model, "operation": operation, "outcome": outcome,
-        "key_fingerprint": key_fingerprint, "user_id": user_id, "project": project, "session_id": session_id, "client": client, "effort": effort,
-        "key_id": key_id,
+        "key_fingerprint": key_fingerprint, "user_id": user_id, "project": project, "session_id": session_id, "client": client,
+        "effort": effort, "key_id": key_id, "key": None if key is None else own.named(key),
     }  # fmt: skip
-    names = tuple(dict.fromkeys("day" if name == "month" else name for name in group_by))
+    names = tuple(dict.fromkeys(part for name in group_by for part in _PARTS.get(name, (name,))))
     hours = summed(since, until)
     parts = (of_rows(names, filters, since, until, hours), of_hours(names, filters, hours), of_days(names, filters, since, until))
     all_ = sa.union_all(*parts).subquery("all_")
-    keys = {name: sa.func.substr(all_.c.day, 1, 7) if name == "month" else all_.c[name] for name in group_by}
+    keys: dict[str, sa.ColumnElement[Any]] = {}
+    if "key" in group_by:
+        id = own.id_of(all_.c.key_id, all_.c.key_fingerprint)
+        keys = {"key_id": id, "key_fingerprint": sa.case((id == "", all_.c.key_fingerprint), else_="")}
+    keys |= {name: sa.func.substr(all_.c.day, 1, 7) if name == "month" else all_.c[name] for name in group_by if name != "key"}
     shown = [(key if name in ("day", "month") else sa.func.nullif(key, "")).label(name) for name, key in keys.items()]
     found = _fetch(engine, sa.select(*shown, *figures(all_)).group_by(*keys.values()))
+    if "key" in group_by:
+        found = [{**own.told(row), **{name: value for name, value in row.items() if name not in _PARTS["key"] or name in group_by}} for row in found]
     if not group_by:
         return [{**row, **{name: row[name] or 0 for name in COUNTS}} for row in found]
 

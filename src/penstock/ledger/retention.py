@@ -81,5 +81,5 @@ def retire(connection: sa.Connection, before: float, limit: int) -> int:
     connection.execute(sa.delete(exchanges).where(those))
     # The hours that these rows were in are not summed any more: what is left of them is read row by row.
     for table in (hourly, rolled):
-        connection.execute(sa.delete(table).where(table.c.hour < before // HOUR_S))
+        connection.execute(sa.delete(table).where(table.c.hour < before // HOUR_S, table.c.hour >= 0))
     return len(ids)

@@ -1,10 +1,10 @@
 """Closed hours are summed once, so that questions over months do not read every row.
 
 An hour may be summed when it is over and every row of it has an ending that stays (neither open nor CRASHED, which may yet be replaced). A row is
-never changed after that; so the sums of an hour hold exactly as long as the hour has as many rows as were summed, which an index counts in
-no time. That is looked at with every question (`holding`), in the same snapshot: an import into an old hour, a row that came late from a spill
-file, a retired row make its sums void, and the rows themselves are read until it is summed again. Nothing needs to tell anybody, and
-writing a row costs nothing more.
+never changed after that, except that one without a price may get one, which makes its hour void (`void`). So the sums of an hour hold exactly as long
+as the hour has as many rows as were summed, which an index counts in no time. That is looked at with every question (`holding`), in the same
+snapshot: an import into an old hour, a row that came late from a spill file, a retired row make its sums void, and the rows themselves are read
+until it is summed again. Nothing needs to tell anybody, and writing a row costs nothing more.
 
 The thread reads beside the writer and holds the database's lock only while it puts the sums of one hour in.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Collection
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,6 +32,8 @@ SETTLING_S = 60.0
 _LOCK = 0x70656E73746F6302
 """PostgreSQL's advisory lock: two gateways must not put the same hour in."""
 _CHANGING = sa.or_(OPEN, exchanges.c.outcome == Ending.CRASHED.value)
+_MARK = -1
+"""An hour in which nothing can have happened: its row in `rolled` is another one after every `void`."""
 _LATER = 60
 """Looks for which an hour with changing rows is left alone."""
 
@@ -56,8 +59,23 @@ def is_summed(connection: sa.Connection, hour: int) -> bool:
     return connection.scalar(sa.select(rolled.c.hour).where(rolled.c.hour == hour, holding())) is not None
 
 
-def sum_up(connection: sa.Connection, hour: int) -> tuple[int, list[dict[str, Any]]] | None:
-    """How many rows an hour has, and their sums; `None` while some of them may change."""
+def void(connection: sa.Connection, hours: Collection[int], now: float) -> None:
+    """Rows of these hours were changed in this transaction: what was summed of them, and what is being summed now, does not hold."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+    mark = max(_mark(connection) + 1, int(now * 1e6))
+    for table in (hourly, rolled):
+        connection.execute(sa.delete(table).where(table.c.hour.in_([_MARK, *sorted(hours)])))
+    connection.execute(sa.insert(rolled).values(hour=_MARK, rows=mark))
+
+
+def _mark(connection: sa.Connection) -> int:
+    return connection.scalar(sa.select(rolled.c.rows).where(rolled.c.hour == _MARK)) or 0
+
+
+def sum_up(connection: sa.Connection, hour: int) -> tuple[int, int, list[dict[str, Any]]] | None:
+    """How many rows an hour has, their sums, and the mark before them; `None` while some of them may change."""
+    mark = _mark(connection)
     changing = sa.func.coalesce(sa.func.sum(sa.case((_CHANGING, 1), else_=0)), 0)
     count, open_rows = connection.execute(sa.select(sa.func.count(), changing).where(begun_in(hour))).one()
     if open_rows:
@@ -68,14 +86,14 @@ def sum_up(connection: sa.Connection, hour: int) -> tuple[int, list[dict[str, An
         sa.literal(hour, sa.BigInteger).label("hour"), *dimensions, *(count.label(name) for name, count in zip(COUNTS, counts, strict=True)),
         *(sa.cast(sa.func.sum(exchanges.c[name]), sa.BigInteger).label(name) for name in SUMS),
     ).where(begun_in(hour)).group_by(*dimensions)  # fmt: skip
-    return count, [dict(row) for row in connection.execute(statement).mappings()]
+    return count, mark, [dict(row) for row in connection.execute(statement).mappings()]
 
 
-def put(connection: sa.Connection, hour: int, count: int, sums: list[dict[str, Any]]) -> bool:
+def put(connection: sa.Connection, hour: int, count: int, mark: int, sums: list[dict[str, Any]]) -> bool:
     """Replace the sums of an hour; False where its rows are not those that were summed, or somebody else is at it."""
     if connection.dialect.name == "postgresql" and not connection.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(_LOCK))):
         return False
-    if connection.scalar(sa.select(sa.func.count()).select_from(exchanges).where(begun_in(hour))) != count:
+    if _mark(connection) != mark or connection.scalar(sa.select(sa.func.count()).select_from(exchanges).where(begun_in(hour))) != count:
         return False
     connection.execute(sa.delete(hourly).where(hourly.c.hour == hour))
     connection.execute(sa.delete(rolled).where(rolled.c.hour == hour))

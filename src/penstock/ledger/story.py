@@ -47,6 +47,8 @@ class Story(msgspec.Struct, frozen=True):
     came: str
     ended_by: str
     timer: str | None
+    rule: str | None
+    """The rule, limit, budget, key, mode or guard by whose word it was refused or cut."""
     change: list[str]
     timeline: list[Moment]
     tries: list[dict[str, Any]]
@@ -74,17 +76,24 @@ def tell(row: Mapping[str, Any], more: bool = False) -> Story:
         id=row["id"],
         outcome=row.get("outcome"),
         case=case,
-        verdict=fill(advice.means),
+        verdict=fill(advice.means) + _by_rule(row),
         cause=_plain(row.get("cause")) or None,
         expected=_expected(row),
         came=_came(row, tail, silence),
         ended_by=_WHOM.get(str(row.get("ended_by")), "nobody yet" if row.get("outcome") is None else "unknown"),
         timer=row.get("timer"),
+        rule=_plain(row.get("rule")) or None,
         change=[fill(line) for line in advice.change],
         timeline=_timeline(row, tries, tail, len(tail) if more else _SHOWN),
         tries=[{**one, "cause": _plain(one.get("cause"))} for one in tries],
         tail=tail,
     )
+
+
+def _by_rule(row: Mapping[str, Any]) -> str:
+    """The sentence that names it."""
+    done = {Ending.REFUSED.value: "refused", Ending.CUT.value: "cut"}.get(str(row.get("outcome")))
+    return f" It was {done} by the word of {_plain(row['rule'])!r}." if done and row.get("rule") else ""
 
 
 def _timeline(row: Mapping[str, Any], tries: Sequence[Mapping[str, Any]], tail: Sequence[tuple[float, str, int]], shown: int) -> list[Moment]:

@@ -5,7 +5,7 @@ The columns: what is grouped by, the operation (`OPERATION`), `schema.COUNTS`, `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from math import ceil, floor
 from typing import Any
@@ -15,9 +15,10 @@ import sqlalchemy as sa
 from penstock.ledger.retention import UNPRICED, UNREPORTED
 from penstock.ledger.rollup import holding
 from penstock.ledger.schema import COUNTS, HOUR_S, SUMS, TOKENS, daily, exchanges, hourly, rolled, utc_day
+from penstock.ledger.whose import Whose
 from penstock.vocabulary.ids import GENERATING
 
-Filters = Mapping[str, str | None]
+Filters = Mapping[str, str | Whose | None]
 _GENERATED = (*TOKENS, "web_searches")
 _GENERATING = sorted(operation.value for operation in GENERATING)
 OPERATION = "of_operation"
@@ -35,7 +36,7 @@ def of_rows(names: Sequence[str], filters: Filters, since: float | None, until: 
     gap = _gaps(since, until, hours)
     start = exchanges.c.started_at
     keys = {name: utc_day(start) if name == "day" else sa.func.coalesce(exchanges.c[name], "") for name in names}
-    wanted = [sa.func.coalesce(exchanges.c[name], "") == value for name, value in filters.items() if value is not None]
+    wanted = _wanted(lambda name: sa.func.coalesce(exchanges.c[name], ""), filters)
     counts = (sa.func.count(), sa.func.sum(UNREPORTED), sa.func.sum(UNPRICED))
     return _summed_by(keys, exchanges, counts).select_from(gap.join(exchanges, sa.and_(start >= gap.c.begin, start < gap.c.end))).where(*wanted)
 
@@ -44,13 +45,13 @@ def of_hours(names: Sequence[str], filters: Filters, hours: sa.CTE) -> sa.Select
     """Of the summed hours."""
     start = hourly.c.hour * float(HOUR_S)
     keys = {name: utc_day(start) if name == "day" else hourly.c[name] for name in names}
-    wanted = [hourly.c[name] == value for name, value in filters.items() if value is not None]
+    wanted = _wanted(lambda name: hourly.c[name], filters)
     return _summed_by(keys, hourly).select_from(hours.join(hourly, hourly.c.hour == hours.c.hour)).where(*wanted)
 
 
 def of_days(names: Sequence[str], filters: Filters, since: float | None, until: float | None) -> sa.Select[Any]:
     """Of rows that are retired."""
-    conditions = [daily.c[name] == value for name, value in filters.items() if value is not None]
+    conditions = _wanted(lambda name: daily.c[name], filters)
     if since is not None:
         conditions.append(daily.c.day >= day_of(since))
     if until is not None:
@@ -58,6 +59,11 @@ def of_days(names: Sequence[str], filters: Filters, since: float | None, until: 
         last = day_of(until)
         conditions.append(daily.c.day < last if until % 86400 == 0 else daily.c.day <= last)
     return _summed_by({name: daily.c[name] for name in names}, daily).where(*conditions)
+
+
+def _wanted(column: Callable[[str], sa.ColumnElement[Any]], filters: Filters) -> list[sa.ColumnElement[bool]]:
+    given = [(name, value) for name, value in filters.items() if value is not None]
+    return [value.holds(column) if isinstance(value, Whose) else column(name) == value for name, value in given]
 
 
 def figures(parts: sa.Subquery) -> list[sa.ColumnElement[Any]]:

@@ -2,10 +2,11 @@
 
 Enters: an engine on the ledger's database, which `app` opens. Leaves: rings, key sets, shares, as the pure rooms take them.
 
-- `schema`: the tables; the ledger's migrations make them. `keys`: virtual keys, blocking. `budgets`: one thread that decides and books. `jwks`:
-  an issuer's keys, kept fresh.
+- `schema`: the tables; the ledger's migrations make them. `keys`: virtual keys, blocking. `budgets`: one thread that decides and books, by
+  `statements`. `shares`: what each exchange has set aside, on file, so that the dead are charged too. `jwks`: an issuer's keys, kept fresh.
 
-Laws: the loop never waits for a disk or a host here. What was used is booked, late if need be. The last good keys stay.
+Laws: the loop never waits for a disk or a host here. What was used is booked, late if need be; a budget holds for spent exactly
+what the ledger's rows are charged. The last good keys stay.
 
 Not here: who may enter and how much (`admission`), the ledger's own rows.
 """

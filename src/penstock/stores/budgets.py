@@ -2,10 +2,9 @@
 
 One thread, one transaction for all that waits. In it each budget that is asked for is read once, decided upon in memory, and written once; SQLite's
 write lock and PostgreSQL's row locks keep gateways that do the same at the same time apart. So a decision sees every other one that was made.
-What a gateway that died had set aside stops counting when its lease has run out.
 
-What was used is never lost while the process lives: it is booked when the database takes it. `kill -9` may lose what the last hundredths of a second
-used; it loses the same of the ledger.
+What was used is never lost while the process lives: it is booked when the database takes it. What a gateway that died had set aside counts until the
+ledger has judged its exchanges; then it is charged, to the budgets and in the rows, by whoever looks first (`shares`): every `TIDY` seconds.
 """
 
 from __future__ import annotations
@@ -18,14 +17,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
-from penstock.admission.budget.account import Answer, Share, Shares, Spent, Unknown, Wish, grant, grant_more
-from penstock.stores.schema import budget_held, budget_spent, instances
+from penstock.admission.budget.account import NOTHING, Answer, Charge, Share, Shares, Spent, Unknown, Wish, grant, grant_more
+from penstock.stores import shares as on_file
+from penstock.stores.schema import budget_held, budget_shares, budget_spent
+from penstock.stores.statements import Filed, Key, Place, Statements
 
 log = logging.getLogger("penstock.budgets")
-Place = tuple[str, str, str]
+TIDY = 2.0
+"""Seconds between two looks at what the dead have left."""
 _WAIT = 2.0
 """Seconds for which an exchange waits for its share while the database does not answer."""
 _PAUSE = 0.05
@@ -54,6 +55,7 @@ class _Extend:
 @dataclass(slots=True)
 class _Settle:
     shares: Sequence[tuple[Share, int]]
+    charge: Charge
 
 
 _Work = _Reserve | _Extend | _Settle
@@ -83,18 +85,30 @@ class Counters:
 class _Batch:
     work: list[_Work] = field(default_factory=list[_Work])
     states: dict[Place, _State] = field(default_factory=dict[Place, _State])
+    filed: dict[Key, Filed] = field(default_factory=dict[Key, Filed])
+    """What the exchanges of this batch have on file: as it is there, then as it is to be."""
+    new: dict[Key, Wish] = field(default_factory=dict[Key, Wish])
+    changed: dict[Key, None] = field(default_factory=dict[Key, None])
+    gone: dict[Key, None] = field(default_factory=dict[Key, None])
 
 
 class Budgets:
     """Implements `admission.budget.account.Keeper`. `tell` runs something on the loop (`call_soon_threadsafe`)."""
 
-    def __init__(self, engine: sa.Engine, instance: str, tell: Callable[..., object], clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, engine: sa.Engine, instance: str, tell: Callable[..., object], clock: Callable[[], float] = time.time, reader: sa.Engine | None = None,
+        tidy: float = TIDY,
+    ) -> None:  # fmt: skip
+        """`reader`: an engine for reading, which takes no lock; left out: the same."""
         self.counters = Counters()
         self._engine = engine
+        self._reader = reader or engine
+        self._tidy = tidy
+        self._tidy_at = 0.0
         self._instance = instance
         self._tell = tell
         self._clock = clock
-        self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+        self._statements = Statements(engine.dialect.name, instance)
         self._lock = threading.Condition()
         self._queue: list[_Work] = []
         self._busy = False
@@ -103,13 +117,12 @@ class Budgets:
         self._thread = threading.Thread(target=self._run, name="penstock-budgets", daemon=True)
 
     def start(self) -> None:
-        """Forget what the dead had set aside and windows that are long over, and begin. Raises what the database says."""
+        """Forget windows that are long over, charge what the dead had set aside, and begin. Raises what the database says."""
         now = self._clock()
         with self._engine.begin() as connection:
-            living = sa.select(instances.c.id).where(instances.c.lease_until > now)
-            connection.execute(sa.delete(budget_held).where(budget_held.c.instance.not_in(living)))
             over = (budget_spent.c.changed_at < now - _KEPT) & (budget_spent.c.period != "total")
             connection.execute(sa.delete(budget_spent).where(over))
+        self.tidy()
         self._thread.start()
 
     # On the loop.
@@ -120,8 +133,8 @@ class Budgets:
     def extend(self, share: Share, more: int, answer: Callable[[int], None]) -> None:
         self._put(_Extend(share, more, answer, time.monotonic()))
 
-    def settle(self, shares: Sequence[tuple[Share, int]]) -> None:
-        self._put(_Settle(list(shares)))
+    def settle(self, shares: Sequence[tuple[Share, int]], charge: Charge = NOTHING) -> None:
+        self._put(_Settle(list(shares), charge))
 
     def _put(self, work: _Work) -> None:
         with self._lock:
@@ -152,19 +165,48 @@ class Budgets:
             with self._lock:
                 self._busy = False
                 self._lock.notify_all()
-                self._lock.wait_for(lambda: self._queue or self._closing)
-                if not self._queue:
+                self._lock.wait_for(lambda: self._queue or self._closing, max(0.0, self._tidy_at - time.monotonic()))
+                if not self._queue and self._closing:
                     return
                 work, self._queue, self._busy = self._queue, [], True
                 if self._closing and not given_up:
                     given_up = time.monotonic() + 4.0
-            left = self._turn(work)
+            if not self._closing and time.monotonic() >= self._tidy_at:
+                self._tidy_quietly()
+            left = self._turn(work) if work else []
             if left:
                 with self._lock:
                     self._queue = left + self._queue
                 if given_up and time.monotonic() > given_up:
                     return
                 time.sleep(_PAUSE)
+
+    def tidy(self) -> int:
+        """Take off the file what the ledger tells of, and charge what the dead had set aside; returns of how many exchanges. Raises what the
+        database says."""
+        self._tidy_at = time.monotonic() + self._tidy
+        with self._reader.connect() as connection:
+            anything = connection.scalar(sa.select(sa.exists().select_from(budget_shares) | sa.exists().select_from(budget_held)))
+        if not anything:
+            return 0
+        reckoned = 0
+        with self._engine.begin() as connection:
+            on_file.forget_told(connection, self._instance)
+        while True:
+            with self._engine.begin() as connection:
+                some = on_file.reckon(connection, self._instance, self._clock())
+            if not some:
+                return reckoned
+            reckoned += some
+
+    def _tidy_quietly(self) -> None:
+        try:
+            reckoned = self.tidy()
+        except Exception as error:  # the next look comes soon
+            log.debug("budgets: %s; what the dead have left is looked at later", _reason(error), exc_info=not isinstance(error, SQLAlchemyError))
+        else:
+            if reckoned:
+                log.warning("budgets: %d exchanges of a gateway that died were charged", reckoned)
 
     def _turn(self, work: list[_Work]) -> list[_Work]:
         """Do it in one transaction; what is to be tried again."""
@@ -218,48 +260,65 @@ class Budgets:
 
     def _read(self, connection: sa.Connection, batch: _Batch) -> None:
         """The state of each budget that is asked for, locked. In one order, so that no two gateways wait for each other."""
-        places = sorted({wish.place for one in batch.work for wish in _wishes(one)})
         now = self._clock()
-        living = sa.select(instances.c.id).where(instances.c.lease_until > now)
-        for place in places:
-            values = dict(zip(("budget", "subject", "period"), place, strict=True))
-            connection.execute(self._insert(budget_spent).values(**values, spent=0, changed_at=now).on_conflict_do_nothing())
-            there = sa.select(budget_spent.c.spent).where(*(budget_spent.c[name] == value for name, value in values.items()))
-            spent = connection.scalar(there.with_for_update())
-            counted = (budget_held.c.instance == self._instance) | budget_held.c.instance.in_(living)
-            held = connection.scalar(
-                sa.select(sa.func.coalesce(sa.func.sum(budget_held.c.held), 0))
-                .where(*(budget_held.c[name] == value for name, value in values.items()), counted)
-            )
-            batch.states[place] = _State(int(spent or 0), int(held or 0))
+        for place in sorted({wish.place for one in batch.work for wish in _wishes(one)}):
+            batch.states[place] = _State(*self._statements.read(connection, place, now))
+        known = (wish.exchange for one in batch.work if not isinstance(one, _Reserve) for wish in _wishes(one))
+        batch.filed = self._statements.find(connection, known)
 
     def _decide(self, batch: _Batch) -> None:
-        states = batch.states
+        states, filed = batch.states, batch.filed
         # What was used first: it makes room.
         for one in sorted(batch.work, key=lambda one: not isinstance(one, _Settle)):
             match one:
                 case _Settle():
                     for share, used in one.shares:
-                        _change(states[share.wish.place], used, -share.amount)
+                        self._book(batch, share, used, one.charge)
                 case _Extend():
-                    state = states[one.share.wish.place]
-                    one.found = grant_more(one.share.wish, state.spent, state.held, one.more)
-                    _change(state, 0, one.found)
+                    wish, key = one.share.wish, _key(one.share.wish)
+                    row, state = filed.get(key), states[wish.place]
+                    # One that is over, by our own word or by somebody's who took us for dead, gets nothing more.
+                    running = row is not None and row.used is None
+                    one.found = grant_more(wish, state.spent, state.held, one.more) if running else 0
+                    if row is not None and one.found:
+                        row.held += one.found
+                        batch.changed[key] = None
+                        _change(state, 0, one.found)
                 case _Reserve():
                     one.found = _granted(one.wishes, states)
+                    if isinstance(one.found, Shares):
+                        for share in one.found.shares:
+                            key = _key(share.wish)
+                            if key not in filed:  # two budgets of one name are kept as one
+                                filed[key] = Filed(share.amount, None, share.wish.charge)
+                                batch.new[key] = share.wish
+                                _change(states[share.wish.place], 0, share.amount)
+
+    def _book(self, batch: _Batch, share: Share, used: int, charge: Charge) -> None:
+        key, state = _key(share.wish), batch.states[share.wish.place]
+        row = batch.filed.get(key)
+        booked = row.used if row is not None else None
+        _change(state, used - (booked or 0), -row.held if row is not None and booked is None else 0)
+        batch.filed[key] = Filed(row.held if row is not None else 0, used, charge)
+        if row is None:
+            if used:  # it was let in without a share, because the budgets could not be asked
+                batch.new[key] = share.wish
+        elif used:
+            batch.changed[key] = None
+        else:
+            batch.changed.pop(key, None)
+            batch.gone[key] = None
 
     def _write(self, connection: sa.Connection, batch: _Batch) -> None:
-        now = self._clock()
+        now, statements, filed = self._clock(), self._statements, batch.filed
         for place, state in batch.states.items():
-            values = dict(zip(("budget", "subject", "period"), place, strict=True))
             if state.spent_by:
-                where = [budget_spent.c[name] == value for name, value in values.items()]
-                connection.execute(sa.update(budget_spent).where(*where).values(spent=state.spent, changed_at=now))
+                statements.spend(connection, place, state.spent, now)
             if state.held_by:
-                insert = self._insert(budget_held).values(instance=self._instance, **values, held=state.held_by)
-                changed = insert.on_conflict_do_update(
-                    index_elements=["instance", "budget", "subject", "period"], set_={"held": budget_held.c.held + insert.excluded.held})
-                connection.execute(changed)
+                statements.hold(connection, place, state.held_by)
+        statements.file(connection, [(wish, filed[key]) for key, wish in batch.new.items()])
+        statements.change(connection, [(key, filed[key]) for key in batch.changed])
+        statements.remove(connection, list(batch.gone))
 
 
 def _granted(wishes: Sequence[Wish], states: dict[Place, _State]) -> Answer:
@@ -270,8 +329,6 @@ def _granted(wishes: Sequence[Wish], states: dict[Place, _State]) -> Answer:
         if amount is None:
             return Spent(wish)
         shares.append(Share(wish, amount, state.spent))
-    for share in shares:
-        _change(states[share.wish.place], 0, share.amount)
     return Shares(shares)
 
 
@@ -280,6 +337,10 @@ def _change(state: _State, spent: int, held: int) -> None:
     state.spent_by += spent
     state.held += held
     state.held_by += held
+
+
+def _key(wish: Wish) -> Key:
+    return wish.exchange, *wish.place
 
 
 def _wishes(work: _Work) -> list[Wish]:

@@ -47,7 +47,29 @@ budget_held = sa.Table(
     sa.Column("period", sa.Text, primary_key=True),
     sa.Column("held", sa.BigInteger, nullable=False),
 )
-"""What each gateway has set aside; that of one whose lease has run out does not count."""
+"""What each gateway has set aside, summed up: all that a decision needs."""
+
+budget_shares = sa.Table(
+    "budget_shares",
+    metadata,
+    *(sa.Column(name, sa.Text, primary_key=True) for name in ("exchange", "budget", "subject", "period")),
+    sa.Column("instance", sa.Text, nullable=False),
+    sa.Column("money", sa.Boolean, nullable=False),
+    sa.Column("cuts", sa.Boolean, nullable=False),
+    sa.Column("held", sa.BigInteger, nullable=False),
+    sa.Column("used", sa.BigInteger),
+    sa.Column("input", sa.BigInteger, nullable=False),
+    sa.Column("output", sa.BigInteger, nullable=False),
+    sa.Column("micros", sa.BigInteger),
+)
+"""The same for each exchange, until its row in the ledger is settled. `used`: what was booked; while it is empty, `held` is part of `budget_held`.
+`input`, `output`, `micros`: what the exchange is charged; while it runs, what it may come to."""
 
 instances = sa.table("instances", sa.column("id", sa.Text), sa.column("lease_until", sa.Double))
 """The ledger's: who is alive."""
+
+exchanges = sa.table(
+    "exchanges", sa.column("id", sa.Text), sa.column("outcome", sa.Text),
+    *(sa.column(name, sa.BigInteger) for name in ("charged_input", "charged_output", "charged_micros")),
+)  # fmt: skip
+"""The ledger's: how each exchange ended, and what it was charged."""

@@ -37,6 +37,7 @@ class Settled(Countable, Protocol):
     model: str | None
     requested_model: str | None
     route: str | None
+    rule: str | None
 
 
 class Message:
@@ -67,6 +68,7 @@ class ExchangeLine(msgspec.Struct, gc=False):
     cause: str | None
     ended_by: str | None
     timer: str | None
+    rule: str | None
     status: int | None
     upstream_status: int | None
     provider: str | None
@@ -113,6 +115,7 @@ def level_of(entry: Settled) -> str:
 def exchange_json(entry: Settled) -> bytes:
     """One object, without the line's end."""
     cause, route, model, requested, method, path = entry.cause, entry.route, entry.model, entry.requested_model, entry.method, entry.path
+    rule = None if entry.rule is None else _word(entry.rule)
     # Mostly there is nothing to be cut or replaced in any of them, and one look at all is enough.
     told = f"{cause}{route}{model}{requested}{method}{path}"
     if len(told) > WORD or not told.isprintable():
@@ -121,7 +124,7 @@ def exchange_json(entry: Settled) -> bytes:
     ttft, duration, gap = entry.ttft_ms, entry.duration_ms, entry.largest_gap_ms
     return _encode(ExchangeLine(
         _time(entry.settled_at or entry.started_at), "info" if entry.outcome == _COMPLETE else "warning", entry.id, entry.outcome, cause,
-        entry.ended_by, entry.timer, entry.status, entry.upstream_status, entry.provider, route, model, requested, method, path,
+        entry.ended_by, entry.timer, rule, entry.status, entry.upstream_status, entry.provider, route, model, requested, method, path,
         entry.client_protocol, entry.operation, entry.streamed, None if ttft is None else round(ttft, 3),
         None if duration is None else round(duration, 3), None if gap is None else round(gap, 3), _tokens(entry.input_tokens),
         _tokens(entry.output_tokens), _tokens(entry.cache_read_tokens), _tokens(entry.cache_write_tokens), _tokens(entry.reasoning_tokens),
@@ -163,7 +166,8 @@ def exchange_text(entry: Settled, colour: bool = False) -> bytes:
         out += f" retries={entry.retries}"
     if entry.cause and entry.outcome != Ending.COMPLETE:
         timer = f" timer={entry.timer}" if entry.timer else ""
-        out += f" by={entry.ended_by}{timer} cause={_plain(entry.cause, SENTENCE)!r}"
+        rule = f" rule={_plain(entry.rule)!r}" if entry.rule else ""
+        out += f" by={entry.ended_by}{timer}{rule} cause={_plain(entry.cause, SENTENCE)!r}"
     return out.encode()
 
 

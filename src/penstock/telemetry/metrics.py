@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterable
 from itertools import accumulate
 from typing import Literal, NamedTuple, Protocol
 
+from penstock.admission.subject import By
 from penstock.telemetry.causes import NONE, OTHER, Ended, classify
 from penstock.vocabulary.ids import GENERATING, ProtocolId
 from penstock.vocabulary.outcome import EndedBy, Ending
@@ -30,6 +31,9 @@ _PROTOCOLS = frozenset(protocol.value for protocol in ProtocolId)
 _OUTCOMES = frozenset(ending.value for ending in Ending)
 _PARTIES = frozenset(party.value for party in EndedBy)
 _GENERATING = frozenset(operation.value for operation in GENERATING)
+
+_BY = frozenset({*(by.value for by in By), "guard"})
+_TURNED_AWAY = frozenset({Ending.REFUSED.value, Ending.CUT.value})
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -68,6 +72,8 @@ class Countable(Ended, Protocol):
     retries: int | None
     bytes_in: int | None
     bytes_out: int | None
+    rule: str | None
+    refused_by: str | None
 
 
 class _Histogram:
@@ -142,6 +148,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._ends: dict[tuple[str, str, str, str, str], int] = {}
         self._flows: dict[tuple[str, str], _Flow] = {}
+        self._turned: dict[tuple[str, str], int] = {}
 
     def note(self, entries: Iterable[Countable]) -> None:
         """Count settled entries; a hundred or so at a time, for the lock is held meanwhile. Raises nothing, whatever they hold."""
@@ -154,6 +161,9 @@ class Metrics:
                 protocol = _known(entry.client_protocol, _PROTOCOLS)
                 key = (provider, protocol, _known(entry.outcome, _OUTCOMES), _known(entry.ended_by, _PARTIES), classify(entry))
                 ends[key] = ends.get(key, 0) + 1
+                if entry.rule is not None and entry.outcome in _TURNED_AWAY:
+                    turned = (str(entry.outcome), _known(entry.refused_by, _BY))
+                    self._turned[turned] = self._turned.get(turned, 0) + 1
                 flow = flows.get((provider, protocol))
                 if flow is None:
                     flow = flows[provider, protocol] = _Flow()
@@ -164,11 +174,15 @@ class Metrics:
         with self._lock:
             ends = sorted(self._ends.items())
             flows = [(key, flow.copy()) for key, flow in sorted(self._flows.items())]
+            turned = sorted(self._turned.items())
         labelled: list[tuple[Labels, _Flow]] = [((("provider", provider), ("protocol", protocol)), flow) for (provider, protocol), flow in flows]
         names = ("provider", "protocol", "outcome", "ended_by", "cause")
         yield Family(
             "penstock_exchanges_total", "counter", "Exchanges that have ended.",
             [Sample("", tuple(zip(names, key, strict=True)), count) for key, count in ends])  # fmt: skip
+        yield Family(
+            "penstock_refusals_total", "counter", "Exchanges that were refused, or whose answer was cut, by a rule of the house, by the kind of it.",
+            [Sample("", (("outcome", outcome), ("by", by)), count) for (outcome, by), count in turned])  # fmt: skip
         yield Family(
             "penstock_ttft_seconds", "histogram", "Of streams: from the request to the first content.",
             [sample for labels, flow in labelled for sample in flow.ttft.samples(labels)])  # fmt: skip

@@ -10,6 +10,19 @@ from penstock.admission.budget.spec import Action, Budget
 
 
 @dataclass(frozen=True, slots=True)
+class Charge:
+    """What an exchange is charged; of one that runs, what it may come to."""
+
+    input: int
+    output: int
+    micros: int | None
+    """Millionths of the currency; `None`: there is no price."""
+
+
+NOTHING = Charge(0, 0, None)
+
+
+@dataclass(frozen=True, slots=True)
 class Wish:
     """A share of one budget in one window."""
 
@@ -21,6 +34,10 @@ class Wish:
     """When the window is over, in seconds since the epoch; `None`: never."""
     amount: int
     """What the exchange may come to, in the budget's units."""
+    exchange: str
+    """The id of its row."""
+    charge: Charge
+    """What it may come to, in every unit."""
 
     @property
     def place(self) -> tuple[str, str, str]:
@@ -75,8 +92,8 @@ class Keeper(Protocol):
         grown by then."""
         ...
 
-    def settle(self, shares: Sequence[tuple[Share, int]]) -> None:
-        """Give back what was set aside, and book what was used."""
+    def settle(self, shares: Sequence[tuple[Share, int]], charge: Charge = NOTHING) -> None:
+        """Give back what was set aside, and book what was used. `charge`: the same, as the exchange's row has it."""
         ...
 
 

@@ -21,8 +21,11 @@ from penstock.vocabulary.usage import Usage
 class Pricing(Protocol):
     """What an answer costs."""
 
-    def __call__(self, provider: str, model: str, protocol: str, usage: Usage) -> int | None:
-        """In millionths of the currency; `None`: it is not known. Called per exchange, and now and then while one runs; must not block."""
+    def __call__(self, provider: str, model: str | None, protocol: str, usage: Usage, requested: str | None, tier: str | None) -> int | None:
+        """In millionths of the currency; `None`: it is not known. Called per exchange, and now and then while one runs; must not block.
+
+        `model`: the provider's word for it, once it has said one; `requested`: what it was asked for. `tier`: its word for how the answer was
+        processed."""
         ...
 
 

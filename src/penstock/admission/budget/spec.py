@@ -87,8 +87,9 @@ def parse_budget(text: str) -> Budget:
     if found is None:
         forms = "tokens=NUMBER/WINDOW or money=NUMBER/WINDOW, with an action behind a comma, like money=12.50/month,cut"
         raise BadBudget(f"{text!r} is no budget; write {forms}")
-    measure, per = found[1], found[3]
-    return make_budget(measure, found[2], per, found[4] or "block", ("key",), f"the key's own {measure} {per}")
+    measure, per, action = found[1], found[3], found[4] or "block"
+    beside = "" if action == "block" else f" ({action})"
+    return make_budget(measure, found[2], per, action, ("key",), f"the key's own {measure} {per}{beside}")
 
 
 def spell_budget(budget: Budget) -> str:
@@ -105,8 +106,11 @@ def spell_amount(budget: Budget, amount: int) -> str:
 
 
 def budgets_of(texts: Any) -> tuple[Budget, ...]:
-    """Of a key as it is stored. Raises `BadBudget`."""
-    return tuple(parse_budget(str(text)) for text in texts or ())
+    """Of a key as it is stored; of two that differ in their amount alone the smaller one counts. Raises `BadBudget`."""
+    found: dict[str, Budget] = {}
+    for budget in sorted((parse_budget(str(text)) for text in texts or ()), key=lambda budget: budget.amount):
+        found.setdefault(budget.name, budget)
+    return tuple(found.values())
 
 
 def window_of(per: str, now: float) -> tuple[str, float | None]:

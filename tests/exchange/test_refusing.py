@@ -1,0 +1,35 @@
+"""By whose word somebody was refused: what stands in the row for whoever counts and explains."""
+
+from __future__ import annotations
+
+from penstock.admission.issuers import read_keys
+from penstock.admission.settings import AdmissionSettings
+from penstock.exchange.gateway import Settings
+from penstock.vocabulary.ids import ProtocolId
+from tests.exchange.test_admitting import KEYS, ask, refused
+from tests.support.admitted import NOW, Admitted
+from tests.support.exchanges import House
+from tests.support.tokens import claims, issuer, jwk, jwks, sign
+
+
+def test_who_leaves_before_being_refused_was_not() -> None:
+    """A refusal at the head waits for a small body."""
+    with Admitted(keys=KEYS) as a:
+        asker = a.house.open("POST", "/v1/chat/completions", [], length=20)
+        asker.body(b"half")
+        asker.leave()
+        row = a.house.row()
+        assert (row.outcome, row.refused_by, row.rule) == ("CLIENT_GONE", None, None)
+
+
+def test_a_token_that_is_not_good_is_told_by_its_issuer() -> None:
+    with Admitted(AdmissionSettings(issuers=(issuer(),)), issuers={issuer().issuer: read_keys(jwks(jwk("RSA", "k1")), issuer())}) as a:
+        stale = sign(claims(exp=NOW - 1000))
+        refused(ask(a.house, ProtocolId.OPENAI_CHAT, [(b"authorization", b"Bearer " + stale)]), 401, "it has expired", "jwt", issuer().issuer)
+
+
+def test_the_one_token_of_the_gateway_is_told_too() -> None:
+    with House(Settings(token="secret")) as house:
+        reply = house.chat().reply
+        row = house.book.settled[-1]
+        assert (reply.status, row.refused_by, row.rule) == (401, "token", "token")
