@@ -73,7 +73,7 @@ class App:
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._token = load_token(config.data_dir, "token") if config.token == AUTO_TOKEN else config.token
         self._admin_token = load_token(config.data_dir)
-        self.metrics = Metrics((*(p.name for p in config.providers), Demo.name))
+        self.metrics = Metrics((*(p.name for p in config.providers), Demo.name), guard_names(config))
         self.log = Log(sys.stderr, config.log, self.metrics)
         self._handler = Handler(self.log)
         self._ledger_settings = LedgerSettings(config.data_dir, config.ledger_url, config.retention_days, config.ledger_queue)
@@ -293,6 +293,12 @@ def upstream_settings(config: Config) -> UpstreamSettings:
 def prices_of(config: Config) -> Prices:
     """The prices that a configuration comes to: its own, and the installed lists for its providers."""
     return Prices(config.prices, {p.name: Place(p.kind, p.base_url) for p in config.providers})
+
+
+def guard_names(config: Config) -> set[str]:
+    """Of all guards that hold anywhere."""
+    conducts = (config.conduct, *config.provider_conduct.values(), *config.route_conduct)
+    return {name for conduct in conducts if conduct.guards is not None for name in conduct.guards.names}
 
 
 def _permits(config: Config) -> dict[str, int]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.ledger.entry import COLUMNS, Entry, Try, row_of
+from penstock.ledger.entry import COLUMNS, Entry, Found, Try, row_of
 from penstock.ledger.story import TERMINALS, Story, tell
 from penstock.vocabulary.ids import ProtocolId
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
@@ -121,3 +121,15 @@ def test_nothing_of_an_outsider_can_steer_a_terminal(evil: str, ending: Ending) 
 def test_columns_that_cannot_be_read_are_as_if_they_were_not_there(text: Any) -> None:
     story = tell({**_row(_hung()), "tail": text, "tries": text})
     assert (story.tail, story.tries) == ([], [])
+
+
+def test_what_guards_found_is_told_in_sentences() -> None:
+    entry = _hung()
+    entry.keep_findings([Found("cards", "mask", "response", 2), Found("projects", "reject", "request", 1), Found("mod", "let_go", "response", 1)])
+    entry.held_chars, entry.held_ms = 31, 1500.0
+    assert tell(_row(entry)).guards == [
+        "Guard `cards` masked 2 matches in the answer.", "Guard `projects` rejected it for 1 match in the request.",
+        "Guard `mod` could not judge, and let go, 1 text in the answer.",
+        "Up to 31 characters of the answer waited for guards at once, for 1.5 s at most.",
+    ]  # fmt: skip
+    assert tell({**_row(_hung()), "findings": "no JSON", "held_chars": "x"}).guards == []

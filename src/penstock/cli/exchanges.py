@@ -66,6 +66,9 @@ def tabulate(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(heading)
     for heading in ("input", "output", "cost", "ttft", "took"):
         table.add_column(heading, justify="right", no_wrap=True)
+    guarded = any(row.get("findings") for row in rows)
+    if guarded:
+        table.add_column("guards")
     table.add_column("cause")
     for row in rows:
         outcome = row["outcome"]
@@ -82,9 +85,21 @@ def tabulate(rows: Sequence[Mapping[str, Any]]) -> Table:
             show_money(row.get("cost_nanousd")),
             show_ms(row["ttft_ms"]),
             show_ms(row["duration_ms"]),
+            *([Text(show_findings(row.get("findings")))] if guarded else ()),
             Text(row["cause"] or "" if outcome != "COMPLETE" else ""),
         )
     return table
+
+
+def show_findings(text: str | None) -> str:
+    """What guards found, in few words: `secrets: mask 2, projects: reject 1`."""
+    from penstock.ledger.story import read_findings
+
+    sums: dict[tuple[str, str], int] = {}
+    for one in read_findings(text):
+        key = str(one.get("guard")), str(one.get("action"))
+        sums[key] = sums.get(key, 0) + int(one.get("hits") or 0)
+    return ", ".join(f"{guard}: {action} {hits}" for (guard, action), hits in sums.items())
 
 
 def spread(row: Mapping[str, Any]) -> Table:

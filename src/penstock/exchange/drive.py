@@ -16,7 +16,7 @@ from penstock.exchange.gathering import Gathering
 from penstock.exchange.holding import BODY, FLOWING, FRAME, GATHERED, JUDGED, UNSEEN, WEIGHED
 from penstock.exchange.machine import Command, Input, Phase
 from penstock.exchange.metering import Metering
-from penstock.exchange.settle import close_entry, read, read_tail
+from penstock.exchange.settle import close_entry, read, read_findings, read_tail
 from penstock.pipeline.contract import Pipeline, State
 from penstock.upstream.contract import Loss, LossKind, ResponseHead
 from penstock.vocabulary.errors import Fault
@@ -31,8 +31,6 @@ _OPENED, _DIALING, _HEAD_HELD, _EARLY, _STREAMING, _SETTLED = (
 _DRAINING = Phase.DRAINING
 _SETTLE, _FINISH, _ASK, _SEND_HEAD = Command.SETTLE, Command.FINISH, Command.ASK, Command.SEND_HEAD
 _HEAD, _COMMIT, _ROUTED, _UPSTREAM_ENDED = Input.HEAD, Input.COMMIT, Input.ROUTED, Input.ENDED
-
-
 _NOT_WHOLE = frozenset({Ending.TRUNCATED, Ending.UPSTREAM_LOST})
 _SAID = frozenset({Ending.COMPLETE, Ending.UPSTREAM_ERROR})
 _TRYING = frozenset({Phase.DIALING, Phase.HEAD_HELD, Phase.EARLY})
@@ -390,6 +388,8 @@ class Exchange(Metering, Gathering):
             outcome = self.legacy.account(self.entry, outcome)
         if self.admitted is not None:
             self.admitted.settle(self.entry, now)
+        if self.conduct.guards is not None:
+            read_findings(self.entry, self.judged, self.pipeline)
         first = close_entry(self.entry, outcome, self.started, now)
         self.let_go()
         recording, self.recording = self.recording, None

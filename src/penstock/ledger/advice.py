@@ -132,6 +132,9 @@ ADVICE: Mapping[str, Advice] = {
         "Raise `limits.assembly` (bodies from streams), `limits.max_frame` (streams from bodies), or `limits.held_total` (all together).",
         "Or have the provider asked as its clients ask: `nonstream_mode: passthrough` (or `pseudo_stream: false`) {where}."),
         ("limits.assembly", "limits.max_frame", "limits.held_total", "nonstream_mode", "pseudo_stream")),
+    "cut.guard": Advice("A guard of this gateway rejected the answer; of what it rejected nothing was passed on.", (
+        "If that was not meant, look at this guard under `guards`, or let it only count: `action: audit`.",
+        "Where the cause says that it could not judge, `on_error: open` lets such texts go."), ("guards",)),
     "cut": Advice("A policy of this gateway ended the answer."),
     "client_gone.silent": Advice(
         "The client closed its connection after {silence} in which nothing came from the provider. Clients seldom do that by themselves: most likely "
@@ -148,6 +151,9 @@ ADVICE: Mapping[str, Advice] = {
         "Send it as the API key, or as x-penstock-token beside a key of your own. `token: auto` keeps it in the data directory.",), ("token",)),
     "refused.401.key": Advice("No key or token of this gateway's own was shown, or one that is not good.", (
         "`penstock keys list` shows the keys and their state; the cause says what is wrong with it.",)),
+    "refused.403.guard": Advice("A guard of this gateway rejected the request, before a provider was asked.", (
+        "If that was not meant, look at this guard under `guards`, or let it only count: `action: audit`.",
+        "Where the cause says that it could not judge, `on_error: open` lets such texts go."), ("guards",)),
     "refused.403.rule": Advice("Who asked is known, and may not do this.", (
         "The cause names the rule of `admission.rules`, or what the key's own scope leaves out.",), ("admission.rules",)),
     "refused.429.limit": Advice("A limit on requests, tokens or open streams was reached.", (
@@ -225,7 +231,8 @@ def case_of(row: Mapping[str, Any], silence_ms: float | None) -> str:
         case Ending.UNVERIFIED:
             found = "gateway" if row.get("ended_by") == EndedBy.GATEWAY else "frame" if "larger than what may be held" in cause else ""
         case Ending.CUT:
-            found = "large" if "could not be put together" in cause or "could not be told as a stream" in cause else ""
+            large = "could not be put together" in cause or "could not be told as a stream" in cause
+            found = "guard" if cause.startswith("guard ") else "large" if large else ""
         case _:
             found = ""
     return f"{base}.{found}" if f"{base}.{found}" in ADVICE else base
@@ -279,6 +286,8 @@ def _refused(status: Any, cause: str, ended_by: Any) -> str:
                 return found
     if status == 401 and ("key" in cause or "a token of" in cause):
         return "401.key"
+    if status == 403 and cause.startswith("guard "):
+        return "403.guard"
     if status == 403 and ("rule" in cause or "key" in cause):
         return "403.rule"
     if status == 429:

@@ -105,7 +105,8 @@ def usage(
             raise LedgerError(f"usage cannot be grouped by {name!r}; choose from {', '.join(GROUPS)}")
     filters = {
         "provider": provider, "model": model, "requested_model": requested_model, "operation": operation, "outcome": outcome,
-        "key_fingerprint": key_fingerprint, "user_id": user_id, "project": project, "session_id": session_id, "client": client, "effort": effort, "key_id": key_id,
+        "key_fingerprint": key_fingerprint, "user_id": user_id, "project": project, "session_id": session_id, "client": client, "effort": effort,
+        "key_id": key_id,
     }  # fmt: skip
     names = tuple(dict.fromkeys("day" if name == "month" else name for name in group_by))
     hours = summed(since, until)

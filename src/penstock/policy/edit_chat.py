@@ -119,7 +119,7 @@ class ChatEditor(Editor):
             yield from self._turn(index, _CALL)
             yield from calls
         # Some servers tell the whole message once more at the end.
-        yield from [Whole(place) for place in chat_message(as_object(choice.get("message")), Scope.ASSISTANT)]
+        yield from [Whole(place, bool(self._kinds[index])) for place in chat_message(as_object(choice.get("message")), Scope.ASSISTANT)]
         if choice.get("finish_reason"):
             self._done.add(index)
             yield from self._ends(index)

@@ -48,6 +48,8 @@ class Whole(NamedTuple):
     """A text that is all there."""
 
     place: Place
+    again: bool = False
+    """It has been told before: what is found in it was counted then."""
 
 
 Step = Flow | End | Whole
@@ -192,10 +194,14 @@ class Editor(ABC):
                     elif rest:
                         before.append(self._made(key, rest))
                     self._origins.pop(key, None)
-                case Whole(place):
+                case Whole(place, again):
                     rules = self.rules.get(place.scope)
                     if rules:
-                        changed = mask_place(place.holder, place.key, place.kind, rules, self.findings) or changed
+                        findings = Findings() if again else self.findings
+                        changed = mask_place(place.holder, place.key, place.kind, rules, findings) or changed
+                        if again and findings.rejection is not None:
+                            self.findings.hits.update(findings.hits)
+                            self.findings.rejection = findings.rejection
             if self.findings.rejection is not None:
                 return False
         return changed

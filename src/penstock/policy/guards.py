@@ -28,10 +28,11 @@ class Guard:
 class Guards:
     """All that hold for one exchange, in their order."""
 
-    __slots__ = ("answers", "hold", "requests")
+    __slots__ = ("answers", "hold", "names", "requests")
 
     def __init__(self, guards: Sequence[Guard], hold: Hold | None = None) -> None:
         self.hold = hold or Hold()
+        self.names = tuple(guard.name for guard in guards)
         self.requests: Rules = _by_scope(guards, "request", Scope)
         self.answers: Rules = _by_scope(guards, "answer", IN_ANSWERS)
 
