@@ -38,15 +38,17 @@ from penstock.ledger.writer import Ledger
 from penstock.pipeline.compose import Limits
 from penstock.pricing import Place, Prices
 from penstock.protocols import REGISTRY
-from penstock.providers import Provider, build
+from penstock.providers import Origin, Provider, build
 from penstock.routing import Face, Router
 from penstock.server.listener import Listener
 from penstock.server.settings import Settings as ServerSettings
+from penstock.stores.guard_calls import GuardCalls, PostError
 from penstock.stores.jwks import fetcher
 from penstock.stores.keys import SECRET_FILE
 from penstock.telemetry.log import Handler, Log
 from penstock.telemetry.metrics import Metrics
 from penstock.upstream.client import Client
+from penstock.upstream.collect import CollectError, collect
 from penstock.upstream.local import ask_demo
 from penstock.upstream.settings import Settings as UpstreamSettings
 from penstock.wire.budget import Budget
@@ -82,6 +84,7 @@ class App:
         self._reader: sa.Engine | None = None
         self._gatehouse: Gatehouse | None = None
         self.client = Client(upstream_settings(config))
+        self.judges = GuardCalls(self._post, config.guard_calls, f"penstock/{__version__}")
         self._stopping = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         providers = {p.name: build(replace(p, ask_usage=False) if config.transparent else p) for p in config.providers}
@@ -157,7 +160,15 @@ class App:
             quirks=self._quirks,
             recorder=self.recorder,
             dumps=self.dumps,
+            judges=self.judges,
         )
+
+    async def _post(self, origin: Origin, request: tuple[bytes, bytes, bytes], limit: int) -> tuple[int, bytes]:
+        """How guards outside are asked."""
+        try:
+            return await collect(self.client, origin, request, limit)
+        except CollectError as error:
+            raise PostError(str(error).replace("the provider", "the guard")) from None
 
     def _open_gatehouse(self) -> Gatehouse:
         admission = self.config.admission
@@ -266,6 +277,7 @@ class App:
         await self.catalog.close()
         for quirks in self._quirks.values():
             await quirks.close()
+        self.judges.close()
         self.client.close()
         await self.admin.stop()
 

@@ -16,7 +16,7 @@ from penstock.exchange.gathering import Gathering
 from penstock.exchange.holding import BODY, FLOWING, FRAME, GATHERED, JUDGED, UNSEEN, WEIGHED
 from penstock.exchange.machine import Command, Input, Phase
 from penstock.exchange.metering import Metering
-from penstock.exchange.settle import close_entry, read, read_findings, read_tail
+from penstock.exchange.settle import close_entry, read, read_tail
 from penstock.pipeline.contract import Pipeline, State
 from penstock.upstream.contract import Loss, LossKind, ResponseHead
 from penstock.vocabulary.errors import Fault
@@ -211,9 +211,9 @@ class Exchange(Metering, Gathering):
 
     def client_resumed(self) -> None:
         self.excuse(self.gateway.clock())
-        if self._ask is not None:
+        if self._ask is not None and not self.full:
             self._ask.resume()
-        elif self._stage is GATHERED:
+        elif self._ask is None and self._stage is GATHERED:
             self.tell_later(0.0)
 
     def shut_down(self) -> None:
@@ -389,7 +389,7 @@ class Exchange(Metering, Gathering):
         if self.admitted is not None:
             self.admitted.settle(self.entry, now)
         if self.conduct.guards is not None:
-            read_findings(self.entry, self.judged, self.pipeline)
+            self.end_guards()
         first = close_entry(self.entry, outcome, self.started, now)
         self.let_go()
         recording, self.recording = self.recording, None

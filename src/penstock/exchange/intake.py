@@ -344,7 +344,10 @@ class Intake(Preparing):
                 exchange.refuse(fault, f"guard {exchange.judged.rejection.guard!r} rejected the request: {exchange.judged.rejection.why}")
                 return
         admission = gateway.admission
-        if admission is None:
+        if guards is not None and guards.ask_requests and body:
+            if admission is None or self._permit(admission, plan, peek.model, way):
+                self._consult(plan, way, guards, body)
+        elif admission is None:
             self._ask(plan, way, body)
         elif plan.endpoint.operation is Operation.MODELS or self._permit(admission, plan, peek.model, way):
             self._admit(admission, body, name, peek.model, lambda: self._ask(plan, way, body))

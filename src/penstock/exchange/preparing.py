@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 from penstock.capture import Recorder, ReplyTap, Subject
 from penstock.exchange.compose_request import edit_body, upstream_request
 from penstock.exchange.contract import ClientRequest
 from penstock.exchange.entering import Entering
+from penstock.exchange.machine import Phase
 from penstock.exchange.plan import Plan, Way
+from penstock.pipeline.guarded import fault_of_rejection
+from penstock.policy.asking import BodyJudge
+from penstock.policy.guards import Guards
+from penstock.policy.matcher import Findings
 from penstock.providers import Provider
 
 
 class Preparing(Entering):
     __slots__ = ()
+
+    @abstractmethod
+    def _ask(self, plan: Plan, way: Way, body: bytes | None) -> None: ...
+
+    def _consult(self, plan: Plan, way: Way, guards: Guards, body: bytes) -> None:
+        """Put the request before guards that are asked outside; it goes on when they have answered."""
+        exchange, gateway, endpoint = self.exchange, self._gateway, plan.endpoint
+        findings = exchange.judged = exchange.judged or Findings()
+        judge = BodyJudge("request", endpoint.protocol, endpoint.operation, body, guards.ask_requests, guards.outsides, findings)
+
+        def answered() -> None:
+            if exchange.machine.phase is not Phase.OPENED:
+                return
+            try:
+                rejection = findings.outside
+                if rejection is not None:
+                    findings.rejection = rejection
+                    exchange.refuse(fault_of_rejection(rejection), f"guard {rejection.guard!r} rejected the request: {rejection.why}")
+                elif gateway.admission is None:
+                    self._ask(plan, way, judge.body)
+                else:
+                    told = judge.body
+                    self._admit(gateway.admission, told, way.provider.name, exchange.peek.model, lambda: self._ask(plan, way, told))
+            except Exception as error:  # as in every callback
+                self._fail(error)
+
+        exchange.consult().weigh(judge, answered)
 
     def _mark(self, plan: Plan, body: bytes) -> bytes:
         """`body` with a marker of the prompt cache, where it has none and is worth one."""
