@@ -37,11 +37,12 @@ _RUNNING, _ENDED, _CUT = State.RUNNING, State.ENDED, State.CUT
 
 class AwaitedStream(GuardedFrames):
     __slots__ = (
-        "_again", "_cutting", "_elements", "_ends", "_first_told", "_over", "_see", "_unheard", "_unread", "awaiting", "editor", "findings", "rest",
-        "spec", "told",
+        "_again", "_cutting", "_elements", "_ends", "_first_told", "_over", "_see", "_unheard", "_unread", "awaiting", "closer", "editor", "findings",
+        "rest", "spec", "told",
     )  # fmt: skip
 
     def guard(self, guards: Guards, spec: ProtocolSpec, operation: Operation) -> None:
+        self._see: Callable[[bytes, bytes], None] | None = None
         super().guard(guards, spec, operation)
         ahead, behind = (EDITORS[spec.id]({}, Findings(), Hold()) for _ in range(2))
         self.awaiting = Awaiting(ahead, behind, guards.ask_answers, guards.windows, self.findings)
@@ -60,7 +61,6 @@ class AwaitedStream(GuardedFrames):
         """With the terminal event."""
         self._unheard = False
         self._cutting: Rejection | None = None
-        self._see: Callable[[bytes, bytes], None] | None = None
 
     # -- what comes -------------------------------------------------------------------------------------------------------------------
 
@@ -130,7 +130,14 @@ class AwaitedStream(GuardedFrames):
         return self._edited(self._scanner.feed(data))  # the last bytes are kept when they leave
 
     def attend(self, see: Callable[[bytes, bytes], None]) -> None:
-        self._see = see
+        before = self._see
+
+        def both(name: bytes, data: bytes) -> None:
+            if before is not None:
+                before(name, data)
+            see(name, data)
+
+        self._see = both if before is not None else see
 
     # -- ends -------------------------------------------------------------------------------------------------------------------------
 
@@ -163,7 +170,7 @@ class AwaitedStream(GuardedFrames):
         self.awaiting.drop()
         if not speaks:
             return b""
-        told = None if self.told.tools or rejection.in_stream == "error" else self.awaiting.told.stop(self.told)
+        told = None if self.told.tools or rejection.in_stream == "error" else self._stop_words(self.awaiting.told, self.told)
         fault = fault_of_rejection(rejection)
         if self._array is not None:
             element = self.spec.error_element

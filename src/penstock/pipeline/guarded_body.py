@@ -72,7 +72,7 @@ class Weighed(Pipeline):
 class GuardedFold(Weighed, GuardedFrames, Fold):
     """A stream that becomes a body."""
 
-    __slots__ = ("_judged_as", "_judged_by", "editor", "findings", "judging", "rest", "spec")
+    __slots__ = ("_judged_as", "_judged_by", "closer", "editor", "findings", "judging", "rest", "spec")
 
     def guard(self, guards: Guards, spec: ProtocolSpec, operation: Operation) -> None:
         super().guard(guards, spec, operation)

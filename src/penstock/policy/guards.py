@@ -8,7 +8,7 @@ from typing import Literal
 
 from penstock.policy.matcher import Hold
 from penstock.policy.outside import Outside
-from penstock.policy.rules import IN_ANSWERS, Rule, Scope
+from penstock.policy.rules import IN_ANSWERS, Action, Rule, Scope
 from penstock.policy.windows import Windows
 
 Rules = Mapping[Scope, tuple[Rule, ...]]
@@ -34,7 +34,7 @@ class Guard:
 class Guards:
     """All that hold for one exchange, in their order."""
 
-    __slots__ = ("answers", "ask_answers", "ask_requests", "hold", "names", "outsides", "patience", "requests", "windows")
+    __slots__ = ("answers", "ask_answers", "ask_requests", "hold", "may_reject", "names", "outsides", "patience", "requests", "windows")
 
     def __init__(self, guards: Sequence[Guard], hold: Hold | None = None, windows: Windows | None = None) -> None:
         self.hold = hold or Hold()
@@ -45,6 +45,9 @@ class Guards:
         self.outsides = tuple(guard.outside for guard in guards if guard.outside is not None)
         self.ask_requests: Outsides = _outside(guards, "request", Scope)
         self.ask_answers: Outsides = _outside(guards, "answer", IN_ANSWERS)
+        rejecting = [rule for rules in self.answers.values() for rule in rules if rule.action is Action.REJECT]
+        self.may_reject = bool(rejecting) or any(one.holds for found in self.ask_answers.values() for one in found)
+        """Is there one that is there to reject an answer? (Any may, where it cannot judge.)"""
         self.patience = min(self.hold.seconds, self.windows.seconds) if self.ask_answers else self.hold.seconds
         """Seconds after which some text may have waited long enough."""
 
