@@ -17,7 +17,7 @@ from tests.clients.test_guards import KINDS, MAKERS, PROTOCOL, config, provider_
 from tests.support.gateway import run
 from tests.support.guards import frames_saying
 from tests.support.judges import JudgeServer, by_words, judging
-from tests.support.sdk import Mode, Sdk, each_mode, openai_sdk, pages, site, sse
+from tests.support.sdk import Mode, Sdk, each_mode, openai_sdk, page, pages, site, sse
 
 FRUIT = "An apple for the teacher. No poison in this one, I hope."
 CLEAN = "An apple for the teacher. And another apple for me, thank you."
@@ -253,5 +253,25 @@ def test_headers_of_the_client_go_with_a_question_where_that_is_said_and_no_othe
                 assert (headers["x-tenant"], headers["x-guard-key"]) == ("blue", "sk-of-the-guard")
                 assert "x-other" not in headers
                 assert "authorization" not in headers
+
+    run(main())
+
+
+@pytest.mark.parametrize("uploads", ["pass", "reject"])
+def test_an_upload_passes_unseen_or_is_refused(tmp_path: Path, uploads: str) -> None:
+    async def main() -> None:
+        more = config("chat", [{"name": "cards", "detect": ["card"], "uploads": uploads, "message": "No files."}])
+        said = pages({"POST /v1/files": page({"id": "file-1", "object": "file", "bytes": 3, "created_at": 1, "filename": "a", "purpose": "batch"})})
+        async with site(tmp_path, said, more=more) as here, openai_sdk(here.url, "async") as sdk:
+            if uploads == "pass":
+                assert (await sdk.one(lambda c: c.files.create(file=b"4111 1111 1111 1111", purpose="batch"))).id == "file-1"
+                assert b"4111 1111 1111 1111" in here.last_asked().body
+                return
+            with pytest.raises(openai.PermissionDeniedError) as raised:
+                await sdk.one(lambda c: c.files.create(file=b"4111 1111 1111 1111", purpose="batch"))
+            assert "No files." in str(raised.value)
+            assert not here.upstream.log
+            row = await here.last_row()
+            assert (row["outcome"], row["status"], row["rule"]) == ("REFUSED", 403, "cards")
 
     run(main())

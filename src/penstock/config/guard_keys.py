@@ -18,6 +18,7 @@ DETECT: tuple[str, ...] = (*RECOGNISERS, *GROUPS)
 ACTIONS: tuple[str, ...] = tuple(action.value for action in Action)
 SCOPES: tuple[str, ...] = tuple(scope.value for scope in Scope)
 SIDES = ("request", "answer")
+UPLOADS = ("pass", "reject")
 ON_ERROR = ("closed", "open")
 IN_STREAM = ("stop", "error")
 
@@ -60,6 +61,8 @@ GUARD: tuple[Field | Group, ...] = (
     Field("mask", values.read_text, "What stands in the place of what is found. Left out: the recogniser's own word, or [MASKED].", STRING),
     Field("on", values.choice(SIDES), "request, answer, or both.", {"enum": list(SIDES)}, many=True),
     Field("scope", values.choice(SCOPES), "Whose texts are judged. Left out: all.", {"enum": list(SCOPES)}, many=True),
+    Field("uploads", values.choice(UPLOADS), "What happens to bodies that no guard looks into, because they are passed on as they come (files, "
+          "audio, images, batches): pass, or reject.", {"enum": list(UPLOADS)}, default="pass"),
     Field("message", values.read_text, "What the client is told of a rejection.", STRING),
     Field("on_error", values.choice(ON_ERROR), "What happens to a text that cannot be judged: closed rejects it, open lets it go.",
           {"enum": list(ON_ERROR)}, default="closed"),

@@ -11,7 +11,7 @@ from penstock.config.errors import Place, Problems
 from penstock.config.guard_keys import EXAMPLE, GUARD
 from penstock.config.walk import Given, read_fields, section_of
 from penstock.policy.guards import EVERYWHERE, Guard, Guards
-from penstock.policy.matcher import Hold
+from penstock.policy.matcher import Hold, Rejection
 from penstock.policy.outside import Outside
 from penstock.policy.recognisers import names_of
 from penstock.policy.rules import IN_ANSWERS, Action, BadPattern, Rule, Scope, Terms, built_in, of_pattern, of_words
@@ -100,14 +100,23 @@ def _read_guard(node: Node, place: Place, absolute: Callable[[Path], Path], prob
     if name is None or len(problems.found) > before or _value(given, "enabled", bool) is False:
         return None
     sides = cast("frozenset[Literal['request', 'answer']]", on)
+    if "uploads" in given and "request" not in sides:
+        problems.add(given["uploads"].place, "does not go with on: [answer], for uploads are requests; leave it out")
+        return None
+    uploads, blind = None, ""
+    if _value(given, "uploads", str) == "reject":
+        uploads = Rejection(name, "it cannot look into an upload", _value(given, "message", str) or "")
+    elif "request" in sides and "uploads" not in given and action is not Action.AUDIT:
+        blind = (f"{place}: {name!r} looks into no upload (files, audio, images, batches); uploads: reject refuses them, uploads: pass says that "
+                 "they are meant to pass")
     if outside is not None:
-        return Guard(name, (), scopes, sides, _outside(outside, name, given, action))
+        return Guard(name, (), scopes, sides, uploads, blind, _outside(outside, name, given, action))
     terms = Terms(
         name, action, _value(given, "mask", str), _value(given, "on_error", str) != "open", _value(given, "time_limit", float) or 0.05,
         _value(given, "message", str) or "", _value(given, "in_stream", str) or "stop",
     )  # fmt: skip
     rules = _rules(given, terms, absolute, problems, streamed=streamed)
-    return Guard(name, tuple(rules), scopes, sides)
+    return Guard(name, tuple(rules), scopes, sides, uploads, blind)
 
 
 def _check_outside(kind: str, given: Mapping[str, Given], action: Action, place: Place, problems: Problems) -> None:

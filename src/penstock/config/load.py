@@ -115,6 +115,7 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
     transparent = _get(given, "transparent", bool) or False
     drops = cast("tuple[str, ...]", _get(given, "drop_headers", tuple) or ())
     conducts = gather(level, found, routes, transparent=transparent, worker=given.get("limits.max_streams"), over=over_the_file(given))
+    notes += [guard.blind for some in (guards, *guarded.values(), *(found.guards for found in routes)) for guard in some if guard.blind]
     notes += unheard_words(given, [settings.kind for settings in settings_found])
     limits = defaults.limits
     return replace(

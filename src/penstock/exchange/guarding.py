@@ -46,6 +46,10 @@ class Guarding(Holding):
         """The provider's answer, while it comes."""
         return self._ask
 
+    def asked_no_more(self) -> None:
+        """All of the answer has come."""
+        self._ask = None
+
     @property
     def streams(self) -> bool:
         """Is the answer under way to its client?"""

@@ -142,6 +142,7 @@ class Hearing:
                 return
             if pipeline.waiting:
                 self._ending = end
+                self._exchange.asked_no_more()
                 return
         end(now)
 

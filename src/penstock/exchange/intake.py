@@ -17,7 +17,6 @@ from penstock.exchange.compose_request import whole_request
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.drive import Exchange
 from penstock.exchange.gateway import Demo, Gateway
-from penstock.exchange.guarding import judge_request
 from penstock.exchange.machine import Phase
 from penstock.exchange.modes import ask_otherwise, may_ask_otherwise
 from penstock.exchange.permits import permit_names
@@ -337,11 +336,9 @@ class Intake(Preparing):
         exchange.provider = provider
         exchange.conduct = way.conduct
         guards = way.conduct.guards
-        if guards is not None and guards.judges_requests and body:
-            body, exchange.judged, fault = judge_request(guards, plan.endpoint, body)
-            if fault is not None:
-                assert exchange.judged.rejection is not None
-                exchange.refuse(fault, f"guard {exchange.judged.rejection.guard!r} rejected the request: {exchange.judged.rejection.why}")
+        if guards is not None:
+            fine, body = self._judge(plan, guards, body)
+            if not fine:
                 return
         admission = gateway.admission
         if guards is not None and guards.ask_requests and body:

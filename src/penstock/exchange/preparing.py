@@ -8,6 +8,7 @@ from penstock.capture import Recorder, ReplyTap, Subject
 from penstock.exchange.compose_request import edit_body, upstream_request
 from penstock.exchange.contract import ClientRequest
 from penstock.exchange.entering import Entering
+from penstock.exchange.guarding import judge_request
 from penstock.exchange.machine import Phase
 from penstock.exchange.plan import Plan, Way
 from penstock.pipeline.guarded import fault_of_rejection
@@ -15,6 +16,7 @@ from penstock.policy.asking import BodyJudge
 from penstock.policy.guards import Guards
 from penstock.policy.matcher import Findings
 from penstock.providers import Provider
+from penstock.vocabulary.errors import Fault
 
 
 class Preparing(Entering):
@@ -22,6 +24,25 @@ class Preparing(Entering):
 
     @abstractmethod
     def _ask(self, plan: Plan, way: Way, body: bytes | None) -> None: ...
+
+    def _judge(self, plan: Plan, guards: Guards, body: bytes | None) -> tuple[bool, bytes | None]:
+        """The body as it may go on; False: it is refused."""
+        exchange = self.exchange
+        fault: Fault | None = None
+        if body and guards.judges_requests:
+            body, exchange.judged, fault = judge_request(guards, plan.endpoint, body)
+        elif exchange.uploading and guards.no_uploads is not None:
+            exchange.judged = findings = Findings()
+            findings.rejection = guards.no_uploads
+            findings.hits[guards.no_uploads.guard, "reject"] += 1
+            fault = fault_of_rejection(guards.no_uploads)
+        if fault is None:
+            return True, body
+        assert exchange.judged is not None
+        rejection = exchange.judged.rejection
+        assert rejection is not None
+        exchange.refuse(fault, f"guard {rejection.guard!r} rejected the request: {rejection.why}")
+        return False, None
 
     def _consult(self, plan: Plan, way: Way, guards: Guards, body: bytes) -> None:
         """Put the request before guards that are asked outside; it goes on when they have answered."""

@@ -53,7 +53,7 @@ class Awaiting:
         """Of the frame that is being read."""
         self._size = 0
         self._texts: dict[Hashable, Text] = {}
-        self._told: dict[bytes, list[Window]] = {}
+        self._told: dict[tuple[Scope, bytes], list[Window]] = {}
         self._remembered = 0
         self._asked: dict[int, tuple[Question, Window | None]] = {}
         self._wanted: list[Question] = []
@@ -149,7 +149,7 @@ class Awaiting:
         said = read_text(place)
         if not said:
             return None
-        known = self._told.get(_digest(said)) if again else None
+        known = self._told.get((place.scope, _digest(said))) if again else None
         if known is not None:
             parts: list[tuple[Window, str]] = []
             at = 0
@@ -172,7 +172,7 @@ class Awaiting:
             self._close(text)
         if self._remembered + len(text.windows) <= MOST_REMEMBERED:
             self._remembered += len(text.windows)
-            self._told[text.digest.digest()] = text.windows
+            self._told[text.scope, text.digest.digest()] = text.windows
 
     def close_all(self) -> None:
         """No window stays open: what has come is all that is asked about for now."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from penstock.policy.matcher import Hold
+from penstock.policy.matcher import Hold, Rejection
 from penstock.policy.outside import Outside
 from penstock.policy.rules import IN_ANSWERS, Action, Rule, Scope
 from penstock.policy.windows import Windows
@@ -27,6 +27,10 @@ class Guard:
     rules: tuple[Rule, ...] = ()
     scopes: frozenset[Scope] = EVERYWHERE
     on: frozenset[Speech] = frozenset({"request", "answer"})
+    no_uploads: Rejection | None = None
+    """With which what it cannot look into is refused: bodies that are passed on as they come; `None`: they pass."""
+    blind: str = ""
+    """Where it does not look, for whoever runs the gateway; empty: nothing is to be said."""
     outside: Outside | None = None
     """It is asked outside, and has no rules."""
 
@@ -34,12 +38,13 @@ class Guard:
 class Guards:
     """All that hold for one exchange, in their order."""
 
-    __slots__ = ("answers", "ask_answers", "ask_requests", "hold", "may_reject", "names", "outsides", "patience", "requests", "windows")
+    __slots__ = ("answers", "ask_answers", "ask_requests", "hold", "may_reject", "names", "no_uploads", "outsides", "patience", "requests", "windows")
 
     def __init__(self, guards: Sequence[Guard], hold: Hold | None = None, windows: Windows | None = None) -> None:
         self.hold = hold or Hold()
         self.windows = windows or Windows()
         self.names = tuple(guard.name for guard in guards)
+        self.no_uploads = next((guard.no_uploads for guard in guards if guard.no_uploads is not None), None)
         self.requests: Rules = _by_scope(guards, "request", Scope)
         self.answers: Rules = _by_scope(guards, "answer", IN_ANSWERS)
         self.outsides = tuple(guard.outside for guard in guards if guard.outside is not None)
