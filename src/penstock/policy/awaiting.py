@@ -25,6 +25,7 @@ from penstock.policy.guards import Outsides, closed_outside
 from penstock.policy.held import Held, Slot, Text, Window
 from penstock.policy.matcher import Findings, Hold
 from penstock.policy.outside import NO_JSON, Asked, Outside, Question, Verdict, apply, cannot, rejection
+from penstock.policy.rules import Scope
 from penstock.policy.spelt import fits, put_text, read_text
 from penstock.policy.texts import Kind, Object, Place
 from penstock.policy.windows import Windows, cut, cut_early
