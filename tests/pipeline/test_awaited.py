@@ -21,8 +21,10 @@ from penstock.policy.rules import Action, Terms, of_pattern
 from penstock.policy.windows import Windows
 from penstock.protocols import REGISTRY
 from penstock.vocabulary.errors import Fault, FaultKind
+from penstock.vocabulary.events import StopReason
 from penstock.vocabulary.ids import ProtocolId
 from penstock.vocabulary.outcome import Ending
+from penstock.vocabulary.usage import EMPTY_USAGE
 from penstock.wire.array import ArraySplitter
 from penstock.wire.budget import Budget
 from penstock.wire.sse import Scanner
@@ -343,3 +345,25 @@ def test_an_array_stays_an_array(cuts: list[int], seed: int) -> None:
             assert ending is Ending.CUT
             assert elements[-1]["candidates"][0]["finishReason"] == "SAFETY"
             assert b"doctor" not in play.out
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_whoever_cuts_for_another_reason_goes_on_from_what_the_client_has(protocol: ProtocolId) -> None:
+    stream = awaited(protocol, outsides())
+    made = REGISTRY[protocol].closer
+    assert made is not None
+    closer, seen = made(OPERATIONS[protocol]), list[bytes]()
+    stream.attend(closer.see)
+    stream.attend(lambda name, data: seen.append(data))
+    frames = frames_saying(protocol, ["This is the first sentence. ", "And this is the second one. ", "The third."])
+    some = next(at for at, frame in enumerate(frames) if b"second" in frame) + 1
+    out = b"".join([stream.feed(frame, 100.0) for frame in frames[:some]])
+    assert b"first" not in b"".join(seen)
+    out += stream.verdict(stream.wants()[0].id, PASSED, 101.0)
+    assert b"first" in b"".join(seen)
+    words = closer.close(StopReason.LENGTH, EMPTY_USAGE)
+    assert words is not None
+    out += stream.stop(words)
+    assert said_of(protocol, out) == "This is the first sentence. "
+    assert b"second" not in out
+    assert (stream.wants(), stream.verdict(2, PASSED, 101.0), stream.end(None, "px-1")) == ([], b"", b"")
