@@ -16,6 +16,7 @@ from penstock.policy.windows import Windows
 from penstock.stores.guard_formats import About
 from penstock.vocabulary.ids import ProtocolId
 from tests.support.exchanges import DONE, STOP, House
+from tests.support.guards import frames_saying
 
 CHAT = ProtocolId.OPENAI_CHAT
 OFF: dict[str, Any] = {"first_content": None, "idle": None, "content": None, "tool_call": None, "client_stall": None, "drain": None}
@@ -167,6 +168,46 @@ def test_a_full_house_pauses_the_provider_and_a_client_that_reads_slowly_is_anot
         ask.body(STOP, DONE)
         assert house.row().outcome == "COMPLETE"
         assert asker.reply.body.count(b"Hello there") == 8
+
+
+def test_a_client_that_leaves_a_full_house_lets_the_provider_be_read_on() -> None:
+    house, bench = house_with(windows=Windows(held=600, chars=30), on_disconnect="drain")
+    with house:
+        asker, ask = house.stream(CHAT)
+        ask.answer()
+        for _ in range(8):
+            ask.body(chunk("Hello there, this is one. "))
+        assert ask.paused
+        asker.leave()
+        assert not ask.paused
+        assert not bench.open
+        ask.body(STOP, DONE)
+        assert house.row().outcome == "CLIENT_GONE"
+        assert house.row().stop_reason == "stop"
+        house.check_quiet()
+
+
+@pytest.mark.parametrize("on_disconnect", ["cancel", "drain"])
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_client_that_leaves_while_its_body_is_judged(on_disconnect: str, ended: bool) -> None:
+    house, bench = house_with(on_disconnect=on_disconnect, nonstream="force")
+    with house:
+        asker, ask = house.whole(ProtocolId.ANTHROPIC_MESSAGES)
+        frames = frames_saying(ProtocolId.ANTHROPIC_MESSAGES, ["Hello there."])
+        ask.answer().body(*frames)
+        if ended:
+            ask.end()
+        assert bench.open
+        answered = [answer for _, answer in bench.open.values()]
+        asker.leave()
+        assert not bench.open
+        for answer in answered:
+            house.loop.call(answer, PASSED)  # too late
+        if ask.live:
+            ask.end()
+        assert house.row().outcome == "CLIENT_GONE"
+        assert asker.reply.body == b""
+        house.check_quiet()
 
 
 def test_a_shutdown_delivers_nothing_that_was_not_judged() -> None:

@@ -81,6 +81,11 @@ class Guarding(Holding):
         if self.hearing is not None:
             self.hearing.look(now)
 
+    def left(self, now: float) -> None:
+        super().left(now)
+        if self.hearing is not None:
+            self.hearing.leave()
+
     def end_guards(self) -> None:
         """The exchange is over: what guards found is noted, and nothing more is asked."""
         if self.consulting is not None:

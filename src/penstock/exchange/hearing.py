@@ -98,9 +98,6 @@ class Hearing:
         self._inner.answer_began(head, now)
 
     def answer_body(self, data: bytes, now: float) -> None:
-        pipeline = self._exchange.pipeline
-        if self._exchange.reply is None and isinstance(pipeline, AwaitedStream):
-            self._leave(pipeline)
         self._inner.answer_body(data, now)
         self.look(now)
 
@@ -124,11 +121,13 @@ class Hearing:
     def upload_resumed(self) -> None:
         self._inner.upload_resumed()
 
-    def _leave(self, pipeline: AwaitedStream) -> None:
-        pipeline.unheard()
-        consulting = self._exchange.consulting
-        if consulting is not None:
-            consulting.end()
+    def leave(self) -> None:
+        """The client has left, and the answer is read on: nothing is judged any more."""
+        pipeline = self._exchange.pipeline
+        if isinstance(pipeline, AwaitedStream):
+            pipeline.unheard()
+        self._exchange.consult().end()
+        self._exchange.full = False
 
     def _end(self, now: float, end: Callable[[float], None]) -> None:
         """The answer has ended; `end` tells the exchange so, once nothing waits any more."""
