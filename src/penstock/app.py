@@ -39,15 +39,17 @@ from penstock.ledger.writer import Ledger
 from penstock.pipeline.compose import Limits
 from penstock.pricing import Place, Prices
 from penstock.protocols import REGISTRY
-from penstock.providers import Provider, build
+from penstock.providers import Origin, Provider, build
 from penstock.routing import Face, Router
 from penstock.server.listener import Listener
 from penstock.server.settings import Settings as ServerSettings
+from penstock.stores.guard_calls import GuardCalls, PostError
 from penstock.stores.jwks import fetcher
 from penstock.stores.keys import SECRET_FILE
 from penstock.telemetry.log import Handler, Log
 from penstock.telemetry.metrics import Metrics
 from penstock.upstream.client import Client
+from penstock.upstream.collect import CollectError, collect
 from penstock.upstream.local import ask_demo
 from penstock.upstream.settings import Settings as UpstreamSettings
 from penstock.wire.budget import Budget
@@ -74,7 +76,7 @@ class App:
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._token = load_token(config.data_dir, "token") if config.token == AUTO_TOKEN else config.token
         self._admin_token = load_token(config.data_dir)
-        self.metrics = Metrics((*(p.name for p in config.providers), Demo.name))
+        self.metrics = Metrics((*(p.name for p in config.providers), Demo.name), guard_names(config))
         self.log = Log(sys.stderr, config.log, self.metrics)
         self._handler = Handler(self.log)
         self._ledger_settings = LedgerSettings(config.data_dir, config.ledger_url, config.retention_days, config.ledger_queue)
@@ -83,6 +85,7 @@ class App:
         self._reader: sa.Engine | None = None
         self._gatehouse: Gatehouse | None = None
         self.client = Client(upstream_settings(config))
+        self.judges = GuardCalls(self._post, config.guard_calls, f"penstock/{__version__}")
         self._stopping = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         providers = {p.name: build(replace(p, ask_usage=False) if config.transparent else p) for p in config.providers}
@@ -160,7 +163,15 @@ class App:
             quirks=self._quirks,
             recorder=self.recorder,
             dumps=self.dumps,
+            judges=self.judges,
         )
+
+    async def _post(self, origin: Origin, request: tuple[bytes, bytes, bytes], limit: int) -> tuple[int, bytes]:
+        """How guards outside are asked."""
+        try:
+            return await collect(self.client, origin, request, limit)
+        except CollectError as error:
+            raise PostError(str(error).replace("the provider", "the guard")) from None
 
     def _open_gatehouse(self) -> Gatehouse:
         admission = self.config.admission
@@ -269,6 +280,7 @@ class App:
         await self.catalog.close()
         for quirks in self._quirks.values():
             await quirks.close()
+        self.judges.close()
         self.client.close()
         await self.admin.stop()
 
@@ -303,6 +315,12 @@ def _desk(config: Config) -> Desk | None:
     rules = [conduct.dedup for conduct in (config.conduct, *config.provider_conduct.values(), *config.route_conduct) if conduct.dedup is not None]
     limits = config.limits
     return Desk(limits.noted_answers, limits.noted_total, max(one.tool_ttl for one in rules)) if rules and not config.transparent else None
+
+
+def guard_names(config: Config) -> set[str]:
+    """Of all guards that hold anywhere."""
+    conducts = (config.conduct, *config.provider_conduct.values(), *config.route_conduct)
+    return {name for conduct in conducts if conduct.guards is not None for name in conduct.guards.names}
 
 
 def _permits(config: Config) -> dict[str, int]:

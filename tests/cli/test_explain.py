@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from penstock.cli import app
 from penstock.cli.explain import escape
+from penstock.ledger.entry import Found
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.writer import Ledger
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
@@ -124,3 +125,16 @@ def test_kept_bytes_are_shown_escaped_and_only_on_demand(cli: CliRunner, data_di
 ])  # fmt: skip
 def test_bytes_are_escaped_so_that_a_terminal_only_shows_them(data: bytes, shown: str) -> None:
     assert escape(data) == shown
+
+
+def test_what_guards_found_is_in_the_story_and_in_the_table(cli: CliRunner, tmp_path: Path) -> None:
+    where = tmp_path / "data"
+    ledger = Ledger.start(LedgerSettings(where, retention_days=None), "0123456789ab")
+    entry = make_entry("px-g1")
+    entry.keep_findings([Found("cards", "mask", "request", 1), Found("cards", "mask", "response", 2)])
+    ledger.open(entry)
+    entry.settle(COMPLETE, MIDNIGHT + 1)
+    ledger.close()
+    assert "Guard `cards` masked 2 matches in the answer." in _explain(cli, where, "px-g1").stdout
+    assert _object(_explain(cli, where, "px-g1", "--json"))["findings"][1] == {"guard": "cards", "action": "mask", "where": "response", "hits": 2}
+    assert "cards: mask 3" in cli.invoke(app, ["exchanges", "--data-dir", str(where)]).stdout

@@ -91,7 +91,9 @@ def test_a_masked_answer(tmp_path: Path, kind: str, stream: bool, mode: Mode) ->
         async with site(tmp_path, pages(provider_saying(kind, SECRET)), more=config(kind)) as here, MAKERS[kind](here.url, mode) as sdk:
             assert text_of(kind, await say(sdk, kind, stream=stream)) == MASKED
             row = await here.last_row()
-            assert (row["outcome"], row["output_tokens"]) == ("COMPLETE", 5)
+            assert (row["outcome"], row["output_tokens"], row["rule"]) == ("COMPLETE", 5, None)
+            assert json.loads(row["findings"]) == [{"guard": "cards", "action": "mask", "where": "response", "hits": 1}]
+            assert (row["held_chars"] or 0) > 0 if stream else row["held_chars"] is None
 
     run(main())
 
@@ -123,8 +125,10 @@ def test_a_rejected_stream(tmp_path: Path, kind: str, mode: Mode) -> None:
                     assert parts[-1].candidates[0].finish_reason.name == "SAFETY"
                     assert text_of(kind, parts) == "We call it "
             row = await here.last_row()
-            assert row["outcome"] == "CUT"
+            assert (row["outcome"], row["rule"]) == ("CUT", "projects")
             assert "projects" in row["cause"]
+            assert json.loads(row["findings"]) == [{"guard": "projects", "action": "reject", "where": "response", "hits": 1}]
+            assert row["held_chars"] > 0
 
     run(main())
 
@@ -145,8 +149,9 @@ def test_a_rejected_body_and_a_rejected_request_are_errors_with_their_status(tmp
             assert "Projects are secret." in str(raised.value)
             assert len(here.upstream.log) == asked
             row = await here.last_row()
-            assert (row["outcome"], row["status"]) == ("REFUSED", 403)
+            assert (row["outcome"], row["status"], row["rule"]) == ("REFUSED", 403, "projects")
             assert "projects" in row["cause"]
+            assert json.loads(row["findings"]) == [{"guard": "projects", "action": "reject", "where": "request", "hits": 1}]
 
     run(main())
 

@@ -9,6 +9,9 @@ import pytest
 from penstock.config import Config, ConfigErrors, load
 from penstock.policy.matcher import Hold
 from penstock.policy.rules import Action, Scope
+from penstock.policy.windows import Windows
+from penstock.stores.guard_calls import CallLimits
+from penstock.stores.guard_formats import Service
 
 
 def read(directory: Path, text: str) -> Config:
@@ -98,3 +101,48 @@ def test_transparent_and_guards_exclude_each_other(tmp_path: Path) -> None:
 
 def test_guards_must_be_a_list(tmp_path: Path) -> None:
     assert "guards: must be a list" in wrong(tmp_path, "guards: {a: 1}\n")
+
+
+def test_guards_that_are_asked_outside(tmp_path: Path) -> None:
+    config = read(tmp_path, """
+guards:
+  - {name: hook, webhook: {url: "http://127.0.0.1:9/judge", key: k-1, forward: [X-Tenant]}, on: [answer], timeout: 2s, at_once: 3}
+  - {name: agw, webhook: {url: "http://127.0.0.1:9", format: agentgateway, key: k-2, key_header: X-Key}, action: reject, uploads: reject}
+  - {name: mod, moderation: {key: k-3, categories: [violence, "sexual/minors>=0.2"]}, on_error: open, scope: [user], uploads: pass}
+guard_windows: {by: size, chars: 100, before: off, time: 1s, held: 64KiB}
+guard_calls: {at_once: 5, waiting: 7}
+""")
+    guards = config.conduct.guards
+    assert guards is not None
+    hook, agw, mod = guards.outsides
+    assert hook.service == Service("http://127.0.0.1:9/judge", key="k-1", forward=("x-tenant",), timeout=2.0, at_once=3)
+    assert (hook.action, hook.closed, hook.batch) == (Action.MASK, True, 1 << 30)
+    assert agw.service == Service("http://127.0.0.1:9", "agentgateway", headers=(("x-key", "k-2"),))
+    assert agw.action is Action.REJECT
+    assert mod.service == Service("https://api.openai.com/v1", "moderation", "k-3", categories=(("violence", None), ("sexual/minors", 0.2)))
+    assert (mod.action, mod.closed, mod.batch) == (Action.REJECT, False, 32)
+    assert guards.windows == Windows("size", 100, 0, 1.0, 64 << 10)
+    assert config.guard_calls == CallLimits(5, 7)
+    assert guards.no_uploads is not None
+    assert (guards.no_uploads.guard, config.notes) == ("agw", ())
+    assert not any(key in repr(config) for key in ("k-1", "k-2", "k-3"))
+
+
+def test_what_does_not_go_with_an_outside_guard(tmp_path: Path) -> None:
+    told = wrong(tmp_path, """
+guards:
+  - {name: a, webhook: {format: penstock}}
+  - {name: b, webhook: {url: "http://h/"}, detect: [pii], mask: x}
+  - {name: c, moderation: {}, action: mask}
+  - {name: d, moderation: {categories: ["violence>=2"]}}
+  - {name: e, detect: [pii], on: [answer], uploads: reject}
+""")
+    for words in ("has no url", "detect", "does not go with webhook", "cannot be mask", "is no category", "uploads are requests"):
+        assert words in told
+
+
+def test_where_a_guard_does_not_look_is_said(tmp_path: Path) -> None:
+    [note] = read(tmp_path, "guards: [{name: secrets, detect: [secrets]}]").notes
+    assert "'secrets' looks into no upload" in note
+    for quiet in ("uploads: pass", "uploads: reject", "on: [answer]", "action: audit"):
+        assert read(tmp_path, f"guards: [{{name: secrets, detect: [secrets], {quiet}}}]").notes == ()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.ledger.entry import COLUMNS, Entry, Try, row_of
+from penstock.ledger.entry import COLUMNS, Entry, Found, Try, row_of
 from penstock.ledger.story import TERMINALS, Story, tell
 from penstock.vocabulary.ids import ProtocolId
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
@@ -135,3 +135,15 @@ def test_the_rule_that_refused_or_cut_is_named_in_a_sentence(ending: Ending, cau
     assert (story.case, story.rule) == (case, "purse?")
     assert story.verdict.endswith(sentence)
     assert ("by the word of" in story.verdict) is bool(sentence)
+
+
+def test_what_guards_found_is_told_in_sentences() -> None:
+    entry = _hung()
+    entry.keep_findings([Found("cards", "mask", "response", 2), Found("projects", "reject", "request", 1), Found("mod", "let_go", "response", 1)])
+    entry.held_chars, entry.held_ms = 31, 1500.0
+    assert tell(_row(entry)).guards == [
+        "Guard `cards` masked 2 matches in the answer.", "Guard `projects` rejected it for 1 match in the request.",
+        "Guard `mod` could not judge, and let go, 1 text in the answer.",
+        "Up to 31 characters of the answer waited for guards at once, for 1.5 s at most.",
+    ]  # fmt: skip
+    assert tell({**_row(_hung()), "findings": "no JSON", "held_chars": "x"}).guards == []

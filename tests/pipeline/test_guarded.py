@@ -218,3 +218,65 @@ def test_a_truncated_stream_gives_out_what_was_held() -> None:
     stream.feed(b"".join(frames[:2]), 100.0)
     assert stream.conclude(True, "").ending is Ending.TRUNCATED
     assert said_of(CHAT, stream.end(None, "px-1")) == "[CARD]"
+
+
+@pytest.mark.parametrize("kind", ["text", "thought"])
+def test_what_responses_says_at_a_rejection_is_what_it_told_until_then(kind: str) -> None:
+    frames = frames_saying(RESPONSES, ["First comes this, ", "then PRJ-", "20417", " and on"], kind)
+    stream = guarded(RESPONSES, REJECTING)
+    out = b"".join([stream.feed(frame, 100.0) for frame in frames])
+    events = [json.loads(line[6:]) for frame in split_frames(out) for line in frame.splitlines() if line.startswith(b"data: ")]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    last = events[-1]
+    assert (last["type"], last["response"]["status"]) == ("response.incomplete", "incomplete")
+    assert last["response"]["incomplete_details"] == {"reason": "content_filter"}
+    told = "".join(event["delta"] for event in events if event["type"].endswith(".delta"))
+    assert told == "First comes this, then "
+    [item] = last["response"]["output"]
+    assert item["status"] == "incomplete"
+    assert [part["text"] for part in item.get("content") or item["summary"]] == [told]
+    assert {event["type"] for event in events} >= {"response.output_item.done"}
+    assert b"PRJ" not in out
+
+
+def chat_frame(**delta: object) -> bytes:
+    chunk = {"id": "c", "object": "chat.completion.chunk", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+
+CALL = {"tool_calls": [{"index": 0, "id": "call-1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}
+DONE = [
+    b'data: {"id":"c","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}\n\n',
+    b"data: [DONE]\n\n",
+]
+
+
+@pytest.mark.parametrize("between", [CALL, {"reasoning_content": "hm"}])
+@given(name=st.sampled_from(sorted(SAMPLES)), data=st.data())
+def test_a_text_that_is_interrupted_is_one_text(between: dict[str, object], name: str, data: st.DataObject) -> None:
+    secret, mask = SAMPLES[name]
+    text = f"Here it is: {secret} and so on."
+    places = sorted(data.draw(st.lists(st.integers(1, len(text) - 1), min_size=1, max_size=3)))
+    pieces = [text[a:b] for a, b in zip([0, *places], [*places, len(text)], strict=True)]
+    frames = [chat_frame(role="assistant", content=""), chat_frame(content=pieces[0])]
+    for piece in pieces[1:]:
+        frames += [chat_frame(**between), chat_frame(content=piece)]
+    out = heard(CHAT, [*frames, *DONE])
+    assert f"Here it is: {mask} and so on." in json.dumps(out)
+    stream = guarded(CHAT, REJECTING)
+    said = said_of(CHAT, b"".join([stream.feed(frame, 100.0) for frame in [*frames, *DONE]]))
+    assert stream.state is State.CUT
+    assert "Here it is: ".startswith(said)
+
+
+def test_what_is_held_of_an_interrupted_text_leaves_after_its_time_as_if_it_had_ended() -> None:
+    guards = rule_guards(built_in("email", Terms("g")), hold=Hold(seconds=30.0))
+    stream = guarded(CHAT, guards)
+    frames = [chat_frame(role="assistant", content=""), chat_frame(content="ask jane.doe"), chat_frame(**CALL)]
+    out = b"".join([stream.feed(frame, 100.0) for frame in frames])
+    assert said_of(CHAT, out) == "ask "
+    assert stream.deadline() == 130.0
+    assert said_of(CHAT, stream.tick(130.0)) == "jane.doe"
+    assert (stream.state, stream.deadline()) == (State.RUNNING, None)
+    out = b"".join([stream.feed(frame, 131.0) for frame in [chat_frame(content=" or john@example.org"), *DONE]])
+    assert said_of(CHAT, out) == " or [EMAIL]"

@@ -114,3 +114,14 @@ def test_no_outsider_writes_a_line_of_its_own_or_steers_a_terminal(text: str, fi
         assert line.decode().isprintable()
         assert len(line) < 8000
     assert json.loads(lines[2])["outcome"] == "REFUSED"
+
+
+def test_what_guards_found_is_told_only_where_something_was_found() -> None:
+    entry = settled()
+    assert b"findings" not in exchange_json(entry)
+    assert b"guards=" not in exchange_text(entry)
+    found = [{"guard": "cards", "action": "mask", "where": "response", "hits": 2},
+             {"guard": "p\x1b", "action": "audit", "where": "request", "hits": 1}]
+    entry = settled(findings=json.dumps(found))
+    assert json.loads(exchange_json(entry))["findings"][0] == {"guard": "cards", "action": "mask", "where": "response", "hits": 2}
+    assert b" guards=cards:mask@response=2,p?:audit@request=1" in exchange_text(entry)

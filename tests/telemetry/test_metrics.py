@@ -148,3 +148,14 @@ def test_counting_and_reading_on_many_threads_lose_nothing() -> None:
         assert at(found, "penstock_ttft_seconds_count") == at(found, "penstock_ttft_seconds_bucket", le="+Inf") == n
         assert at(found, "penstock_bytes_total", direction="in") == 3 * n
     assert at(series(metrics), "penstock_exchanges_total") == 3 * each
+
+
+def test_findings_of_guards_are_counted_under_names_of_the_configuration() -> None:
+    metrics = Metrics(("a",), ("cards",))
+    found = '[{"guard":"cards","action":"mask","where":"response","hits":2},{"guard":"stranger","action":"x","where":"y","hits":1}]'
+    metrics.note([settled(findings=found), settled(findings=found), settled(findings="{"), settled()])
+    told = {key[1]: value for key, value in series(metrics).items() if key[0] == "penstock_guard_findings_total"}
+    assert told == {
+        frozenset({"guard": "cards", "action": "mask", "where": "response"}.items()): 4,
+        frozenset({"guard": "other", "action": "other", "where": "other"}.items()): 2,
+    }

@@ -69,6 +69,9 @@ def tabulate(rows: Sequence[Mapping[str, Any]]) -> Table:
     ruled = any(row.get("rule") for row in rows)
     if ruled:
         table.add_column("rule")
+    guarded = any(row.get("findings") for row in rows)
+    if guarded:
+        table.add_column("guards")
     table.add_column("cause")
     for row in rows:
         outcome = row["outcome"]
@@ -86,9 +89,21 @@ def tabulate(rows: Sequence[Mapping[str, Any]]) -> Table:
             show_ms(row["ttft_ms"]),
             show_ms(row["duration_ms"]),
             *([Text(row.get("rule") or "")] if ruled else []),
+            *([Text(show_findings(row.get("findings")))] if guarded else ()),
             Text(row["cause"] or "" if outcome != "COMPLETE" else ""),
         )
     return table
+
+
+def show_findings(text: str | None) -> str:
+    """What guards found, in few words: `secrets: mask 2, projects: reject 1`."""
+    from penstock.ledger.story import read_findings
+
+    sums: dict[tuple[str, str], int] = {}
+    for one in read_findings(text):
+        key = str(one.get("guard")), str(one.get("action"))
+        sums[key] = sums.get(key, 0) + int(one.get("hits") or 0)
+    return ", ".join(f"{guard}: {action} {hits}" for (guard, action), hits in sums.items())
 
 
 def spread(row: Mapping[str, Any]) -> Table:

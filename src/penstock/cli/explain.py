@@ -36,7 +36,7 @@ def explain(
     settings = load_config(config, {"data_dir": data_dir})
 
     from penstock.ledger import query
-    from penstock.ledger.story import tell
+    from penstock.ledger.story import read_findings, tell
 
     with reading_ledger(settings) as engine:
         row = _find(engine, id, failed=last_failed)
@@ -45,8 +45,11 @@ def explain(
     if json:
         from msgspec import to_builtins
 
-        plain = {name: value for name, value in row.items() if name not in ("tries", "tail")}  # the story has them, decoded
-        print_json([{**to_builtins(story), "row": plain, **({"tail_bytes": content and b64encode(content).decode()} if kept else {})}])
+        plain = {name: value for name, value in row.items() if name not in ("tries", "tail", "findings")}  # the story has them, decoded
+        findings = read_findings(row.get("findings"))
+        print_json([{
+            **to_builtins(story), "findings": findings, "row": plain, **({"tail_bytes": content and b64encode(content).decode()} if kept else {}),
+        }])  # fmt: skip
         return
     open_console().print(show(story, row), soft_wrap=False)
     if kept:
@@ -94,6 +97,8 @@ def show(story: Story, row: Mapping[str, Any]) -> RenderableType:
     facts.add_row("expected", Text(story.expected))
     facts.add_row("came", Text(story.came))
     facts.add_row("ended by", Text(story.ended_by + (f", by the timer {story.timer}" if story.timer else "")))
+    for number, line in enumerate(story.guards):
+        facts.add_row("guards" if number == 0 else "", Text(line))
     for number, line in enumerate(story.change):
         facts.add_row("what to do" if number == 0 else "", Text(line))
 

@@ -16,7 +16,7 @@ from penstock.config.admission_keys import read_long_secret
 from penstock.config.conduct import read_level
 from penstock.config.document import Node, Scalar, Section, parse
 from penstock.config.errors import Place, Problems, Unfit
-from penstock.config.guards import read_guards, together
+from penstock.config.guards import call_limits, read_guards, together
 from penstock.config.levels import gather
 from penstock.config.model import TOP
 from penstock.config.modes import Level, over_the_file, unheard_words
@@ -115,6 +115,7 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
     transparent = _get(given, "transparent", bool) or False
     drops = cast("tuple[str, ...]", _get(given, "drop_headers", tuple) or ())
     conducts = gather(level, found, routes, transparent=transparent, worker=given.get("limits.max_streams"), over=over_the_file(given))
+    notes += [guard.blind for some in (guards, *guarded.values(), *(found.guards for found in routes)) for guard in some if guard.blind]
     notes += unheard_words(given, [settings.kind for settings in settings_found])
     limits = defaults.limits
     return replace(
@@ -138,6 +139,7 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
             replace(conduct, guards=together((*guards, *guarded.get(found.route.provider, ()), *found.guards), given))
             for found, conduct in zip(routes, conducts.routes, strict=True)),
         listening=_listening(given),
+        guard_calls=call_limits(given),
         log=LogSettings(
             level=cast("Literal['debug', 'info', 'warning', 'error']", _said(given, "log.level", defaults.log.level)),
             format=cast("Literal['auto', 'human', 'json']", _said(given, "log.format", defaults.log.format)),

@@ -14,6 +14,7 @@ from penstock.exchange.conduct import Conduct
 from penstock.pricing import OwnPrice
 from penstock.providers import ProviderSettings
 from penstock.routing.routes import Route
+from penstock.stores.guard_calls import CallLimits
 from penstock.telemetry.log import LogSettings
 
 AUTO_TOKEN = "auto"
@@ -83,6 +84,7 @@ class Config:
     """In the file's order; never empty. The built-in `demo` is not among them."""
     file: Path | None = None
     """Where it was read from; `None`: no file."""
+    guard_calls: CallLimits = field(default_factory=CallLimits)
     listen: Address = Address("127.0.0.1", 4270)
     admin: Address = Address("127.0.0.1", 4271)
     socket: Path | None = None

@@ -126,6 +126,8 @@ class Asking(Telling):
         """Ask the provider. Nothing comes back before this has returned."""
         provider, sent, plan = self.provider, self.sent, self.plan
         assert plan is not None
+        if self.conduct.guards is not None:
+            receiver = self.over(receiver)
         if self.source is not None:
             self._follow(self.source, receiver)
             return
@@ -175,6 +177,10 @@ class Asking(Telling):
     @abstractmethod
     def metered(self, receiver: Receiver, held: Pass) -> Receiver:
         """Who ends the answer when its budget is spent, in the place of `receiver`."""
+
+    @abstractmethod
+    def over(self, receiver: Receiver) -> Receiver:
+        """Who hears an answer that guards are asked about, in the place of `receiver`."""
 
     def array_asked(self) -> bool:
         asked = self.spec.array_asked

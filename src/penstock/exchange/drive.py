@@ -33,8 +33,6 @@ _DRAINING = Phase.DRAINING
 _SETTLE, _FINISH, _ASK, _SEND_HEAD = Command.SETTLE, Command.FINISH, Command.ASK, Command.SEND_HEAD
 _CANCEL, _LINGER, _TERMINAL, _COMPLETE = Command.CANCEL, Command.LINGER, Input.TERMINAL, Ending.COMPLETE
 _HEAD, _COMMIT, _ROUTED, _UPSTREAM_ENDED = Input.HEAD, Input.COMMIT, Input.ROUTED, Input.ENDED
-
-
 _NOT_WHOLE = frozenset({Ending.TRUNCATED, Ending.UPSTREAM_LOST})
 _TRYING = frozenset({Phase.DIALING, Phase.HEAD_HELD, Phase.EARLY})
 
@@ -197,17 +195,12 @@ class Exchange(Metering, Joining):
     def client_paused(self) -> None:
         if self.paused_at is None:
             self.paused_at = self.gateway.clock()
-        if self.flight is not None:
-            self.flight.weigh()
-        elif self._ask is not None:
-            self._ask.pause()
+        self.read_or_not()
 
     def client_resumed(self) -> None:
         self.excuse(self.gateway.clock())
-        if self.flight is not None and self._ask is not None:
-            self.flight.weigh()
-        elif self._ask is not None:
-            self._ask.resume()
+        if self._ask is not None:
+            self.read_or_not()
         elif self._stage is GATHERED:
             self.tell_later(0.0)
 
@@ -375,6 +368,8 @@ class Exchange(Metering, Joining):
             outcome = self.legacy.account(self.entry, outcome)
         if self.admitted is not None:
             self.admitted.settle(self.entry, now)
+        if self.conduct.guards is not None:
+            self.end_guards()
         first = close_entry(self.entry, outcome, self.started, now)
         self.let_go()
         if self.record is not None:

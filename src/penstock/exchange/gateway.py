@@ -21,6 +21,7 @@ from penstock.pipeline.compose import MIB, Limits
 from penstock.protocols.contract import Peek, ProtocolSpec
 from penstock.providers import Provider
 from penstock.routing import Face, Router
+from penstock.stores.guard_calls import Judges, Nobody
 from penstock.upstream.client import Client
 from penstock.upstream.contract import Ask, Receiver
 from penstock.vocabulary.ids import Operation, ProtocolId
@@ -143,6 +144,8 @@ class Gateway:
     """Of the providers that have any."""
     admission: Admission | None = None
     """Who may enter and how much; `None`: everybody, and as much as they like."""
+    judges: Judges = field(default_factory=Nobody)
+    """Who asks guards outside."""
     recorder: Recorder | None = None
     """Of captures; `None`: none are made."""
     dumps: Dumps | None = None

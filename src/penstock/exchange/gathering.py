@@ -71,6 +71,9 @@ class Gathering(Guarding):
     def _gathered(self, now: float, *, clean: bool = True, cause: str = "", over: bool = False) -> None:
         """All of it has come that will. `over`: the provider has ended its answer."""
         pipeline = self._gatherer()
+        if self.conduct.guards is not None and self._ask_outside(pipeline, clean, cause, lambda later: self._gathered(
+            later, clean=clean, cause=cause, over=over)):  # fmt: skip
+            return
         outcome = pipeline.conclude(clean, cause)
         failure = pipeline.failure(self.quoted)
         if failure is not None:

@@ -16,7 +16,6 @@ from penstock.exchange.compose_request import whole_request
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.drive import Exchange
 from penstock.exchange.gateway import Demo, Gateway
-from penstock.exchange.guarding import judge_request
 from penstock.exchange.machine import Phase
 from penstock.exchange.modes import ask_otherwise, may_ask_otherwise
 from penstock.exchange.permits import permit_names
@@ -334,27 +333,25 @@ class Intake(Preparing):
         exchange, gateway = self.exchange, self._gateway
         peek, entry, provider = exchange.peek, exchange.entry, way.provider
         entry.requested_model = peek.model
-        entry.provider = name = provider.name
+        entry.provider = provider.name
         entry.route = way.route
         entry.upstream_protocol = entry.client_protocol
         exchange.provider = provider
         exchange.conduct = way.conduct
         guards = way.conduct.guards
-        if guards is not None and guards.judges_requests and body:
-            body, exchange.judged, fault = judge_request(guards, plan.endpoint, body)
-            if fault is not None:
-                assert exchange.judged.rejection is not None
-                exchange.refuse(fault, f"guard {exchange.judged.rejection.guard!r} rejected the request: {exchange.judged.rejection.why}")
+        if guards is not None:
+            fine, body = self._judge(plan, guards, body)
+            if not fine:
                 return
         admission = gateway.admission
         if admission is not None and plan.endpoint.operation is not Operation.MODELS and not self._permit(admission, plan, peek.model, way):
             return
-        if body and way.conduct.dedup is not None and self._repeat(plan, way, way.conduct.dedup, body):
-            return  # what was paid for is free: neither limits nor budgets are asked
-        if admission is None:
+        if guards is not None and guards.ask_requests and body:
+            self._consult(plan, way, guards, body)
+        elif admission is not None:
+            self._proceed(plan, way, body)
+        elif not body or way.conduct.dedup is None or not self._repeat(plan, way, way.conduct.dedup, body):
             self._ask(plan, way, body)
-        else:
-            self._admit(admission, body, name, way.renamed or peek.model, lambda: self._ask(plan, way, body))
 
     def _ask(self, plan: Plan, way: Way, body: bytes | None) -> None:
         """Everything is decided."""

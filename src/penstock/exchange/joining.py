@@ -92,7 +92,7 @@ class Flight:
         if leader.reply is None:
             stop = bool(seats) and all(seat.paused for seat in seats)
         else:
-            paused = leader.paused_at is not None
+            paused = leader.paused_at is not None or leader.full
             self.held = self.held if paused else 0
             stop = (paused and all(seat.paused for seat in seats)) or self.held > BEHIND
         if stop is not self.stopped and ask is not None:
@@ -206,6 +206,18 @@ class Joining(Leaving):
 
     def lead_on(self, now: float) -> None:
         self.take_off().left(now)
+
+    def read_or_not(self) -> None:
+        """By who reads, and by how much waits for guards, the provider is read, or not."""
+        ask = self._ask
+        if self.flight is not None:
+            self.flight.weigh()
+        elif ask is None:
+            pass
+        elif self.full or self.paused_at is not None:
+            ask.pause()
+        else:
+            ask.resume()
 
     def wake_followers(self) -> None:
         if self.flight is not None:

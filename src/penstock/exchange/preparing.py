@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import cast
 
 from penstock.capture import Recorder, ReplyTap, Subject
@@ -12,7 +13,13 @@ from penstock.exchange.contract import ClientRequest
 from penstock.exchange.drive import Exchange
 from penstock.exchange.entering import Entering
 from penstock.exchange.following import Source
+from penstock.exchange.guarding import judge_request
+from penstock.exchange.machine import Phase
 from penstock.exchange.plan import Plan, Print, Way
+from penstock.pipeline.guarded import fault_of_rejection
+from penstock.policy.asking import BodyJudge
+from penstock.policy.guards import Guards
+from penstock.policy.matcher import Findings
 from penstock.providers import Provider
 from penstock.vocabulary.errors import Fault, FaultKind
 
@@ -21,6 +28,20 @@ _USED = Fault(FaultKind.BAD_REQUEST, 422, "This Idempotency-Key was used for ano
 
 class Preparing(Entering):
     __slots__ = ()
+
+    @abstractmethod
+    def _ask(self, plan: Plan, way: Way, body: bytes | None) -> None: ...
+
+    def _proceed(self, plan: Plan, way: Way, body: bytes | None) -> None:
+        """Who asks may, and what is asked may be said."""
+        admission, rules = self._gateway.admission, way.conduct.dedup
+        if body and rules is not None and self._repeat(plan, way, rules, body):
+            return  # what was paid for is free: neither limits nor budgets are asked
+        if admission is None:
+            self._ask(plan, way, body)
+        else:
+            model = way.renamed or self.exchange.peek.model
+            self._admit(admission, body, way.provider.name, model, lambda: self._ask(plan, way, body))
 
     # -- an answer that another has, or had ------------------------------------------------------------------------------------------
 
@@ -82,6 +103,46 @@ class Preparing(Entering):
         return True
 
     # -- the request -----------------------------------------------------------------------------------------------------------------
+
+    def _judge(self, plan: Plan, guards: Guards, body: bytes | None) -> tuple[bool, bytes | None]:
+        """The body as it may go on; False: it is refused."""
+        exchange = self.exchange
+        fault: Fault | None = None
+        if body and guards.judges_requests:
+            body, exchange.judged, fault = judge_request(guards, plan.endpoint, body)
+        elif exchange.uploading and guards.no_uploads is not None:
+            exchange.judged = findings = Findings()
+            findings.rejection = guards.no_uploads
+            findings.hits[guards.no_uploads.guard, "reject"] += 1
+            fault = fault_of_rejection(guards.no_uploads)
+        if fault is None:
+            return True, body
+        assert exchange.judged is not None
+        rejection = exchange.judged.rejection
+        assert rejection is not None
+        exchange.refuse(fault, f"guard {rejection.guard!r} rejected the request: {rejection.why}")
+        return False, None
+
+    def _consult(self, plan: Plan, way: Way, guards: Guards, body: bytes) -> None:
+        """Put the request before guards that are asked outside; it goes on when they have answered."""
+        exchange, endpoint = self.exchange, plan.endpoint
+        findings = exchange.judged = exchange.judged or Findings()
+        judge = BodyJudge("request", endpoint.protocol, endpoint.operation, body, guards.ask_requests, guards.outsides, findings)
+
+        def answered() -> None:
+            if exchange.machine.phase is not Phase.OPENED:
+                return
+            try:
+                rejection = findings.outside
+                if rejection is not None:
+                    findings.rejection = rejection
+                    exchange.refuse(fault_of_rejection(rejection), f"guard {rejection.guard!r} rejected the request: {rejection.why}")
+                else:
+                    self._proceed(plan, way, judge.body)
+            except Exception as error:  # as in every callback
+                self._fail(error)
+
+        exchange.consult().weigh(judge, answered)
 
     def _mark(self, plan: Plan, body: bytes) -> bytes:
         """`body` with a marker of the prompt cache, where it has none and is worth one."""

@@ -6,8 +6,9 @@ from time import time
 
 from penstock.attribution import read_head
 from penstock.exchange.contract import ClientRequest
-from penstock.ledger.entry import Entry
+from penstock.ledger.entry import Entry, Found
 from penstock.pipeline.contract import Pipeline
+from penstock.policy.matcher import Findings
 from penstock.providers import credential
 from penstock.vocabulary.outcome import Outcome
 from penstock.vocabulary.usage import Provenance
@@ -56,6 +57,23 @@ def read_tail(entry: Entry, pipeline: Pipeline, started: float) -> None:
     if rows:
         entry.keep_tail(rows)
     entry.keep_bytes(pipeline.tail_bytes())
+
+
+def read_findings(entry: Entry, asked: Findings | None, pipeline: Pipeline | None) -> None:
+    """Keep what guards found in the request (`asked`) and in the answer of `pipeline`, and which of them ended it. Never a word of the text."""
+    told: Findings | None = getattr(pipeline, "findings", None)
+    rows: list[Found] = []
+    for where, findings in (("request", asked), ("response", told)):
+        if findings is None:
+            continue
+        rows += [Found(guard, action, where, hits) for (guard, action), hits in findings.hits.items()]
+        rows += [Found(guard, "let_go", where, texts) for guard, texts in findings.let_go.items()]
+        if findings.rejection is not None and entry.rule is None:
+            entry.rule = findings.rejection.guard
+    if rows:
+        entry.keep_findings(rows)
+    if told is not None and pipeline is not None and not pipeline.gathers:
+        entry.held_chars, entry.held_ms = told.held_chars, told.held_seconds * 1e3
 
 
 def close_entry(entry: Entry, outcome: Outcome, started: float, now: float) -> bool:

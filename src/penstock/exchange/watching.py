@@ -152,7 +152,7 @@ class Watching(Asking):
                 due = min(due, quiet if quiet > now else now + conduct.keepalive)  # where nothing may be said now, not before long
         if conduct.guards is not None and self.pipeline is not None:
             held = self.pipeline.deadline()
-            due = min(due, now + conduct.guards.hold.seconds if held is None else held)
+            due = min(due, now + conduct.guards.patience if held is None else held)
         if self._left_at is not None:
             due = now  # at every look: what it has made is to be counted
         if self.gateway.draining and timers.drain is not None:

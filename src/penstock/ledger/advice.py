@@ -135,6 +135,9 @@ ADVICE: Mapping[str, Advice] = {
     "cut.budget": Advice("A budget was spent while the answer was coming, and it cuts. What had come until then was charged.", (
         "It begins anew with its window; or raise it in `admission.budgets`, or for the key; `action: block` lets what runs go on to its end.",),
         ("admission.budgets",)),
+    "cut.guard": Advice("A guard of this gateway rejected the answer; of what it rejected nothing was passed on.", (
+        "If that was not meant, look at this guard under `guards`, or let it only count: `action: audit`.",
+        "Where the cause says that it could not judge, `on_error: open` lets such texts go."), ("guards",)),
     "cut": Advice("A policy of this gateway ended the answer."),
     "client_gone.silent": Advice(
         "The client closed its connection after {silence} in which nothing came from the provider. Clients seldom do that by themselves: most likely "
@@ -151,6 +154,9 @@ ADVICE: Mapping[str, Advice] = {
         "Send it as the API key, or as x-penstock-token beside a key of your own. `token: auto` keeps it in the data directory.",), ("token",)),
     "refused.401.key": Advice("No key or token of this gateway's own was shown, or one that is not good.", (
         "`penstock keys list` shows the keys and their state; the cause says what is wrong with it.",)),
+    "refused.403.guard": Advice("A guard of this gateway rejected the request, before a provider was asked.", (
+        "If that was not meant, look at this guard under `guards`, or let it only count: `action: audit`.",
+        "Where the cause says that it could not judge, `on_error: open` lets such texts go."), ("guards",)),
     "refused.403.rule": Advice("Who asked is known, and may not do this.", (
         "The cause names the rule of `admission.rules`, or what the key's own scope leaves out.",), ("admission.rules",)),
     "refused.429.limit": Advice("A limit on requests, tokens or open streams was reached.", (
@@ -229,7 +235,7 @@ def case_of(row: Mapping[str, Any], silence_ms: float | None) -> str:
             found = "gateway" if row.get("ended_by") == EndedBy.GATEWAY else "frame" if "larger than what may be held" in cause else ""
         case Ending.CUT:
             large = "could not be put together" in cause or "could not be told as a stream" in cause
-            found = "large" if large else "budget" if cause.startswith("budget ") else ""
+            found = "guard" if cause.startswith("guard ") else "large" if large else "budget" if cause.startswith("budget ") else ""
         case _:
             found = ""
     return f"{base}.{found}" if f"{base}.{found}" in ADVICE else base
@@ -283,6 +289,8 @@ def _refused(status: Any, cause: str, ended_by: Any) -> str:
                 return found
     if status == 401 and ("key" in cause or "a token of" in cause):
         return "401.key"
+    if status == 403 and cause.startswith("guard "):
+        return "403.guard"
     if status == 403 and ("rule" in cause or "key" in cause):
         return "403.rule"
     if status == 429:

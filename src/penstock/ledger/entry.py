@@ -49,6 +49,8 @@ TAIL_BYTES = 16 * 1024
 """Bytes of a stream that are kept with `tail: content`."""
 TRIES = 16
 """Tries that a row tells of; `retries` counts them all."""
+FINDINGS = 64
+"""Findings of guards that a row tells of."""
 _NOTHING = Usage(input=0, output=0)
 _text = str.__str__
 """Of a member of a `StrEnum`, in one C call; `.value` is a Python call."""
@@ -89,13 +91,24 @@ class Spared(msgspec.Struct, gc=False):
     web_searches: int | None
 
 
+class Found(msgspec.Struct, frozen=True, gc=False):
+    """How often one guard did one thing in a request or an answer."""
+
+    guard: str
+    action: str
+    """`mask`, `reject`, `audit`; `let_go`: texts that passed unjudged; `error`: questions to an external guard without a usable answer."""
+    where: str
+    """`request` or `response`."""
+    hits: int
+
+
 class Entry:
     """A row in the making. `None` is unknown: counts that were never taken (`events`, `bytes_out`) stay `None`, not 0.
 
     `id` is the exchange's id. `started_at` is in seconds since the epoch (UTC). `timer`, `route`, `dial_ms` and `head_ms` are set like any
-    other; `tries`, `tail` and `tail_bytes` by the methods that bound them. What it cost and whose it was are filled in by the ledger's thread
-    (`ascribe`), from `said` (fields of the request's body), `prompt` (the whole of it, only where previews are on) and `marked` (we put in what
-    makes a provider cache the prompt). `refused_by` is the kind of what `rule` names, for whoever counts.
+    other; `tries`, `findings`, `tail` and `tail_bytes` by the methods that bound them. What it cost and whose it was are filled in by the
+    ledger's thread (`ascribe`), from `said` (fields of the request's body), `prompt` (the whole of it, only where previews are on) and
+    `marked` (we put in what makes a provider cache the prompt). `refused_by` is the kind of what `rule` names, for whoever counts.
 
     Plain slots, measured: a msgspec.Struct is made 0.2 us sooner and takes 0.6 us longer to be given the 40 values of an exchange.
     """
@@ -250,6 +263,10 @@ class Entry:
         """Keep how each try before the last one ended; the causes masked and short, the first `TRIES` of them."""
         rows = [{"after_ms": round(t.after_ms, 1), "status": t.status, "cause": _storable(t.cause, WORD)} for t in islice(tries, TRIES)]
         self.tries = _spell(rows)
+
+    def keep_findings(self, found: Iterable[Found]) -> None:
+        """Keep what guards found, the first `FINDINGS` of it."""
+        self.findings = msgspec.json.encode(list(islice(found, FINDINGS))).decode()
 
     def keep_tail(self, events: Sequence[tuple[float, str, int]]) -> None:
         """Keep the last events of a stream that ended badly: `(milliseconds from the request, type, bytes)`, the last `EVENTS` of them."""

@@ -49,6 +49,8 @@ class Story(msgspec.Struct, frozen=True):
     timer: str | None
     rule: str | None
     """The rule, limit, budget, key, mode or guard by whose word it was refused or cut."""
+    guards: list[str]
+    """What guards found and did, a sentence each."""
     change: list[str]
     timeline: list[Moment]
     tries: list[dict[str, Any]]
@@ -83,6 +85,7 @@ def tell(row: Mapping[str, Any], more: bool = False) -> Story:
         ended_by=_WHOM.get(str(row.get("ended_by")), "nobody yet" if row.get("outcome") is None else "unknown"),
         timer=row.get("timer"),
         rule=_plain(row.get("rule")) or None,
+        guards=_guards(row),
         change=[fill(line) for line in advice.change],
         timeline=_timeline(row, tries, tail, len(tail) if more else _SHOWN),
         tries=[{**one, "cause": _plain(one.get("cause"))} for one in tries],
@@ -178,6 +181,33 @@ def _came(row: Mapping[str, Any], tail: Sequence[tuple[float, str, int]], silenc
     return "; ".join(parts) or "a head without a body"
 
 
+_DID: Mapping[str, tuple[str, str]] = {
+    "mask": ("masked", "match"), "reject": ("rejected it for", "match"), "audit": ("counted", "match"),
+    "let_go": ("could not judge, and let go,", "text"), "error": ("had no usable answer to", "question"),
+}  # fmt: skip
+_HELD_MS = 1.0
+"""Held for less than this is held for no time that anybody could notice."""
+
+
+def read_findings(text: Any) -> list[dict[str, Any]]:
+    """A row's `findings`; none where it has none or it cannot be read."""
+    return _read(text, list[dict[str, Any]])
+
+
+def _guards(row: Mapping[str, Any]) -> list[str]:
+    sentences: list[str] = []
+    for one in read_findings(row.get("findings")):
+        did, what = _DID.get(str(one.get("action")), (f"did {_plain(one.get('action'))} to", "match"))
+        hits = one.get("hits")
+        where = "the request" if one.get("where") == "request" else "the answer"
+        sentences.append(f"Guard `{_plain(one.get('guard'))}` {did} {_count(hits if isinstance(hits, int) else 0, what)} in {where}.")
+    chars, ms = row.get("held_chars"), row.get("held_ms")
+    if isinstance(chars, int) and chars > 0:
+        for_long = f", for {_span(ms)} at most" if isinstance(ms, int | float) and ms >= _HELD_MS else ""
+        sentences.append(f"Up to {_count(chars, 'character')} of the answer waited for guards at once{for_long}.")
+    return sentences
+
+
 def _silence(row: Mapping[str, Any], tail: Sequence[tuple[float, str, int]]) -> float | None:
     """Milliseconds between what came last and the end; `None` where it is not known what came last."""
     end = row.get("duration_ms")
@@ -213,7 +243,7 @@ def _plain(value: Any) -> str:
 
 
 def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {what}{'' if number == 1 else 'es' if what.endswith('ch') else 's'}"
 
 
 def _span(ms: Any) -> str:

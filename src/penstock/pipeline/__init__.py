@@ -5,6 +5,8 @@ observer that knows what was said. Each mode is a composition (`compose`): own b
 something that cannot be understood; a body made of a stream (`fold`), and a stream made of a body (`pseudo`), where the client did not ask as
 the provider was asked.
 
+`guarded` judges what passes, `guarded_body` what is given out as a whole, and `awaited` waits for guards that are asked outside.
+
 Beside it: `watch` (which timer runs out, asked lazily), `unbegun` (a stream opened before its provider answered), `tail` (the last events of a
 running stream), `foreign` (errors in nobody's shape).
 

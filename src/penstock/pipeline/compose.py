@@ -10,12 +10,12 @@ import msgspec
 
 from penstock.pipeline.body import OpaqueRelay
 from penstock.pipeline.contract import Pipeline
-from penstock.pipeline.guarding import guards_of, is_closed, kinds_of, start
+from penstock.pipeline.guarding import guards_of, kinds_of, start
 from penstock.pipeline.pseudo import Pace
 from penstock.pipeline.stream import Speak
 from penstock.pipeline.tail import TailBytes
 from penstock.pipeline.unbegun import SPACE
-from penstock.policy.guards import Guards
+from penstock.policy.guards import Guards, is_closed
 from penstock.protocols.contract import Observer, ProtocolSpec
 from penstock.vocabulary.errors import Fault
 from penstock.vocabulary.ids import GENERATING, Operation

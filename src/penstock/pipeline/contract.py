@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from enum import Enum, auto
 
+from penstock.policy.outside import Question, Verdict
 from penstock.protocols.contract import Observer, ProtocolSpec
 from penstock.vocabulary.errors import Fault, FaultKind, UpstreamError
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
@@ -23,15 +23,6 @@ class State(Enum):
 
 
 _RUNNING = State.RUNNING
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A question of a policy that needs I/O; its answer comes back through `verdict`."""
-
-    id: int
-    guard: str
-    text: str
 
 
 class Pipeline(ABC):
@@ -125,13 +116,18 @@ class Pipeline(ABC):
         del now
         return b""
 
-    def wants(self) -> list[Check]:
-        """Questions to be answered outside. Looked at only when a policy set its flag."""
+    @property
+    def waiting(self) -> bool:
+        """Is an answer from outside waited for? Then the provider is not."""
+        return False
+
+    def wants(self) -> list[Question]:
+        """Questions to be answered outside, each given once."""
         return []
 
-    def verdict(self, check_id: int, passed: bool, now: float) -> bytes:
+    def verdict(self, question_id: int, verdict: Verdict, now: float) -> bytes:
         """The answer to a question; returns the bytes that it sets free."""
-        del check_id, passed, now
+        del question_id, verdict, now
         return b""
 
     def close(self) -> None:

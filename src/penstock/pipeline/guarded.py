@@ -18,9 +18,10 @@ from penstock.policy.editing import Editor, Told
 from penstock.policy.editors import EDITORS
 from penstock.policy.guards import Guards
 from penstock.policy.matcher import Findings, Rejection
-from penstock.protocols.contract import ProtocolSpec
+from penstock.protocols.contract import Closer, Observer, ProtocolSpec
 from penstock.vocabulary.errors import Fault, FaultKind
-from penstock.vocabulary.ids import Operation
+from penstock.vocabulary.events import StopReason
+from penstock.vocabulary.ids import Operation, ProtocolId
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 from penstock.wire.sse import Frame
 
@@ -65,6 +66,8 @@ class GuardedFrames(StreamRelay):
     """Mixed in before a relay of streams."""
 
     __slots__ = ()
+    closer: Closer | None
+    """Follows a stream whose protocol tells at the end once more what it said (Responses), where some guard may reject it."""
     editor: Editor
     findings: Findings
     spec: ProtocolSpec
@@ -73,12 +76,15 @@ class GuardedFrames(StreamRelay):
 
     def guard(self, guards: Guards, spec: ProtocolSpec, operation: Operation) -> None:
         """To be called before the first feed."""
-        del operation
         self.spec = spec
         self.findings = Findings()
         self.editor = EDITORS[spec.id](guards.answers, self.findings, guards.hold)
         self.rest = None
+        self.closer = None
         self._feed = self._scan_guarded
+        if spec.id is ProtocolId.OPENAI_RESPONSES and spec.closer is not None and guards.may_reject and not self.gathers:
+            self.closer = spec.closer(operation)
+            self.attend(self.closer.see)
 
     def feed(self, data: bytes, now: float) -> bytes:
         if self.state is _CUT:
@@ -219,7 +225,7 @@ class GuardedFrames(StreamRelay):
         if self.state is _CUT or not self.may_speak():
             self.state = _CUT
             return b""
-        told = None if self.observer.tools or rejection.in_stream == "error" else self.editor.stop(self.observer)
+        told = None if self.observer.tools or rejection.in_stream == "error" else self._stop_words(self.editor, self.observer)
         self.state = _CUT
         fault = fault_of_rejection(rejection)
         if self._array is not None:
@@ -229,6 +235,11 @@ class GuardedFrames(StreamRelay):
         if told is not None:
             return self._bytes_of(told)
         return self.spec.error_frame(fault, self.request_id, self.observer)
+
+    def _stop_words(self, editor: Editor, observer: Observer) -> list[Told] | None:
+        """The protocol's own words for a policy's end; `None`: there are none now."""
+        told = self.closer.close(StopReason.CONTENT_FILTER, observer.usage) if self.closer is not None else None
+        return told if told is not None else editor.stop(observer)
 
     def conclude(self, clean: bool, cause: str) -> Outcome:
         if self.rest is None and self.state is not _CUT:
@@ -251,4 +262,4 @@ class GuardedFrames(StreamRelay):
 class GuardedStream(GuardedFrames):
     """A stream in the client's own protocol."""
 
-    __slots__ = ("editor", "findings", "request_id", "rest", "spec")
+    __slots__ = ("closer", "editor", "findings", "request_id", "rest", "spec")

@@ -6,14 +6,16 @@ ended as soon as it is rejected.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 from penstock.pipeline.body import BodyRelay
-from penstock.pipeline.contract import State
+from penstock.pipeline.contract import Pipeline, State
 from penstock.pipeline.decoded import Decoded
 from penstock.pipeline.fold import FULL, Fold
 from penstock.pipeline.guarded import GuardedFrames, GuardedStream, fault_of_rejection, outcome_of_rejection
 from penstock.pipeline.pseudo import Pseudo
+from penstock.policy.asking import BodyJudge
 from penstock.policy.bodies import guard_answer
 from penstock.policy.guards import Guards
 from penstock.policy.matcher import Findings, Rejection
@@ -23,15 +25,70 @@ from penstock.vocabulary.ids import Operation
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 from penstock.wire.encoding import Gunzip
 
+_NOBODY = Rejection("", "")
 
-class GuardedFold(GuardedFrames, Fold):
+
+class Weighed(Pipeline):
+    """Mixed in before what is given out as a whole: it may also be judged outside. `weigh` once all has come, and when what comes of it is done,
+    `weighed`; then `conclude` and the rest as ever."""
+
+    __slots__ = ()
+    findings: Findings
+    judging: BodyJudge | None
+
+    @property
+    def waiting(self) -> bool:
+        return self.judging is not None and not self.judging.done
+
+    def weigh(self, clean: bool, cause: str) -> BodyJudge | None:
+        """What is to be asked; `None`: nothing, and nothing has changed but that it is known."""
+        guards, self._judged_by = self._judged_by, None  # once
+        body = self._to_be_weighed(clean, cause)
+        if not body or guards is None or not guards.ask_answers:
+            return None
+        spec, operation = self._judged_as
+        self.judging = BodyJudge("response", spec.id, operation, body, guards.ask_answers, guards.outsides, self.findings)
+        return self.judging
+
+    def weighed(self) -> None:
+        judging, self.judging = self.judging, None
+        assert judging is not None
+        outside = self.findings.outside
+        if outside is not None:
+            self.findings.rejection = outside
+        self._put(None if outside is not None else judging.body)
+
+    _judged_by: Guards | None
+    _judged_as: tuple[ProtocolSpec, Operation]
+
+    @abstractmethod
+    def _to_be_weighed(self, clean: bool, cause: str) -> bytes | None: ...
+
+    @abstractmethod
+    def _put(self, body: bytes | None) -> None:
+        """`None`: it is rejected."""
+
+
+class GuardedFold(Weighed, GuardedFrames, Fold):
     """A stream that becomes a body; or a body that came in its place, which is judged whole."""
 
-    __slots__ = ("_guards", "editor", "findings", "request_id", "rest", "spec")
+    __slots__ = ("_guards", "_judged_as", "_judged_by", "closer", "editor", "findings", "judging", "request_id", "rest", "spec")
 
     def guard(self, guards: Guards, spec: ProtocolSpec, operation: Operation) -> None:
         super().guard(guards, spec, operation)
         self._guards = guards
+        self.judging, self._judged_by, self._judged_as = None, guards, (spec, operation)
+
+    def _to_be_weighed(self, clean: bool, cause: str) -> bytes | None:
+        self.conclude(clean, cause)
+        return self._body
+
+    def _put(self, body: bytes | None) -> None:
+        self._body = body
+        if body is None:
+            self._outcome = outcome_of_rejection(self.findings.rejection or _NOBODY)
+            self.state = State.CUT
+            self.close()
 
     def feed(self, data: bytes, now: float) -> bytes:
         super().feed(data, now)
@@ -65,10 +122,10 @@ class GuardedFold(GuardedFrames, Fold):
         return super().failure(request_id)
 
 
-class GuardedBody(BodyRelay):
+class GuardedBody(Weighed, BodyRelay):
     """A body. `conclude`, then `whole` or `failure`."""
 
-    __slots__ = ("_guarded", "_guards", "_operation", "_outcome", "_spec", "_too_much", "findings")
+    __slots__ = ("_guarded", "_guards", "_judged_as", "_judged_by", "_operation", "_outcome", "_spec", "_too_much", "findings", "judging")
 
     def guard(self, guards: Guards, spec: ProtocolSpec, operation: Operation) -> None:
         """To be called before the first feed."""
@@ -77,6 +134,16 @@ class GuardedBody(BodyRelay):
         self._guarded: bytes | None = None
         self._outcome: Outcome | None = None
         self._too_much = False
+        self.judging, self._judged_by, self._judged_as = None, guards, (spec, operation)
+
+    def _to_be_weighed(self, clean: bool, cause: str) -> bytes | None:
+        self.conclude(clean, cause)
+        return self._guarded if self._status < 400 else None
+
+    def _put(self, body: bytes | None) -> None:
+        self._guarded = body
+        if body is None:
+            self._outcome = outcome_of_rejection(self.findings.rejection or _NOBODY)
 
     @property
     def gathers(self) -> bool:
@@ -131,26 +198,36 @@ class GuardedBody(BodyRelay):
         return out
 
 
-class GuardedPseudo(Pseudo):
+class GuardedPseudo(Weighed, Pseudo):
     """A body that becomes a stream."""
 
-    __slots__ = ("_guards", "findings")
+    __slots__ = ("_guards", "_judged_as", "_judged_by", "_known", "findings", "judging")
 
     def guard(self, guards: Guards, spec: ProtocolSpec, operation: Operation) -> None:
         """To be called before the first feed."""
-        del spec, operation
         self._guards = guards
         self.findings = Findings()
+        self._known = False
+        """Our own guards have judged it."""
+        self.judging, self._judged_by, self._judged_as = None, guards, (spec, operation)
+
+    def _to_be_weighed(self, clean: bool, cause: str) -> bytes | None:
+        if not clean or self._why or self._known:
+            return None
+        self._known = True
+        told = guard_answer(self._spec.id, self._operation, b"".join(self._parts), self._guards.answers, self.findings)
+        self._parts = [told]
+        return told if self.findings.rejection is None else None
+
+    def _put(self, body: bytes | None) -> None:
+        self._parts = [body or b""]
 
     def _conclude(self, clean: bool, cause: str) -> Outcome:
-        if clean and not self._why:
-            body = b"".join(self._parts)
-            told = guard_answer(self._spec.id, self._operation, body, self._guards.answers, self.findings)
-            if self.findings.rejection is not None:
-                self.state = State.CUT
-                self.close()
-                return outcome_of_rejection(self.findings.rejection)
-            self._parts = [told]
+        self._to_be_weighed(clean, cause)
+        if self.findings.rejection is not None:
+            self.state = State.CUT
+            self.close()
+            return outcome_of_rejection(self.findings.rejection)
         return super()._conclude(clean, cause)
 
     def failure(self, request_id: str) -> tuple[int, bytes] | None:

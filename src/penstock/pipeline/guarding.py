@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from penstock.pipeline.awaited import AwaitedStream, DecodedAwaitedStream
 from penstock.pipeline.body import BodyRelay
 from penstock.pipeline.contract import Pipeline
 from penstock.pipeline.decoded import DecodedBody, DecodedFold, DecodedPseudo, DecodedStream
@@ -20,7 +21,7 @@ from penstock.pipeline.guarded_body import (
 )
 from penstock.pipeline.pseudo import Pseudo
 from penstock.pipeline.stream import StreamRelay
-from penstock.policy.guards import Guards, closed_guard
+from penstock.policy.guards import Guards
 from penstock.protocols.contract import ProtocolSpec
 from penstock.vocabulary.ids import Operation
 
@@ -43,21 +44,17 @@ _GUARDED = (
     Kinds(GuardedStream, GuardedBody, GuardedFold, GuardedPseudo),
     Kinds(DecodedGuardedStream, DecodedGuardedBody, DecodedGuardedFold, DecodedGuardedPseudo),
 )  # fmt: skip
+_AWAITED = replace(_GUARDED[0], stream=AwaitedStream), replace(_GUARDED[1], stream=DecodedAwaitedStream)
 
 
 def kinds_of(guards: Guards | None, *, gzip: bool) -> Kinds:
     """`guards`: those that judge this answer."""
-    return (_PLAIN if guards is None else _GUARDED)[gzip]
+    return (_PLAIN if guards is None else _AWAITED if guards.ask_answers else _GUARDED)[gzip]
 
 
 def guards_of(guards: Guards | None, operation: Operation, status: int) -> Guards | None:
     """Those that judge this answer; an error is the provider's own word and no model's."""
     return guards if guards is not None and guards.judges_answers and operation in JUDGED and status < 400 else None
-
-
-def is_closed(guards: Guards) -> bool:
-    """Must what cannot be read not pass?"""
-    return closed_guard(guards.answers) is not None
 
 
 def identify(pipeline: Pipeline, request_id: str) -> None:

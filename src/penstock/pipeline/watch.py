@@ -11,7 +11,8 @@ Rules
   its own end stops it. It does not wait for content: an announced call is none.
 - Where the content cannot be told from other bytes (whole bodies, protocols without a terminal event, frames that were not understood), `idle`
   is all there is, and it begins with the first bytes that mean anything.
-- `max_duration` runs from the request. Behind the terminal event nothing runs, nor while what has come is told by time (`Pipeline.deadline`).
+- `max_duration` runs from the request. Behind the terminal event nothing runs, nor while what has come is told by time
+  (`Pipeline.deadline`) or waits for a guard's word (`Pipeline.waiting`).
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def _running(timers: Timers, started: float, pipeline: Pipeline | None) -> Itera
         return
     if timers.max_duration is not None:
         yield started + timers.max_duration, "max_duration", timers.max_duration, None
-    if pipeline is not None and pipeline.deadline() is not None:
+    if pipeline is not None and (pipeline.waiting or pipeline.deadline() is not None):
         return
     waiting = pipeline is None or (pipeline.first_content_at is None and (pipeline.tells_content or not pipeline.begun))
     if waiting:

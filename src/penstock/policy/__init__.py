@@ -6,6 +6,8 @@ rejection, and what was found.
 - `recognisers`, `checks`: what is known by itself. `syntax`, `tree`: which patterns can judge a stream.
   `rules`: one pattern, ready to be used.
 - `matcher`: the engine, for streams and bodies alike. `channels`: plain texts, and those inside the JSON of tool arguments. `whole`: whole texts.
+- `outside`: guards that are asked outside, and what their answers mean; `windows`: how streams are cut for them, `awaiting` (with `held`): streams
+  that wait for them, `asking`: whole texts before them, `spelt`: a text as they are shown it.
 - `guards`: what a user configured, and which rules hold where.
 - `texts`, `bodies`: the texts of whole requests and answers, by protocol. `editing` and `edit_*`: the texts of streams, frame by frame, by protocol.
 

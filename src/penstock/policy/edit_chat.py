@@ -1,7 +1,7 @@
 """Chat Completions and legacy Completions. A text is a choice's `content`, its reasoning, or one tool call's arguments.
 
-A text ends with its choice's finish reason, and speech and thought end where another kind of delta begins: what was held leaves before it.
-Calls do not end one another, for some providers write them side by side.
+A text ends with its choice's finish reason. Speech and thought may be interrupted by one another and by calls, and go on behind them: each is one
+text all the same, as in a body. Calls do not end one another, for some providers write them side by side.
 """
 
 from __future__ import annotations
@@ -108,18 +108,18 @@ class ChatEditor(Editor):
             for detail in objects(delta.get("reasoning_details")) for key in ("text", "summary") if isinstance(detail.get(key), str)
         ]
         if thoughts:
-            yield from self._turn(index, _THOUGHT)
+            self._turn(index, _THOUGHT)
             yield from thoughts
         texts = list(self._texts(index, delta))
         if texts:
-            yield from self._turn(index, _TEXT)
+            self._turn(index, _TEXT)
             yield from texts
         calls = list(self._called(index, delta))
         if calls:
-            yield from self._turn(index, _CALL)
+            self._turn(index, _CALL)
             yield from calls
         # Some servers tell the whole message once more at the end.
-        yield from [Whole(place) for place in chat_message(as_object(choice.get("message")), Scope.ASSISTANT)]
+        yield from [Whole(place, bool(self._kinds[index])) for place in chat_message(as_object(choice.get("message")), Scope.ASSISTANT)]
         if choice.get("finish_reason"):
             self._done.add(index)
             yield from self._ends(index)
@@ -155,12 +155,12 @@ class ChatEditor(Editor):
         if isinstance(legacy.get("arguments"), str):
             yield Flow((index, _CALL, -1), Place(legacy, "arguments", Scope.TOOL_ARGUMENTS, Kind.ARGUMENTS))
 
-    def _turn(self, index: int, kind: str) -> Iterator[End]:
-        """The choice goes over to `kind`."""
+    def _turn(self, index: int, kind: str) -> None:
+        """The choice goes over to `kind`. Its other texts may go on behind that: a body has each as one."""
         if self._kinds[index] == kind:
             return
         self._kinds[index] = kind
-        yield from (End(key) for key in self._of(index) if key[1] != _CALL)
+        self.suspended.update(key for key in self._of(index) if key[1] != _CALL)
 
     def _ends(self, index: int) -> Iterator[End]:
         yield from (End(key) for key in self._of(index))

@@ -57,6 +57,8 @@ class ResponsesEditor(Editor):
     def __init__(self, rules: Rules, findings: Findings, hold: Hold) -> None:
         super().__init__(rules, findings, hold)
         self._begun = b""
+        self._told: set[Any] = set()
+        """Items of which some text was told."""
 
     def quick(self, name: bytes, data: bytes, now: float) -> bool:
         if name != b"response.output_text.delta":
@@ -84,26 +86,34 @@ class ResponsesEditor(Editor):
         if known is not None and verb == "delta":
             scope, sort = known
             if isinstance(frame.get("delta"), str):
+                self._told.add(_item(frame))
                 yield Flow(_key(family, frame), Place(frame, "delta", scope, sort))
             return
+        item = _item(frame)
+        again = item in self._told
         if known is not None and verb == "done":
             scope, sort = known
             yield End(_key(family, frame))
-            yield from [Whole(place) for place in strings(frame, scope, *_WHOLE, kind=sort)]
+            yield from [Whole(place, again) for place in strings(frame, scope, *_WHOLE, kind=sort)]
+            self._told.add(item)
         elif kind in ("response.content_part.done", "response.reasoning_summary_part.done"):
             yield from self._ended(frame)
             part = as_object(frame.get("part"))
             scope = Scope.ASSISTANT if kind == "response.content_part.done" and part.get("type") != "reasoning_text" else Scope.REASONING
-            yield from [Whole(place) for place in strings(part, scope, "text", "refusal", "transcript")]
+            yield from [Whole(place, again) for place in strings(part, scope, "text", "refusal", "transcript")]
+            self._told.add(item)
         elif kind in ("response.output_item.done", "response.output_item.added"):
             if kind.endswith("done"):
                 yield from self._ended(frame)
-            yield from [Whole(place) for place in responses_item(as_object(frame.get("item")))]
+                self._told.add(item)
+            yield from [Whole(place, again) for place in responses_item(as_object(frame.get("item")))]
         elif kind in _ENDS:
             yield from [End(key) for key in list(self.channels)]
-            for item in objects(as_object(frame.get("response")).get("output")):
-                yield from [Whole(place) for place in responses_item(item)]
-            yield from [Whole(place) for place in strings(as_object(frame.get("response")), Scope.ASSISTANT, "output_text")]
+            response = as_object(frame.get("response"))
+            for index, whole in enumerate(objects(response.get("output"))):
+                again = index in self._told or whole.get("id") in self._told
+                yield from [Whole(place, again) for place in responses_item(whole)]
+            yield from [Whole(place, bool(self._told)) for place in strings(response, Scope.ASSISTANT, "output_text")]
 
     def _ended(self, frame: Object) -> Iterator[End]:
         """The texts of the item that `frame` ends, or of its part."""

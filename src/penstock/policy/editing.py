@@ -48,6 +48,8 @@ class Whole(NamedTuple):
     """A text that is all there."""
 
     place: Place
+    again: bool = False
+    """It has been told before: what is found in it was counted then."""
 
 
 Step = Flow | End | Whole
@@ -80,6 +82,9 @@ class Editor(ABC):
         self.channels: dict[Hashable, Channel] = {}
         self._origins: dict[Hashable, bytes] = {}
         """Of each text of which some is held: the frame that brought it."""
+        self.suspended: set[Hashable] = set()
+        """Texts that another one has interrupted: what is held of them waits for more of them as long as it may, and then leaves as if they had
+        ended, for it is not their guard that cannot decide."""
         self.seen: Seen | None = None
         self._spoken: tuple[Rule, ...] = rules.get(Scope.ASSISTANT, ())
         self._thought: tuple[Rule, ...] = rules.get(Scope.REASONING, ())
@@ -192,10 +197,14 @@ class Editor(ABC):
                     elif rest:
                         before.append(self._made(key, rest))
                     self._origins.pop(key, None)
-                case Whole(place):
+                case Whole(place, again):
                     rules = self.rules.get(place.scope)
                     if rules:
-                        changed = mask_place(place.holder, place.key, place.kind, rules, self.findings) or changed
+                        findings = Findings() if again else self.findings
+                        changed = mask_place(place.holder, place.key, place.kind, rules, findings) or changed
+                        if again and findings.rejection is not None:
+                            self.findings.hits.update(findings.hits)
+                            self.findings.rejection = findings.rejection
             if self.findings.rejection is not None:
                 return False
         return changed
@@ -206,6 +215,8 @@ class Editor(ABC):
             channel = self.open(key, rules, arguments=place.kind is Kind.ARGUMENTS)
             if channel is None:
                 return False
+        if self.suspended:
+            self.suspended.discard(key)
         text: Any = place.holder[place.key]
         out = channel.push(text, now)
         if channel.holding:
@@ -227,6 +238,7 @@ class Editor(ABC):
 
     def _finish(self, key: Hashable, now: float) -> str:
         channel = self.channels.pop(key, None)
+        self.suspended.discard(key)
         return "" if channel is None else channel.finish(now)
 
     def _made(self, key: Hashable, text: str) -> Told:
@@ -262,7 +274,8 @@ class Editor(ABC):
         frames: list[Told] = []
         for key in list(self._origins):
             channel = self.channels[key]
-            rest = channel.expire(now)
+            due = channel.deadline()
+            rest = channel.finish(now) if key in self.suspended and due is not None and now >= due else channel.expire(now)
             if rest:
                 frames.append(self._made(key, rest))
             if not channel.holding:

@@ -6,11 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from penstock.policy.matcher import Hold
-from penstock.policy.rules import IN_ANSWERS, Rule, Scope
+from penstock.policy.matcher import Hold, Rejection
+from penstock.policy.outside import Outside
+from penstock.policy.rules import IN_ANSWERS, Action, Rule, Scope
+from penstock.policy.windows import Windows
 
 Rules = Mapping[Scope, tuple[Rule, ...]]
 """What is not in it is not judged."""
+Outsides = Mapping[Scope, tuple[Outside, ...]]
+"""Who is asked outside, by scope, in their order."""
 EVERYWHERE: frozenset[Scope] = frozenset(Scope)
 Speech = Literal["request", "answer"]
 
@@ -23,17 +27,34 @@ class Guard:
     rules: tuple[Rule, ...] = ()
     scopes: frozenset[Scope] = EVERYWHERE
     on: frozenset[Speech] = frozenset({"request", "answer"})
+    no_uploads: Rejection | None = None
+    """With which what it cannot look into is refused: bodies that are passed on as they come; `None`: they pass."""
+    blind: str = ""
+    """Where it does not look, for whoever runs the gateway; empty: nothing is to be said."""
+    outside: Outside | None = None
+    """It is asked outside, and has no rules."""
 
 
 class Guards:
     """All that hold for one exchange, in their order."""
 
-    __slots__ = ("answers", "hold", "requests")
+    __slots__ = ("answers", "ask_answers", "ask_requests", "hold", "may_reject", "names", "no_uploads", "outsides", "patience", "requests", "windows")
 
-    def __init__(self, guards: Sequence[Guard], hold: Hold | None = None) -> None:
+    def __init__(self, guards: Sequence[Guard], hold: Hold | None = None, windows: Windows | None = None) -> None:
         self.hold = hold or Hold()
+        self.windows = windows or Windows()
+        self.names = tuple(guard.name for guard in guards)
+        self.no_uploads = next((guard.no_uploads for guard in guards if guard.no_uploads is not None), None)
         self.requests: Rules = _by_scope(guards, "request", Scope)
         self.answers: Rules = _by_scope(guards, "answer", IN_ANSWERS)
+        self.outsides = tuple(guard.outside for guard in guards if guard.outside is not None)
+        self.ask_requests: Outsides = _outside(guards, "request", Scope)
+        self.ask_answers: Outsides = _outside(guards, "answer", IN_ANSWERS)
+        rejecting = [rule for rules in self.answers.values() for rule in rules if rule.action is Action.REJECT]
+        self.may_reject = bool(rejecting) or any(one.holds for found in self.ask_answers.values() for one in found)
+        """Is there one that is there to reject an answer? (Any may, where it cannot judge.)"""
+        self.patience = min(self.hold.seconds, self.windows.seconds) if self.ask_answers else self.hold.seconds
+        """Seconds after which some text may have waited long enough."""
 
     @property
     def judges_requests(self) -> bool:
@@ -41,12 +62,30 @@ class Guards:
 
     @property
     def judges_answers(self) -> bool:
-        return bool(self.answers)
+        return bool(self.answers or self.ask_answers)
 
 
 def _by_scope(guards: Sequence[Guard], speech: Speech, scopes: Iterable[Scope]) -> Rules:
     rules = {scope: tuple(rule for guard in guards if scope in guard.scopes and speech in guard.on for rule in guard.rules) for scope in scopes}
     return {scope: found for scope, found in rules.items() if found}
+
+
+def _outside(guards: Sequence[Guard], speech: Speech, scopes: Iterable[Scope]) -> Outsides:
+    found = {
+        scope: tuple(guard.outside for guard in guards if guard.outside is not None and scope in guard.scopes and speech in guard.on)
+        for scope in scopes
+    }  # fmt: skip
+    return {scope: some for scope, some in found.items() if some}
+
+
+def is_closed(guards: Guards) -> bool:
+    """Must an answer that cannot be read not pass?"""
+    return closed_guard(guards.answers) is not None or closed_outside(guards.ask_answers) is not None
+
+
+def closed_outside(outsides: Outsides) -> Outside | None:
+    """The same of those that are asked outside."""
+    return next((one for found in outsides.values() for one in found if one.closed and one.holds), None)
 
 
 def closed_guard(rules: Rules) -> Rule | None:

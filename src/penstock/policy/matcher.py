@@ -52,6 +52,8 @@ class Findings:
     """Texts that were not judged because their guard could not and is open."""
     rejection: Rejection | None = None
     """The first; nothing may leave any more."""
+    outside: Rejection | None = None
+    """That of a guard which was asked outside: it is about text before what `rejection` is about."""
     held_chars: int = 0
     """The most that waited at one time, of one text."""
     held_seconds: float = 0.0

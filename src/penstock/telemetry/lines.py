@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from penstock.telemetry.metrics import TOKENS_LIMIT, Countable
+from penstock.telemetry.metrics import TOKENS_LIMIT, Countable, read_findings
 from penstock.vocabulary.outcome import Ending
 from penstock.wire.secrets import mask_secrets
 
@@ -91,6 +91,8 @@ class ExchangeLine(msgspec.Struct, gc=False):
     retries: int | None
     bytes_in: int | None
     bytes_out: int | None
+    findings: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    """What guards found; left out where that is nothing."""
 
 
 class MessageLine(msgspec.Struct, gc=False):
@@ -128,7 +130,7 @@ def exchange_json(entry: Settled) -> bytes:
         entry.client_protocol, entry.operation, entry.streamed, None if ttft is None else round(ttft, 3),
         None if duration is None else round(duration, 3), None if gap is None else round(gap, 3), _tokens(entry.input_tokens),
         _tokens(entry.output_tokens), _tokens(entry.cache_read_tokens), _tokens(entry.cache_write_tokens), _tokens(entry.reasoning_tokens),
-        entry.retries, entry.bytes_in, entry.bytes_out,
+        entry.retries, entry.bytes_in, entry.bytes_out, msgspec.UNSET if entry.findings is None else msgspec.Raw(entry.findings.encode()),
     ))  # fmt: skip
 
 
@@ -164,6 +166,8 @@ def exchange_text(entry: Settled, colour: bool = False) -> bytes:
         out += f" bytes={_count(entry.bytes_in)}/{_count(entry.bytes_out)}"
     if entry.retries:
         out += f" retries={entry.retries}"
+    if entry.findings is not None:
+        out += f" guards={','.join([f'{_plain(one.guard)}:{one.action}@{one.where}={one.hits}' for one in read_findings(entry.findings)])}"
     if entry.cause and entry.outcome != Ending.COMPLETE:
         timer = f" timer={entry.timer}" if entry.timer else ""
         rule = f" rule={_plain(entry.rule)!r}" if entry.rule else ""

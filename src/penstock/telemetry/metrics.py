@@ -14,6 +14,8 @@ from collections.abc import Generator, Iterable
 from itertools import accumulate
 from typing import Literal, NamedTuple, Protocol
 
+import msgspec
+
 from penstock.admission.subject import By
 from penstock.telemetry.causes import NONE, OTHER, Ended, classify
 from penstock.vocabulary.ids import GENERATING, ProtocolId
@@ -27,6 +29,9 @@ DIRECTIONS = ("input", "output", "cache_read", "cache_write", "reasoning")
 TOKENS_LIMIT = 10**12
 """A count beyond it, or below 0, is no count; the ledger sees it so too."""
 
+ACTIONS = frozenset({"mask", "reject", "audit", "let_go", "error"})
+"""What a guard did; `let_go`: texts that passed unjudged, `error`: questions to an external guard without a usable answer."""
+_SIDES = frozenset({"request", "response"})
 _PROTOCOLS = frozenset(protocol.value for protocol in ProtocolId)
 _OUTCOMES = frozenset(ending.value for ending in Ending)
 _PARTIES = frozenset(party.value for party in EndedBy)
@@ -74,6 +79,27 @@ class Countable(Ended, Protocol):
     bytes_out: int | None
     rule: str | None
     refused_by: str | None
+    findings: str | None
+
+
+class Finding(msgspec.Struct, gc=False):
+    """How often a guard did something; of an entry's `findings`."""
+
+    guard: str
+    action: str
+    where: str
+    hits: int
+
+
+_decode = msgspec.json.Decoder(list[Finding]).decode
+
+
+def read_findings(text: str) -> list[Finding]:
+    """An entry's `findings`; none where it cannot be read."""
+    try:
+        return _decode(text)
+    except msgspec.MsgspecError:
+        return []
 
 
 class _Histogram:
@@ -142,9 +168,11 @@ class _Flow:
 class Metrics:
     """Counts since the start. `note` and `families` may be called from any thread."""
 
-    def __init__(self, providers: Iterable[str] = ()) -> None:
-        """`providers`: the names that may stand in labels; any other is told as `other`."""
+    def __init__(self, providers: Iterable[str] = (), guards: Iterable[str] = ()) -> None:
+        """`providers`, `guards`: the names that may stand in labels; any other is told as `other`."""
         self._providers = frozenset(providers)
+        self._guards = frozenset(guards)
+        self._found: dict[tuple[str, str, str], int] = {}
         self._lock = threading.Lock()
         self._ends: dict[tuple[str, str, str, str, str], int] = {}
         self._flows: dict[tuple[str, str], _Flow] = {}
@@ -168,6 +196,13 @@ class Metrics:
                 if flow is None:
                     flow = flows[provider, protocol] = _Flow()
                 flow.note(entry)
+                if entry.findings is not None:
+                    self._note_findings(entry.findings)
+
+    def _note_findings(self, text: str) -> None:
+        for one in read_findings(text):
+            key = (_known(one.guard, self._guards), _known(one.action, ACTIONS), _known(one.where, _SIDES))
+            self._found[key] = self._found.get(key, 0) + one.hits
 
     def families(self) -> Generator[Family]:
         """All that was counted, as of the first step; one family a step, so that whoever writes them out can let others work in between."""
@@ -175,6 +210,7 @@ class Metrics:
             ends = sorted(self._ends.items())
             flows = [(key, flow.copy()) for key, flow in sorted(self._flows.items())]
             turned = sorted(self._turned.items())
+            found = sorted(self._found.items())
         labelled: list[tuple[Labels, _Flow]] = [((("provider", provider), ("protocol", protocol)), flow) for (provider, protocol), flow in flows]
         names = ("provider", "protocol", "outcome", "ended_by", "cause")
         yield Family(
@@ -203,6 +239,9 @@ class Metrics:
             "penstock_bytes_total", "counter", "Bytes of bodies: of requests (in), and of answers as sent to clients (out).",
             [Sample("", (*labels, ("direction", direction)), count)
              for labels, flow in labelled for direction, count in (("in", flow.bytes_in), ("out", flow.bytes_out))])  # fmt: skip
+        yield Family(
+            "penstock_guard_findings_total", "counter", "What guards found and did, in requests and in answers.",
+            [Sample("", tuple(zip(("guard", "action", "where"), key, strict=True)), count) for key, count in found])  # fmt: skip
 
 
 def _known(word: str | None, words: frozenset[str]) -> str:

@@ -1,0 +1,263 @@
+"""A guarded stream whose texts are also judged outside: what has come waits, frame by frame, for its verdicts (`policy.awaiting`).
+
+Rules
+-----
+- Two observers: the account is of what the provider said, as it came, for it is to be paid; `told` knows what the client has, for errors, ends and
+  the last bytes go on from there. Keep-alives pass meanwhile, for the client is always behind a whole frame.
+- The terminal event goes out with the last verdict, and only then has the stream ended. An end without one (`over`) waits as well.
+- A rejection drops all that waits, and ends the answer as any rejection does. A rejection by a guard of ours comes behind the text before it,
+  once that has been judged.
+- The silence while a verdict is waited for is not the provider's (`waiting`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from penstock.pipeline.contract import State
+from penstock.pipeline.decoded import Decoded
+from penstock.pipeline.guarded import GuardedFrames, fault_of_rejection
+from penstock.policy.awaiting import Awaiting
+from penstock.policy.editors import EDITORS
+from penstock.policy.guards import Guards
+from penstock.policy.matcher import Findings, Hold, Rejection
+from penstock.policy.outside import Question, Verdict
+from penstock.protocols.contract import CONTENT, Observer, ProtocolSpec
+from penstock.vocabulary.errors import Fault
+from penstock.vocabulary.ids import Operation
+from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
+from penstock.wire.array import ArraySplitter
+from penstock.wire.budget import Budget
+from penstock.wire.encoding import Gunzip
+from penstock.wire.sse import Frame, Scanner
+
+_RUNNING, _ENDED, _CUT = State.RUNNING, State.ENDED, State.CUT
+
+
+class AwaitedStream(GuardedFrames):
+    __slots__ = (
+        "_again", "_cutting", "_elements", "_ends", "_first_told", "_over", "_see", "_unheard", "_unread", "awaiting", "closer", "editor", "findings",
+        "rest", "spec", "told",
+    )  # fmt: skip
+
+    def guard(self, guards: Guards, spec: ProtocolSpec, operation: Operation) -> None:
+        self._see: Callable[[bytes, bytes], None] | None = None
+        super().guard(guards, spec, operation)
+        ahead, behind = (EDITORS[spec.id]({}, Findings(), Hold()) for _ in range(2))
+        self.awaiting = Awaiting(ahead, behind, guards.ask_answers, guards.windows, self.findings)
+        self.told: Observer = spec.observer(operation)
+        """What the client has been told."""
+        limit = self._scanner.limit
+        budget = Budget(4 * limit)
+        self._again: Scanner | ArraySplitter = Scanner(2 * limit, budget) if self._array is None else ArraySplitter(2 * limit, budget)
+        """Takes what our own guards let through apart again."""
+        self._elements = 0
+        self._first_told = False
+        self._unread = False
+        self._over = False
+        """Nothing more comes; what has come may still wait."""
+        self._ends = False
+        """With the terminal event."""
+        self._unheard = False
+        self._cutting: Rejection | None = None
+
+    # -- what comes -------------------------------------------------------------------------------------------------------------------
+
+    def feed(self, data: bytes, now: float) -> bytes:
+        if self.state is not _RUNNING or self._over:
+            return b""
+        before = self.bytes_out
+        out = super().feed(data, now)
+        self.bytes_out = before
+        return self._pass(out, now)
+
+    def _pass(self, out: bytes, now: float) -> bytes:
+        """What may leave of all that has come, `out` last."""
+        if self._unheard:
+            return b""
+        awaiting = self.awaiting
+        for frame in self._again.feed(out) if out else ():
+            name, payload, raw = frame
+            awaiting.add(frame, name, payload, len(raw), now)
+            if payload is None and self._scanner.overflowed and not self._unread:
+                self._unread = True
+                awaiting.cannot("it could not be read")
+        if (self.state is _ENDED or self._cutting is not None) and not self._over:
+            self._over = True
+            awaiting.end()
+        return self._release(now)
+
+    def _release(self, now: float) -> bytes:
+        awaiting, findings = self.awaiting, self.findings
+        out: list[bytes] = []
+        for frame, data in awaiting.released(now):
+            out.append(self._tell(frame, data, now))
+        if findings.outside is not None:
+            findings.rejection = findings.outside
+            out.append(self._words(findings.outside))
+        elif awaiting.waiting:
+            if self.state is _ENDED:
+                self.state, self._ends = _RUNNING, True
+        elif self._cutting is not None:
+            out.append(self._words(self._cutting))
+        elif self._ends:
+            self.state = _ENDED
+        told = b"".join(out)
+        self.bytes_out += len(told)
+        return told
+
+    def _tell(self, frame: Frame, data: bytes | None, now: float) -> bytes:
+        """One frame goes out."""
+        [(name, payload, raw)] = [frame] if data is None else self._told(frame, [], data)
+        if payload is not None:
+            self._elements += 1
+            if self._see is not None:
+                self._see(name, payload)
+            try:
+                mark = self.told.observe(name, payload, now)
+            except Exception:  # law 5: counted, as in `stream`
+                self.failures += 1
+                mark = 0
+            if mark & CONTENT and not self._first_told:
+                self._first_told = True
+                self.first_content_at = now
+        if self._kept is not None:
+            self._kept.add(raw)
+        return raw
+
+    def _scan_guarded(self, data: bytes) -> list[Frame]:
+        return self._edited(self._scanner.feed(data))  # the last bytes are kept when they leave
+
+    def attend(self, see: Callable[[bytes, bytes], None]) -> None:
+        before = self._see
+
+        def both(name: bytes, data: bytes) -> None:
+            if before is not None:
+                before(name, data)
+            see(name, data)
+
+        self._see = both if before is not None else see
+
+    # -- ends -------------------------------------------------------------------------------------------------------------------------
+
+    def over(self, now: float) -> bytes:
+        """The provider has ended its answer, in whatever way: what may leave. What waits for verdicts goes on waiting."""
+        if self._over or self.state is not _RUNNING:
+            return b""
+        out = b""
+        if self.rest is None:
+            self.rest = b""
+            told = self.editor.flush(self.last_at)
+            out = self._give(told, self.last_at) if self.findings.rejection is None else self._cut(self.findings.rejection)
+        passed = self._pass(out, now)
+        if not self._over:
+            self._over = True
+            self.awaiting.end()
+            passed += self._release(now)
+        return passed
+
+    def _cut(self, rejection: Rejection) -> bytes:
+        """A guard of ours rejects: said behind all that came before."""
+        self._cutting = rejection
+        return b""
+
+    def _words(self, rejection: Rejection) -> bytes:
+        """The last bytes for the client."""
+        speaks = self.may_speak()
+        self.state = _CUT
+        self._cutting = None
+        self.awaiting.drop()
+        if not speaks:
+            return b""
+        told = None if self.told.tools or rejection.in_stream == "error" else self._stop_words(self.awaiting.told, self.told)
+        fault = fault_of_rejection(rejection)
+        if self._array is not None:
+            element = self.spec.error_element
+            said = b",".join([data for _, data in told]) if told is not None else element(fault, "") if element is not None else b""
+            return (b"," if self._elements else b"[") + said + b"]"
+        return self._bytes_of(told) if told is not None else self.spec.error_frame(fault, "", self.told)
+
+    def may_speak(self) -> bool:
+        if self.state in (_ENDED, _CUT) or not self._promised or self._scanner.overflowed or self.failures or self.told.error is not None:
+            return False
+        array = self._array
+        return array is None or (array.understood and not (array.closed and not self.awaiting.waiting))
+
+    def conclude(self, clean: bool, cause: str) -> Outcome:
+        if self.rest is None:
+            self.rest = b""  # what our own guards hold yet has not been judged outside
+        if self.state is not _CUT and not self._unheard and self.awaiting.waiting:
+            return Outcome(Ending.TRUNCATED, "it ended while text of it waited for a guard", EndedBy.GATEWAY)
+        return super().conclude(clean, cause)
+
+    def end(self, fault: Fault | None, request_id: str) -> bytes:
+        self._scanner.close()  # half a frame has not been judged
+        if self.state is _CUT or fault is None:
+            return super().end(fault, request_id)
+        speaks = self.may_speak()
+        self.awaiting.drop()
+        out = self._speak(fault, request_id, self.told) if speaks else b""
+        if out and self._array is not None:
+            out = (b"," if self._elements else b"[") + out + b"]"
+        self.bytes_out += len(out)
+        return out
+
+    def stop(self, frames: Sequence[tuple[bytes, bytes]]) -> bytes:
+        self.awaiting.drop()
+        return super().stop(frames)
+
+    def unheard(self) -> None:
+        """The client has left: nothing is judged any more, and nothing given out."""
+        self._unheard = True
+        self.awaiting.drop()
+
+    def close(self) -> None:
+        self.awaiting.drop()
+        super().close()
+
+    # -- outside ----------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> bool:
+        return self.state is _RUNNING and self.awaiting.waiting
+
+    @property
+    def full(self) -> bool:
+        """As much waits as may: the provider is not to be read."""
+        return self.state is _RUNNING and self.awaiting.full
+
+    @property
+    def eased(self) -> bool:
+        return self.state is not _RUNNING or self.awaiting.eased
+
+    def wants(self) -> list[Question]:
+        return self.awaiting.wants()
+
+    def verdict(self, question_id: int, verdict: Verdict, now: float) -> bytes:
+        if self.state is not _RUNNING or self._unheard:
+            return b""
+        self.awaiting.verdict(question_id, verdict)
+        return self._release(now)
+
+    def deadline(self) -> float | None:
+        if self.state is not _RUNNING or self._unheard:
+            return None
+        return min((due for due in (super().deadline(), self.awaiting.deadline()) if due is not None), default=None)
+
+    def tick(self, now: float) -> bytes:
+        if self.state is not _RUNNING or self._unheard:
+            return b""
+        before = self.bytes_out
+        out = super().tick(now)
+        self.bytes_out = before
+        self.awaiting.expire(now)
+        return self._pass(out, now)
+
+
+class DecodedAwaitedStream(Decoded, AwaitedStream):
+    __slots__ = ("gunzip",)
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.gunzip = Gunzip()

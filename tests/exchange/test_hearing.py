@@ -1,0 +1,237 @@
+"""Guards outside and the time of one exchange: who is waited for, what is paused, and what is given up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from penstock.exchange.conduct import Conduct
+from penstock.pipeline.timers import Timers
+from penstock.policy.guards import Guard, Guards
+from penstock.policy.outside import PASSED, Outside, Question, Said, Verdict
+from penstock.policy.rules import Action
+from penstock.policy.windows import Windows
+from penstock.stores.guard_formats import About
+from penstock.vocabulary.ids import ProtocolId
+from tests.support.exchanges import DONE, STOP, House
+from tests.support.guards import frames_saying
+
+CHAT = ProtocolId.OPENAI_CHAT
+OFF: dict[str, Any] = {"first_content": None, "idle": None, "content": None, "tool_call": None, "client_stall": None, "drain": None}
+
+
+def chunk(text: str) -> bytes:
+    return b'data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % text.encode()
+
+
+class Bench:
+    """Whoever is asked: the test answers."""
+
+    def __init__(self) -> None:
+        self.open: dict[int, tuple[Question, Callable[[Verdict], None]]] = {}
+        self.count = 0
+
+    def ask(self, question: Question, about: About, answered: Callable[[Verdict], None]) -> Callable[[], None]:
+        self.count += 1
+        number = self.count
+        self.open[number] = question, answered
+
+        def give_up() -> None:
+            self.open.pop(number, None)
+
+        return give_up
+
+    def answer(self, house: House, verdict: Verdict = PASSED) -> Question:
+        question, answered = self.open.pop(min(self.open))
+        house.loop.call(answered, verdict)
+        return question
+
+
+def house_with(
+    *, windows: Windows | None = None, keepalive: float | None = None, timers: dict[str, Any] | None = None, **more: Any
+) -> tuple[House, Bench]:
+    guards = Guards([Guard("judge", outside=Outside("judge", "service", Action.MASK))], windows=windows)
+    conduct = Conduct(timers=Timers(**{**OFF, **(timers or {})}), keepalive=keepalive, early_head=None, guards=guards, **more)
+    house, bench = House(conduct=conduct), Bench()
+    house.gateway.judges = bench
+    return house, bench
+
+
+@pytest.mark.parametrize("timer", ["idle", "content"])
+def test_the_silence_of_a_guard_is_not_the_providers(timer: str) -> None:
+    house, bench = house_with(timers={timer: 2.0}, keepalive=1.0)
+    with house:
+        asker, ask = house.stream(CHAT)
+        ask.answer().body(chunk("Hello there, this is one. "), STOP, DONE)
+        house.loop.wait(7.0)  # the provider has said all that it had to say
+        assert asker.reply.over is None
+        assert asker.reply.body.count(b": ") >= 6
+        assert b"Hello" not in asker.reply.body
+        bench.answer(house)
+        assert b"Hello there" in asker.reply.body
+        assert house.row().outcome == "COMPLETE"
+
+
+@pytest.mark.parametrize("timer", ["idle", "content"])
+def test_the_silence_of_the_provider_counts_while_no_guard_is_waited_for(timer: str) -> None:
+    house, bench = house_with(timers={timer: 5.0}, windows=Windows(seconds=60.0))
+    with house:
+        asker, ask = house.stream(CHAT)
+        ask.answer().body(chunk("Hello there, this is one. "))
+        house.loop.wait(1.0)
+        bench.answer(house)
+        house.until(lambda: asker.reply.over, 6.0)
+        assert (house.row().outcome, house.row().timer) == ("TIMED_OUT", timer)
+        house.check_quiet()
+
+
+def test_a_window_that_stays_open_is_asked_about_by_the_clock() -> None:
+    house, bench = house_with(windows=Windows(seconds=2.0))
+    with house:
+        asker, ask = house.stream(CHAT)
+        ask.answer().body(chunk("Hello "), chunk("there"))
+        house.loop.wait(1.0)
+        assert not bench.open
+        house.loop.wait(1.5)
+        assert bench.answer(house).texts[0].text == "Hello "
+        assert b'"Hello "' in asker.reply.body
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_an_end_waits_for_what_is_judged(lost: bool) -> None:
+    house, bench = house_with()
+    with house:
+        asker, ask = house.stream(CHAT)
+        ask.answer().body(chunk("Hello there, this is one. "))
+        ask.lose() if lost else ask.end()
+        house.loop.wait(1.0)
+        assert asker.reply.over is None
+        bench.answer(house)
+        assert asker.reply.over == "ended"
+        assert b"Hello there" in asker.reply.body
+        assert b'"error"' in asker.reply.body
+        assert house.row().outcome == ("UPSTREAM_LOST" if lost else "TRUNCATED")
+        house.check_quiet()
+
+
+def test_a_rejection_ends_the_provider_and_says_what_was_used() -> None:
+    house, bench = house_with()
+    with house:
+        asker, ask = house.stream(CHAT)
+        used = chunk("no. ").replace(b'}}]}', b'}}],"usage":{"prompt_tokens":3,"completion_tokens":2}}')
+        ask.answer().body(chunk("Hello there, this is one. "), chunk("And this is two, "), used)
+        bench.answer(house)
+        bench.answer(house, Verdict(Said.REJECT, why="it rejects it"))
+        assert ask.cancelled
+        assert (house.row().outcome, house.row().rule, house.row().input_tokens, house.row().output_tokens) == ("CUT", "judge", 3, 2)
+        assert b"two" not in asker.reply.body
+        assert asker.reply.body.endswith(b"data: [DONE]\n\n")
+        assert not bench.open
+        house.check_quiet()
+
+
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("on_disconnect", ["cancel", "drain"])
+def test_a_client_that_leaves_gives_its_questions_up(on_disconnect: str, ended: bool) -> None:
+    house, bench = house_with(on_disconnect=on_disconnect)
+    with house:
+        asker, ask = house.stream(CHAT)
+        ask.answer().body(chunk("Hello there, this is one. "))
+        if ended:
+            ask.body(STOP).end()
+        asker.leave()
+        if not ended and on_disconnect == "drain":
+            assert not ask.cancelled
+            ask.body(chunk("And on. "), STOP, DONE)
+        assert house.row().outcome == "CLIENT_GONE"
+        assert not bench.open
+        assert asker.reply.body.count(b"Hello") == 0
+        house.check_quiet()
+
+
+def test_a_full_house_pauses_the_provider_and_a_client_that_reads_slowly_is_another_matter() -> None:
+    house, bench = house_with(windows=Windows(held=600, chars=30))
+    with house:
+        asker, ask = house.stream(CHAT)
+        ask.answer()
+        for _ in range(8):
+            ask.body(chunk("Hello there, this is one. "))
+        assert ask.paused
+        house.run(asker.handler.client_paused)
+        house.run(asker.handler.client_resumed)
+        assert ask.paused
+        while bench.open:
+            bench.answer(house)
+        assert not ask.paused
+        ask.body(STOP, DONE)
+        assert house.row().outcome == "COMPLETE"
+        assert asker.reply.body.count(b"Hello there") == 8
+
+
+def test_a_client_that_leaves_a_full_house_lets_the_provider_be_read_on() -> None:
+    house, bench = house_with(windows=Windows(held=600, chars=30), on_disconnect="drain")
+    with house:
+        asker, ask = house.stream(CHAT)
+        ask.answer()
+        for _ in range(8):
+            ask.body(chunk("Hello there, this is one. "))
+        assert ask.paused
+        asker.leave()
+        assert not ask.paused
+        assert not bench.open
+        ask.body(STOP, DONE)
+        assert house.row().outcome == "CLIENT_GONE"
+        assert house.row().stop_reason == "stop"
+        house.check_quiet()
+
+
+@pytest.mark.parametrize("on_disconnect", ["cancel", "drain"])
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_client_that_leaves_while_its_body_is_judged(on_disconnect: str, ended: bool) -> None:
+    house, bench = house_with(on_disconnect=on_disconnect, nonstream="force")
+    with house:
+        asker, ask = house.whole(ProtocolId.ANTHROPIC_MESSAGES)
+        frames = frames_saying(ProtocolId.ANTHROPIC_MESSAGES, ["Hello there."])
+        ask.answer().body(*frames)
+        if ended:
+            ask.end()
+        assert bench.open
+        answered = [answer for _, answer in bench.open.values()]
+        asker.leave()
+        assert not bench.open
+        for answer in answered:
+            house.loop.call(answer, PASSED)  # too late
+        if ask.live:
+            ask.end()
+        assert house.row().outcome == "CLIENT_GONE"
+        assert asker.reply.body == b""
+        house.check_quiet()
+
+
+def test_a_shutdown_delivers_nothing_that_was_not_judged() -> None:
+    house, bench = house_with()
+    with house:
+        asker, ask = house.stream(CHAT)
+        ask.answer().body(chunk("Hello there, this is one. "))
+        house.run(house.gateway.shut_down)
+        assert house.row().outcome == "SHUTDOWN"
+        assert b"Hello" not in asker.reply.body
+        assert b'"error"' in asker.reply.body
+        assert not bench.open
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_request_waits_for_its_guards_before_a_provider_is_asked(gone: bool) -> None:
+    house, bench = house_with()
+    with house:
+        asker = house.post("/v1/chat/completions", {"model": "m", "messages": [{"role": "user", "content": "Hello"}]})
+        assert not house.asks
+        if gone:
+            asker.leave()
+            assert not bench.open
+            assert house.row().outcome == "CLIENT_GONE"
+            return
+        assert bench.answer(house, Verdict(Said.MASK, ["Hi"])).where == "request"
+        assert b'"Hi"' in house.last.sent_body
