@@ -159,7 +159,7 @@ class Connection(asyncio.Protocol):
             return
         head = ResponseHead(status, self._headers)
         keeps = parser.should_keep_alive()
-        # To llhttp only HTTP/1.1 goes on without a word about it; mostly that is all, and the version need not be spelled out.
+        # To llhttp only HTTP/1.1 goes on without a word about it: mostly the version need not be spelled out.
         version = "1.1" if keeps and not head.shape.connection else parser.get_http_version()
         if version != "1.1" and version != "1.0":
             raise _Garbage("not HTTP/1.1")
@@ -169,8 +169,7 @@ class Connection(asyncio.Protocol):
         self._head = head
         # HTTP/1.0 knows no chunks; where they come, the connection is not kept (RFC 9112, 6.1).
         self._reusable = keeps and not self._no_body and not (head.chunked and version == "1.0")
-        if self._no_body:
-            self._ended = True
+        self._ended = self._ended or self._no_body
 
     def on_message_complete(self) -> None:
         if self._head is not None:
