@@ -38,7 +38,7 @@ _RUNNING, _ENDED, _CUT = State.RUNNING, State.ENDED, State.CUT
 class AwaitedStream(GuardedFrames):
     __slots__ = (
         "_again", "_cutting", "_elements", "_ends", "_first_told", "_over", "_see", "_unheard", "_unread", "awaiting", "closer", "editor", "findings",
-        "rest", "spec", "told",
+        "request_id", "rest", "spec", "told",
     )  # fmt: skip
 
     def guard(self, guards: Guards, spec: ProtocolSpec, operation: Operation) -> None:
