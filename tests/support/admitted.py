@@ -57,11 +57,17 @@ class FakeKeeper:
         self._later(act)
 
     def settle(self, shares: Sequence[tuple[Share, int]], charge: Charge = NOTHING) -> None:
-        for share, used in shares:
-            place = share.wish.place
-            self.held[place] = self.held.get(place, 0) - share.amount
-            self.spent[place] = self.spent.get(place, 0) + used
-            assert self.held[place] >= 0
+        def act() -> None:
+            for share, used in shares:
+                place = share.wish.place
+                self.held[place] = self.held.get(place, 0) - share.amount
+                self.spent[place] = self.spent.get(place, 0) + used
+                assert self.held[place] >= 0
+
+        if self.waiting:
+            self.waiting.append(act)  # what was asked before is decided before, as in the real one's queue
+        else:
+            act()
 
     def answer_all(self) -> None:
         waiting, self.waiting = self.waiting, []
