@@ -87,7 +87,7 @@ def test_a_cut_stream_raises(tmp_path: Path, kind: str, mode: Mode) -> None:
                 seen, error = await broken(sdk, lambda c: opened(c, kind, f"replay/{wanted.name}"))
                 row = await here.last_row()
                 assert seen == 2
-                check_error(kind, error, row["id"])
+                check_error(kind, error, row["upstream_request_id"] if kind == "messages" else row["id"])
                 assert row["outcome"] == ("TRUNCATED" if how == "clean" else "UPSTREAM_LOST"), row["cause"]
                 assert row["stop_reason"] in (None, "incomplete")
                 assert row["usage_source"] in ("none", "partial")
