@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from penstock.dedup import Desk, Evidence, Match, Record, Rules
+from penstock.dedup import Desk, Evidence, Match, Mode, Record, Rules
 from penstock.exchange.conduct import Conduct, NonstreamMode, Retries
+from penstock.exchange.drive import Exchange
 from penstock.exchange.following import BEHIND
 from penstock.pipeline.timers import Timers
-from penstock.upstream.contract import LossKind
+from penstock.upstream.contract import LossKind, ResponseHead
 from penstock.vocabulary.ids import ProtocolId
 from tests.exchange.test_joining import AGAIN, MIB, WHOLE, chat, complete, house, replay
 from tests.support.answers import ANSWERS
@@ -209,3 +210,29 @@ def test_a_stream_that_was_asked_for_without_usage_is_not_told_to_who_wants_it()
         asked = chat(h, AGAIN)
         h.loop.settle()
         assert (replay(asked), len(h.asks)) == (None, 2)
+
+
+def test_what_an_exchange_does_is_never_what_a_part_of_it_only_asks_for() -> None:
+    """Its parts are classes beside each other: one that only names what another does must not stand before it."""
+    assert [name for name in dir(Exchange) if getattr(getattr(Exchange, name), "__isabstractmethod__", False)] == []
+
+
+@pytest.mark.parametrize("mode", ["retries", "always"])
+def test_a_body_that_came_in_one_read_is_kept_for_a_while_and_then_forgotten(mode: Mode) -> None:
+    with house(mode) as h:
+        body = ANSWERS[ProtocolId.OPENAI_CHAT].json
+        asked = chat(h, stream=None, stream_options=None)
+        ask, head = h.last, ResponseHead(200, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))])
+        receiver, ask.receiver = ask.to, None
+        h.run(receiver.answer_whole, head, body, h.loop.now)
+        assert asked.reply.body == body
+        desk = h.gateway.desk
+        assert desk is not None
+        assert desk.holds
+        kept = chat(h, AGAIN, stream=None, stream_options=None)
+        h.loop.settle()
+        assert (replay(kept), kept.reply.body) == (b"hit", body)
+        h.loop.wait(16.0)
+        assert (desk.holds, desk.budget.used) == (False, 0)
+        chat(h, AGAIN, stream=None, stream_options=None)
+        assert len(h.asks) == 2
