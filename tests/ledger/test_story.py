@@ -121,3 +121,17 @@ def test_nothing_of_an_outsider_can_steer_a_terminal(evil: str, ending: Ending) 
 def test_columns_that_cannot_be_read_are_as_if_they_were_not_there(text: Any) -> None:
     story = tell({**_row(_hung()), "tail": text, "tries": text})
     assert (story.tail, story.tries) == ([], [])
+
+
+@pytest.mark.parametrize(("kind", "avoided", "said"), [
+    ("join", 1_234_000, "the answer to px-0 was joined while it was made: nothing was asked of a provider, it would have cost $0.00123"),
+    ("hit", None, "the answer to px-0 was told once more: nothing was asked of a provider, what it would have cost is not known"),
+])  # fmt: skip
+def test_a_replay_says_whose_answer_it_was_and_what_it_would_have_cost(kind: str, avoided: int | None, said: str) -> None:
+    entry = make_entry("px-1", provider="openai", streamed=True, client_protocol="openai_chat", status=200, upstream_status=200, head_ms=3.0)
+    entry.replay, entry.replay_of = kind, "px-0"
+    entry.settle(Outcome(Ending.COMPLETE, "terminal event", EndedBy.UPSTREAM), 5.0)
+    story = tell({**_row(entry), "avoided_nanousd": avoided})
+    assert story.replay == said
+    assert "the answer to px-0 began: 200" in [moment.what for moment in story.timeline]
+    assert tell(_row(_hung())).replay is None

@@ -37,6 +37,7 @@ class Settled(Countable, Protocol):
     model: str | None
     requested_model: str | None
     route: str | None
+    replay_of: str | None
 
 
 class Message:
@@ -89,6 +90,8 @@ class ExchangeLine(msgspec.Struct, gc=False):
     retries: int | None
     bytes_in: int | None
     bytes_out: int | None
+    replay: str | None
+    replay_of: str | None
 
 
 class MessageLine(msgspec.Struct, gc=False):
@@ -125,7 +128,7 @@ def exchange_json(entry: Settled) -> bytes:
         entry.client_protocol, entry.operation, entry.streamed, None if ttft is None else round(ttft, 3),
         None if duration is None else round(duration, 3), None if gap is None else round(gap, 3), _tokens(entry.input_tokens),
         _tokens(entry.output_tokens), _tokens(entry.cache_read_tokens), _tokens(entry.cache_write_tokens), _tokens(entry.reasoning_tokens),
-        entry.retries, entry.bytes_in, entry.bytes_out,
+        entry.retries, entry.bytes_in, entry.bytes_out, entry.replay, entry.replay_of,
     ))  # fmt: skip
 
 
@@ -161,6 +164,8 @@ def exchange_text(entry: Settled, colour: bool = False) -> bytes:
         out += f" bytes={_count(entry.bytes_in)}/{_count(entry.bytes_out)}"
     if entry.retries:
         out += f" retries={entry.retries}"
+    if entry.replay:
+        out += f" replay={entry.replay} of={entry.replay_of}"
     if entry.cause and entry.outcome != Ending.COMPLETE:
         timer = f" timer={entry.timer}" if entry.timer else ""
         out += f" by={entry.ended_by}{timer} cause={_plain(entry.cause, SENTENCE)!r}"

@@ -23,6 +23,7 @@ DURATION = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 
 GAP = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 120.0, 180.0, 240.0, 270.0, 300.0, 600.0)
 """Upper bounds in seconds. The timers' defaults are among them: how near healthy answers come to a timer can be read off."""
 DIRECTIONS = ("input", "output", "cache_read", "cache_write", "reasoning")
+REPLAYS = ("hit", "join")
 TOKENS_LIMIT = 10**12
 """A count beyond it, or below 0, is no count; the ledger sees it so too."""
 
@@ -68,6 +69,7 @@ class Countable(Ended, Protocol):
     retries: int | None
     bytes_in: int | None
     bytes_out: int | None
+    replay: str | None
 
 
 class _Histogram:
@@ -141,6 +143,7 @@ class Metrics:
         self._lock = threading.Lock()
         self._ends: dict[tuple[str, str, str, str, str], int] = {}
         self._flows: dict[tuple[str, str], _Flow] = {}
+        self._replays = dict.fromkeys(REPLAYS, 0)
 
     def note(self, entries: Iterable[Countable]) -> None:
         """Count settled entries; a hundred or so at a time, for the lock is held meanwhile. Raises nothing, whatever they hold."""
@@ -157,12 +160,15 @@ class Metrics:
                 if flow is None:
                     flow = flows[provider, protocol] = _Flow()
                 flow.note(entry)
+                if entry.replay in self._replays:
+                    self._replays[entry.replay] += 1
 
     def families(self) -> Generator[Family]:
         """All that was counted, as of the first step; one family a step, so that whoever writes them out can let others work in between."""
         with self._lock:
             ends = sorted(self._ends.items())
             flows = [(key, flow.copy()) for key, flow in sorted(self._flows.items())]
+            replays = sorted(self._replays.items())
         labelled: list[tuple[Labels, _Flow]] = [((("provider", provider), ("protocol", protocol)), flow) for (provider, protocol), flow in flows]
         names = ("provider", "protocol", "outcome", "ended_by", "cause")
         yield Family(
@@ -188,6 +194,9 @@ class Metrics:
             "penstock_bytes_total", "counter", "Bytes of bodies: of requests (in), and of answers as sent to clients (out).",
             [Sample("", (*labels, ("direction", direction)), count)
              for labels, flow in labelled for direction, count in (("in", flow.bytes_in), ("out", flow.bytes_out))])  # fmt: skip
+        yield Family(
+            "penstock_replays_total", "counter", "Exchanges that were told another's answer: a running one (join), or a kept one (hit).",
+            [Sample("", (("kind", kind),), count) for kind, count in replays])  # fmt: skip
 
 
 def _known(word: str | None, words: frozenset[str]) -> str:
