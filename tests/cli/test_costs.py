@@ -143,8 +143,8 @@ def test_what_replays_avoided_is_summed_and_counts_as_nothing_that_is_missing(cl
     asked: dict[str, Any] = {
         "model": "gpt-4o", "cost_nanousd": 5_000_000, "input_tokens": 10, "output_tokens": 1, "usage_source": "reported", "upstream_status": 200,
     }  # fmt: skip
-    told = {**asked, "cost_nanousd": 0, "input_tokens": 0, "output_tokens": 0, "usage_source": "none", "replay_of": "a"}
-    unknown = {**told, "cost_nanousd": None}
+    told: dict[str, Any] = {**asked, "cost_nanousd": 0, "input_tokens": 0, "output_tokens": 0, "usage_source": "none", "replay_of": "a"}
+    unknown: dict[str, Any] = {**told, "cost_nanousd": None}
     store.write([
         make_row("a", started_at=NOW, outcome=COMPLETE, operation="chat", **asked),
         make_row("b", started_at=NOW, outcome=COMPLETE, operation="chat", replay="join", avoided_nanousd=5_000_000, **told),
