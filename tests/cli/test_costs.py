@@ -152,3 +152,31 @@ def test_prices_that_are_known_later(cli: CliRunner, data_dir: Path, tmp_path: P
     assert none.exit_code == 1
     assert "there is no ledger" in none.output
     assert not (tmp_path / "none").exists()
+
+
+def test_what_replays_avoided_is_summed_and_counts_as_nothing_that_is_missing(cli: CliRunner, tmp_path: Path) -> None:
+    settings = LedgerSettings(tmp_path / "replays")
+    settings.data_dir.mkdir()
+    store = Store.open(settings)
+    asked: dict[str, Any] = {
+        "model": "gpt-4o", "cost_nanousd": 5_000_000, "input_tokens": 10, "output_tokens": 1, "usage_source": "reported", "upstream_status": 200,
+    }  # fmt: skip
+    told: dict[str, Any] = {**asked, "cost_nanousd": 0, "input_tokens": 0, "output_tokens": 0, "usage_source": "none", "replay_of": "a"}
+    unknown: dict[str, Any] = {**told, "cost_nanousd": None}
+    store.write([
+        make_row("a", started_at=NOW, outcome=COMPLETE, operation="chat", **asked),
+        make_row("b", started_at=NOW, outcome=COMPLETE, operation="chat", replay="join", avoided_nanousd=5_000_000, **told),
+        make_row("c", started_at=NOW, outcome=COMPLETE, operation="chat", replay="hit", avoided_nanousd=5_000_000, **told),
+        make_row("d", started_at=NOW, outcome=COMPLETE, operation="chat", replay="hit", **unknown),
+    ])  # fmt: skip
+    store.close()
+    [row] = rows_of(cli, "usage", "--data-dir", str(settings.data_dir))
+    assert (row["exchanges"], row["unreported"], row["unpriced"], row["input_tokens"]) == (4, 0, 0, 10)
+    assert (row["cost_usd"], row["avoided_nanousd"], row["avoided_usd"]) == (0.005, 10_000_000, 0.01)
+    shown = cli.invoke(app, ["usage", "--data-dir", str(settings.data_dir)], env={"COLUMNS": "200"}).output
+    assert ("avoided" in shown, "$0.01" in shown) == (True, True)
+    listed = cli.invoke(app, ["exchanges", "--data-dir", str(settings.data_dir)], env={"COLUMNS": "250"}).output
+    assert [line.split().count("join") + line.split().count("hit") for line in listed.splitlines()[1:]] == [1, 1, 1, 0]
+    assert "replay" in listed.splitlines()[0]
+    told_of = cli.invoke(app, ["explain", "b", "--data-dir", str(settings.data_dir)], env={"COLUMNS": "200"}).output
+    assert "the answer to a was joined while it was made: nothing was asked of a provider, it would have cost $0.005" in told_of

@@ -125,7 +125,8 @@ def test_a_rejection_ends_the_provider_and_says_what_was_used() -> None:
         bench.answer(house)
         bench.answer(house, Verdict(Said.REJECT, why="it rejects it"))
         assert ask.cancelled
-        assert (house.row().outcome, house.row().rule, house.row().input_tokens, house.row().output_tokens) == ("CUT", "judge", 3, 2)
+        row = house.row()
+        assert (row.outcome, row.rule, row.refused_by, row.input_tokens, row.output_tokens) == ("CUT", "judge", "guard", 3, 2)
         assert b"two" not in asker.reply.body
         assert asker.reply.body.endswith(b"data: [DONE]\n\n")
         assert not bench.open

@@ -147,3 +147,17 @@ def test_what_guards_found_is_told_in_sentences() -> None:
         "Up to 31 characters of the answer waited for guards at once, for 1.5 s at most.",
     ]  # fmt: skip
     assert tell({**_row(_hung()), "findings": "no JSON", "held_chars": "x"}).guards == []
+
+
+@pytest.mark.parametrize(("kind", "avoided", "said"), [
+    ("join", 1_234_000, "the answer to px-0 was joined while it was made: nothing was asked of a provider, it would have cost $0.00123"),
+    ("hit", None, "the answer to px-0 was told once more: nothing was asked of a provider, what it would have cost is not known"),
+])  # fmt: skip
+def test_a_replay_says_whose_answer_it_was_and_what_it_would_have_cost(kind: str, avoided: int | None, said: str) -> None:
+    entry = make_entry("px-1", provider="openai", streamed=True, client_protocol="openai_chat", status=200, upstream_status=200, head_ms=3.0)
+    entry.replay, entry.replay_of = kind, "px-0"
+    entry.settle(Outcome(Ending.COMPLETE, "terminal event", EndedBy.UPSTREAM), 5.0)
+    story = tell({**_row(entry), "avoided_nanousd": avoided})
+    assert story.replay == said
+    assert "the answer to px-0 began: 200" in [moment.what for moment in story.timeline]
+    assert tell(_row(_hung())).replay is None

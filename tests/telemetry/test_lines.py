@@ -53,6 +53,13 @@ def test_the_rule_that_refused_or_cut_is_told_in_both_forms() -> None:
     assert json.loads(exchange_json(entry))["rule"] == "x?y" + "z" * 297
 
 
+def test_a_replay_names_the_exchange_whose_answer_it_was() -> None:
+    entry = settled(replay="join", replay_of="px-0")
+    assert exchange_text(entry).endswith(b" took=12ms replay=join of=px-0")
+    told = json.loads(exchange_json(entry))
+    assert (told["replay"], told["replay_of"]) == ("join", "px-0")
+
+
 def test_an_exchange_for_programs_with_unknown_as_null() -> None:
     entry = settled(
         Ending.UPSTREAM_ERROR, "the provider answered 529", upstream_status=529, ttft_ms=1.23456, largest_gap_ms=0.0, cache_read_tokens=0,
@@ -63,7 +70,7 @@ def test_an_exchange_for_programs_with_unknown_as_null() -> None:
         "provider": "anthropic", "model": "claude", "requested_model": "c",
         "method": "POST", "path": "/v1/messages", "protocol": "anthropic_messages", "operation": "messages", "streamed": True, "ttft_ms": 1.235,
         "duration_ms": 12.4, "largest_gap_ms": 0.0, "input_tokens": 7, "output_tokens": None, "cache_read_tokens": 0,
-        "cache_write_tokens": None, "reasoning_tokens": None, "retries": 2, "bytes_in": 1, "bytes_out": 2,
+        "cache_write_tokens": None, "reasoning_tokens": None, "retries": 2, "bytes_in": 1, "bytes_out": 2, "replay": None, "replay_of": None,
     }  # fmt: skip
 
 

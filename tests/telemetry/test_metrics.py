@@ -65,6 +65,14 @@ def test_refusals_and_cuts_are_counted_by_the_kind_of_rule_and_never_by_its_name
     assert told == {("REFUSED", "budget"): 2, ("CUT", "budget"): 1, ("REFUSED", "mode"): 1, ("CUT", "other"): 1, ("CUT", "none"): 1}
 
 
+def test_replays_are_counted_by_their_kind_and_are_there_from_the_start() -> None:
+    assert [at(counted(), "penstock_replays_total", kind=kind) for kind in ("hit", "join")] == [0, 0]
+    found = counted(settled(replay="hit"), settled(replay="join"), settled(replay="hit"), settled(replay="other"), settled())
+    assert {key[1]: value for key, value in found.items() if key[0] == "penstock_replays_total"} == {
+        frozenset({("kind", "hit")}): 2, frozenset({("kind", "join")}): 1,
+    }  # fmt: skip
+
+
 def test_a_value_on_a_bound_is_below_it_and_buckets_add_up() -> None:
     found = counted(*(settled(ttft_ms=ms, duration_ms=ms * 2, largest_gap_ms=ms) for ms in (50.0, 50.1, 1000.0, 10_000_000.0)))
     bucket = "penstock_ttft_seconds_bucket"
@@ -121,7 +129,7 @@ def test_whatever_comes_the_labels_are_bounded_and_nothing_is_lost(ends: list[tu
     found = counted(*noted)
     allowed = {
         "provider": {"a", "b", "none", "other"}, "protocol": {*ProtocolId, "none", "other"}, "outcome": set(Ending), "ended_by": set(EndedBy),
-        "cause": CLASSES, "direction": {*DIRECTIONS, "in", "out"},
+        "cause": CLASSES, "direction": {*DIRECTIONS, "in", "out"}, "kind": {"hit", "join"},
     }  # fmt: skip
     for _, labels in found:
         for label, value in labels:

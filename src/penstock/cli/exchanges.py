@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.setup import ConfigOption, DataDirOption, JsonOption, fail, load_config, reading_ledger, split_list
-from penstock.cli.tables import OUTCOME_STYLES, open_console, print_json, show_money, show_ms, show_number, show_time
+from penstock.cli.tables import OUTCOME_STYLES, known, open_console, print_json, show_money, show_ms, show_number, show_time
 from penstock.cli.times import SinceOption, UntilOption, moment
 
 if TYPE_CHECKING:
@@ -72,6 +72,9 @@ def tabulate(rows: Sequence[Mapping[str, Any]]) -> Table:
     guarded = any(row.get("findings") for row in rows)
     if guarded:
         table.add_column("guards")
+    told = bool(known(["replay"], rows))
+    if told:
+        table.add_column("replay", no_wrap=True)
     table.add_column("cause")
     for row in rows:
         outcome = row["outcome"]
@@ -90,6 +93,7 @@ def tabulate(rows: Sequence[Mapping[str, Any]]) -> Table:
             show_ms(row["duration_ms"]),
             *([Text(row.get("rule") or "")] if ruled else []),
             *([Text(show_findings(row.get("findings")))] if guarded else ()),
+            *([str(row["replay"] or "")] if told else []),
             Text(row["cause"] or "" if outcome != "COMPLETE" else ""),
         )
     return table

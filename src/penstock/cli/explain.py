@@ -94,6 +94,8 @@ def show(story: Story, row: Mapping[str, Any]) -> RenderableType:
     facts.add_row("verdict", Text(story.verdict))
     if story.cause:
         facts.add_row("cause", Text(story.cause))
+    if story.replay:
+        facts.add_row("replay", Text(story.replay))
     facts.add_row("expected", Text(story.expected))
     facts.add_row("came", Text(story.came))
     facts.add_row("ended by", Text(story.ended_by + (f", by the timer {story.timer}" if story.timer else "")))

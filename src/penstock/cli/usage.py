@@ -24,9 +24,10 @@ _HEADINGS = {
     "input_tokens": "input", "output_tokens": "output", "cache_read_tokens": "cache read", "cache_write_tokens": "cache write",
     "reasoning_tokens": "reasoning", "audio_input_tokens": "audio in", "audio_output_tokens": "audio out", "tool_use_tokens": "tool use",
     "tool_requests": "tool requests", "web_searches": "web searches", "cost_nanousd": "cost", "saved_nanousd": "saved",
+    "avoided_nanousd": "avoided",
 }  # fmt: skip
 _ALWAYS = ("input_tokens", "output_tokens")
-_MONEY = ("cost_nanousd", "saved_nanousd")
+_MONEY = ("cost_nanousd", "saved_nanousd", "avoided_nanousd")
 _SPANS = {"day": 86400.0, "week": 7 * 86400.0, "month": 30 * 86400.0}
 ALIASES = {"user": "user_id", "session": "session_id", "app": "client"}
 """Shorter words for groups."""

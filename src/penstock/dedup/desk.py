@@ -26,6 +26,8 @@ from penstock.wire.budget import Budget
 
 _AT_ONCE = 32
 """Of those that are kept beyond the bound."""
+_READ = 4 * 1024 * 1024
+"""Bytes of bodies that are read in one search, to be compared: a busy client's retry must not hold everybody up. What was read once is known."""
 Mode = Literal["retries", "always", "off"]
 
 
@@ -111,10 +113,19 @@ class Desk:
         place = self._places.get(asked.place)
         if place is None:
             return None
+        best: Record | None = None
+        left = _READ
         for record in reversed(place):
-            if (always or again or record.left) and record.key is None and self._holds(record, rules, now) and record.same_body(asked):
-                return Match(record, Evidence.TRIES if again else Evidence.LEFT if record.left else Evidence.NONE)
-        return None
+            if (always or again or record.left) and record.key is None and self._holds(record, rules, now):
+                if record.unread and record.body != asked.body:
+                    left -= len(record.body)
+                    if left < 0:
+                        continue
+                if record.same_body(asked):
+                    if record.left or not again:
+                        return Match(record, Evidence.TRIES if again else Evidence.LEFT if record.left else Evidence.NONE)
+                    best = best or record  # whoever comes again most likely left; the others' clients may still be there
+        return Match(best, Evidence.TRIES) if best is not None else None
 
     def _find_key(self, asked: Record, rules: Rules, now: float) -> Match | Conflict | None:
         assert asked.key is not None

@@ -54,6 +54,11 @@ class Record:
         return self.body == other.body or (self.canonical == other.canonical and self.canonical != b"")
 
     @property
+    def unread(self) -> bool:
+        """To compare it with others takes reading it."""
+        return self._canonical is None
+
+    @property
     def canonical(self) -> bytes:
         """A digest of the body; empty where it cannot be read."""
         if self._canonical is None:

@@ -51,6 +51,8 @@ class Asking(Telling):
     """The same request asked as a stream, where it may come to that; with its usage or without. `None` comes back where it cannot be."""
     folded = False
     """The provider was asked for a stream, the client wants a body."""
+    lean = False
+    """Where it is `folded`: without the usage that is told on demand, which this provider is not asked for."""
     pace: Pace | None = None
     """The provider was asked for a body, the client wants a stream."""
     taken = 0
@@ -157,11 +159,13 @@ class Asking(Telling):
                 self._ask = ask = legacy.over(ask)
         if self.paused_at is not None:
             ask.pause()
+            if self.flight is not None:
+                self.flight.weigh()  # those who follow may read
 
     def _follow(self, source: Source, receiver: Receiver) -> None:
         if self.recording is not None:
             receiver = AnswerTap(receiver, self.recording)
-        self._ask = ask = source.sit(self.fit, receiver, self.gateway.clock)
+        self._ask = ask = source.sit(self.fit, receiver, self.hold_its_time, self.gateway.clock)
         if self.paused_at is not None:
             ask.pause()
 
@@ -173,6 +177,10 @@ class Asking(Telling):
     @abstractmethod
     def fit(self, form: Form, has_usage: bool) -> bool:
         """See `following.Fit`."""
+
+    @abstractmethod
+    def hold_its_time(self, *, stop: bool) -> None:
+        """See `following.Hold`."""
 
     @abstractmethod
     def metered(self, receiver: Receiver, held: Pass) -> Receiver:

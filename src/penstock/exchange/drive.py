@@ -29,7 +29,7 @@ _GONE = GONE
 _RUNNING, _ENDED = State.RUNNING, State.ENDED
 _OPENED, _DIALING, _HEAD_HELD, _EARLY, _STREAMING, _SETTLED = (
     Phase.OPENED, Phase.DIALING, Phase.HEAD_HELD, Phase.EARLY, Phase.STREAMING, Phase.SETTLED)
-_DRAINING = Phase.DRAINING
+_DRAINING, _BY_CLIENT = Phase.DRAINING, EndedBy.CLIENT
 _SETTLE, _FINISH, _ASK, _SEND_HEAD = Command.SETTLE, Command.FINISH, Command.ASK, Command.SEND_HEAD
 _CANCEL, _LINGER, _TERMINAL, _COMPLETE = Command.CANCEL, Command.LINGER, Input.TERMINAL, Ending.COMPLETE
 _HEAD, _COMMIT, _ROUTED, _UPSTREAM_ENDED = Input.HEAD, Input.COMMIT, Input.ROUTED, Input.ENDED
@@ -248,6 +248,8 @@ class Exchange(Metering, Joining):
     def expire(self, timer: str, cause: str, now: float, ended_by: EndedBy = EndedBy.GATEWAY) -> None:
         """A timer ran out."""
         if ended_by is EndedBy.CLIENT and self.reply is not None:  # it takes no last word either
+            if self.record is not None or self.source is not None:
+                self._note_left()
             reply, self.reply = self.reply, None
             reply.abort()
         said = self._said()
@@ -256,7 +258,10 @@ class Exchange(Metering, Joining):
             return
         if self.machine.phase is not _DRAINING:
             self.entry.timer = timer
-            self.outcome = Outcome(Ending.TIMED_OUT, cause, ended_by)
+            outcome = Outcome(Ending.TIMED_OUT, cause, ended_by)
+            if self.followed and self._reads_on(outcome):
+                return
+            self.outcome = outcome
         self._do(self.machine.handle(Input.FAILED), now, faults.timed_out(cause, self.provider_name), self._beside())
 
     def open_early(self, now: float) -> None:
@@ -352,7 +357,7 @@ class Exchange(Metering, Joining):
         outcome = self.outcome or Outcome(Ending.UNVERIFIED, "no outcome was known: a mistake of the gateway", EndedBy.GATEWAY)
         pipeline = self.pipeline
         if pipeline is not None:
-            if outcome is _GONE:
+            if outcome.ended_by is _BY_CLIENT:
                 self._whole = pipeline.conclude(False, outcome.cause).ending is Ending.COMPLETE or self._whole  # and the figures so far
             read(self.entry, pipeline, self.started)
             if outcome.ending is not _COMPLETE:
@@ -373,7 +378,8 @@ class Exchange(Metering, Joining):
         first = close_entry(self.entry, outcome, self.started, now)
         self.let_go()
         if self.record is not None:
-            self.settle_notes(self.record, outcome, now, whole=outcome.ending is Ending.COMPLETE or (outcome is _GONE and self._whole))
+            whole = outcome.ending is Ending.COMPLETE or (outcome.ended_by is _BY_CLIENT and self._whole)
+            self.settle_notes(self.record, outcome, now, whole=whole)
         recording, self.recording = self.recording, None
         if recording is not None:
             recording.end(outcome.ending, outcome.cause, now)

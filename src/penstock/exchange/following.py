@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from penstock.dedup import Desk, Form, Record, Tape
 from penstock.upstream.contract import Loss, LossKind, Receiver
@@ -22,6 +22,12 @@ PORTION: Final = 256 * 1024
 """Bytes of a tape that are told in one piece."""
 Fit = Callable[[Form, bool], bool]
 """Be ready for an answer in this form, with or without the usage that Chat tells on demand; False: it is of no use."""
+class Hold(Protocol):
+    def __call__(self, *, stop: bool) -> None:
+        """The answer is not read, for another's sake: the time is not the provider's. May be said again."""
+        ...
+
+
 _OTHER_FORM = Loss(LossKind.LEFT, "the answer that it follows came in another form")
 _TOO_SLOW = Loss(LossKind.LEFT, "it fell too far behind the answer that it follows")
 
@@ -41,9 +47,9 @@ class Source:
         """For the client and the row."""
         return "hit" if self.flight is None else "join"
 
-    def sit(self, fit: Fit, receiver: Receiver, clock: Callable[[], float]) -> Seat:
+    def sit(self, fit: Fit, receiver: Receiver, hold: Hold, clock: Callable[[], float]) -> Seat:
         """`receiver`: the follower, or who stands before it."""
-        seat = Seat(self.record, self.flight, fit, receiver, clock)
+        seat = Seat(self.record, self.flight, fit, receiver, hold, clock)
         if self.flight is not None:
             self.flight.sit(seat)
         seat.wake()
@@ -52,9 +58,8 @@ class Source:
     def left(self, now: float) -> None:
         """The follower's client left before the end."""
         if self.flight is not None:
-            self.flight.left(now)
-        else:
-            self._desk.left(self.record)
+            self.flight.quiet_since = now
+        self._desk.left(self.record)
 
     def form(self) -> tuple[Form, bool]:
         record = self.record
@@ -64,15 +69,16 @@ class Source:
 class Seat:
     """Implements `upstream.contract.Ask`."""
 
-    __slots__ = ("_at", "_backlog", "_begun", "_clock", "_done", "_fit", "_flight", "_held", "_receiver", "_record", "_telling", "paused")
+    __slots__ = ("_at", "_backlog", "_begun", "_clock", "_done", "_fit", "_flight", "_held", "_hold", "_receiver", "_record", "_telling", "paused")
 
     dialed_at: float | None = None
 
-    def __init__(self, record: Record, flight: Flight | None, fit: Fit, receiver: Receiver, clock: Callable[[], float]) -> None:
+    def __init__(self, record: Record, flight: Flight | None, fit: Fit, receiver: Receiver, hold: Hold, clock: Callable[[], float]) -> None:
         self._record = record
         self._flight = flight
         self._fit = fit
         self._receiver = receiver
+        self._hold = hold
         self._clock = clock
         self._begun = self._done = self._telling = False
         self._at = 0  # the next read of the tape
@@ -105,6 +111,11 @@ class Seat:
     def upload_end(self) -> None: ...
 
     # -- what there is ---------------------------------------------------------------------------------------------------------------
+
+    def hold(self, *, stop: bool) -> None:
+        """Whether the provider is read or not. (Who does not read itself has stopped its time by that.)"""
+        if not self.paused:
+            self._hold(stop=stop)
 
     def wake(self) -> None:
         """Tell what there is, soon."""

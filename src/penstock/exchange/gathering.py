@@ -178,17 +178,21 @@ class Gathering(Guarding):
         if self.pace is not None:
             return Form.BODY, True
         if self.folded:
-            return Form.EVENTS, not self._retried
+            return Form.EVENTS, not (self._retried or self.lean)
         return self._asked_form(), self.take_usage or self.peek.usage_asked or not self.peek.stream
 
     def fit(self, form: Form, has_usage: bool) -> bool:
-        wanted, plan, stream = self._asked_form(), self.plan, self.peek.stream
+        wanted, plan, stream, asks = self._asked_form(), self.plan, self.peek.stream, self.spec.ask_usage is not None
         assert plan is not None
-        self.folded, self.pace = wanted is Form.BODY and form is not wanted, Pace() if form is Form.BODY and form is not wanted else None
-        if form is not wanted and (not (self.folded or self.pace) or plan.endpoint.verbatim or plan.endpoint.operation not in PROMISED):
+        other = form is not wanted
+        if other and (Form.BODY not in (form, wanted) or plan.endpoint.verbatim or plan.endpoint.operation not in PROMISED):
             return False
-        self.take_usage = stream and has_usage and form is wanted and not self.peek.usage_asked and self.spec.ask_usage is not None
-        return has_usage or self.spec.ask_usage is None or not (stream and self.peek.usage_asked)
+        if asks and stream and self.peek.usage_asked and not has_usage:
+            return False
+        # Nothing is set before it is known that it fits: otherwise it asks by itself, as it came.
+        self.folded, self.pace = other and wanted is Form.BODY, Pace() if other and form is Form.BODY else None
+        self.take_usage = asks and stream and not other and has_usage and not self.peek.usage_asked
+        return True
 
     def _asked_form(self) -> Form:
         """By the client."""

@@ -51,6 +51,7 @@ FLOWING, BODY, FRAME, JUDGED, WEIGHED, UNSEEN, GATHERED = Stage
 """By names of their own, as above."""
 _RUNNING, _BROKEN, _CUT = State.RUNNING, State.BROKEN, State.CUT
 _DRAINING, _COMMIT, _RESPONSES = Phase.DRAINING, Input.COMMIT, Operation.RESPONSES
+OURS = "the provider refused what the gateway had added to the request that it follows"
 
 
 class Holding(Watching):
@@ -80,6 +81,10 @@ class Holding(Watching):
     @abstractmethod
     def pass_on(self, data: bytes, now: float) -> None:
         """`answer_body`, of what came there before."""
+
+    @abstractmethod
+    def lose_followers(self, cause: str, now: float) -> None:
+        """Its client has left, and what comes is nothing for anybody else."""
 
     @abstractmethod
     def answer_ended(self, now: float) -> None: ...
@@ -129,14 +134,20 @@ class Holding(Watching):
         self.entry.streamed = recipe.streamed
         if draining:
             self._stage = UNSEEN
+            if self._may_be_ours(head):
+                self.lose_followers(OURS, now)
             return
         self._foreign = course.foreign
-        if course.foreign or (self.again is not None and head.status in (400, 422)) or (self.as_stream is not None and head.status >= 400):
+        if course.foreign or self._may_be_ours(head):
             self._look_at(pipeline, head)
         elif framed:
             self._stage, self._held = FRAME, []
         else:
             self._stage = WEIGHED if pipeline.gathers else BODY
+
+    def _may_be_ours(self, head: ResponseHead) -> bool:
+        """An error about what we added, or about the form in which we asked: it is no answer to the client's request."""
+        return (self.again is not None and head.status in (400, 422)) or (self.as_stream is not None and head.status >= 400)
 
     def _look_at(self, pipeline: Pipeline, head: ResponseHead) -> None:
         """Hold the answer until it is whole."""

@@ -64,14 +64,10 @@ class Flight:
         for seat in self.seats:
             seat.wake()
 
-    def left(self, now: float) -> None:
-        """A client, the leader's or another, left before the end."""
-        self.quiet_since = now
-        self.leader.note_left()
-
     def end(self, over: Loss | bool, now: float) -> None:
         if not self.over:
             self.over = over
+        self.weigh()
         for seat in list(self.seats):
             seat.advance(now)
 
@@ -86,23 +82,28 @@ class Flight:
             self.weigh()
 
     def weigh(self) -> None:
-        """Who reads decides whether the provider is read."""
+        """Who reads decides whether the provider is read; the time in which it is not is nobody's fault who reads."""
         leader, ask, seats = self.leader, self.leader.asked, self.seats
         leader.note_at_once(some=bool(seats))
+        asleep = all(seat.paused for seat in seats)
         if leader.reply is None:
-            stop = bool(seats) and all(seat.paused for seat in seats)
+            stop = bool(seats) and asleep
         else:
             paused = leader.paused_at is not None or leader.full
             self.held = self.held if paused else 0
-            stop = (paused and all(seat.paused for seat in seats)) or self.held > BEHIND
-        if stop is not self.stopped and ask is not None:
+            stop = (paused and asleep) or self.held > BEHIND
+        if ask is None:
+            stop = False  # there is nothing to be read
+        elif stop is not self.stopped:
             self.stopped = stop
-            if leader.reply is None:
-                leader.hold_its_time(stop=stop)
             if stop:
                 ask.pause()
             else:
                 ask.resume()
+        if leader.reply is None:
+            leader.hold_its_time(stop=stop)
+        for seat in seats:
+            seat.hold(stop=stop)
 
 
 class Joining(Leaving):
@@ -118,12 +119,12 @@ class Joining(Leaving):
         self._lump = 1 if some else NOTES
 
     def hold_its_time(self, *, stop: bool) -> None:
-        """Its client has left, and those who follow do not read: the time in which nothing is read is not the provider's."""
+        """Of a leader whose client has left: those who follow do not read. Of a follower: the leader's client does not."""
         now = self.gateway.clock()
-        if stop:
-            self.paused_at = now
-        else:
+        if not stop:
             self.excuse(now)
+        elif self.paused_at is None:
+            self.paused_at = now
 
     def write_down(self, now: float) -> None:
         """What has come since the last time."""
@@ -195,17 +196,28 @@ class Joining(Leaving):
         if flight is not None:
             if self._ask is None and not flight.over:
                 flight.over = Loss(LossKind.LEFT, f"the answer that it follows was ended: {outcome.cause}")
+            flight.weigh()
             flight.wake()
-
-    def note_left(self) -> None:
-        """A client left before the end of it, and may come again."""
-        if self.record is not None and self.gateway.desk is not None:
-            self.gateway.desk.left(self.record)
 
     # -- who follows -----------------------------------------------------------------------------------------------------------------
 
     def lead_on(self, now: float) -> None:
-        self.take_off().left(now)
+        self.take_off().quiet_since = now
+        if self.record is not None and self.gateway.desk is not None:
+            self.gateway.desk.left(self.record)
+
+    @property
+    def followed(self) -> bool:
+        return self.flight is not None and bool(self.flight.seats)
+
+    def lose_followers(self, cause: str, now: float) -> None:
+        record, desk = self.record, self.gateway.desk
+        if record is None or desk is None:
+            return
+        desk.drop(record)
+        self.record = self.noted = record.leader = record.head = record.answer = None
+        if self.flight is not None:
+            self.flight.end(Loss(LossKind.LEFT, cause), now)
 
     def read_or_not(self) -> None:
         """By who reads, and by how much waits for guards, the provider is read, or not."""

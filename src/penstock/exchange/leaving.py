@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from penstock.exchange.gathering import Gathering
-from penstock.exchange.holding import GATHERED, UNSEEN
+from penstock.exchange.holding import GATHERED, OURS, UNSEEN
 from penstock.exchange.machine import Input, Phase
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 
@@ -21,6 +21,11 @@ class Leaving(Gathering):
     @abstractmethod
     def lead_on(self, now: float) -> None:
         """Its client has left; others may come for its answer."""
+
+    @property
+    @abstractmethod
+    def followed(self) -> bool:
+        """Does anybody wait for its answer besides its client?"""
 
     @abstractmethod
     def wake_followers(self) -> None:
@@ -46,7 +51,7 @@ class Leaving(Gathering):
 
     def _reads_on(self, outcome: Outcome) -> bool:
         """Is the answer read on for its account, now that the client has left?"""
-        if outcome is not GONE or self.machine.phase not in _UNDER_WAY or not self.reads_on:
+        if outcome.ended_by is not EndedBy.CLIENT or self.machine.phase not in _UNDER_WAY or not self.reads_on:
             return False
         if self._said() is not None:
             return False
@@ -54,13 +59,15 @@ class Leaving(Gathering):
             return False  # half a request
         self.reply = None
         self._do(self.machine.handle(Input.CLIENT_LEFT), self.gateway.clock())
-        self.outcome = GONE
+        self.outcome = outcome
         if self._ask is None:  # between two tries, or all of it has come: there is nothing to read on
             self._do(self.machine.handle(Input.CLIENT_GONE), self.gateway.clock())
             return True
         now = self.gateway.clock()
         judge, aside = self._judge, self._aside
         if judge is not None and aside is not None:
+            if self.head is not None and self._may_be_ours(self.head):
+                self.lose_followers(OURS, now)
             self.pipeline = aside
             for piece in judge.pieces:
                 aside.feed(piece, now)

@@ -48,6 +48,7 @@ def ask_otherwise(exchange: Asking, plan: Plan, way: Way, provider: Provider, re
         exchange.sent = asked(spec.ask_whole, usage=True)
         exchange.pace = conduct.pace if exchange.sent is not None else None
         return exchange.sent is not None
+    exchange.lean = spec.ask_usage is not None and not ask_usage
     if conduct.nonstream == "force":
         exchange.sent = as_stream(True)
         exchange.folded = exchange.sent is not None

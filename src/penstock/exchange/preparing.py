@@ -91,12 +91,14 @@ class Preparing(Entering):
         source = Source(desk, record, leader.take_off() if leader is not None else None)
         if not exchange.fit(*source.form()):
             return False
+        entry = exchange.entry
+        entry.replay, entry.replay_of = source.kind, record.id  # (before the row is there for the ledger's thread)
         if not exchange.open_row():
+            entry.replay = entry.replay_of = None
             exchange.refuse(faults.FULL, "the ledger is full", faults.SOON)
             return True
         desk.came_back(record)
         exchange.source = source
-        exchange.entry.replay, exchange.entry.replay_of = source.kind, record.id
         if gateway.recorder is not None and gateway.recorder.active:
             self._capture(gateway.recorder, request, way.provider.name, way.renamed or exchange.peek.model, asked.body)
         exchange.ask(gateway.clock())

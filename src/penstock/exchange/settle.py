@@ -69,7 +69,7 @@ def read_findings(entry: Entry, asked: Findings | None, pipeline: Pipeline | Non
         rows += [Found(guard, action, where, hits) for (guard, action), hits in findings.hits.items()]
         rows += [Found(guard, "let_go", where, texts) for guard, texts in findings.let_go.items()]
         if findings.rejection is not None and entry.rule is None:
-            entry.rule = findings.rejection.guard
+            entry.rule, entry.refused_by = findings.rejection.guard, "guard"
     if rows:
         entry.keep_findings(rows)
     if told is not None and pipeline is not None and not pipeline.gathers:

@@ -102,9 +102,10 @@ def usage(
 
     Keys: those of `group_by`; `exchanges` (all operations, open ones included: their outcome is `None`); `unreported` (those among them that
     may have used tokens and whose provider gave no final figures: the sums lack them); the columns of `schema.TOKENS`, in which only
-    operations that generate count, as in `web_searches`; `bytes_in`, `bytes_out`; `cost_nanousd` and `saved_nanousd` (billionths of a US dollar),
-    and `unpriced` (exchanges whose tokens have no price: the costs lack them). A sum of nothing but unknowns is `None`. Without `group_by`: one
-    total. `key`: the name, id or fingerprint of one of the gateway's own keys, or the fingerprint of somebody's credential.
+    operations that generate count, as in `web_searches`; `bytes_in`, `bytes_out`; `cost_nanousd`, `saved_nanousd` and `avoided_nanousd`
+    (billionths of a US dollar), and `unpriced` (exchanges whose tokens have no price: the costs lack them). A sum of nothing but unknowns
+    is `None`. Without `group_by`: one total. `key`: the name, id or fingerprint of one of the gateway's own keys, or the fingerprint of
+    somebody's credential.
     """
     for name in group_by:
         if name not in GROUPS:

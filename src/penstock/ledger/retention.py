@@ -27,6 +27,7 @@ UNREPORTED = sa.case(
             sa.func.coalesce(exchanges.c.usage_source, "") != Provenance.REPORTED.value,
             sa.func.coalesce(exchanges.c.outcome, "") != Ending.REFUSED.value,
             sa.func.coalesce(exchanges.c.upstream_status, 0) < 400,
+            exchanges.c.replay.is_(None),  # nothing was used for it
             GENERATES,
         ),
         1,

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from penstock.ledger.advice import ADVICE, case_of
+from penstock.pricing import show_usd
 from penstock.vocabulary.outcome import Ending
 
 TERMINALS: Mapping[str, str] = {
@@ -51,6 +52,8 @@ class Story(msgspec.Struct, frozen=True):
     """The rule, limit, budget, key, mode or guard by whose word it was refused or cut."""
     guards: list[str]
     """What guards found and did, a sentence each."""
+    replay: str | None
+    """Whose answer it was told, where it was another's."""
     change: list[str]
     timeline: list[Moment]
     tries: list[dict[str, Any]]
@@ -86,6 +89,7 @@ def tell(row: Mapping[str, Any], more: bool = False) -> Story:
         timer=row.get("timer"),
         rule=_plain(row.get("rule")) or None,
         guards=_guards(row),
+        replay=_replay(row),
         change=[fill(line) for line in advice.change],
         timeline=_timeline(row, tries, tail, len(tail) if more else _SHOWN),
         tries=[{**one, "cause": _plain(one.get("cause"))} for one in tries],
@@ -109,7 +113,8 @@ def _timeline(row: Mapping[str, Any], tries: Sequence[Mapping[str, Any]], tail: 
         moments.append(Moment(row["dial_ms"], f"connected to {provider}"))
     if row.get("upstream_status") is not None:
         request = f" ({_plain(row['upstream_request_id'])})" if row.get("upstream_request_id") else ""
-        moments.append(Moment(row.get("head_ms"), f"{provider} answered {row['upstream_status']}{request}"))
+        who = f"the answer to {_plain(row['replay_of'])} began:" if row.get("replay_of") else f"{provider} answered"
+        moments.append(Moment(row.get("head_ms"), f"{who} {row['upstream_status']}{request}"))
     if row.get("ttft_ms") is not None:
         moments.append(Moment(row["ttft_ms"], "first content"))
     if len(tail) > shown:
@@ -127,6 +132,15 @@ def _timeline(row: Mapping[str, Any], tries: Sequence[Mapping[str, Any]], tail: 
     for at, moment in enumerate(moments):
         order.append((moment.ms if moment.ms is not None else order[-1][0], at))
     return [moments[at] for _, at in sorted(order)]
+
+
+def _replay(row: Mapping[str, Any]) -> str | None:
+    if not row.get("replay_of"):
+        return None
+    how = "was joined while it was made" if row.get("replay") == "join" else "was told once more"
+    avoided = row.get("avoided_nanousd")
+    cost = f"it would have cost {show_usd(avoided)}" if isinstance(avoided, int) else "what it would have cost is not known"
+    return f"the answer to {_plain(row['replay_of'])} {how}: nothing was asked of a provider, {cost}"
 
 
 def _asked(row: Mapping[str, Any]) -> str:

@@ -38,6 +38,7 @@ class Settled(Countable, Protocol):
     requested_model: str | None
     route: str | None
     rule: str | None
+    replay_of: str | None
 
 
 class Message:
@@ -91,6 +92,8 @@ class ExchangeLine(msgspec.Struct, gc=False):
     retries: int | None
     bytes_in: int | None
     bytes_out: int | None
+    replay: str | None
+    replay_of: str | None
     findings: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     """What guards found; left out where that is nothing."""
 
@@ -130,7 +133,8 @@ def exchange_json(entry: Settled) -> bytes:
         entry.client_protocol, entry.operation, entry.streamed, None if ttft is None else round(ttft, 3),
         None if duration is None else round(duration, 3), None if gap is None else round(gap, 3), _tokens(entry.input_tokens),
         _tokens(entry.output_tokens), _tokens(entry.cache_read_tokens), _tokens(entry.cache_write_tokens), _tokens(entry.reasoning_tokens),
-        entry.retries, entry.bytes_in, entry.bytes_out, msgspec.UNSET if entry.findings is None else msgspec.Raw(entry.findings.encode()),
+        entry.retries, entry.bytes_in, entry.bytes_out, entry.replay, entry.replay_of,
+        msgspec.UNSET if entry.findings is None else msgspec.Raw(entry.findings.encode()),
     ))  # fmt: skip
 
 
@@ -168,6 +172,8 @@ def exchange_text(entry: Settled, colour: bool = False) -> bytes:
         out += f" retries={entry.retries}"
     if entry.findings is not None:
         out += f" guards={','.join([f'{_plain(one.guard)}:{one.action}@{one.where}={one.hits}' for one in read_findings(entry.findings)])}"
+    if entry.replay:
+        out += f" replay={entry.replay} of={entry.replay_of}"
     if entry.cause and entry.outcome != Ending.COMPLETE:
         timer = f" timer={entry.timer}" if entry.timer else ""
         rule = f" rule={_plain(entry.rule)!r}" if entry.rule else ""

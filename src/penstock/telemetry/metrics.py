@@ -26,6 +26,7 @@ DURATION = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 
 GAP = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0, 60.0, 120.0, 180.0, 240.0, 270.0, 300.0, 600.0)
 """Upper bounds in seconds. The timers' defaults are among them: how near healthy answers come to a timer can be read off."""
 DIRECTIONS = ("input", "output", "cache_read", "cache_write", "reasoning")
+REPLAYS = ("hit", "join")
 TOKENS_LIMIT = 10**12
 """A count beyond it, or below 0, is no count; the ledger sees it so too."""
 
@@ -80,6 +81,7 @@ class Countable(Ended, Protocol):
     rule: str | None
     refused_by: str | None
     findings: str | None
+    replay: str | None
 
 
 class Finding(msgspec.Struct, gc=False):
@@ -177,6 +179,7 @@ class Metrics:
         self._ends: dict[tuple[str, str, str, str, str], int] = {}
         self._flows: dict[tuple[str, str], _Flow] = {}
         self._turned: dict[tuple[str, str], int] = {}
+        self._replays = dict.fromkeys(REPLAYS, 0)
 
     def note(self, entries: Iterable[Countable]) -> None:
         """Count settled entries; a hundred or so at a time, for the lock is held meanwhile. Raises nothing, whatever they hold."""
@@ -198,6 +201,8 @@ class Metrics:
                 flow.note(entry)
                 if entry.findings is not None:
                     self._note_findings(entry.findings)
+                if entry.replay in self._replays:
+                    self._replays[entry.replay] += 1
 
     def _note_findings(self, text: str) -> None:
         for one in read_findings(text):
@@ -211,6 +216,7 @@ class Metrics:
             flows = [(key, flow.copy()) for key, flow in sorted(self._flows.items())]
             turned = sorted(self._turned.items())
             found = sorted(self._found.items())
+            replays = sorted(self._replays.items())
         labelled: list[tuple[Labels, _Flow]] = [((("provider", provider), ("protocol", protocol)), flow) for (provider, protocol), flow in flows]
         names = ("provider", "protocol", "outcome", "ended_by", "cause")
         yield Family(
@@ -242,6 +248,9 @@ class Metrics:
         yield Family(
             "penstock_guard_findings_total", "counter", "What guards found and did, in requests and in answers.",
             [Sample("", tuple(zip(("guard", "action", "where"), key, strict=True)), count) for key, count in found])  # fmt: skip
+        yield Family(
+            "penstock_replays_total", "counter", "Exchanges that were told another's answer: a running one (join), or a kept one (hit).",
+            [Sample("", (("kind", kind),), count) for kind, count in replays])  # fmt: skip
 
 
 def _known(word: str | None, words: frozenset[str]) -> str:

@@ -1,0 +1,238 @@
+"""Answers with followers at their edges: leaders that stall, leave or try again, and what becomes of those who follow."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from penstock.dedup import Desk, Evidence, Match, Mode, Record, Rules
+from penstock.exchange.conduct import Conduct, NonstreamMode, Retries
+from penstock.exchange.drive import Exchange
+from penstock.exchange.following import BEHIND
+from penstock.pipeline.timers import Timers
+from penstock.upstream.contract import LossKind, ResponseHead
+from penstock.vocabulary.ids import ProtocolId
+from tests.exchange.test_joining import AGAIN, MIB, WHOLE, chat, complete, house, replay
+from tests.support.answers import ANSWERS
+from tests.support.exchanges import CHUNK, DONE, STOP, USAGE, House
+
+LONG = b'data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % (b"x" * 65536)
+BOUNCE = {"error": {"message": "Streaming is required for operations that may take longer than 10 minutes", "type": "invalid_request_error"}}
+
+
+def test_a_request_that_cannot_be_told_in_its_form_is_asked_as_it_came() -> None:
+    """Below a provider's name no answer changes its form; what was tried for it leaves no trace."""
+    with house() as h:
+        path = "/openai/v1/chat/completions"
+        chat(h, path=path)
+        complete(h)
+        plain = chat(h, AGAIN, path, stream=None, stream_options=None)
+        assert len(h.asks) == 2
+        assert b'"stream"' not in h.last.sent_body
+        h.last.answer_json(ANSWERS[ProtocolId.OPENAI_CHAT].body)
+        assert plain.reply.json() == ANSWERS[ProtocolId.OPENAI_CHAT].body
+        kept = chat(h, AGAIN, path, stream=None, stream_options=None)
+        h.loop.settle()
+        assert (replay(kept), kept.reply.json(), len(h.asks)) == (b"hit", plain.reply.json(), 2)
+        h.check_quiet()
+
+
+def test_a_leader_that_takes_nothing_is_let_go_and_those_who_follow_go_on() -> None:
+    with house(timers=Timers(client_stall=5.0, idle=60.0)) as h:
+        first = chat(h)
+        ask = h.last.answer()
+        ask.body(CHUNK)
+        second = chat(h, AGAIN)
+        h.loop.settle()
+        first.pause()
+        h.loop.wait(5.2)
+        assert (first.reply.over, ask.live) == ("aborted", True)
+        ask.body(CHUNK, STOP, USAGE, DONE)
+        h.loop.settle()
+        assert (second.reply.body, second.reply.over) == (WHOLE, "ended")
+        leader, follower = sorted(h.book.settled, key=lambda row: row.id)
+        assert (leader.outcome, leader.timer, leader.ended_by, leader.output_tokens) == ("TIMED_OUT", "client_stall", "client", 2)
+        assert (follower.outcome, follower.output_tokens) == ("COMPLETE", 0)
+        kept = chat(h)
+        h.loop.settle()
+        assert (replay(kept), kept.reply.body) == (b"hit", WHOLE), "it left before the end, and what it asked for is whole"
+        h.check_quiet()
+
+
+def test_a_leader_that_holds_the_provider_back_costs_those_who_follow_no_timer() -> None:
+    with house(total=8 * MIB, timers=Timers(client_stall=30.0, idle=5.0)) as h:
+        first = chat(h)
+        ask = h.last.answer()
+        ask.body(CHUNK)
+        second = chat(h, AGAIN)
+        h.loop.settle()
+        first.pause()
+        while not ask.paused:
+            ask.body(LONG)
+        assert len(second.reply.body) > BEHIND
+        h.loop.wait(20.0)
+        assert second.reply.over is None, "the provider is not silent: it is not read"
+        first.resume()
+        assert not ask.paused
+        ask.body(STOP, USAGE, DONE).end()
+        h.loop.settle()
+        assert first.reply.body == second.reply.body
+        assert {row.outcome for row in h.book.settled} == {"COMPLETE"}
+        h.check_quiet()
+
+
+def test_where_nobody_reads_and_the_leader_leaves_the_provider_is_not_blamed() -> None:
+    with house(timers=Timers(client_stall=30.0, idle=5.0)) as h:
+        first = chat(h)
+        ask = h.last.answer()
+        ask.body(CHUNK)
+        second = chat(h, AGAIN)
+        h.loop.settle()
+        first.pause()
+        second.pause()
+        assert ask.paused
+        first.leave()
+        h.loop.wait(20.0)
+        assert ask.live
+        second.resume()
+        assert not ask.paused
+        ask.body(CHUNK, STOP, USAGE, DONE)
+        h.loop.settle()
+        assert (second.reply.body, second.reply.over) == (WHOLE, "ended")
+        h.check_quiet()
+
+
+def test_a_paused_leader_that_tries_again_is_read_for_those_who_follow() -> None:
+    """Its client reads nothing of the keep-alives behind an early head."""
+    with house(early_head=1.0, keepalive=1.0, retries=Retries(connect=1)) as h:
+        first = chat(h)
+        second = chat(h, AGAIN)
+        h.loop.wait(1.5)
+        assert first.reply.status == second.reply.status == 200
+        first.pause()
+        h.last.lose(LossKind.CONNECT)
+        h.until(lambda: len(h.asks) == 2)
+        assert not h.last.paused, "somebody reads"
+        h.last.answer().body(CHUNK)
+        h.loop.settle()
+        second.pause()
+        assert h.last.paused
+        first.resume()
+        assert not h.last.paused
+        h.last.body(CHUNK, STOP, USAGE, DONE).end()
+        second.resume()
+        h.loop.settle()
+        for client in (first, second):
+            assert client.reply.body.replace(b": keep-alive\n\n", b"").endswith(WHOLE)
+        h.check_quiet()
+
+
+def test_a_slow_follower_that_leaves_behind_the_end_may_come_again() -> None:
+    with house() as h:
+        chat(h)
+        ask = h.last.answer()
+        ask.body(CHUNK)
+        second = chat(h, AGAIN)
+        h.loop.settle()
+        second.pause()
+        ask.body(CHUNK, STOP, USAGE, DONE).end()
+        second.leave()
+        third, fourth = chat(h), chat(h)
+        h.loop.settle()
+        assert (replay(third), third.reply.body, replay(fourth), len(h.asks)) == (b"hit", WHOLE, None, 2)
+
+
+def test_a_retry_is_told_the_answer_that_was_left_rather_than_another_equal_one() -> None:
+    """Of equal requests that run side by side each is somebody's sample."""
+    with house() as h:
+        left = chat(h)
+        h.last.answer().body(CHUNK)
+        chat(h)
+        other = h.last.answer().body(LONG)
+        left.leave()
+        again = chat(h, AGAIN)
+        h.loop.settle()
+        assert (replay(again), again.reply.body, len(h.asks)) == (b"join", CHUNK, 2)
+        other.body(STOP, DONE).end()
+
+
+def test_a_search_reads_no_more_bodies_than_it_may() -> None:
+    """Thousands of large conversations of one client may be under way when one of them is asked again."""
+    rules, place = Rules(), (b"d", "p", "m")
+    desk = Desk(10, 1 << 30, 15.0)
+    filler = "x" * (1 << 20)
+    records = [Record(f"px-{n}", place, json.dumps({"n": n, "messages": filler}).encode(), None) for n in range(20)]
+    for record in records:
+        assert desk.open(record)
+    asked = Record("px-a", place, json.dumps({"messages": filler, "n": 0}).encode(), None)
+    assert desk.find(asked, rules, 0.0, again=True) is None
+    assert sum(not record.unread for record in records) == 3
+    exact = Record("px-b", place, records[0].body, None)
+    assert desk.find(exact, rules, 0.0, again=True) == Match(records[0], Evidence.TRIES), "what is the same byte by byte needs no reading"
+
+
+@pytest.mark.parametrize("when", ["before the head", "while it is looked at"])
+@pytest.mark.parametrize("mode", ["usage", "bounce"])
+def test_an_error_about_what_the_gateway_added_is_told_to_nobody_who_follows(mode: str, when: str) -> None:
+    """The leader's client has left, so there is no other try; an official client tries a 502 again, and a 400 not."""
+    nonstream: NonstreamMode = "retry" if mode == "bounce" else "passthrough"
+    more: dict[str, Any] = {"stream": None} if mode == "bounce" else {}
+    error = BOUNCE if mode == "bounce" else {"error": {"message": "stream_options.include_usage: unknown field", "type": "t"}}
+    path = "/v1/messages" if mode == "bounce" else "/v1/chat/completions"
+    with house(nonstream=nonstream) as h:
+        first = chat(h, path=path, stream_options=None, **more)
+        second = chat(h, AGAIN, path, stream_options=None, **more)
+        assert len(h.asks) == 1
+        if when == "before the head":
+            first.leave()
+            h.last.answer_json(error, 400)
+        else:
+            body = json.dumps(error).encode()
+            h.last.answer(400, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]).body(body[:20])
+            first.leave()
+            h.last.body(body[20:])
+            h.last.end()
+        h.loop.settle()
+        assert (second.reply.status, second.reply.over) == (502, "ended")
+        assert b"had added" in second.reply.body
+        assert [row.outcome for row in sorted(h.book.settled, key=lambda row: row.id)] == ["CLIENT_GONE", "UPSTREAM_LOST"]
+        h.check_quiet()
+
+
+def test_a_stream_that_was_asked_for_without_usage_is_not_told_to_who_wants_it() -> None:
+    with House(conduct=Conduct(dedup=Rules(), nonstream="force"), desk=Desk(10, MIB, 15.0), openai={"ask_usage": False}) as h:
+        plain = chat(h, stream=None, stream_options=None)
+        assert b"include_usage" not in h.last.sent_body
+        h.last.answer().body(CHUNK, STOP, DONE).end()
+        assert plain.reply.over == "ended"
+        asked = chat(h, AGAIN)
+        h.loop.settle()
+        assert (replay(asked), len(h.asks)) == (None, 2)
+
+
+def test_what_an_exchange_does_is_never_what_a_part_of_it_only_asks_for() -> None:
+    """Its parts are classes beside each other: one that only names what another does must not stand before it."""
+    assert [name for name in dir(Exchange) if getattr(getattr(Exchange, name), "__isabstractmethod__", False)] == []
+
+
+@pytest.mark.parametrize("mode", ["retries", "always"])
+def test_a_body_that_came_in_one_read_is_kept_for_a_while_and_then_forgotten(mode: Mode) -> None:
+    with house(mode) as h:
+        body = ANSWERS[ProtocolId.OPENAI_CHAT].json
+        asked = chat(h, stream=None, stream_options=None)
+        ask, head = h.last, ResponseHead(200, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))])
+        receiver, ask.receiver = ask.to, None
+        h.run(receiver.answer_whole, head, body, h.loop.now)
+        assert asked.reply.body == body
+        desk = h.gateway.desk
+        assert desk is not None
+        assert desk.holds
+        kept = chat(h, AGAIN, stream=None, stream_options=None)
+        h.loop.settle()
+        assert (replay(kept), kept.reply.body) == (b"hit", body)
+        h.loop.wait(16.0)
+        assert (desk.holds, desk.budget.used) == (False, 0)
+        chat(h, AGAIN, stream=None, stream_options=None)
+        assert len(h.asks) == 2
