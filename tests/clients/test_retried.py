@@ -1,4 +1,4 @@
-"""The official clients' own retries: an upstream that is slow to begin is asked once, and what the client ends up with is right, whatever it asked for."""
+"""The official clients' own retries: an upstream that is slow to begin is asked once, and what the client ends up with is right."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Slow(ScriptedServer):
 
 def gemini(base: str, mode: Mode) -> Sdk:
     tries = types.HttpRetryOptions(attempts=4, initial_delay=0.1)
-    client = genai.Client(api_key=KEY, http_options=types.HttpOptions(base_url=base, timeout=int(PATIENCE_S * 1000), retry_options=tries))
+    client: Any = genai.Client(api_key=KEY, http_options=types.HttpOptions(base_url=base, timeout=int(PATIENCE_S * 1000), retry_options=tries))
     return Sdk(client, mode, client.close) if mode == "sync" else Sdk(client.aio, mode, client.aio.aclose)
 
 
