@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ async def gemini_body(sdk: Sdk) -> tuple[str, int]:
     return found.text, found.usage_metadata.candidates_token_count
 
 
-Ask = Callable[[Sdk], Awaitable[tuple[str, int]]]
+Ask = Callable[[Sdk], Coroutine[Any, Any, tuple[str, int]]]
 ASKS: dict[str, tuple[Any, Ask, ProtocolId]] = {
     "chat, a stream": (openai_sdk, chat_stream, CHAT), "chat, a body": (openai_sdk, chat_body, CHAT),
     "responses, a stream": (openai_sdk, responses_stream, RESPONSES), "responses, a body": (openai_sdk, responses_body, RESPONSES),
