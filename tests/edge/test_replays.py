@@ -24,6 +24,7 @@ MESSAGES = ANSWERS[ProtocolId.ANTHROPIC_MESSAGES]
 BODY: dict[str, Any] = {"model": "claude-x", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
 STREAM = {**BODY, "stream": True}
 KEY = {"x-api-key": "sk-ant-client"}
+AGAIN = {"x-stainless-retry-count": "1"}
 HURRY = {"lease_s": 1.0, "renew_s": 0.2}
 LONG = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"%b"}}\n\n' % (b"x" * 16384)
 
@@ -142,7 +143,7 @@ def test_a_turn_that_is_asked_three_times_costs_once(tmp_path: Path) -> None:
             await provider.let(2)
             await first.until(b"content_block_start")
             first.leave()
-            second = await Client.asks(gateway, STREAM, {"x-stainless-retry-count": "1"})
+            second = await Client.asks(gateway, STREAM, AGAIN)
             assert b"x-penstock-replay: join" in await second.until(b"content_block_start")
             await provider.let(4)
             await second.until(b"Hello, ")
@@ -153,7 +154,7 @@ def test_a_turn_that_is_asked_three_times_costs_once(tmp_path: Path) -> None:
             answer = await third.answer()
             assert (answer.status, answer.clean, answer.json()) == (200, True, MESSAGES.body)
             assert answer.header("x-penstock-replay") == "join"
-            again = await ask(gateway.port, "POST", "/v1/messages", BODY, {**KEY, "x-stainless-retry-count": "1"})
+            again = await ask(gateway.port, "POST", "/v1/messages", BODY, {**KEY, **AGAIN})
             assert (again.json(), again.header("x-penstock-replay")) == (MESSAGES.body, "hit")
             assert provider.requests == 1
             rows = await settled(gateway, 4)
@@ -198,7 +199,7 @@ def test_a_slow_follower_costs_the_leader_nothing_and_gets_all_of_it(tmp_path: P
             fast = await Client.asks(gateway, STREAM)
             await provider.let(1)
             await fast.until(b"message_start")
-            slow = await Client.asks(gateway, STREAM, {"x-stainless-retry-count": "1"}, limit=1024)
+            slow = await Client.asks(gateway, STREAM, AGAIN, limit=1024)
             await slow.until(b"\r\n\r\n")
             await provider.let()
             quick = await fast.body()
@@ -218,7 +219,7 @@ def test_the_provider_goes_on_for_who_follows_when_the_first_one_leaves(tmp_path
             first = await Client.asks(gateway, STREAM)
             await provider.let(2)
             await first.until(b"content_block_start")
-            second = await Client.asks(gateway, STREAM, {"x-stainless-retry-count": "1"})
+            second = await Client.asks(gateway, STREAM, AGAIN)
             await second.until(b"\r\n\r\n")
             first.leave()
             await asyncio.sleep(2.5)  # longer than a leader is read on for nobody

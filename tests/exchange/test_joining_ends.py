@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from penstock.capture import Order, Phase
+from penstock.capture.store import Store
 from penstock.dedup import Desk, Evidence, Match, Mode, Record, Rules
 from penstock.exchange.conduct import Conduct, NonstreamMode, Retries
 from penstock.exchange.drive import Exchange
 from penstock.exchange.following import BEHIND
+from penstock.exchange.gateway import Settings
 from penstock.pipeline.timers import Timers
 from penstock.upstream.contract import LossKind, ResponseHead
 from penstock.vocabulary.ids import ProtocolId
 from tests.exchange.test_joining import AGAIN, MIB, WHOLE, chat, complete, house, replay
 from tests.support.answers import ANSWERS
+from tests.support.captures import make
 from tests.support.exchanges import CHUNK, DONE, STOP, USAGE, House
 
 LONG = b'data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % (b"x" * 65536)
@@ -236,3 +241,57 @@ def test_a_body_that_came_in_one_read_is_kept_for_a_while_and_then_forgotten(mod
         assert (desk.holds, desk.budget.used) == (False, 0)
         chat(h, AGAIN, stream=None, stream_options=None)
         assert len(h.asks) == 2
+
+
+@pytest.mark.parametrize("size", [7000, 12000])
+@pytest.mark.parametrize("how", ["at once", "in some reads", "a stream"])
+def test_whatever_way_an_answer_came_it_is_kept_only_within_its_bound(how: str, size: int) -> None:
+    """Of its notes, which of a stream in which nothing recurs are all of it."""
+    settings = Settings(noted_bytes=8192)
+    with House(settings, conduct=Conduct(dedup=Rules("always")), desk=Desk(10, MIB, 15.0)) as h:
+        streamed = how == "a stream"
+        more: dict[str, Any] = {} if streamed else {"stream": None, "stream_options": None}
+        body = json.dumps({**ANSWERS[ProtocolId.OPENAI_CHAT].body, "padding": ""}).encode()
+        body = body.replace(b'"padding": ""', b'"padding": "%b"' % (b"x" * (size - len(body))))
+        stream = b"data: " + b"x" * (size - 7 - len(STOP + USAGE + DONE)) + b"\n" + STOP + USAGE + DONE
+        chat(h, **more)
+        if how == "at once":
+            receiver, h.last.receiver = h.last.to, None
+            head = ResponseHead(200, [(b"content-type", b"application/json"), (b"content-length", b"%d" % size)])
+            h.run(receiver.answer_whole, head, body, h.loop.now)
+        elif streamed:
+            h.last.answer().body(stream).end()
+        else:
+            h.last.answer(200, [(b"content-type", b"application/json"), (b"content-length", b"%d" % size)]).body(body[:500], body[500:]).end()
+        assert h.row().outcome == "COMPLETE"
+        again = chat(h, **more)
+        h.loop.settle()
+        assert replay(again) == (b"hit" if size == 7000 else None)
+
+
+def test_captures_of_who_leads_and_of_who_follows_have_what_each_was_told(tmp_path: Path) -> None:
+    with house() as h:
+        h.gateway.recorder = recorder = make(tmp_path)
+        recorder.turn_on(Order(count=3))
+        chat(h)
+        ask = h.last.answer()
+        ask.body(CHUNK)
+        second = chat(h, AGAIN)
+        h.loop.settle()
+        ask.body(CHUNK, STOP, USAGE, DONE).end()
+        third = chat(h, AGAIN, stream=None, stream_options=None)
+        h.loop.settle()
+        assert (second.reply.body, replay(second), replay(third)) == (WHOLE, b"join", b"hit")
+        assert recorder.flush()
+        store = Store(tmp_path)
+        bodies: dict[Phase, list[bytes]] = {Phase.UPSTREAM_RESPONSE: [], Phase.OUTBOUND_RESPONSE: []}
+        for item in store.items():
+            assert item.meta is not None
+            for phase, found in bodies.items():
+                part = item.meta.last(phase)
+                assert part is not None
+                found.append(store.read(item, part).body)
+        assert bodies[Phase.UPSTREAM_RESPONSE] == [WHOLE] * 3
+        assert sorted(bodies[Phase.OUTBOUND_RESPONSE]) == sorted([WHOLE, WHOLE, third.reply.body])
+        recorder.close()
+        h.check_quiet()

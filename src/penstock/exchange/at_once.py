@@ -102,7 +102,10 @@ class AtOnce(Guarding):
         if record is not None and desk is not None:
             record.head, record.answer = head, body
             self.record = self.noted = record.leader = None
-            desk.keep(record, now)
+            if len(body) <= gateway.settings.noted_bytes:
+                desk.keep(record, now)
+            else:
+                desk.drop(record)
             if self.flight is not None:
                 self.flight.land()
         if close_entry(entry, _WHOLE, started, now) and gateway.on_settled is not None:

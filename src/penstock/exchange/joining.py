@@ -182,7 +182,8 @@ class Joining(Leaving):
         desk = self.gateway.desk
         assert desk is not None
         flight, noted = self.flight, self.noted
-        if record.answer is None and noted and (flight is None or not flight.seats):
+        most = self.gateway.settings.noted_bytes
+        if record.answer is None and noted and (flight is None or not flight.seats) and sum(map(len, noted)) <= most:
             record.answer = b"".join(noted)  # few reads, and nobody is at one of them
         elif noted:
             self.write_down(now)
