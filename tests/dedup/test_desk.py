@@ -142,3 +142,27 @@ def test_nothing_is_found_that_is_not_equal_and_nothing_is_left_behind(data: st.
     desk.sweep(now + 16.0)
     assert (desk.budget.used, desk.holds) == (0, False)
     assert desk.find(Record("z", (b"0", "p", "m0"), b"{}", None), RETRIES, now, again=False) is None
+
+
+def test_a_try_that_a_failure_explains_takes_nobody_elses_answer() -> None:
+    desk = Desk(9, MIB, 15.0)
+    sibling, failed = record("1"), record("2")
+    assert desk.open(sibling)
+    assert desk.open(failed)
+    desk.fail(failed, 10.0)
+    assert found(desk, record(), now=11.0, again=True) is None, "it was refused, and asks for itself"
+    assert found(desk, record(), now=11.0, again=True) == ("1", Evidence.TRIES), "once"
+    other = record("3")
+    assert desk.open(other)
+    desk.fail(other, 20.0)
+    assert found(desk, record(), now=80.0, again=True) == ("1", Evidence.TRIES), "that was long ago"
+    desk.fail(record("5", model="alone"), 80.0)
+    assert found(desk, record(model="alone"), now=81.0, again=True) is None
+    kept(desk, record("6", model="alone"), 82.0)
+    assert found(desk, record(model="alone"), now=83.0, again=True) == ("6", Evidence.TRIES), "the failure was the reason of the try before"
+    desk.left(sibling)
+    desk.fail(record("4"), 90.0)
+    assert found(desk, record(), now=91.0, again=True) == ("1", Evidence.TRIES), "one that left is missing"
+    for at in range(300):
+        desk.fail(record(str(at), model=str(at)), 90.0)
+    assert len(desk._failed) <= 256  # pyright: ignore[reportPrivateUsage]

@@ -340,3 +340,14 @@ def test_followers_share_a_bad_end_in_their_protocol(protocol: ProtocolId) -> No
         assert {row.outcome for row in h.book.settled} == {"UPSTREAM_LOST"}
         assert (first.reply.status, second.reply.status) == (502, 502)
         h.check_quiet()
+
+
+def test_a_sibling_of_a_refused_request_keeps_its_answer_to_itself() -> None:
+    """Best of n: one of them is told 429, and its client tries again."""
+    with house() as h:
+        one, other = chat(h), chat(h)
+        h.asks[0].answer_json({"error": {"message": "slow down", "type": "t"}}, 429)
+        h.asks[1].answer().body(CHUNK)
+        again = chat(h, AGAIN)
+        h.loop.settle()
+        assert (len(h.asks), replay(again), one.reply.status, other.reply.body) == (3, None, 429, CHUNK)

@@ -4,7 +4,8 @@ Rules
 -----
 - `retries`: only on evidence of a retry, which is one of: the same `Idempotency-Key`; a count of tries above 0 from an official SDK; a client that
   left the earlier request before its end (each such client comes back once: the next like it is a request of its own). Equal requests without
-  evidence are sent on purpose (sampling, best of n, evaluations) and are asked each.
+  evidence are sent on purpose (sampling, best of n, evaluations) and are asked each. A try whose reason is known, because an equal request's answer
+  failed, is no evidence either: it does not take another's answer.
 - `always`: whatever is equal.
 - An idempotency key stands for the body, under one identity, method and path: with another body it is refused, while the first is under way or
   kept. A request with a key and one without are never the same.
@@ -24,10 +25,15 @@ from penstock.dedup.tape import Tape
 from penstock.dedup.turns import is_tool_turn
 from penstock.wire.budget import Budget
 
+_FAILED = 60.0
+"""Seconds after which an answer that failed no longer explains another try; clients seldom wait longer."""
+_FAILURES = 256
+"""Of them, of one place and of all."""
 _AT_ONCE = 32
 """Of those that are kept beyond the bound."""
 _READ = 4 * 1024 * 1024
 """Bytes of bodies that are read in one search, to be compared: a busy client's retry must not hold everybody up. What was read once is known."""
+_NONE: dict[Record, None] = {}
 Mode = Literal["retries", "always", "off"]
 
 
@@ -97,6 +103,7 @@ class Desk:
         self._kept: deque[Record] = deque()
         self.owed = 0
         """Clients that may come back, all records together."""
+        self._failed: dict[Place, deque[float]] = {}
 
     @property
     def holds(self) -> bool:
@@ -110,12 +117,9 @@ class Desk:
         always = rules.mode == "always"
         if not (always or again or self.owed):
             return None
-        place = self._places.get(asked.place)
-        if place is None:
-            return None
         best: Record | None = None
         left = _READ
-        for record in reversed(place):
+        for record in reversed(self._places.get(asked.place, _NONE)):
             if (always or again or record.left) and record.key is None and self._holds(record, rules, now):
                 if record.unread and record.body != asked.body:
                     left -= len(record.body)
@@ -125,7 +129,19 @@ class Desk:
                     if record.left or not again:
                         return Match(record, Evidence.TRIES if again else Evidence.LEFT if record.left else Evidence.NONE)
                     best = best or record  # whoever comes again most likely left; the others' clients may still be there
-        return Match(best, Evidence.TRIES) if best is not None else None
+        explained = again and self._explained(asked.place, now)
+        return Match(best, Evidence.TRIES) if best is not None and not explained else None
+
+    def _explained(self, place: Place, now: float) -> bool:
+        """Does an answer that failed say why it is asked again? Each says so once."""
+        failed = self._failed.get(place)
+        while failed and now - failed[0] >= _FAILED:
+            failed.popleft()
+        if not failed:
+            self._failed.pop(place, None)
+            return False
+        failed.popleft()
+        return True
 
     def _find_key(self, asked: Record, rules: Rules, now: float) -> Match | Conflict | None:
         assert asked.key is not None
@@ -187,6 +203,14 @@ class Desk:
             return False
         self.drop(self._kept.popleft())
         return True
+
+    def fail(self, record: Record, now: float) -> None:
+        """Its answer failed, and its client knows: if it asks again, it is for one of its own."""
+        self.drop(record)
+        if record.key is None:
+            self._failed.setdefault(record.place, deque(maxlen=_FAILURES)).append(now)
+            if len(self._failed) > _FAILURES:
+                del self._failed[next(iter(self._failed))]
 
     def left(self, record: Record) -> None:
         """A client left it before its end."""

@@ -22,7 +22,7 @@ from penstock.dedup import Form, Record, Tape
 from penstock.exchange.following import BEHIND, Seat
 from penstock.exchange.leaving import Leaving
 from penstock.upstream.contract import Loss, LossKind
-from penstock.vocabulary.outcome import Outcome
+from penstock.vocabulary.outcome import EndedBy, Outcome
 
 GRACE: Final = 2.0
 """Seconds."""
@@ -192,8 +192,10 @@ class Joining(Leaving):
         head, answer = record.head, record.answer
         if whole and head is not None and 200 <= head.status < 300 and answer is not None and not (isinstance(answer, Tape) and answer.torn):
             desk.keep(record, now)
-        else:
+        elif outcome.ended_by is EndedBy.CLIENT:
             desk.drop(record)
+        else:
+            desk.fail(record, now)
         if flight is not None:
             if self._ask is None and not flight.over:
                 flight.over = Loss(LossKind.LEFT, f"the answer that it follows was ended: {outcome.cause}")
