@@ -38,7 +38,9 @@ class Leaving(Gathering):
         if pipeline is None or self.machine.phase is not Phase.STREAMING or not self.entry.streamed or self._stage is GATHERED:
             return None
         found = pipeline.conclude(False, "")
-        return found if found.ending in _SAID else None
+        # A guard may find at the end of what it held that none of it may be said: that is then the end, and its words the last.
+        cut = found.ending is Ending.CUT and self.reply is not None
+        return found if cut or found.ending in _SAID else None
 
     def _note_left(self) -> None:
         """Before the end of its answer, for all that is known here: it may come again for it."""

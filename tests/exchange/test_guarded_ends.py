@@ -1,0 +1,43 @@
+"""Ends that meet text which a guard still holds."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from penstock.exchange.conduct import Conduct
+from penstock.pipeline.timers import Timers
+from tests.support.exchanges import CHUNK, House
+from tests.support.guards import REJECTING
+
+
+def saying(text: str) -> bytes:
+    return b"data: " + json.dumps({"id": "c1", "model": "m", "choices": [{"index": 0, "delta": {"content": text}}]}).encode() + b"\n\n"
+
+
+@pytest.mark.parametrize("end", ["shutdown", "timer"])
+def test_what_is_rejected_at_the_end_is_the_end_and_the_row_says_so(end: str) -> None:
+    with House(conduct=Conduct(guards=REJECTING, timers=Timers(max_duration=5.0))) as house:
+        client = house.chat()
+        ask = house.last.answer()
+        ask.body(CHUNK, saying("it is 4111 1111 1111 1111"))  # a longer number, and it would be none
+        assert b"4111" not in client.reply.body
+        if end == "shutdown":
+            house.run(house.gateway.shut_down)
+        else:
+            house.loop.wait(6.0)
+        row = house.row()
+        assert (row.outcome, row.rule, ask.cancelled, client.reply.over) == ("CUT", "house", True, "ended")
+        assert b"4111" not in client.reply.body
+        assert (b"content_filter" in client.reply.body, b'"error"' in client.reply.body) == (True, False)
+        house.check_quiet()
+
+
+def test_a_client_that_leaves_then_is_one_that_left() -> None:
+    with House(conduct=Conduct(guards=REJECTING)) as house:
+        client = house.chat()
+        house.last.answer().body(CHUNK, saying("it is 4111 1111 1111 1111"))
+        client.leave()
+        assert house.row().outcome == "CLIENT_GONE"
+        house.check_quiet()
