@@ -26,8 +26,8 @@ from penstock.vocabulary.outcome import EndedBy, Outcome
 
 GRACE: Final = 2.0
 """Seconds."""
-NOTES: Final = 8
-"""Reads that are noted together: so many are put on the tape for the price of two."""
+NOTES: Final = 4
+"""Reads that are noted together: so many are put on the tape for little more than the price of one."""
 
 
 class Flight:
