@@ -99,7 +99,7 @@ def test_arrays_at_every_element(tmp_path: Path) -> None:
 
     async def main() -> None:
         ends = gather_arrays([How.CLEAN, How.EOF, How.RESET, How.STALL])
-        rows = await play(tmp_path, ends, at_once=100)
+        rows = await play(tmp_path, ends, at_once=50)
         for end in ends:
             check(end, rows[end.model])
 

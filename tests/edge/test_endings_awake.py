@@ -39,7 +39,7 @@ def test_keepalives_hide_no_stall(tmp_path: Path, how: How) -> None:
         ends = [End(next(numbers), case, at, how) for case in some() for place in places(case) for at in place]
         ends = [end for end in ends if verdict(end).outcome != "COMPLETE" and (how is How.STALL or verdict(end).kept == end.at)]
         assert len(ends) > 100
-        rows = await play(tmp_path, ends, at_once=120, more=AWAKE)
+        rows = await play(tmp_path, ends, at_once=40, more=AWAKE)
         for end in ends:
             row, wanted, answer = rows[end.model], verdict(end), end.answer
             about = (*end.about, row["cause"], answer.body[-400:])
@@ -87,7 +87,7 @@ def test_arrays_are_kept_open_with_white_space(tmp_path: Path) -> None:
                 for piece in elements(case):
                     ends += [End(next(numbers), case, at + inside, How.STALL, array=True) for inside in (0, len(piece) // 2)]
                     at += len(piece)
-        rows = await play(tmp_path, ends, at_once=120, more=AWAKE)
+        rows = await play(tmp_path, ends, at_once=40, more=AWAKE)
         for end in ends:
             row, wanted, answer = rows[end.model], verdict(end), end.answer
             assert (answer.status, answer.clean, row["outcome"], row["timer"]) == (200, True, "TIMED_OUT", wanted.timer), end.about

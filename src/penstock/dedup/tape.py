@@ -27,6 +27,8 @@ _TRIES: Final = 32
 _NUMBER: Final = 16
 """Bytes that a number with its colon may take."""
 _AT_NUMBER: Final = re.compile(rb":\s*[0-9]{1,12}")
+_SEALED: Final = 1024
+"""Bytes of pieces at which a run is sealed, and another like it begun: hundreds of streams that grow side by side in memory would leave holes."""
 _RUN: Final = 200
 """Bytes that a run takes besides, about."""
 
@@ -43,8 +45,13 @@ class _Run:
         self.front = front
         self.second = second
         self.back = back
-        self.pieces = bytearray()
+        self.pieces: bytearray | bytes = bytearray()
         self.ends = array("I")
+
+    def seal(self) -> None:
+        """Nothing more comes: what grew in steps, with room to grow, is put into just the room that it takes."""
+        self.pieces = bytes(self.pieces)
+        self.ends = array("H" if len(self.pieces) < 1 << 16 else "I", self.ends)
 
     def read(self, index: int) -> bytes:
         at = (index - self.first) * 2 if self.second else index - self.first
@@ -149,7 +156,10 @@ class Tape:
                 self.torn = True
                 return
             self._paid += lump
-        self._room = len(run.pieces) + LUMP // 2
+        if len(run.pieces) >= (_SEALED if run.front or run.back else 8 * _SEALED):
+            run.seal()
+            self._begin(run.front, run.second, run.back)
+        self._room = len(self._run.pieces) + LUMP // 2
 
     def read_one(self, index: int) -> bytes:
         """The read of that number, as it came."""
