@@ -61,6 +61,8 @@ class Asking(Telling):
     """What it holds of `Gateway.permits`."""
     take_usage = False
     uploading = False
+    chunked = False
+    """The request's body comes in chunks."""
     paused_at: float | None = None
     """Since when the client has taken nothing."""
     judged: Findings | None = None
@@ -94,7 +96,8 @@ class Asking(Telling):
         self.started = gateway.clock()
         self.request: ClientRequest | None = request
         self.machine = Machine()
-        self.chunked = request.chunked
+        if request.chunked:
+            self.chunked = True
         self.conduct: Conduct = gateway.conduct
 
     @abstractmethod
@@ -214,7 +217,9 @@ class Asking(Telling):
 
     def let_go(self) -> None:
         """The request is no longer needed."""
-        self.request = self.sent = self.again = self.as_stream = None
+        self.request = self.sent = None
+        if self.again is not None or self.as_stream is not None:
+            self.again = self.as_stream = None
         if self.taken:
             self.gateway.peeked.give(self.taken)
             self.taken = 0

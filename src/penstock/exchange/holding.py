@@ -130,14 +130,16 @@ class Holding(Watching):
                 self._look_at(pipeline, head)
             return
         self.pipeline = pipeline
-        self._decoded = recipe.decoded
+        if recipe.decoded is not self._decoded:  # (30 attributes of their own share one table; a stream sets no more than it must)
+            self._decoded = recipe.decoded
         self.entry.streamed = recipe.streamed
         if draining:
             self._stage = UNSEEN
             if self._may_be_ours(head):
                 self.lose_followers(OURS, now)
             return
-        self._foreign = course.foreign
+        if course.foreign is not self._foreign:
+            self._foreign = course.foreign
         if course.foreign or self._may_be_ours(head):
             self._look_at(pipeline, head)
         elif framed:
@@ -180,7 +182,8 @@ class Holding(Watching):
         plan, pipeline = self.plan, self.pipeline
         assert plan is not None
         assert pipeline is not None
-        self._unknown_id = plan.endpoint.operation is _RESPONSES
+        if plan.endpoint.operation is _RESPONSES:
+            self._unknown_id = True
         self._do(self.machine.handle(_COMMIT), now)
         self.head = None  # used up; a stream must not carry it along
         self.let_go()
