@@ -120,7 +120,7 @@ def _read_issuer(section: Section, place: Place, absolute: Callable[[Path], Path
         if text is not None:
             read_keys(text, issuer)
         else:
-            import jwt  # noqa: F401  # pyright: ignore[reportUnusedImport]
+            import jwt  # noqa: F401  # pyright: ignore[reportUnusedImport]  # is it there? Better known now than at the first token
     except BadKeys as error:
         problems.add(given["jwks" if "jwks" in given else "jwks_file"].place, str(error))
         return None

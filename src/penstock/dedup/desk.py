@@ -183,8 +183,8 @@ class Desk:
         if record.weight < 0:
             return
         kept, answer, budget = self._kept, record.answer, self.budget
-        if answer.__class__ is bytes:
-            weight = len(answer)  # pyright: ignore[reportArgumentType]
+        if isinstance(answer, bytes):
+            weight = len(answer)
             if budget.used + weight <= budget.total:
                 budget.used += weight
             elif not budget.take(weight):

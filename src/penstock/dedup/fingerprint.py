@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from typing import Final
+from typing import Final, cast
 
 Header = tuple[bytes, bytes]
 
@@ -72,7 +72,7 @@ def digest_of_body(body: bytes) -> bytes:
         value: object = json.loads(body, object_pairs_hook=_object, parse_constant=_no_number)
         if not isinstance(value, dict):
             return b""
-        plain = {name: item for name, item in value.items() if name not in _FORM}  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        plain = {name: item for name, item in cast("dict[str, object]", value).items() if name not in _FORM}
         return sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).digest()
     except (ValueError, RecursionError):
         return b""

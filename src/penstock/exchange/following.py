@@ -22,6 +22,8 @@ PORTION: Final = 256 * 1024
 """Bytes of a tape that are told in one piece."""
 Fit = Callable[[Form, bool], bool]
 """Be ready for an answer in this form, with or without the usage that Chat tells on demand; False: it is of no use."""
+
+
 class Hold(Protocol):
     def __call__(self, *, stop: bool) -> None:
         """The answer is not read, for another's sake: the time is not the provider's. May be said again."""
