@@ -15,7 +15,7 @@ from penstock.policy.rules import Action
 from penstock.policy.windows import Windows
 from penstock.stores.guard_formats import About
 from penstock.vocabulary.ids import ProtocolId
-from tests.support.exchanges import DONE, STOP, House
+from tests.support.exchanges import DONE, SSE, STOP, House
 from tests.support.guards import frames_saying
 
 CHAT = ProtocolId.OPENAI_CHAT
@@ -236,3 +236,16 @@ def test_a_request_waits_for_its_guards_before_a_provider_is_asked(gone: bool) -
             return
         assert bench.answer(house, Verdict(Said.MASK, ["Hi"])).where == "request"
         assert b'"Hi"' in house.last.sent_body
+
+
+def test_the_error_that_a_rejection_puts_in_names_the_providers_request() -> None:
+    messages = ProtocolId.ANTHROPIC_MESSAGES
+    house, bench = House(conduct=Conduct(guards=Guards([Guard("judge", outside=Outside("judge", "service", in_stream="error"))]))), Bench()
+    house.gateway.judges = bench
+    with house:
+        asker, ask = house.stream(messages)
+        ask.answer(200, [*SSE, (b"request-id", b"req_7")]).body(*frames_saying(messages, ["Hello there, this is one. "]))
+        bench.answer(house, Verdict(Said.REJECT, why="it rejects it"))
+        assert b'"request_id":"req_7"' in asker.reply.body
+        assert b"Hello" not in asker.reply.body
+        assert house.row().outcome == "CUT"

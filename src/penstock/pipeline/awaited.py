@@ -174,9 +174,9 @@ class AwaitedStream(GuardedFrames):
         fault = fault_of_rejection(rejection)
         if self._array is not None:
             element = self.spec.error_element
-            said = b",".join([data for _, data in told]) if told is not None else element(fault, "") if element is not None else b""
+            said = b",".join([data for _, data in told]) if told is not None else element(fault, self.request_id) if element is not None else b""
             return (b"," if self._elements else b"[") + said + b"]"
-        return self._bytes_of(told) if told is not None else self.spec.error_frame(fault, "", self.told)
+        return self._bytes_of(told) if told is not None else self.spec.error_frame(fault, self.request_id, self.told)
 
     def may_speak(self) -> bool:
         if self.state in (_ENDED, _CUT) or not self._promised or self._scanner.overflowed or self.failures or self.told.error is not None:
