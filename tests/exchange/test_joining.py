@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from penstock.admission.budget.spec import make_budget
+from penstock.admission.settings import AdmissionSettings
 from penstock.dedup import Desk, Mode, Rules
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import Headers
 from penstock.exchange.joining import GRACE
 from penstock.vocabulary.ids import ProtocolId
+from tests.support.admitted import Admitted
 from tests.support.exchanges import CHUNK, DONE, STOP, USAGE, Asker, House
 
 AGAIN: Headers = [(b"x-stainless-retry-count", b"1")]
@@ -351,3 +354,36 @@ def test_a_sibling_of_a_refused_request_keeps_its_answer_to_itself() -> None:
         again = chat(h, AGAIN)
         h.loop.settle()
         assert (len(h.asks), replay(again), one.reply.status, other.reply.body) == (3, None, 429, CHUNK)
+
+
+def budgeted(mode: Mode) -> Admitted:
+    settings = AdmissionSettings(budgets=(make_budget("tokens", "1000000", "day", "block", (), "purse"),))
+    return Admitted(settings, house=house(mode))
+
+
+def test_those_who_wait_for_budgets_together_ask_once_where_equals_are_one() -> None:
+    with budgeted("always") as admitted:
+        h, keeper = admitted.house, admitted.keeper
+        keeper.at_once = False
+        clients = [chat(h) for _ in range(3)]
+        assert not h.asks
+        keeper.answer_all()
+        assert len(h.asks) == 1
+        complete(h)
+        h.loop.settle()
+        keeper.answer_all()
+        assert {client.reply.body for client in clients} == {WHOLE}
+        assert keeper.total == 5, "3 in, 2 out, once"
+        admitted.check()
+
+
+def test_a_refused_request_waits_for_budgets_and_asks_for_itself() -> None:
+    with budgeted("retries") as admitted:
+        h, keeper = admitted.house, admitted.keeper
+        chat(h)
+        chat(h)
+        h.asks[0].answer_json({"error": {"message": "slow down", "type": "t"}}, 429)
+        keeper.at_once = False
+        again = chat(h, AGAIN)
+        keeper.answer_all()
+        assert (len(h.asks), replay(again)) == (3, None)

@@ -146,4 +146,6 @@ class Admitted:
         assert self.limits.held() == 0
         assert self.keeper.set_aside == 0
         rows = self.house.book.settled
-        assert all(row.charged_input is not None for row in rows if row.upstream_status is not None and row.provider is not None)
+        asked = [row for row in rows if row.upstream_status is not None and row.provider is not None and row.replay is None]
+        assert all(row.charged_input is not None for row in asked)
+        assert all(row.charged_input is None for row in rows if row.replay is not None), "nothing was used"

@@ -69,10 +69,10 @@ class Preparing(Entering):
 
     def _lead(self, way: Way, asked: Record) -> bool:
         """The budgets have answered. False: somebody else has begun meanwhile, and it follows."""
-        exchange, desk, rules, plan = self.exchange, self._gateway.desk, way.conduct.dedup, self.exchange.plan
-        if desk is None or rules is None or plan is None or plan.print is None:
+        exchange, desk, rules = self.exchange, self._gateway.desk, way.conduct.dedup
+        if desk is None or rules is None:
             return True
-        if self._follow(desk, way, rules, asked, again=plan.print.again):
+        if self._follow(desk, way, rules, asked, again=False):  # what its head says of other tries has been weighed
             return False
         if desk.open(asked):
             asked.leader, exchange.record, exchange.noted = exchange, asked, []
