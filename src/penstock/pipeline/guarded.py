@@ -73,6 +73,7 @@ class GuardedFrames(StreamRelay):
     spec: ProtocolSpec
     rest: bytes | None
     request_id: str
+    """Named by an error that a guard puts into the stream; empty until `guarding.identify` says it."""
 
     def guard(self, guards: Guards, spec: ProtocolSpec, operation: Operation) -> None:
         """To be called before the first feed."""
@@ -80,6 +81,7 @@ class GuardedFrames(StreamRelay):
         self.findings = Findings()
         self.editor = EDITORS[spec.id](guards.answers, self.findings, guards.hold)
         self.rest = None
+        self.request_id = ""
         self.closer = None
         self._feed = self._scan_guarded
         if spec.id is ProtocolId.OPENAI_RESPONSES and spec.closer is not None and guards.may_reject and not self.gathers:
