@@ -10,7 +10,7 @@ from penstock.wire.budget import Budget
 from tests.support.corpus import cases
 
 MIB = 1 << 20
-TEXTS = (b"", b"a", b'\\"', b"longer words", b'"', b'","item":"0123456789012345","delta":"')
+TEXTS = (b"", b"a", b'\\"', b"longer words", b'"', b'","item":"0123456789012345","delta":"', b"long " * 60)
 WORDS = st.sampled_from(
     [b'data: {"id":"c1","choices":[{"delta":{"content":"%b"}}]}\n\n' % word for word in TEXTS]
     + [b'data: {"number":%d,"item":"0123456789012345","delta":"%b"}\n\n' % (at, word) for at in (0, 9, 10, 10**15) for word in TEXTS]
@@ -41,6 +41,18 @@ def test_every_read_comes_back(batches: list[list[bytes]], most: int) -> None:
     tape.close()
     assert budget.used == 0
     assert told(tape, most) == b"".join(reads), "who has it still reads it"
+
+
+def test_a_first_read_that_is_unlike_the_others_is_forgotten() -> None:
+    """It ends as they do, so they fit beside it; what they have in common with each other is far more."""
+    frame = b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"%d","logprobs":[],"content_index":0}\n\n'
+    reads = [b'event: response.created\ndata: {"type":"response.created","delta":"x","logprobs":[],"content_index":0}\n\n']
+    reads += [frame % number for number in range(400)]
+    tape = Tape(MIB, Budget(MIB))
+    for read in reads:
+        tape.add([read])
+    assert told(tape, 4096) == b"".join(reads)
+    assert tape.size < sum(map(len, reads)) / 6
 
 
 def test_it_tears_at_its_limit_or_the_budgets_and_keeps_what_it_has() -> None:

@@ -2,17 +2,20 @@
 
 What comes again and again in one stream is kept once: two reads of it are mostly the same but for a number and a word. So reads are kept in runs with
 a common front and back, and perhaps a common part behind a number that counts up, and of each read only what stands between them. A tape of the usual
-stream takes a fifth of its bytes, and adding to it costs a few comparisons and a copy of some bytes. Whatever does not fit begins a run of its own;
+stream takes a sixth of its bytes, and adding to it costs a few comparisons and a copy of some bytes. Whatever does not fit begins a run of its own;
 a stream in which nothing recurs is kept as it is.
+
+A `Tape` is written, in this process; what is on it when nothing more comes is a `Reel`, plain data.
 """
 
 from __future__ import annotations
 
 import re
-from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
+
+import msgspec
 
 from penstock.wire.budget import Budget
 
@@ -27,128 +30,150 @@ _TRIES: Final = 32
 _NUMBER: Final = 16
 """Bytes that a number with its colon may take."""
 _AT_NUMBER: Final = re.compile(rb":\s*[0-9]{1,12}")
-_SEALED: Final = 1024
-"""Bytes of pieces at which a run is sealed, and another like it begun: hundreds of streams that grow side by side in memory would leave holes."""
-_RUN: Final = 200
+_SEALED: Final = 400
+"""Bytes of pieces at which a run is sealed, and another like it begun. With what comes before anybody looks they stay below 512, and the interpreter
+keeps such in pools of its own: hundreds of streams that grow side by side in larger blocks would leave holes between them."""
+_SEALED_PLAIN: Final = 8192
+"""The same where nothing recurs: these are few, and large."""
+_RUN: Final = 130
 """Bytes that a run takes besides, about."""
+_FAR: Final = 255
+"""A length from here on takes four bytes behind this one."""
 
 
-class _Run:
-    """Reads with the same fixed parts: what stands between those, one behind the other, and where each piece ends (two of a read where there is a
-    `second` part, between which and `front` the number stands)."""
+class Run(msgspec.Struct, frozen=True, gc=False):
+    """Reads with the same fixed parts. Nothing is added any more."""
 
-    __slots__ = ("back", "ends", "first", "front", "pieces", "second")
+    first: int
+    """The number of its first read."""
+    front: bytes
+    second: bytes
+    """Empty, or stands behind a number behind `front`: then each read has two pieces."""
+    back: bytes
+    pieces: bytes
+    """What stands between the fixed parts, one behind the other, each behind its length: a byte, or 255 and four bytes, big-endian."""
 
-    def __init__(self, first: int, front: bytes, second: bytes, back: bytes) -> None:
-        self.first = first
-        """The number of its first read."""
-        self.front = front
-        self.second = second
-        self.back = back
-        self.pieces: bytearray | bytes = bytearray()
-        self.ends = array("I")
 
-    def seal(self) -> None:
-        """Nothing more comes: what grew in steps, with room to grow, is put into just the room that it takes."""
-        self.pieces = bytes(self.pieces)
-        self.ends = array("H" if len(self.pieces) < 1 << 16 else "I", self.ends)
+class Reel(msgspec.Struct, frozen=True, gc=False):
+    """What is on a tape that is over."""
 
-    def read(self, index: int) -> bytes:
-        at = (index - self.first) * 2 if self.second else index - self.first
-        pieces, ends = self.pieces, self.ends
-        start, end = ends[at - 1] if at else 0, ends[at]
-        if not self.second:
-            return b"%b%b%b" % (self.front, pieces[start:end], self.back)
-        return b"%b%b%b%b%b" % (self.front, pieces[start:end], self.second, pieces[end : ends[at + 1]], self.back)
+    runs: tuple[Run, ...]
+    count: int
+    """Reads on it."""
+    size: int
+    """Bytes that it takes, about."""
+
+    def read(self, start: int, most: int) -> tuple[bytes, int]:
+        """See `Tape.read`."""
+        return _read(self.runs, None, self.count, start, most)
 
 
 class Tape:
     """Adding stops for good once the tape would take more than `limit` bytes, or the budget has no more: `torn` then, and what is on it can
     still be read. Whoever made it closes it."""
 
-    __slots__ = ("_budget", "_left", "_limit", "_paid", "_room", "_run", "_runs", "_size", "count", "torn")
+    __slots__ = (
+        "_back", "_budget", "_first", "_front", "_left", "_limit", "_mark", "_paid", "_pieces", "_room", "_runs", "_second", "_size", "count", "torn",
+    )  # fmt: skip
 
     def __init__(self, limit: int, budget: Budget) -> None:
         self._limit = limit
         self._budget = budget
         self._paid = 0
-        self._size = 0  # of closed runs
+        self._size = 0  # of sealed runs
         self._left = _TRIES
         self.count = 0
         """Reads on it."""
         self.torn = False
-        self._run = _Run(0, b"", b"", b"")
-        self._runs = [self._run]
+        self._runs: list[Run] = []
+        # The run that is written.
+        self._first = 0
+        self._front = self._second = self._back = b""
+        self._pieces = bytearray()
+        self._mark = 0  # where its last read begins in its pieces, where nothing recurs in it
         self._room = 0
-        """Bytes of pieces up to which this run is paid for."""
+        """Bytes of pieces up to which nobody need look."""
 
     def add(self, reads: Sequence[bytes]) -> None:
         """In this order."""
         if self.torn:
             return
-        run = self._run
-        front, second, back, pieces, end = run.front, run.second, run.back, run.pieces, run.ends.append
+        front, second, back, pieces = self._front, self._second, self._back, self._pieces
         edge, edges = len(front), len(front) + len(back)
+        count = self.count
         for data in reads:
-            size = len(data)
-            if edges and size >= edges and data.startswith(front) and data.endswith(back):
-                if not second:
-                    pieces += data[edge : size - edges + edge]
-                    end(len(pieces))
-                    self.count += 1
+            end = len(data) - edges + edge
+            if edges and end >= edge and data.startswith(front) and data.endswith(back):
+                at = edge
+                if second:
+                    at = data.find(second, edge, edge + _NUMBER + len(second))
+                    if at < 0 or at + len(second) > end:
+                        at = -1
+                    else:
+                        pieces.append(at - edge)
+                        pieces += data[edge:at]
+                        at += len(second)
+                if at >= 0:
+                    if end - at < _FAR:
+                        pieces.append(end - at)
+                        pieces += data[at:end]
+                    else:
+                        _put(pieces, data[at:end])
+                    count += 1
                     continue
-                at = data.find(second, edge, edge + _NUMBER + len(second))
-                behind = at + len(second)
-                if at >= 0 and behind <= size - edges + edge:
-                    pieces += data[edge:at]
-                    end(len(pieces))
-                    pieces += data[behind : size - edges + edge]
-                    end(len(pieces))
-                    self.count += 1
-                    continue
-            self._add_any(data, size)
-            run = self._run
-            front, second, back, pieces, end = run.front, run.second, run.back, run.pieces, run.ends.append
+            self.count = count
+            self._add_any(data)
+            count += 1
+            front, second, back, pieces = self._front, self._second, self._back, self._pieces
             edge, edges = len(front), len(front) + len(back)
+        self.count = count
         if len(pieces) > self._room:
             self._pay()
 
-    def _add_any(self, data: bytes, size: int) -> None:
+    def _add_any(self, data: bytes) -> None:
         """A read that does not fit into the run."""
-        run = self._run
+        size = len(data)
         fixed = (b"", b"", b"")
         if self._left and self.count and 2 * _LEAST < size <= _LONGEST:
-            before = self.read_one(self.count - 1)
+            before = self._before()
             if len(before) <= _LONGEST:
                 fixed = _common(before, data)
         front, second, back = fixed
         if len(front) + len(second) + len(back) >= _LEAST:
             self._left -= 1
-            run = self._begin(front, second, back)
+            self._begin(front, second, back)
+            edge, end = len(front), size - len(back)
             if second:
-                at = data.index(second, len(front))
-                run.pieces += data[len(front) : at]
-                run.ends.append(len(run.pieces))
-                run.pieces += data[at + len(second) : size - len(back)]
-            else:
-                run.pieces += data[len(front) : size - len(back)]
+                at = data.index(second, edge)
+                _put(self._pieces, data[edge:at])
+                edge = at + len(second)
+            _put(self._pieces, data[edge:end])
         else:
-            if run.front or run.back:
-                run = self._begin(b"", b"", b"")
-            run.pieces += data
-        run.ends.append(len(run.pieces))
+            if self._front or self._back:
+                self._begin(b"", b"", b"")
+            self._mark = len(self._pieces)
+            _put(self._pieces, data)
         self.count += 1
 
-    def _begin(self, front: bytes, second: bytes, back: bytes) -> _Run:
-        self._size += len(self._run.pieces) + 4 * len(self._run.ends) + _RUN
-        self._run = run = _Run(self.count, front, second, back)
-        self._runs.append(run)
+    def _before(self) -> bytes:
+        """The last read."""
+        if self._front or self._back or self.count == self._first:
+            return self.read_one(self.count - 1)
+        at = self._mark
+        return bytes(self._pieces[at + (1 if self._pieces[at] < _FAR else 5) :])
+
+    def _begin(self, front: bytes, second: bytes, back: bytes) -> None:
+        """Seal the run that is written: what grew in steps, with room to grow, is put into just the room that it takes."""
+        if self._pieces:
+            run = Run(self._first, self._front, self._second, self._back, bytes(self._pieces))
+            self._size += len(run.pieces) + _RUN
+            self._runs.append(run)
+        self._first, self._front, self._second, self._back = self.count, front, second, back
+        self._pieces = bytearray()
         self._room = 0
-        return run
 
     def _pay(self) -> None:
-        run = self._run
-        used = self._size + len(run.pieces) + 4 * len(run.ends) + _RUN
+        used = self._size + len(self._pieces) + _RUN
         lacks = used + LUMP // 2 - self._paid
         if lacks > 0:
             lump = max(LUMP, lacks)
@@ -156,30 +181,45 @@ class Tape:
                 self.torn = True
                 return
             self._paid += lump
-        if len(run.pieces) >= (_SEALED if run.front or run.back else 8 * _SEALED):
-            run.seal()
-            self._begin(run.front, run.second, run.back)
-        self._room = len(self._run.pieces) + LUMP // 2
+        sealed = _SEALED if self._front or self._back else _SEALED_PLAIN
+        if len(self._pieces) >= sealed:
+            self._begin(*self._learned())
+        self._room = min(len(self._pieces) + LUMP // 2, sealed - 1)
+
+    def _learned(self) -> tuple[bytes, bytes, bytes]:
+        """The fixed parts of the next run. Those of the run that is full, unless it has few reads of many bytes: it may have begun with a read that
+        was unlike all others, as the first of a stream is, and then its last two have more in common."""
+        known = self._front, self._second, self._back
+        reads = self.count - self._first
+        if not self._left or reads < 3 or len(self._pieces) < reads * 2 * _LEAST or not (self._front or self._back):
+            return known
+        one, other = self.read_one(self.count - 2), self.read_one(self.count - 1)
+        if max(len(one), len(other)) > _LONGEST:
+            return known
+        self._left -= 1
+        found = _common(one, other)
+        return found if sum(map(len, found)) >= sum(map(len, known)) + _LEAST else known
+
+    def _written(self) -> Run:
+        return Run(self._first, self._front, self._second, self._back, bytes(self._pieces))
 
     def read_one(self, index: int) -> bytes:
         """The read of that number, as it came."""
-        return self._runs[bisect_right(self._runs, index, key=_first) - 1].read(index)
+        run = self._written() if index >= self._first else self._runs[bisect_right(self._runs, index, key=_first) - 1]
+        for number, data in enumerate(_reads(run), run.first):
+            if number == index:
+                return data
+        raise IndexError(index)
 
     def read(self, start: int, most: int) -> tuple[bytes, int]:
         """The bytes from read `start` on, as many whole reads as fit into `most` bytes and at least one; and the number of the read behind them."""
-        pieces: list[bytes] = []
-        size, at, index = 0, bisect_right(self._runs, start, key=_first) - 1, start
-        while index < self.count:
-            if at + 1 < len(self._runs) and index >= self._runs[at + 1].first:
-                at += 1
-                continue
-            piece = self._runs[at].read(index)
-            if pieces and size + len(piece) > most:
-                break
-            pieces.append(piece)
-            size += len(piece)
-            index += 1
-        return b"".join(pieces), index
+        return _read(self._runs, self._written(), self.count, start, most)
+
+    def reel(self) -> Reel:
+        """What is on it, where nothing more comes."""
+        written = self._written()
+        runs = (*self._runs, written) if written.pieces else tuple(self._runs)
+        return Reel(runs, self.count, self._size + len(written.pieces) + _RUN)
 
     @property
     def size(self) -> int:
@@ -194,8 +234,58 @@ class Tape:
             self._paid = 0
 
 
-def _first(run: _Run) -> int:
+def _first(run: Run) -> int:
     return run.first
+
+
+def _put(pieces: bytearray, piece: bytes) -> None:
+    if len(piece) < _FAR:
+        pieces.append(len(piece))
+    else:
+        pieces.append(_FAR)
+        pieces += len(piece).to_bytes(4, "big")
+    pieces += piece
+
+
+def _reads(run: Run) -> Iterator[bytes]:
+    front, second, back, pieces = run.front, run.second, run.back, run.pieces
+    at, end = 0, len(pieces)
+    number = b""
+    waits = False
+    while at < end:
+        size = pieces[at]
+        at += 1
+        if size == _FAR:
+            size = int.from_bytes(pieces[at : at + 4], "big")
+            at += 4
+        piece = pieces[at : at + size]
+        at += size
+        if not second:
+            yield b"%b%b%b" % (front, piece, back)
+        elif waits:
+            waits = False
+            yield b"%b%b%b%b%b" % (front, number, second, piece, back)
+        else:
+            number, waits = piece, True
+
+
+def _read(runs: Sequence[Run], last: Run | None, count: int, start: int, most: int) -> tuple[bytes, int]:
+    pieces: list[bytes] = []
+    size, index = 0, start
+    at = len(runs) if last is not None and start >= last.first else bisect_right(runs, start, key=_first) - 1
+    while index < count:
+        run = runs[at] if at < len(runs) else last
+        assert run is not None
+        at += 1
+        for number, piece in enumerate(_reads(run), run.first):
+            if number < start:
+                continue
+            if pieces and size + len(piece) > most:
+                return b"".join(pieces), index
+            pieces.append(piece)
+            size += len(piece)
+            index += 1
+    return b"".join(pieces), index
 
 
 def _common(one: bytes, other: bytes) -> tuple[bytes, bytes, bytes]:
