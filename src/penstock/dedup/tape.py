@@ -96,16 +96,21 @@ class Tape:
 
     def add(self, reads: Sequence[bytes]) -> None:
         """In this order."""
-        if self.torn:
-            return
+        if not self.torn:
+            self._add(reads)
+            if len(self._pieces) > self._room:
+                self._pay()
+
+    def _add(self, reads: Sequence[bytes]) -> None:
         front, second, back, pieces = self._front, self._second, self._back, self._pieces
         edge, edges = len(front), len(front) + len(back)
         count = self.count
         for data in reads:
             end = len(data) - edges + edge
             if edges and end >= edge and data.startswith(front) and data.endswith(back):
-                at = edge
+                at = mark = edge
                 if second:
+                    mark = len(pieces)
                     at = data.find(second, edge, edge + _NUMBER + len(second))
                     if at < 0 or at + len(second) > end:
                         at = -1
@@ -114,6 +119,16 @@ class Tape:
                         pieces += data[edge:at]
                         at += len(second)
                 if at >= 0:
+                    if end - at >= edges and front and back and (joint := back + front) in data[at:end]:
+                        # Frames that came together: each is kept as if it had come alone.
+                        if second:
+                            del pieces[mark:]
+                        self.count = count
+                        self._add(_apart(data, joint, len(back)))
+                        count = self.count
+                        front, second, back, pieces = self._front, self._second, self._back, self._pieces
+                        edge, edges = len(front), len(front) + len(back)
+                        continue
                     if end - at < _FAR:
                         pieces.append(end - at)
                         pieces += data[at:end]
@@ -127,8 +142,6 @@ class Tape:
             front, second, back, pieces = self._front, self._second, self._back, self._pieces
             edge, edges = len(front), len(front) + len(back)
         self.count = count
-        if len(pieces) > self._room:
-            self._pay()
 
     def _add_any(self, data: bytes) -> None:
         """A read that does not fit into the run."""
@@ -236,6 +249,17 @@ class Tape:
 
 def _first(run: Run) -> int:
     return run.first
+
+
+def _apart(data: bytes, joint: bytes, back: int) -> list[bytes]:
+    """The frames in `data`: a joint is the back (so many bytes) of one and the front of the next."""
+    frames: list[bytes] = []
+    start = 0
+    while (at := data.find(joint, start)) >= 0:
+        frames.append(data[start : at + back])
+        start = at + back
+    frames.append(data[start:])
+    return frames
 
 
 def _put(pieces: bytearray, piece: bytes) -> None:
