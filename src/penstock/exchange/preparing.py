@@ -149,7 +149,8 @@ class Preparing(Entering):
     def _mark(self, plan: Plan, body: bytes) -> bytes:
         """`body` with a marker of the prompt cache, where it has none and is worth one."""
         marked = plan.spec.mark_cache(plan.endpoint.operation, body) if plan.spec.mark_cache is not None else None
-        self.exchange.entry.marked = marked is not None
+        if (marked is not None) is not self.exchange.entry.marked:
+            self.exchange.entry.marked = marked is not None
         return marked or body
 
     def _edit(self, plan: Plan, way: Way, provider: Provider, request: ClientRequest, body: bytes | None, *, ask_usage: bool) -> None:

@@ -62,9 +62,11 @@ class Ascriber:
             # What a header says was said on purpose, and so beats the body.
             entry.user_id, entry.project, entry.session_id = user or found.user, project or found.project, session or found.session
             entry.effort = found.effort
-        prompt, entry.prompt = entry.prompt, None
-        if prompt is not None and self._preview is not None:
-            entry.preview = preview_of(prompt, self._preview)
+        prompt = entry.prompt
+        if prompt is not None:
+            entry.prompt = None
+            if self._preview is not None:
+                entry.preview = preview_of(prompt, self._preview)
 
     def _price(self, entry: Entry) -> None:
         tier = entry.service_tier
@@ -82,7 +84,9 @@ class Ascriber:
         if price is not None and spared is not None:
             entry.cost_nanousd, entry.price_version, entry.avoided_nanousd = 0, price.source, price.nanos
         elif price is not None:
-            entry.cost_nanousd, entry.price_version, entry.saved_nanousd = price.nanos, price.source, price.saved
+            entry.cost_nanousd, entry.price_version = price.nanos, price.source
+            if price.saved is not None:
+                entry.saved_nanousd = price.saved
 
 
 def filled_row(entry: Entry, filler: Filler | None) -> Row:
