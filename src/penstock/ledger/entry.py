@@ -36,8 +36,8 @@ COLUMNS: tuple[str, ...] = (
 """Every column, in the order of the table and of every row tuple. What each means: `docs/ledger.md`."""
 
 _SELDOM = frozenset({
-    "audio_input_tokens", "audio_output_tokens", "tool_use_tokens", "tool_requests", "web_searches", "cache_write_5m_tokens",
-    "cache_write_1h_tokens", "error_type", "error_code", "error_message", "timer", "tries",
+    "tool_use_tokens", "tool_requests", "web_searches", "cache_write_5m_tokens", "cache_write_1h_tokens",
+    "error_type", "error_code", "error_message", "timer", "tries",
     "tail", "tail_bytes", "saved_nanousd", "preview", "origin", "findings",
     "held_chars", "held_ms", "replay", "replay_of", "avoided_nanousd",
 })
@@ -121,8 +121,6 @@ class Entry:
     exchanges have is no slot: it is the class's until it is set, and takes neither time nor room before.
     """
 
-    audio_input_tokens: int | None = None
-    audio_output_tokens: int | None = None
     tool_use_tokens: int | None = None
     tool_requests: int | None = None
     web_searches: int | None = None
@@ -178,6 +176,8 @@ class Entry:
         self.cache_read_tokens: int | None = None
         self.cache_write_tokens: int | None = None
         self.reasoning_tokens: int | None = None
+        self.audio_input_tokens: int | None = None
+        self.audio_output_tokens: int | None = None
         self.ttft_ms: float | None = None
         self.duration_ms: float | None = None
         self.largest_gap_ms: float | None = None
@@ -245,14 +245,12 @@ class Entry:
         self.cache_read_tokens = usage.cache_read
         self.cache_write_tokens = usage.cache_write
         self.reasoning_tokens = usage.reasoning
+        self.audio_input_tokens = usage.audio_input
+        self.audio_output_tokens = usage.audio_output
         if usage.cache_write_5m is not None:
             self.cache_write_5m_tokens = usage.cache_write_5m
         if usage.cache_write_1h is not None:
             self.cache_write_1h_tokens = usage.cache_write_1h
-        if usage.audio_input is not None:
-            self.audio_input_tokens = usage.audio_input
-        if usage.audio_output is not None:
-            self.audio_output_tokens = usage.audio_output
         if usage.tool_use is not None:
             self.tool_use_tokens = usage.tool_use
         if usage.tool_requests is not None:
@@ -268,7 +266,7 @@ class Entry:
             self.web_searches,
         )  # fmt: skip
         self.account(_NOTHING, Provenance.NONE)
-        self.cache_write_5m_tokens = self.cache_write_1h_tokens = self.audio_input_tokens = self.audio_output_tokens = None
+        self.cache_write_5m_tokens = self.cache_write_1h_tokens = None
         self.tool_use_tokens = self.tool_requests = self.web_searches = None
 
     def blame(self, error: UpstreamError) -> None:
