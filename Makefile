@@ -18,13 +18,14 @@ FUZZ := $(wildcard tests/*/test_fuzz*.py) tests/laws/test_spoilt_recordings.py
 # How hard `make fuzz` tries: 1 takes some minutes.
 EFFORT ?= 1
 
-.PHONY: help setup serve test soak fuzz check bench clean
+.PHONY: help setup serve test soak fuzz agents check bench clean
 
 help:
 	@echo 'make serve   run the gateway on 127.0.0.1:4270'
 	@echo 'make test    run the tests (PostgreSQL and nginx are started for them where they can be had)'
 	@echo 'make soak    the long tests: thousands of streams, gateways that are killed over and over (some minutes)'
 	@echo 'make fuzz    the tests with random and spoilt bytes, for some minutes (longer: make fuzz EFFORT=10)'
+	@echo 'make agents  Claude Code, Codex and the Gemini CLI themselves as clients of a provider that fails (npm installs them)'
 	@echo 'make check   ruff, pyright, the import contracts'
 	@echo 'make bench   what a relayed chunk costs, beside nginx (two processors and some minutes)'
 	@echo 'make clean   remove what these commands made'
@@ -57,6 +58,10 @@ soak: $(READY)
 
 fuzz: $(READY)
 	HYPOTHESIS_PROFILE=thorough PENSTOCK_FUZZ=$(EFFORT) $(BIN)/python -m pytest -o timeout=0 $(FUZZ) $(ARGS)
+
+agents: $(READY)
+	npm install --silent --no-audit --no-fund --prefix $(VENV)/agents @anthropic-ai/claude-code @openai/codex @google/gemini-cli
+	PENSTOCK_AGENTS=$(abspath $(VENV))/agents/node_modules/.bin $(BIN)/python -m pytest tests/agents $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .
