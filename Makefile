@@ -18,6 +18,9 @@ FUZZ := $(wildcard tests/*/test_fuzz*.py) tests/laws/test_spoilt_recordings.py
 # How hard `make fuzz` tries: 1 takes some minutes.
 EFFORT ?= 1
 
+# Clients as their users have them, and what most assistants in editors are made of.
+AGENTS := @anthropic-ai/claude-code @openai/codex @google/gemini-cli openai @anthropic-ai/sdk @google/genai ai @ai-sdk/openai @ai-sdk/anthropic @ai-sdk/google
+
 .PHONY: help setup serve test soak fuzz agents check bench clean
 
 help:
@@ -25,7 +28,7 @@ help:
 	@echo 'make test    run the tests (PostgreSQL and nginx are started for them where they can be had)'
 	@echo 'make soak    the long tests: thousands of streams, gateways that are killed over and over (some minutes)'
 	@echo 'make fuzz    the tests with random and spoilt bytes, for some minutes (longer: make fuzz EFFORT=10)'
-	@echo 'make agents  Claude Code, Codex and the Gemini CLI themselves as clients of a provider that fails (npm installs them)'
+	@echo 'make agents  Claude Code, Codex, the Gemini CLI and the JavaScript SDKs as clients of a provider that fails (npm installs them)'
 	@echo 'make check   ruff, pyright, the import contracts'
 	@echo 'make bench   what a relayed chunk costs, beside nginx (two processors and some minutes)'
 	@echo 'make clean   remove what these commands made'
@@ -60,7 +63,7 @@ fuzz: $(READY)
 	HYPOTHESIS_PROFILE=thorough PENSTOCK_FUZZ=$(EFFORT) $(BIN)/python -m pytest -o timeout=0 $(FUZZ) $(ARGS)
 
 agents: $(READY)
-	npm install --silent --no-audit --no-fund --prefix $(VENV)/agents @anthropic-ai/claude-code @openai/codex @google/gemini-cli
+	npm install --silent --no-audit --no-fund --prefix $(VENV)/agents $(AGENTS)
 	PENSTOCK_AGENTS=$(abspath $(VENV))/agents/node_modules/.bin $(BIN)/python -m pytest tests/agents $(ARGS)
 
 check: $(READY)
