@@ -18,7 +18,7 @@ from penstock.ledger.histories.found import seconds_of
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.store import Store
 from penstock.pricing import OwnPrice, Prices, Rates
-from tests.support.histories import SESSION, claude_line, codex_lines, token_count, write_lines, write_tracker
+from tests.support.histories import SESSION, claude_line, codex_lines, codex_record, token_count, write_lines, write_tracker
 from tests.support.ledgers import COMPLETE, make_row
 
 AT = seconds_of("2025-11-18T22:00:00Z") or 0.0
@@ -158,6 +158,22 @@ def test_what_a_gateway_relayed_for_codex_is_left_out_by_session_and_figures(des
     write_lines(desk.home / ".codex" / "sessions" / "rollout-1.jsonl", lines)
     tally = desk.bring("codex")
     assert (tally.new, tally.relayed) == (1, 1), "each row of the gateway's stands for one answer"
+
+
+def test_codex_s_named_answers_are_left_out_by_their_names(desk: Desk) -> None:
+    """Another session's id may be in the row: an agent's answers go under the session that sent it."""
+    desk.store.write([make_row("px-1", started_at=AT, session_id="root", input_tokens=10, output_tokens=5, response_id="resp_1", outcome=COMPLETE)])
+    lines = codex_lines()
+    for at in (1, 2):
+        lines += [codex_record(f"resp_{at}", LATER.format(at), SESSION, "t", (10, 0, 5, 0), written=4),
+                  token_count(LATER.format(at), (10 * at, 0, 5 * at, 0), (10, 0, 5, 0))]  # fmt: skip
+    write_lines(desk.home / ".codex" / "sessions" / "rollout-1.jsonl", lines)
+    tally = desk.bring("codex")
+    assert (tally.new, tally.relayed) == (1, 1)
+    [_, row] = desk.rows()
+    assert (row["response_id"], row["input_tokens"], row["cache_write_tokens"]) == ("resp_2", 10, 4)
+    assert row["cost_nanousd"] == 6 * 1000 + 4 * 2000 + 5 * 4000
+    assert desk.bring("codex").new == 0
 
 
 def test_tokencost_s_tracker(desk: Desk, tmp_path: Path) -> None:
