@@ -124,6 +124,24 @@ def test_days_that_are_only_kept_as_sums_are_left_out(desk: Desk) -> None:
     assert query.usage(desk.engine, ())[0]["input_tokens"] == 10
 
 
+@pytest.mark.parametrize("known", [{"session_id": SESSION}, {"client": "claude-code"}])
+def test_what_a_gateway_s_sums_may_hold_is_left_out_whatever_its_provider_is_called(desk: Desk, known: dict[str, str]) -> None:
+    desk.store.write([make_row("px-1", started_at=AT, provider="work", response_id="msg_1", input_tokens=10, outcome=COMPLETE, **known)])
+    desk.store.retire(AT + 86400 * 2, 100)
+    claude_home(desk, [
+        claude_line("msg_1", LATER.format(1), input_tokens=10, output_tokens=1),
+        claude_line("msg_2", "2025-11-17T22:00:00Z", input_tokens=10, output_tokens=1),
+    ])  # fmt: skip
+    tally = desk.bring("claude-code")
+    assert (tally.new, tally.summed) == (1, 1)
+
+
+def test_an_answer_that_took_hours_is_known_again(desk: Desk) -> None:
+    desk.store.write([make_row("px-1", started_at=AT - 3 * 3600, response_id="msg_1", input_tokens=10, outcome=COMPLETE)])
+    claude_home(desk, [claude_line("msg_1", LATER.format(1), input_tokens=10, output_tokens=1)])
+    assert desk.bring("claude-code").relayed == 1
+
+
 def test_the_last_answer_of_a_file_that_is_being_written_waits(desk: Desk) -> None:
     claude_home(desk, [claude_line(f"msg_{at}", LATER.format(at), input_tokens=10, output_tokens=1) for at in (1, 2)])
     assert desk.bring("claude-code", now=AT + 5).new == 1
