@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 
 from penstock.ledger import query
 from penstock.ledger.ascribe import Ascriber
-from penstock.ledger.histories import BadSource, Tally, find_sources, load
+from penstock.ledger.histories import BadSource, Tally, claude_code, find_sources, load
 from penstock.ledger.histories.found import seconds_of
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.store import Store
@@ -236,6 +237,26 @@ def test_what_cannot_be_read_is_told(desk: Desk, tmp_path: Path) -> None:
     foreign = write_tracker(tmp_path / "foreign.db", [], "id INTEGER PRIMARY KEY, name TEXT")
     tally = load(desk.store, Ascriber(Prices()), find_sources(str(foreign), {}), lambda size: None, now=NOW)
     assert tally.failed == [f"{foreign} is no database of TokenCost's: it has no table of requests"]
+
+
+def test_a_line_without_end_is_passed_over_in_bounded_memory(desk: Desk) -> None:
+    """Somebody pasted a file into a prompt: no more of it is kept than the longest line that counts may have."""
+    path = claude_home(desk, [claude_line("msg_1", LATER.format(1), input_tokens=1, output_tokens=1)])
+    with path.open("ab") as file:
+        file.write(b'{"type":"user","message":"')
+        for _ in range(64):
+            file.write(b"x" * (1 << 20))
+        file.write(b'"}\n')
+    write_lines(path.with_name("s2.jsonl"), [claude_line("msg_2", LATER.format(2), input_tokens=1, output_tokens=1)])
+    with path.open("ab") as file:
+        file.write(path.with_name("s2.jsonl").read_bytes())
+    tracemalloc.start()
+    found = list(claude_code.read(path, lambda size: None))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [each.response_id for each in found] == ["msg_1", "msg_2"], "what follows it is read"
+    assert peak < 40 << 20
+    assert desk.bring("claude-code").new == 2
 
 
 def test_a_directory_of_sessions(desk: Desk, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.ledger.histories.found import Found, project_of, seconds_of
+from penstock.ledger.histories.found import Found, lines_of, project_of, seconds_of
 from penstock.vocabulary.ids import Operation, ProtocolId
 from penstock.vocabulary.usage import Usage
 
@@ -96,12 +96,10 @@ _NONE = _Tokens()
 def read(path: Path, told: Callable[[int], None]) -> Iterator[Found]:
     """What is found in a file, in order. `told` hears of the bytes that were read. Raises `OSError`."""
     rollout = _Rollout(path.stem)
-    with path.open("rb") as file:
-        for text in file:
-            told(len(text))
-            line = _line(text)
-            if line is not None and line.payload is not None:
-                rollout.take(line.type, seconds_of(line.timestamp), line.payload)
+    for text in lines_of(path, told):
+        line = _line(text)
+        if line is not None and line.payload is not None:
+            rollout.take(line.type, seconds_of(line.timestamp), line.payload)
     yield from rollout.found
 
 
