@@ -135,6 +135,7 @@ def test_a_history_is_brought_in_once(cli: CliRunner, tmp_path: Path) -> None:
     where = str(tmp_path / "new")
     told = cli.invoke(app, ["usage", "import", "claude-code", "--data-dir", where])
     assert told.exit_code == 0, told.output
+    assert told.stderr == "", "a bar is for a terminal"
     assert "2 answers in 1 file: 2 new; 1 have a model whose price is not known" in told.stdout
     [again] = rows_of(cli, "usage", "import", str(path), "--data-dir", where)
     assert (again["new"], again["known"]) == (0, 2)
