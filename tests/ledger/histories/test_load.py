@@ -150,6 +150,16 @@ def test_the_last_answer_of_a_file_that_is_being_written_waits(desk: Desk) -> No
     assert desk.bring("claude-code", since=NOW).found == 0
 
 
+def test_the_answer_that_was_written_to_last_waits(desk: Desk) -> None:
+    """Early versions wrote an agent's answers between the pieces of others."""
+    used = [("msg_1", 1), ("msg_2", 9), ("msg_1", 7)]
+    claude_home(desk, [claude_line(id, LATER.format(at), input_tokens=1, output_tokens=out) for at, (id, out) in enumerate(used)])
+    assert desk.bring("claude-code", now=AT + 5).new == 1
+    assert [row["response_id"] for row in desk.rows()] == ["msg_2"]
+    assert desk.bring("claude-code").new == 1
+    assert [row["output_tokens"] for row in desk.rows()] == [7, 9]
+
+
 def test_codex_s_answers(desk: Desk) -> None:
     lines: list[dict[str, Any]] = [
         *codex_lines(),

@@ -36,14 +36,14 @@ _decode = msgspec.json.Decoder(_Line).decode
 
 
 def read(path: Path, told: Callable[[int], None]) -> Iterator[Found]:
-    """What is found in a file, in order. `told` hears of the bytes that were read. Raises `OSError`."""
+    """What is found in a file, in the order of the last lines that tell of it. `told` hears of the bytes that were read. Raises `OSError`."""
     messages: dict[str, Found] = {}
     for line in lines_of(path, told):
         if b'"assistant"' not in line:
             continue
         found = _read(line)
         if found is not None and found.response_id is not None:
-            former = messages.get(found.response_id)
+            former = messages.pop(found.response_id, None)
             messages[found.response_id] = found if former is None else _with_more(former, found)
     yield from messages.values()
 
