@@ -89,6 +89,16 @@ def test_the_last_week_beside_the_one_before(cli: CliRunner, data_dir: Path) -> 
     assert cli.invoke(app, ["usage", "--compare", "week", "--since", "1d"]).exit_code == 2
 
 
+def test_a_retired_day_is_in_one_of_the_two_times(cli: CliRunner, data_dir: Path) -> None:
+    """The day at which they meet is not counted on both sides; rows of it would not be either."""
+    store = Store.open(LedgerSettings(data_dir))
+    store.write([make_row(f"e{days}", started_at=NOW - days * DAY_S + 60, outcome=COMPLETE, input_tokens=1) for days in range(3, 14)])
+    store.retire((NOW // DAY_S - 2) * DAY_S, 1000)
+    store.close()
+    [total] = rows_of(cli, "usage", "--compare", "week", "--data-dir", str(data_dir))
+    assert total["exchanges"] + total["exchanges_before"] == 15
+
+
 def test_changes() -> None:
     assert [change(3, 2), change(1, 2), change(2, 2), change(5, 0), change(None, 2), change(1, None)] == ["+50 %", "-50 %", "+0 %", "-", "-", "-"]
     assert [row["model"] for row in beside(("model",), [{"model": "a", "cost_nanousd": 1}], [{"model": "b", "cost_nanousd": 2}])] == ["b", "a"]
@@ -125,6 +135,7 @@ def test_a_history_is_brought_in_once(cli: CliRunner, tmp_path: Path) -> None:
     where = str(tmp_path / "new")
     told = cli.invoke(app, ["usage", "import", "claude-code", "--data-dir", where])
     assert told.exit_code == 0, told.output
+    assert told.stderr == "", "a bar is for a terminal"
     assert "2 answers in 1 file: 2 new; 1 have a model whose price is not known" in told.stdout
     [again] = rows_of(cli, "usage", "import", str(path), "--data-dir", where)
     assert (again["new"], again["known"]) == (0, 2)

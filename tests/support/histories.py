@@ -21,13 +21,35 @@ def claude_line(
             "requestId": f"req_{id}", "uuid": f"u-{id}", "timestamp": at}  # fmt: skip
 
 
-def codex_lines(session: str = SESSION, model: str = "gpt-5", cwd: str = "/home/me/work/shop") -> list[dict[str, Any]]:
+def codex_lines(
+    session: str = SESSION, model: str = "gpt-5", cwd: str = "/home/me/work/shop", at: str = "2025-11-18T21:55:00.000Z", forked: str | None = None
+) -> list[dict[str, Any]]:
     """The beginning of a rollout."""
-    return [
-        {"timestamp": "2025-11-18T21:55:00.000Z", "type": "session_meta",
-         "payload": {"id": session, "cwd": cwd, "originator": "codex_cli_rs", "cli_version": "0.58.0", "model_provider": "openai"}},
-        {"timestamp": "2025-11-18T21:55:01.000Z", "type": "turn_context", "payload": {"cwd": cwd, "model": model, "effort": "high"}},
-    ]  # fmt: skip
+    return [codex_session(session, at, forked, cwd), codex_turn(None, at, model)]
+
+
+def codex_session(session: str, at: str, forked: str | None = None, cwd: str = "/home/me/work/shop") -> dict[str, Any]:
+    told = {} if forked is None else {"forked_from_id": forked}
+    payload = {"id": session, **told, "cwd": cwd, "originator": "codex_cli_rs", "cli_version": "0.58.0", "model_provider": "openai"}
+    return {"timestamp": at, "type": "session_meta", "payload": payload}
+
+
+def codex_turn(turn: str | None, at: str, model: str = "gpt-5") -> dict[str, Any]:
+    named = {} if turn is None else {"turn_id": turn}
+    return {"timestamp": at, "type": "turn_context", "payload": {**named, "cwd": "/home/me/work/shop", "model": model, "effort": "high"}}
+
+
+def codex_record(response: str, at: str, thread: str, turn: str, used: tuple[int, int, int, int], written: int = 0) -> dict[str, Any]:
+    """An answer with its name. `used`: input, cached, output, reasoning."""
+    payload = {"thread_id": thread, "session_id": thread, "turn_id": turn, "root_turn_id": turn, "response_id": response,
+               "usage": {**_tokens(used), "cache_write_input_tokens": written}}  # fmt: skip
+    return {"timestamp": at, "type": "token_usage_record", "payload": payload}
+
+
+def uuid7(at: float, number: int = 0) -> str:
+    """A UUID of version 7 that was made at a time, in seconds since the epoch."""
+    made = f"{int(at * 1000):012x}"
+    return f"{made[:8]}-{made[8:]}-7000-8000-{number:012x}"
 
 
 def token_count(at: str, total: tuple[int, int, int, int], last: tuple[int, int, int, int] | None = None) -> dict[str, Any]:

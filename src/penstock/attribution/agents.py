@@ -1,4 +1,4 @@
-"""The client application, by its user agent: the first entry of the table whose text stands in it, whatever the case.
+"""The client application, by its user agent: the first entry of the table whose text begins a word of it, whatever the case.
 
 Applications come before the libraries that they are built on, because many send both. The names are stable: `usage --by client` sums by them.
 """
@@ -16,7 +16,9 @@ AGENTS: Final[tuple[tuple[str, str], ...]] = (
     ("github-copilot", "github-copilot"), ("cursor", "cursor"), ("windsurf", "windsurf"), ("codeium", "windsurf"), ("roo-code", "roo-code"),
     ("roocode", "roo-code"), ("kilo-code", "kilo-code"), ("kilocode", "kilo-code"), ("cline", "cline"), ("continue", "continue"),
     ("opencode", "opencode"), ("aider", "aider"), ("zed/", "zed"), ("amp/", "amp"), ("goose", "goose"), ("openhands", "openhands"),
-    ("crush", "crush"), ("droid", "droid"), ("qwen-code", "qwen-code"), ("openclaw", "openclaw"), ("jetbrains", "jetbrains"), ("vscode", "vscode"),
+    ("crush", "crush"), ("droid", "droid"), ("factory-cli", "droid"), ("qwen-code", "qwen-code"),
+    ("qwencode", "qwen-code"), ("kimicli", "kimi-cli"), ("kimi-cli", "kimi-cli"), ("openclaw", "openclaw"), ("jetbrains", "jetbrains"),
+    ("vscode", "vscode"),
     # Frontends.
     ("open-webui", "open-webui"), ("openwebui", "open-webui"), ("librechat", "librechat"), ("lobechat", "lobechat"), ("anythingllm", "anythingllm"),
     ("chatbox", "chatbox"), ("cherrystudio", "cherry-studio"), ("jan/", "jan"), ("n8n", "n8n"), ("dify", "dify"), ("flowise", "flowise"),
@@ -28,8 +30,10 @@ AGENTS: Final[tuple[tuple[str, str], ...]] = (
     ("mastra", "mastra"), ("instructor", "instructor"), ("portkey", "portkey"), ("openrouter", "openrouter"),
     # The makers' libraries.
     ("anthropic/python", "anthropic-python"), ("asyncanthropic/python", "anthropic-python"), ("anthropic/js", "anthropic-js"),
-    ("anthropic/go", "anthropic-go"), ("anthropic/java", "anthropic-java"), ("anthropic", "anthropic-sdk"), ("asyncopenai/python", "openai-python"),
-    ("openai/python", "openai-python"), ("openai/js", "openai-js"), ("openai/go", "openai-go"), ("openai/java", "openai-java"),
+    ("anthropic/go", "anthropic-go"), ("anthropic/java", "anthropic-java"), ("anthropic", "anthropic-sdk"), ("asyncanthropic", "anthropic-sdk"),
+    ("asyncopenai/python", "openai-python"), ("asyncazureopenai/python", "openai-python"), ("azureopenai/python", "openai-python"),
+    ("azureopenai/js", "openai-js"), ("azureopenai", "openai-sdk"), ("openai/python", "openai-python"),
+    ("openai/js", "openai-js"), ("openai/go", "openai-go"), ("openai/java", "openai-java"),
     ("openai/ruby", "openai-ruby"), ("openai", "openai-sdk"), ("genai-js", "google-genai"),
     ("mistral-client", "mistral-sdk"), ("cohere", "cohere-sdk"),
     # Whatever speaks HTTP.
@@ -51,4 +55,12 @@ def client_of(user_agent: str | None) -> str | None:
     if not user_agent:
         return None
     low = user_agent[:1024].lower()
-    return next((name for piece, name in AGENTS if piece in low), OTHER)
+    return next((name for piece, name in AGENTS if _begins_word(piece, low)), OTHER)
+
+
+def _begins_word(piece: str, text: str) -> bool:
+    """`droid` does not stand in `Android`."""
+    at = text.find(piece)
+    while at > 0 and text[at - 1].isalnum():
+        at = text.find(piece, at + 1)
+    return at >= 0

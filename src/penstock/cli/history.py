@@ -74,7 +74,8 @@ def _load(settings: Config, sources: Sequence[Source], since: float | None) -> T
     store = Store.open(ledger)
     columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     try:
-        with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True) as progress:
+        console = Console(stderr=True, highlight=False)
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task("", total=sum(source.size for source in sources))
             tally = load(
                 store, Ascriber(prices_of(settings)), sources, lambda size: progress.update(task, advance=size), now=time.time(), since=since)

@@ -83,8 +83,8 @@ def usage(
     with reading_ledger(settings) as engine:
         if compare is not None:
             now, span = time.time(), _SPANS[compare]
-            later = query.usage(engine, chosen, since=now - span, until=now, **filters)
-            former = query.usage(engine, chosen, since=now - 2 * span, until=now - span, **filters)
+            later = query.usage(engine, chosen, since=now - span, until=now, days="begun", **filters)
+            former = query.usage(engine, chosen, since=now - 2 * span, until=now - span, days="begun", **filters)
             rows = beside([part for name in chosen for part in _WITH.get(name, (name,))], later, former)
         else:
             rows = query.usage(engine, chosen, since=moment(since), until=moment(until, end=True), **filters)

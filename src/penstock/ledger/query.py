@@ -4,7 +4,8 @@ Times are in seconds since the epoch; days are UTC days (`2025-01-31`), from mid
 the engine that `connect` gives: call them in a thread from the event loop. All raise `LedgerError` in words.
 
 Sums reach past retention: rows that were retired are in `daily`, hours that are closed in `hourly` (`rollup`), all others are read row by row;
-`usage` adds the three up in one statement (one snapshot). For retired days `since` and `until` mean the whole UTC day that they fall into.
+`usage` adds the three up in one statement (one snapshot). For retired days `since` and `until` mean the whole UTC day that they fall into, unless
+periods are to lie side by side (`days="begun"`).
 """
 
 from __future__ import annotations
@@ -97,6 +98,7 @@ def usage(
     effort: str | None = None,
     key_id: str | None = None,
     key: str | None = None,
+    days: Literal["touched", "begun"] = "touched",
 ) -> list[dict[str, Any]]:
     """Sums of the exchanges begun in `since <= started_at < until`, one dict per group, largest count first (by day: in order of days).
 
@@ -105,7 +107,8 @@ def usage(
     operations that generate count, as in `web_searches`; `bytes_in`, `bytes_out`; `cost_nanousd`, `saved_nanousd` and `avoided_nanousd`
     (billionths of a US dollar), and `unpriced` (exchanges whose tokens have no price: the costs lack them). A sum of nothing but unknowns
     is `None`. Without `group_by`: one total. `key`: the name, id or fingerprint of one of the gateway's own keys, or the fingerprint of
-    somebody's credential.
+    somebody's credential. `days`: a retired day counts in a period that touches it, or only in the one that it begins in, so that
+    periods side by side count no day twice.
     """
     for name in group_by:
         if name not in GROUPS:
@@ -118,7 +121,8 @@ def usage(
     }  # fmt: skip
     names = tuple(dict.fromkeys(part for name in group_by for part in _PARTS.get(name, (name,))))
     hours = summed(since, until)
-    parts = (of_rows(names, filters, since, until, hours), of_hours(names, filters, hours), of_days(names, filters, since, until))
+    retired = of_days(names, filters, since, until, begun=days == "begun")
+    parts = (of_rows(names, filters, since, until, hours), of_hours(names, filters, hours), retired)
     all_ = sa.union_all(*parts).subquery("all_")
     keys: dict[str, sa.ColumnElement[Any]] = {}
     if "key" in group_by:

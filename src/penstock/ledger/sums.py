@@ -49,11 +49,11 @@ def of_hours(names: Sequence[str], filters: Filters, hours: sa.CTE) -> sa.Select
     return _summed_by(keys, hourly).select_from(hours.join(hourly, hourly.c.hour == hours.c.hour)).where(*wanted)
 
 
-def of_days(names: Sequence[str], filters: Filters, since: float | None, until: float | None) -> sa.Select[Any]:
-    """Of rows that are retired."""
+def of_days(names: Sequence[str], filters: Filters, since: float | None, until: float | None, *, begun: bool) -> sa.Select[Any]:
+    """Of rows that are retired. `begun`: only of days whose midnight lies in the time."""
     conditions = _wanted(lambda name: daily.c[name], filters)
     if since is not None:
-        conditions.append(daily.c.day >= day_of(since))
+        conditions.append(daily.c.day > day_of(since) if begun and since % 86400 else daily.c.day >= day_of(since))
     if until is not None:
         # `until` at midnight sharp leaves that day out.
         last = day_of(until)

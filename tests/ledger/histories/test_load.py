@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -13,12 +14,12 @@ import sqlalchemy as sa
 
 from penstock.ledger import query
 from penstock.ledger.ascribe import Ascriber
-from penstock.ledger.histories import BadSource, Tally, find_sources, load
+from penstock.ledger.histories import BadSource, Tally, claude_code, find_sources, load
 from penstock.ledger.histories.found import seconds_of
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.store import Store
 from penstock.pricing import OwnPrice, Prices, Rates
-from tests.support.histories import SESSION, claude_line, codex_lines, token_count, write_lines, write_tracker
+from tests.support.histories import SESSION, claude_line, codex_lines, codex_record, token_count, write_lines, write_tracker
 from tests.support.ledgers import COMPLETE, make_row
 
 AT = seconds_of("2025-11-18T22:00:00Z") or 0.0
@@ -124,11 +125,39 @@ def test_days_that_are_only_kept_as_sums_are_left_out(desk: Desk) -> None:
     assert query.usage(desk.engine, ())[0]["input_tokens"] == 10
 
 
+@pytest.mark.parametrize("known", [{"session_id": SESSION}, {"client": "claude-code"}])
+def test_what_a_gateway_s_sums_may_hold_is_left_out_whatever_its_provider_is_called(desk: Desk, known: dict[str, str]) -> None:
+    desk.store.write([make_row("px-1", started_at=AT, provider="work", response_id="msg_1", input_tokens=10, outcome=COMPLETE, **known)])
+    desk.store.retire(AT + 86400 * 2, 100)
+    claude_home(desk, [
+        claude_line("msg_1", LATER.format(1), input_tokens=10, output_tokens=1),
+        claude_line("msg_2", "2025-11-17T22:00:00Z", input_tokens=10, output_tokens=1),
+    ])  # fmt: skip
+    tally = desk.bring("claude-code")
+    assert (tally.new, tally.summed) == (1, 1)
+
+
+def test_an_answer_that_took_hours_is_known_again(desk: Desk) -> None:
+    desk.store.write([make_row("px-1", started_at=AT - 3 * 3600, response_id="msg_1", input_tokens=10, outcome=COMPLETE)])
+    claude_home(desk, [claude_line("msg_1", LATER.format(1), input_tokens=10, output_tokens=1)])
+    assert desk.bring("claude-code").relayed == 1
+
+
 def test_the_last_answer_of_a_file_that_is_being_written_waits(desk: Desk) -> None:
     claude_home(desk, [claude_line(f"msg_{at}", LATER.format(at), input_tokens=10, output_tokens=1) for at in (1, 2)])
     assert desk.bring("claude-code", now=AT + 5).new == 1
     assert desk.bring("claude-code").new == 1
     assert desk.bring("claude-code", since=NOW).found == 0
+
+
+def test_the_answer_that_was_written_to_last_waits(desk: Desk) -> None:
+    """Early versions wrote an agent's answers between the pieces of others."""
+    used = [("msg_1", 1), ("msg_2", 9), ("msg_1", 7)]
+    claude_home(desk, [claude_line(id, LATER.format(at), input_tokens=1, output_tokens=out) for at, (id, out) in enumerate(used)])
+    assert desk.bring("claude-code", now=AT + 5).new == 1
+    assert [row["response_id"] for row in desk.rows()] == ["msg_2"]
+    assert desk.bring("claude-code").new == 1
+    assert [row["output_tokens"] for row in desk.rows()] == [7, 9]
 
 
 def test_codex_s_answers(desk: Desk) -> None:
@@ -158,6 +187,22 @@ def test_what_a_gateway_relayed_for_codex_is_left_out_by_session_and_figures(des
     write_lines(desk.home / ".codex" / "sessions" / "rollout-1.jsonl", lines)
     tally = desk.bring("codex")
     assert (tally.new, tally.relayed) == (1, 1), "each row of the gateway's stands for one answer"
+
+
+def test_codex_s_named_answers_are_left_out_by_their_names(desk: Desk) -> None:
+    """Another session's id may be in the row: an agent's answers go under the session that sent it."""
+    desk.store.write([make_row("px-1", started_at=AT, session_id="root", input_tokens=10, output_tokens=5, response_id="resp_1", outcome=COMPLETE)])
+    lines = codex_lines()
+    for at in (1, 2):
+        lines += [codex_record(f"resp_{at}", LATER.format(at), SESSION, "t", (10, 0, 5, 0), written=4),
+                  token_count(LATER.format(at), (10 * at, 0, 5 * at, 0), (10, 0, 5, 0))]  # fmt: skip
+    write_lines(desk.home / ".codex" / "sessions" / "rollout-1.jsonl", lines)
+    tally = desk.bring("codex")
+    assert (tally.new, tally.relayed) == (1, 1)
+    [_, row] = desk.rows()
+    assert (row["response_id"], row["input_tokens"], row["cache_write_tokens"]) == ("resp_2", 10, 4)
+    assert row["cost_nanousd"] == 6 * 1000 + 4 * 2000 + 5 * 4000
+    assert desk.bring("codex").new == 0
 
 
 def test_tokencost_s_tracker(desk: Desk, tmp_path: Path) -> None:
@@ -202,6 +247,26 @@ def test_what_cannot_be_read_is_told(desk: Desk, tmp_path: Path) -> None:
     foreign = write_tracker(tmp_path / "foreign.db", [], "id INTEGER PRIMARY KEY, name TEXT")
     tally = load(desk.store, Ascriber(Prices()), find_sources(str(foreign), {}), lambda size: None, now=NOW)
     assert tally.failed == [f"{foreign} is no database of TokenCost's: it has no table of requests"]
+
+
+def test_a_line_without_end_is_passed_over_in_bounded_memory(desk: Desk) -> None:
+    """Somebody pasted a file into a prompt: no more of it is kept than the longest line that counts may have."""
+    path = claude_home(desk, [claude_line("msg_1", LATER.format(1), input_tokens=1, output_tokens=1)])
+    with path.open("ab") as file:
+        file.write(b'{"type":"user","message":"')
+        for _ in range(64):
+            file.write(b"x" * (1 << 20))
+        file.write(b'"}\n')
+    write_lines(path.with_name("s2.jsonl"), [claude_line("msg_2", LATER.format(2), input_tokens=1, output_tokens=1)])
+    with path.open("ab") as file:
+        file.write(path.with_name("s2.jsonl").read_bytes())
+    tracemalloc.start()
+    found = list(claude_code.read(path, lambda size: None))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [each.response_id for each in found] == ["msg_1", "msg_2"], "what follows it is read"
+    assert peak < 40 << 20
+    assert desk.bring("claude-code").new == 2
 
 
 def test_a_directory_of_sessions(desk: Desk, tmp_path: Path) -> None:

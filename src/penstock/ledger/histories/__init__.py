@@ -5,7 +5,7 @@
 
 Laws: the id of a row is made of what the answer is called (its response id, where there is one), so a second import changes nothing. What
 went through a gateway is in the ledger already and is left out: by its response id, else by its session and its figures. Of days that are
-only kept as sums nothing is taken, for nobody could tell what they hold. Nothing of what people or models wrote is read into a row.
+only kept as sums nothing is taken that those may hold: nobody could tell. Nothing of what people or models wrote is read into a row.
 """
 
 from penstock.ledger.histories.load import Tally, load

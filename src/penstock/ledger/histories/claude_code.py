@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import astuple
 
-from penstock.ledger.histories.found import Found, project_of, seconds_of
+from penstock.ledger.histories.found import Found, lines_of, project_of, seconds_of
 from penstock.protocols.anthropic_messages.observe import MessagesObserver
 from penstock.vocabulary.ids import Operation, ProtocolId
 from penstock.vocabulary.usage import EMPTY_USAGE, Usage
@@ -36,17 +36,15 @@ _decode = msgspec.json.Decoder(_Line).decode
 
 
 def read(path: Path, told: Callable[[int], None]) -> Iterator[Found]:
-    """What is found in a file, in order. `told` hears of the bytes that were read. Raises `OSError`."""
+    """What is found in a file, in the order of the last lines that tell of it. `told` hears of the bytes that were read. Raises `OSError`."""
     messages: dict[str, Found] = {}
-    with path.open("rb") as file:
-        for line in file:
-            told(len(line))
-            if b'"assistant"' not in line:
-                continue
-            found = _read(line)
-            if found is not None and found.response_id is not None:
-                former = messages.get(found.response_id)
-                messages[found.response_id] = found if former is None else _with_more(former, found)
+    for line in lines_of(path, told):
+        if b'"assistant"' not in line:
+            continue
+        found = _read(line)
+        if found is not None and found.response_id is not None:
+            former = messages.pop(found.response_id, None)
+            messages[found.response_id] = found if former is None else _with_more(former, found)
     yield from messages.values()
 
 

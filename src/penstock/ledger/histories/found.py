@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
-from pathlib import PurePath, PureWindowsPath
+from pathlib import Path, PurePath, PureWindowsPath
 
 from penstock.ledger.entry import Entry
 from penstock.vocabulary.ids import Operation, ProtocolId
@@ -57,6 +58,24 @@ class Found:
         entry.account(self.usage, Provenance.REPORTED)
         entry.settle(self.outcome, self.at + (self.duration_ms or 0.0) / 1e3)
         return entry
+
+
+LONGEST = 1 << 24
+"""Bytes of a line that is read. Those that count are short: what a client pasted in may be longer, and says nothing of use."""
+_PIECE = 1 << 20
+
+
+def lines_of(path: Path, told: Callable[[int], None]) -> Iterator[bytes]:
+    """The lines of a file, without those over `LONGEST`, of which no more than that is ever kept. `told` hears of all bytes. Raises `OSError`."""
+    with path.open("rb") as file:
+        while line := file.readline(LONGEST):
+            told(len(line))
+            if line.endswith(b"\n") or len(line) < LONGEST:
+                yield line
+                continue
+            while (piece := file.readline(_PIECE)) and not piece.endswith(b"\n"):
+                told(len(piece))
+            told(len(piece))
 
 
 def seconds_of(timestamp: object) -> float | None:

@@ -22,8 +22,8 @@ from penstock.ledger.sums import day_of
 BATCH = 500
 FRESH_S = 120.0
 """A file that was written to so shortly ago may be in the middle of an answer: its last one is left for the next time."""
-_NEAR_S = 3600.0
-"""How far apart the clocks and ideas of a beginning may be of a gateway and a history."""
+_NEAR_S = 86400.0
+"""How far apart the clocks and ideas of a beginning may be of a gateway and a history: an answer may take hours."""
 _TRIES = 50
 
 
@@ -51,7 +51,7 @@ def load(
 ) -> Tally:
     """Bring in what the files tell. `told` hears of the bytes that were read. Raises `StoreError` where the ledger does not take it for long."""
     tally = Tally()
-    summed = store.read(_summed_days)
+    summed = store.read(_Summed)
     for source in sources:
         tally.files += 1
         try:
@@ -65,7 +65,7 @@ def load(
         tally.found += len(found)
         if not found:
             continue
-        kept = [each for each in found if (day_of(each.at), each.provider) not in summed]
+        kept = [each for each in found if not summed.hold(each)]
         tally.summed += len(found) - len(kept)
         if kept:
             fresh = _not_relayed(store, kept)
@@ -75,8 +75,18 @@ def load(
     return tally
 
 
-def _summed_days(connection: sa.Connection) -> set[tuple[str, str]]:
-    return {(day, provider) for day, provider in connection.execute(sa.select(daily.c.day, daily.c.provider).distinct())}
+class _Summed:
+    """The days that are only kept as sums, and what is known of whose they are. Providers of a gateway may be called anything."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        names = ("provider", "client", "session_id")
+        self._known = {name: {(day, word) for day, word in connection.execute(sa.select(daily.c.day, daily.c[name]).distinct())} for name in names}
+
+    def hold(self, each: Found) -> bool:
+        """May it be in them?"""
+        said = {"provider": each.provider, "client": each.client, "session_id": clear(each.session)}
+        day = day_of(each.at)
+        return any(word is not None and (day, word) in self._known[name] for name, word in said.items())
 
 
 def _not_relayed(store: Store, found: Sequence[Found]) -> list[Found]:
@@ -86,9 +96,20 @@ def _not_relayed(store: Store, found: Sequence[Found]) -> list[Found]:
     named = sa.or_(table.response_id.is_not(None), table.session_id.is_not(None))
     statement = sa.select(table.response_id, table.session_id, table.input_tokens, table.output_tokens).where(
         table.started_at >= first, table.started_at <= last, table.origin.is_(None), named)
-    rows = store.read(lambda connection: list(connection.execute(statement)))
-    responses = {row[0] for row in rows}
-    same = Counter((row[1], row[2], row[3]) for row in rows)
+    wanted = {each.response_id for each in found if each.response_id is not None}
+    sessions = {clear(each.session) for each in found if each.response_id is None}
+
+    def look(connection: sa.Connection) -> tuple[set[str], Counter[tuple[str | None, int | None, int | None]]]:
+        """Only what is asked for is kept of the rows, of which there may be millions."""
+        responses, same = set[str](), Counter[tuple[str | None, int | None, int | None]]()
+        for response, session, took, made in connection.execution_options(yield_per=BATCH).execute(statement):
+            if response in wanted:
+                responses.add(response)
+            if session in sessions:
+                same[session, took, made] += 1
+        return responses, same
+
+    responses, same = store.read(look)
     fresh: list[Found] = []
     for each in found:
         figures = (clear(each.session), each.usage.input, each.usage.output)

@@ -44,7 +44,7 @@ def find_sources(what: str, environ: Mapping[str, str]) -> list[Source]:
                 found = [source for file in sorted(path.rglob("*.jsonl")) if (source := _source(file)) is not None]
                 if not found:
                     raise BadSource(f"there is no session of Claude Code's or Codex's in {path}")
-                return sorted(found, key=lambda source: source.modified)
+                return sorted(found, key=_order)
             if not path.is_file():
                 raise BadSource(f"{what} is neither claude-code nor codex, and there is no such file")
             source = _source(path)
@@ -65,7 +65,12 @@ def _all(places: Sequence[Path], pattern: str, read: Reader, program: str) -> li
     found = [_stat(path, read) for place in places for path in place.glob(pattern) if path.is_file()]
     if not found:
         raise BadSource(f"there is no history of {program}'s in {' or '.join(str(place) for place in places)}")
-    return sorted(found, key=lambda source: source.modified)
+    return sorted(found, key=_order)
+
+
+def _order(source: Source) -> tuple[str, float]:
+    """The oldest first, because a later file may repeat an earlier one: by the time in a rollout's name, as one that is gone on with is modified."""
+    return source.path.name if source.read is codex.read else "", source.modified
 
 
 def _source(path: Path) -> Source | None:
