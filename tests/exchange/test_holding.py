@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from penstock.exchange.conduct import Conduct
+from penstock.exchange.conduct import Conduct, Retries
 from penstock.exchange.contract import Headers
 from penstock.exchange.judge import HELD
 from penstock.protocols import REGISTRY
@@ -314,10 +314,53 @@ def test_and_where_the_protocol_describes_nothing(house: House, method: str, pat
     house.check_quiet()
 
 
-def test_an_error_that_breaks_off_while_it_is_looked_at(house: House) -> None:
-    asker, ask = house.stream(ProtocolId.OPENAI_CHAT)
-    ask.answer(503, [(b"content-type", b"text/html")]).body(PAGE[:50]).lose()
-    assert (asker.reply.status, asker.reply.over) == (502, "ended")
+@PROTOCOL
+@pytest.mark.parametrize(("kind", "half", "words"), [
+    (b"text/html", PAGE[:80], "502 Bad Gateway"),
+    (b"text/plain", b"out of mem", "out of mem"),
+    (b"application/json", b'{"error": {"message": "slow', "Too Many Requests"),
+    (b"application/json", b"", "Too Many Requests"),
+])  # fmt: skip
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_error_that_breaks_off_keeps_its_status(
+    house: House, protocol: ProtocolId, kind: bytes, half: bytes, words: str, whole: bool
+) -> None:
+    """What it was is known from its head; half of its words is no body that a client could read."""
+    asker, ask = house.whole(protocol) if whole else house.stream(protocol)
+    ask.answer(429, [(b"content-type", kind), (b"content-length", b"1000"), *NAMED])
+    if half:
+        ask.body(half)
+    assert asker.reply.status is None
+    ask.lose(LossKind.RESET, "it broke")
+    assert (asker.reply.status, asker.reply.over) == (429, "ended")
+    assert words in told_whole(protocol, asker.reply)["message"]
+    kept_headers(asker.reply)
+    row = house.row()
+    assert (row.outcome, row.status, row.upstream_status) == ("UPSTREAM_ERROR", 429, 429)
+    assert row.cause == "the provider answered 429; it broke"
+    house.check_quiet()
+
+
+@pytest.mark.parametrize("kind", [b"application/json", b"text/html"])
+def test_one_that_breaks_off_is_no_case_for_a_first_frame(kind: bytes) -> None:
+    with House(conduct=Conduct(retries=Retries(first_frame=3))) as house:
+        asker, ask = house.stream(ProtocolId.OPENAI_CHAT)
+        ask.answer(401, [(b"content-type", kind)]).body(b"{").lose()
+        assert (asker.reply.status, len(house.asks)) == (401, 1)
+        house.check_quiet()
+
+
+@PROTOCOL
+def test_an_error_that_came_as_an_event(house: House, protocol: ProtocolId) -> None:
+    """Some answer whoever asks for a stream in that form, errors too."""
+    frame, _ = ERRORS[protocol]
+    asker, ask = house.stream(protocol)
+    ask.answer(429, [(b"content-type", b"text/event-stream; charset=utf-8"), (b"content-length", b"%d" % len(frame)), *NAMED])
+    ask.body(frame[:7], frame[7:]).end()
+    assert (asker.reply.status, asker.reply.header(b"content-type")) == (429, b"application/json")
+    assert asker.reply.body == frame.partition(b"data: ")[2].strip()
+    kept_headers(asker.reply)
+    assert (house.row().outcome, house.row().error_message) == ("UPSTREAM_ERROR", WORDS)
     house.check_quiet()
 
 

@@ -30,6 +30,8 @@ class Course(NamedTuple):
     """A stream was asked for as a JSON array."""
     foreign: bool
     """`is_foreign`, where that matters."""
+    error: bool
+    """`is_error`, likewise: it is held until it is whole, so that one that breaks off is told as one that does not."""
     conduct: Conduct
     """Whose course this is: held, so that its identity stays its own."""
 
@@ -73,7 +75,13 @@ def _find_course(
         folded=folded, pace=pace, usage_told=peek.usage_asked,
     )  # fmt: skip
     recipe = decide(answer, plan.spec, gateway.settings.limits, gateway.held, conduct.guards)
-    return Course(recipe, array, not conduct.transparent and is_foreign(plan, head), conduct)
+    told = not conduct.transparent
+    return Course(recipe, array, told and is_foreign(plan, head), told and is_error(plan, head), conduct)
+
+
+def is_error(plan: Plan, head: ResponseHead) -> bool:
+    """Is it an error in the place of an answer that the protocol describes, in words that can be read?"""
+    return head.status >= 400 and plan.endpoint.operation in READ and not plan.endpoint.content and head.content_encoding in _READABLE
 
 
 def is_foreign(plan: Plan, head: ResponseHead) -> bool:

@@ -17,7 +17,7 @@ from penstock.exchange.telling import UNBUFFERED
 from penstock.exchange.watching import Watching
 from penstock.pipeline.compose import READ, Mode
 from penstock.pipeline.contract import Pipeline, State
-from penstock.pipeline.foreign import wrap_foreign
+from penstock.pipeline.foreign import may_be_foreign, unframed, wrap_foreign
 from penstock.pipeline.guarding import identify
 from penstock.pipeline.stream import StreamRelay
 from penstock.pipeline.unbegun import Unbegun
@@ -140,7 +140,7 @@ class Holding(Watching):
             return
         if course.foreign is not self._foreign:
             self._foreign = course.foreign
-        if course.foreign or self._may_be_ours(head):
+        if course.foreign or course.error or self._may_be_ours(head):
             self._look_at(pipeline, head)
         elif framed:
             self._stage, self._held = FRAME, []
@@ -260,7 +260,10 @@ class Holding(Watching):
     def _is_empty_error(self) -> bool:
         """Its body has ended, and nothing of it has come."""
         head, plan = self.head, self.plan
-        if self._stage is not BODY or head is None or plan is None or head.status < 400:
+        if head is None or plan is None or head.status < 400:
+            return False
+        judge = self._judge
+        if self._stage is not BODY and (judge is None or judge.pieces or self._early is not None):
             return False
         return plan.endpoint.operation in READ and not self.conduct.transparent and not (self.request is not None and self.request.method == "HEAD")
 
@@ -291,7 +294,7 @@ class Holding(Watching):
         if early is None and (not self._foreign or self._is_bounce(judge, head)):
             self._pass_on(judge, now, whole=whole)
             return
-        body = b"".join([pipeline.feed(piece, now) for piece in judge.pieces])
+        body = b"".join([pipeline.feed(piece, now) for piece in unframed(head.content_type, head.content_encoding, judge.pieces)])
         self.outcome = outcome = pipeline.conclude(whole, "the answer was longer than what is held of an error")
         error = pipeline.observer.error
         if early is not None:
@@ -310,6 +313,22 @@ class Holding(Watching):
             self._last_words = head.status, headers_beside(head, self.gateway.settings.drop_response_headers), told
             self._do(self.machine.handle(over), now)
         pipeline.close()
+
+    def _judged_half(self, cause: str, now: float) -> bool:
+        """An error that was held broke off. What of it has come says its status, which the client gets; of half a JSON nothing can be read."""
+        judge, head, pipeline = self._judge, self.head, self._aside
+        if judge is None or head is None or pipeline is None or head.status < 400 or self._early is not None or self._may_be_ours(head):
+            return False
+        self._judge = None
+        pieces = judge.pieces if may_be_foreign(head.content_type) else []
+        body = b"".join([pipeline.feed(piece, now) for piece in pieces])
+        told = pipeline.conclude(False, cause)
+        self.outcome = Outcome(told.ending, f"{told.cause}; {cause}", told.ended_by)
+        words = wrap_foreign(self.spec, head.status, head.content_type, body, self.quoted) or body
+        self._last_words = head.status, headers_beside(head, self.gateway.settings.drop_response_headers), words
+        self._do(self.machine.handle(Input.LOST), now)
+        pipeline.close()
+        return True
 
     def _pass_on(self, judge: Judge, now: float, *, whole: bool) -> None:
         self._open_up(now)
