@@ -120,6 +120,42 @@ def test_an_empty_answer_that_proves_nothing(house: House, protocol: ProtocolId,
 
 
 @PROTOCOL
+@pytest.mark.parametrize(("status", "kind"), [(200, b"application/json"), (204, b""), (200, b"text/plain")])
+def test_nothing_where_a_stream_was_asked_for(house: House, protocol: ProtocolId, status: int, kind: bytes) -> None:
+    asker, ask = house.stream(protocol)
+    ask.answer(status, [(b"content-type", kind), (b"content-length", b"0"), *NAMED] if kind else NAMED).end()
+    assert asker.reply.status == 502
+    assert "before its first event" in told_whole(protocol, asker.reply)["message"]
+    assert (house.row().outcome, house.row().upstream_status) == ("TRUNCATED", status)
+    house.check_quiet()
+
+
+def test_nothing_may_be_asked_for_once_more() -> None:
+    with House(conduct=Conduct(retries=Retries(first_frame=1))) as house:
+        asker, ask = house.stream(ProtocolId.OPENAI_CHAT)
+        ask.answer(200, [(b"content-type", b"application/json"), (b"content-length", b"0")]).end()
+        assert asker.reply.status is None
+        house.until(lambda: len(house.asks) == 2)
+        house.last.answer().body(CHUNK + STOP + DONE).end()
+        assert (asker.reply.status, house.row().outcome, len(house.asks)) == (200, "COMPLETE", 2)
+        house.check_quiet()
+
+
+@PROTOCOL
+@pytest.mark.parametrize("kind", [b"text/plain", b"text/plain; charset=utf-8", b"application/octet-stream"])
+def test_a_stream_under_a_vague_name_is_one(house: House, protocol: ProtocolId, kind: bytes) -> None:
+    """It is read, and its end is told, however its server calls it."""
+    dialect = next(d for d in DIALECTS if d.protocol is protocol)
+    asker, ask = house.stream(protocol)
+    ask.answer(200, [(b"content-type", kind)]).body(dialect.head() + dialect.text()).end()
+    assert asker.reply.status == 200
+    assert "not complete" in told_last(protocol, asker.reply)["message"]
+    assert house.row().outcome == "TRUNCATED"
+    house.check_quiet()
+
+
+
+@PROTOCOL
 @pytest.mark.parametrize("end", ["end", "lose", "garbage"])
 @pytest.mark.parametrize("pieces", [[], [COMMENTS], [COMMENTS, b"data: {half"]])
 def test_a_stream_that_dies_before_its_first_frame(house: House, protocol: ProtocolId, end: str, pieces: list[bytes]) -> None:

@@ -110,7 +110,7 @@ class Exchange(Metering, Joining):
             if pipeline is not None and phase is not _SETTLED and phase is not _DRAINING:
                 self.outcome = outcome = pipeline.conclude(True, "")
                 if outcome.ending in _NOT_WHOLE:
-                    if stage is not FRAME or not self._once_more_after_frame(outcome.cause):
+                    if (stage is not FRAME and stage is not BODY) or not self._once_more_after_frame(outcome.cause):
                         self._do(self.machine.handle(Input.LOST), now, faults.truncated(outcome.cause, self.provider_name))
                     return
                 if stage is BODY or stage is FRAME:
