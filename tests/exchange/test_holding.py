@@ -116,6 +116,18 @@ def test_an_empty_answer_that_proves_nothing(house: House, protocol: ProtocolId,
     house.check_quiet()
 
 
+def test_a_response_that_is_gone_on_with_is_the_one_of_the_path(house: House) -> None:
+    """Its beginning, with its id, was told in an earlier stream."""
+    asker = house.get("/v1/responses/resp_7?stream=true&starting_after=3")
+    delta = {"type": "response.output_text.delta", "sequence_number": 4, "item_id": "m", "delta": "x"}
+    house.last.answer().body(sse(delta, "response.output_text.delta")).lose()
+    assert (asker.reply.status, asker.reply.body.count(b"event: response.failed")) == (200, 1)
+    failed = json.loads(asker.reply.body.rpartition(b"data: ")[2])
+    assert (failed["sequence_number"], failed["response"]["id"]) == (5, "resp_7")
+    assert (house.row().outcome, house.row().response_id) == ("UPSTREAM_LOST", "resp_7")
+    house.check_quiet()
+
+
 # A 200 that is none.
 
 

@@ -144,6 +144,9 @@ class Holding(Watching):
             self._look_at(pipeline, head)
         elif framed:
             self._stage, self._held = FRAME, []
+            if plan.endpoint.response_id is not None and pipeline.observer.response_id is None:
+                # A stream that is gone on with does not begin once more: whose it is stands in the path.
+                pipeline.observer.response_id = plan.endpoint.response_id
         else:
             self._stage = WEIGHED if pipeline.gathers else BODY
 
