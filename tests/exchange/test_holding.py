@@ -14,6 +14,7 @@ from penstock.protocols import REGISTRY
 from penstock.upstream.contract import LossKind
 from penstock.vocabulary.ids import ProtocolId
 from tests.laws.talk import DIALECTS, Dialect, sse
+from tests.support.answers import ANSWERS
 from tests.support.exchanges import CHUNK, DONE, SSE, STOP, FakeAsk, House, told_last, told_whole
 from tests.support.relays import zipped
 
@@ -113,6 +114,50 @@ def test_an_empty_answer_that_proves_nothing(house: House, protocol: ProtocolId,
     assert asker.reply.status == 502
     assert "not complete" in told_whole(protocol, asker.reply)["message"]
     assert (house.row().outcome, house.row().status, house.row().upstream_status) == ("TRUNCATED", 502, 200)
+    house.check_quiet()
+
+
+@PROTOCOL
+def test_an_error_in_a_body_where_a_stream_was_asked_for(house: House, protocol: ProtocolId) -> None:
+    """A client that reads events would take it for an answer without words."""
+    frame, status = ERRORS[protocol]
+    body = frame.partition(b"data: ")[2].strip()
+    if protocol is ProtocolId.OPENAI_RESPONSES:
+        body = json.dumps({"error": {"message": WORDS, "type": "t", "code": "rate_limit_exceeded", "param": None}}).encode()
+    asker, ask = house.stream(protocol)
+    ask.answer(200, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *NAMED]).body(body[:9])
+    assert asker.reply.status is None
+    ask.body(body[9:]).end()
+    assert asker.reply.status == status
+    assert told_whole(protocol, asker.reply)["message"] == WORDS
+    kept_headers(asker.reply)
+    row = house.row()
+    assert (row.outcome, row.status, row.upstream_status, row.error_message) == ("UPSTREAM_ERROR", status, 200, WORDS)
+    house.check_quiet()
+
+
+@PROTOCOL
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_body_that_is_none_passes_as_it_is(house: House, protocol: ProtocolId, whole: bool) -> None:
+    body = ANSWERS[protocol].json
+    asker, ask = house.stream(protocol)
+    ask.answer(200, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]).body(body[:9], body[9:-1])
+    assert asker.reply.status is None
+    ask.body(body[-1:]).end() if whole else ask.lose()
+    if whole:
+        assert (asker.reply.status, asker.reply.length, asker.reply.body, asker.reply.over) == (200, len(body), body, "ended")
+    else:
+        assert asker.reply.status == 502
+    assert house.row().outcome == ("COMPLETE" if whole else "UPSTREAM_LOST")
+    house.check_quiet()
+
+
+def test_and_one_of_any_size(house: House) -> None:
+    asker, ask = house.stream(ProtocolId.OPENAI_CHAT)
+    ask.answer(200, [(b"content-type", b"application/json")]).body(*[b" " * 9000] * 8)
+    assert (asker.reply.status, asker.reply.body) == (200, b" " * 72_000)
+    ask.body(ANSWERS[ProtocolId.OPENAI_CHAT].json).end()
+    assert house.row().outcome == "COMPLETE"
     house.check_quiet()
 
 

@@ -31,7 +31,7 @@ class Course(NamedTuple):
     foreign: bool
     """`is_foreign`, where that matters."""
     error: bool
-    """`is_error`, likewise: it is held until it is whole, so that one that breaks off is told as one that does not."""
+    """`is_error` or `may_be_error`, likewise: it is held until it is whole, so that it is told as one however it comes."""
     conduct: Conduct
     """Whose course this is: held, so that its identity stays its own."""
 
@@ -76,7 +76,8 @@ def _find_course(
     )  # fmt: skip
     recipe = decide(answer, plan.spec, gateway.settings.limits, gateway.held, conduct.guards)
     told = not conduct.transparent
-    return Course(recipe, array, told and is_foreign(plan, head), told and is_error(plan, head), conduct)
+    error = is_error(plan, head) or (peek.stream and not recipe.framed and may_be_error(plan, head))
+    return Course(recipe, array, told and is_foreign(plan, head), told and error, conduct)
 
 
 def is_error(plan: Plan, head: ResponseHead) -> bool:
@@ -92,6 +93,12 @@ def is_foreign(plan: Plan, head: ResponseHead) -> bool:
     if head.status >= 400:
         return operation in READ and (may_be_foreign(head.content_type) or head.content_length == 0)
     return operation in PROMISED and head.status == 200 and head.content_type.startswith(b"text/html")
+
+
+def may_be_error(plan: Plan, head: ResponseHead) -> bool:
+    """A JSON body with a good status where a stream was asked for: whoever reads events reads no error in it."""
+    json = head.content_type.partition(b";")[0].rstrip().endswith((b"/json", b"+json"))
+    return json and 200 <= head.status < 300 and plan.endpoint.operation in PROMISED and head.content_encoding in _READABLE
 
 
 def names_of(head: ResponseHead, drops: frozenset[bytes]) -> AnswerNames:

@@ -11,7 +11,7 @@ from time import time
 from penstock.exchange import faults
 from penstock.exchange.compose_answer import course_of, headers_beside, headers_down
 from penstock.exchange.contract import Headers
-from penstock.exchange.judge import HELD, Judge
+from penstock.exchange.judge import HELD, Judge, came_first
 from penstock.exchange.machine import Command, Input, Phase
 from penstock.exchange.telling import UNBUFFERED
 from penstock.exchange.watching import Watching
@@ -295,7 +295,8 @@ class Holding(Watching):
         over = Input.LOST if whole else Input.FAILED
         early = self._early
         if early is None and (not self._foreign or self._is_bounce(judge, head)):
-            self._pass_on(judge, now, whole=whole)
+            if head.status >= 400 or not whole or not self._told_whole(judge, pipeline, now):
+                self._pass_on(judge, now, whole=whole)
             return
         body = b"".join([pipeline.feed(piece, now) for piece in unframed(head.content_type, head.content_encoding, judge.pieces)])
         self.outcome = outcome = pipeline.conclude(whole, "the answer was longer than what is held of an error")
@@ -316,6 +317,20 @@ class Holding(Watching):
             self._last_words = head.status, headers_beside(head, self.gateway.settings.drop_response_headers), told
             self._do(self.machine.handle(over), now)
         pipeline.close()
+
+    def _told_whole(self, judge: Judge, pipeline: Pipeline, now: float) -> bool:
+        """As `_told_first`, of a body in the place of a stream; or there is nothing to pass on. False: it is no error."""
+        assert self.plan is not None
+        if not judge.pieces:
+            self._stage = BODY
+            self.answer_ended(now)
+            return True
+        error = judge.error(self.spec.observer(self.plan.endpoint.operation))
+        if error is None:
+            return False
+        for piece in judge.pieces:
+            pipeline.feed(piece, now)
+        return self._told_first(pipeline, error, now)
 
     def _judged_half(self, cause: str, now: float) -> bool:
         """An error that was held broke off. What of it has come says its status, which the client gets; of half a JSON nothing can be read."""
@@ -382,9 +397,3 @@ class Holding(Watching):
         entry.upstream_status = entry.upstream_request_id = entry.head_ms = entry.timer = None
         self._foreign = False
         self._stage = FLOWING
-
-
-def came_first(pipeline: Pipeline) -> bool:
-    """Was the error that came the first event of all? More may have come in the same read."""
-    kinds = (kind for _, kind, _ in pipeline.tail_rows(0.0) if kind not in ("comment", "piece"))
-    return pipeline.events == 1 or next(kinds, "") in ("error", "response.failed")
