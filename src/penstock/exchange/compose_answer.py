@@ -19,6 +19,7 @@ from penstock.providers import BUFFERING, AnswerNames
 from penstock.upstream.contract import ResponseHead
 
 _READABLE = (b"", b"identity", b"gzip", b"x-gzip")
+_AT_ONCE = Pace()
 _OWN = frozenset({b"content-type", b"content-encoding"})
 
 
@@ -99,6 +100,11 @@ def may_be_error(plan: Plan, head: ResponseHead) -> bool:
     """A JSON body with a good status where a stream was asked for: whoever reads events reads no error in it."""
     json = head.content_type.partition(b";")[0].rstrip().endswith((b"/json", b"+json"))
     return json and 200 <= head.status < 300 and plan.endpoint.operation in PROMISED and head.content_encoding in _READABLE
+
+
+def pace_behind(plan: Plan, head: ResponseHead) -> Pace | None:
+    """Of a body that comes in the place of a stream to a client whose stream was opened before: nothing else can be done with it."""
+    return _AT_ONCE if may_be_error(plan, head) else None
 
 
 def names_of(head: ResponseHead, drops: frozenset[bytes]) -> AnswerNames:

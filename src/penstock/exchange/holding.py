@@ -9,7 +9,7 @@ from enum import IntEnum, auto
 from time import time
 
 from penstock.exchange import faults
-from penstock.exchange.compose_answer import course_of, headers_beside, headers_down
+from penstock.exchange.compose_answer import course_of, headers_beside, headers_down, pace_behind
 from penstock.exchange.contract import Headers
 from penstock.exchange.judge import HELD, Judge, came_first
 from penstock.exchange.machine import Command, Input, Phase
@@ -111,7 +111,8 @@ class Holding(Watching):
         """The head has come: what is waited for before anything goes to the client?"""
         plan = self.plan
         assert plan is not None
-        course = course_of(self.gateway, plan, self.conduct, self.peek, head, take_usage=self.take_usage, folded=self.folded, pace=self.pace)
+        pace = self.pace or (None if self._early is None or self.array_asked() else pace_behind(plan, head))
+        course = course_of(self.gateway, plan, self.conduct, self.peek, head, take_usage=self.take_usage, folded=self.folded, pace=pace)
         recipe = course.recipe
         pipeline = course.make(now)
         if self.conduct.guards is not None:
