@@ -86,7 +86,8 @@ SCENES = {
     "inside a JSON body": Scene(
         "body", [head(200, "content-type: application/json", f"content-length: {len(BODY)}"), BODY[:60]], b"chatcmpl-1", NOTHING),
     "inside an error's body": Scene(
-        "body", [head(429, "content-type: application/json", "content-length: 99"), b'{"error":{"mess'], b'"mess', {"status": 429}),
+        "body", [head(429, "content-type: application/json", "content-length: 99"), b'{"error":{"mess'], b"",
+        {"status": None, "upstream_status": 429}),
 }  # fmt: skip
 
 

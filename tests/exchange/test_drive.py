@@ -10,6 +10,7 @@ import pytest
 from penstock.exchange.contract import Headers
 from penstock.exchange.gateway import Settings
 from penstock.upstream.contract import LossKind
+from penstock.vocabulary.ids import ProtocolId
 from tests.support.exchanges import CHUNK, DONE, SSE, STOP, USAGE, Asker, FakeAsk, House
 from tests.support.relays import zipped
 
@@ -427,7 +428,7 @@ def test_the_gateway_shuts_down(house: House, phase: str) -> None:
 
 
 def test_the_gateway_shuts_down_inside_a_body(house: House) -> None:
-    asker, ask = chat(house)
+    asker, ask = house.whole(ProtocolId.OPENAI_CHAT)
     ask.answer(200, [(b"content-type", b"application/json")]).body(b'{"id":')
     house.run(house.gateway.shut_down)
     assert asker.reply.over == "aborted"

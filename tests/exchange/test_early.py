@@ -13,16 +13,17 @@ from penstock.exchange.contract import Headers
 from penstock.pipeline.timers import Timers
 from penstock.protocols import REGISTRY
 from penstock.upstream.contract import LossKind
+from penstock.vocabulary.events import TextDelta
 from penstock.vocabulary.ids import ProtocolId
 from tests.laws.talk import DIALECTS, Dialect, sse
+from tests.support.answers import ANSWERS, TEXT
 from tests.support.exchanges import CHUNK, DONE, REQUESTS, SSE, STOP, Asker, FakeAsk, House, told_last, told_whole
-from tests.support.relays import zipped
+from tests.support.relays import neutral, zipped
 
 EACH = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda d: d.protocol.value)
 PROTOCOL = pytest.mark.parametrize("protocol", list(REGISTRY), ids=lambda p: p.value)
 CONDUCT = Conduct(keepalive=1.0, early_head=2.0)
 JSON: Headers = [(b"content-type", b"application/json")]
-USED = {"usage": {"prompt_tokens": 3, "completion_tokens": 2}}
 ARRAY = "/v1beta/models/m:streamGenerateContent"
 
 
@@ -180,18 +181,24 @@ def test_a_status_in_nobodys_shape(waiting: House, protocol: ProtocolId, body: b
 
 @PROTOCOL
 def test_a_whole_body_in_the_place_of_a_stream(waiting: House, protocol: ProtocolId) -> None:
+    """It was made and is paid for, and the client's stream is open: it is told as one."""
     asker, ask = opened(waiting, protocol)
-    usage: dict[ProtocolId, dict[str, Any]] = {
-        ProtocolId.OPENAI_CHAT: {"choices": [], **USED},
-        ProtocolId.OPENAI_RESPONSES: {"usage": {"input_tokens": 3, "output_tokens": 2}},
-        ProtocolId.ANTHROPIC_MESSAGES: {"type": "message", "usage": {"input_tokens": 3, "output_tokens": 2}},
-        ProtocolId.GEMINI: {"candidates": [], "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 2}},
-    }
-    ask.answer_json({"id": "x", **usage[protocol]})
-    assert "not the stream that was asked for" in told_last(protocol, asker.reply)["message"]
+    before = asker.reply.body
+    ask.answer_json(ANSWERS[protocol].body)
+    frames = neutral(protocol, asker.reply.body[len(before) :])[0]
+    assert "".join(event.text for event in frames if isinstance(event, TextDelta)) == TEXT
     row = waiting.row()
-    assert (row.outcome, row.input_tokens, row.output_tokens) == ("TRUNCATED", 3, 2), "what was used is accounted for"
-    assert row.bytes_out == len(asker.reply.body)
+    assert (row.outcome, row.input_tokens, row.output_tokens, row.streamed) == ("COMPLETE", *ANSWERS[protocol].usage, True)
+    assert (row.bytes_out, asker.reply.over) == (len(asker.reply.body), "ended")
+    waiting.check_quiet()
+
+
+@PROTOCOL
+def test_a_body_that_is_no_answer(waiting: House, protocol: ProtocolId) -> None:
+    asker, ask = opened(waiting, protocol)
+    ask.answer_json({"detail": "of another shape"})
+    assert "could not be told as a stream" in told_last(protocol, asker.reply)["message"]
+    assert waiting.row().outcome == "UPSTREAM_ERROR"
     waiting.check_quiet()
 
 
@@ -227,7 +234,10 @@ def test_every_end_is_told_in_band(protocol: ProtocolId, how: str, stage: str) -
     end, words, outcome = END[how]
     if how == "unmade" and stage != "nothing":
         return
-    conduct = Conduct(keepalive=1.0, early_head=2.0, retries=Retries(connect=0), timers=Timers(first_content=8.0))
+    timer = "idle" if stage == "half a body" else "first_content"  # a body that has begun is content
+    if how == "too late":
+        words = timer
+    conduct = Conduct(keepalive=1.0, early_head=2.0, retries=Retries(connect=0), timers=Timers(first_content=8.0, idle=5.0))
     with House(conduct=conduct) as house:
         asker, ask = opened(house, protocol)
         match stage:
@@ -244,7 +254,7 @@ def test_every_end_is_told_in_band(protocol: ProtocolId, how: str, stage: str) -
         assert not ask.live
         row = house.row()
         assert (row.outcome, row.status, row.streamed) == (outcome, 200, True)
-        assert row.timer == ("first_content" if outcome == "TIMED_OUT" else None)
+        assert row.timer == (timer if outcome == "TIMED_OUT" else None)
         house.check_quiet()
 
 

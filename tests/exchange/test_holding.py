@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from penstock.exchange.conduct import Conduct
+from penstock.exchange.conduct import Conduct, Retries
 from penstock.exchange.contract import Headers
 from penstock.exchange.judge import HELD
 from penstock.protocols import REGISTRY
 from penstock.upstream.contract import LossKind
 from penstock.vocabulary.ids import ProtocolId
 from tests.laws.talk import DIALECTS, Dialect, sse
+from tests.support.answers import ANSWERS
 from tests.support.exchanges import CHUNK, DONE, SSE, STOP, FakeAsk, House, told_last, told_whole
 from tests.support.relays import zipped
 
@@ -116,7 +117,99 @@ def test_an_empty_answer_that_proves_nothing(house: House, protocol: ProtocolId,
     house.check_quiet()
 
 
+@PROTOCOL
+def test_an_error_in_a_body_where_a_stream_was_asked_for(house: House, protocol: ProtocolId) -> None:
+    """A client that reads events would take it for an answer without words."""
+    frame, status = ERRORS[protocol]
+    body = frame.partition(b"data: ")[2].strip()
+    if protocol is ProtocolId.OPENAI_RESPONSES:
+        body = json.dumps({"error": {"message": WORDS, "type": "t", "code": "rate_limit_exceeded", "param": None}}).encode()
+    asker, ask = house.stream(protocol)
+    ask.answer(200, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *NAMED]).body(body[:9])
+    assert asker.reply.status is None
+    ask.body(body[9:]).end()
+    assert asker.reply.status == status
+    assert told_whole(protocol, asker.reply)["message"] == WORDS
+    kept_headers(asker.reply)
+    row = house.row()
+    assert (row.outcome, row.status, row.upstream_status, row.error_message) == ("UPSTREAM_ERROR", status, 200, WORDS)
+    house.check_quiet()
+
+
+@PROTOCOL
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_body_that_is_none_passes_as_it_is(house: House, protocol: ProtocolId, whole: bool) -> None:
+    body = ANSWERS[protocol].json
+    asker, ask = house.stream(protocol)
+    ask.answer(200, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]).body(body[:9], body[9:-1])
+    assert asker.reply.status is None
+    ask.body(body[-1:]).end() if whole else ask.lose()
+    if whole:
+        assert (asker.reply.status, asker.reply.length, asker.reply.body, asker.reply.over) == (200, len(body), body, "ended")
+    else:
+        assert asker.reply.status == 502
+    assert house.row().outcome == ("COMPLETE" if whole else "UPSTREAM_LOST")
+    house.check_quiet()
+
+
+def test_and_one_of_any_size(house: House) -> None:
+    asker, ask = house.stream(ProtocolId.OPENAI_CHAT)
+    ask.answer(200, [(b"content-type", b"application/json")]).body(*[b" " * 9000] * 8)
+    assert (asker.reply.status, asker.reply.body) == (200, b" " * 72_000)
+    ask.body(ANSWERS[ProtocolId.OPENAI_CHAT].json).end()
+    assert house.row().outcome == "COMPLETE"
+    house.check_quiet()
+
+
+def test_a_response_that_is_gone_on_with_is_the_one_of_the_path(house: House) -> None:
+    """Its beginning, with its id, was told in an earlier stream."""
+    asker = house.get("/v1/responses/resp_7?stream=true&starting_after=3")
+    delta = {"type": "response.output_text.delta", "sequence_number": 4, "item_id": "m", "delta": "x"}
+    house.last.answer().body(sse(delta, "response.output_text.delta")).lose()
+    assert (asker.reply.status, asker.reply.body.count(b"event: response.failed")) == (200, 1)
+    failed = json.loads(asker.reply.body.rpartition(b"data: ")[2])
+    assert (failed["sequence_number"], failed["response"]["id"]) == (5, "resp_7")
+    assert (house.row().outcome, house.row().response_id) == ("UPSTREAM_LOST", "resp_7")
+    house.check_quiet()
+
+
 # A 200 that is none.
+
+
+@PROTOCOL
+@pytest.mark.parametrize(("status", "kind"), [(200, b"application/json"), (204, b""), (200, b"text/plain")])
+def test_nothing_where_a_stream_was_asked_for(house: House, protocol: ProtocolId, status: int, kind: bytes) -> None:
+    asker, ask = house.stream(protocol)
+    ask.answer(status, [(b"content-type", kind), (b"content-length", b"0"), *NAMED] if kind else NAMED).end()
+    assert asker.reply.status == 502
+    assert "before its first event" in told_whole(protocol, asker.reply)["message"]
+    assert (house.row().outcome, house.row().upstream_status) == ("TRUNCATED", status)
+    house.check_quiet()
+
+
+def test_nothing_may_be_asked_for_once_more() -> None:
+    with House(conduct=Conduct(retries=Retries(first_frame=1))) as house:
+        asker, ask = house.stream(ProtocolId.OPENAI_CHAT)
+        ask.answer(200, [(b"content-type", b"application/json"), (b"content-length", b"0")]).end()
+        assert asker.reply.status is None
+        house.until(lambda: len(house.asks) == 2)
+        house.last.answer().body(CHUNK + STOP + DONE).end()
+        assert (asker.reply.status, house.row().outcome, len(house.asks)) == (200, "COMPLETE", 2)
+        house.check_quiet()
+
+
+@PROTOCOL
+@pytest.mark.parametrize("kind", [b"text/plain", b"text/plain; charset=utf-8", b"application/octet-stream"])
+def test_a_stream_under_a_vague_name_is_one(house: House, protocol: ProtocolId, kind: bytes) -> None:
+    """It is read, and its end is told, however its server calls it."""
+    dialect = next(d for d in DIALECTS if d.protocol is protocol)
+    asker, ask = house.stream(protocol)
+    ask.answer(200, [(b"content-type", kind)]).body(dialect.head() + dialect.text()).end()
+    assert asker.reply.status == 200
+    assert "not complete" in told_last(protocol, asker.reply)["message"]
+    assert house.row().outcome == "TRUNCATED"
+    house.check_quiet()
+
 
 
 @PROTOCOL
@@ -314,10 +407,53 @@ def test_and_where_the_protocol_describes_nothing(house: House, method: str, pat
     house.check_quiet()
 
 
-def test_an_error_that_breaks_off_while_it_is_looked_at(house: House) -> None:
-    asker, ask = house.stream(ProtocolId.OPENAI_CHAT)
-    ask.answer(503, [(b"content-type", b"text/html")]).body(PAGE[:50]).lose()
-    assert (asker.reply.status, asker.reply.over) == (502, "ended")
+@PROTOCOL
+@pytest.mark.parametrize(("kind", "half", "words"), [
+    (b"text/html", PAGE[:80], "502 Bad Gateway"),
+    (b"text/plain", b"out of mem", "out of mem"),
+    (b"application/json", b'{"error": {"message": "slow', "Too Many Requests"),
+    (b"application/json", b"", "Too Many Requests"),
+])  # fmt: skip
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_error_that_breaks_off_keeps_its_status(
+    house: House, protocol: ProtocolId, kind: bytes, half: bytes, words: str, whole: bool
+) -> None:
+    """What it was is known from its head; half of its words is no body that a client could read."""
+    asker, ask = house.whole(protocol) if whole else house.stream(protocol)
+    ask.answer(429, [(b"content-type", kind), (b"content-length", b"1000"), *NAMED])
+    if half:
+        ask.body(half)
+    assert asker.reply.status is None
+    ask.lose(LossKind.RESET, "it broke")
+    assert (asker.reply.status, asker.reply.over) == (429, "ended")
+    assert words in told_whole(protocol, asker.reply)["message"]
+    kept_headers(asker.reply)
+    row = house.row()
+    assert (row.outcome, row.status, row.upstream_status) == ("UPSTREAM_ERROR", 429, 429)
+    assert row.cause == "the provider answered 429; it broke"
+    house.check_quiet()
+
+
+@pytest.mark.parametrize("kind", [b"application/json", b"text/html"])
+def test_one_that_breaks_off_is_no_case_for_a_first_frame(kind: bytes) -> None:
+    with House(conduct=Conduct(retries=Retries(first_frame=3))) as house:
+        asker, ask = house.stream(ProtocolId.OPENAI_CHAT)
+        ask.answer(401, [(b"content-type", kind)]).body(b"{").lose()
+        assert (asker.reply.status, len(house.asks)) == (401, 1)
+        house.check_quiet()
+
+
+@PROTOCOL
+def test_an_error_that_came_as_an_event(house: House, protocol: ProtocolId) -> None:
+    """Some answer whoever asks for a stream in that form, errors too."""
+    frame, _ = ERRORS[protocol]
+    asker, ask = house.stream(protocol)
+    ask.answer(429, [(b"content-type", b"text/event-stream; charset=utf-8"), (b"content-length", b"%d" % len(frame)), *NAMED])
+    ask.body(frame[:7], frame[7:]).end()
+    assert (asker.reply.status, asker.reply.header(b"content-type")) == (429, b"application/json")
+    assert asker.reply.body == frame.partition(b"data: ")[2].strip()
+    kept_headers(asker.reply)
+    assert (house.row().outcome, house.row().error_message) == ("UPSTREAM_ERROR", WORDS)
     house.check_quiet()
 
 

@@ -74,9 +74,19 @@ def test_what_is_no_json_is_not_kept() -> None:
 
 
 def test_what_is_no_json_where_json_was_promised_is_not_called_too_large() -> None:
-    relay = relayed(CHAT, [b"data: {}\n\n"], stream=True, content_type=b"text/plain")
+    relay = relayed(CHAT, [b"data: {}\n\n"], stream=True, content_type=b"text/markdown")
     assert relay.outcome is not None
     assert (relay.outcome.ending, "not what the protocol promises" in relay.outcome.cause) == (Ending.UNVERIFIED, True)
+
+
+@pytest.mark.parametrize("status", [200, 201, 204])
+@pytest.mark.parametrize("content_type", [b"application/json", b"text/markdown"])
+def test_nothing_at_all_where_a_stream_is_awaited(status: int, content_type: bytes) -> None:
+    """A client that reads events would take it for an answer without words."""
+    relay = relayed(CHAT, [], status=status, content_type=content_type)
+    assert relay.outcome is not None
+    assert (relay.outcome.ending, relay.outcome.cause) == (Ending.TRUNCATED, "the body ended before its first event")
+    assert relayed(CHAT, [], stream=False, status=204).outcome != relay.outcome
 
 
 def test_what_is_too_large_is_passed_on_unread() -> None:

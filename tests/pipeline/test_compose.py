@@ -33,6 +33,10 @@ def mode(answer: Answer) -> Mode:
         (replace(SSE, stream_asked=False), StreamRelay, True, False),
         (replace(SSE, content_type=b""), StreamRelay, True, False),  # a server that says nothing, to a client that asked for a stream
         (replace(SSE, content_type=b"", stream_asked=False), BodyRelay, False, False),
+        (replace(SSE, content_type=b"text/plain; charset=utf-8", operation=Operation.CHAT), StreamRelay, True, False),  # or knows no better word
+        (replace(SSE, content_type=b"application/octet-stream", operation=Operation.CHAT), StreamRelay, True, False),
+        (replace(SSE, content_type=b"text/plain", operation=Operation.CHAT, stream_asked=False), BodyRelay, False, False),
+        (replace(SSE, content_type=b"text/plain", operation=Operation.AUDIO), BodyRelay, False, False),
         (replace(SSE, coding=b"identity"), StreamRelay, True, False),
         (replace(SSE, coding=b"gzip"), DecodedStream, True, True),
         (replace(SSE, coding=b"x-gzip"), DecodedStream, True, True),

@@ -19,6 +19,7 @@ from penstock.providers import BUFFERING, AnswerNames
 from penstock.upstream.contract import ResponseHead
 
 _READABLE = (b"", b"identity", b"gzip", b"x-gzip")
+_AT_ONCE = Pace()
 _OWN = frozenset({b"content-type", b"content-encoding"})
 
 
@@ -30,6 +31,8 @@ class Course(NamedTuple):
     """A stream was asked for as a JSON array."""
     foreign: bool
     """`is_foreign`, where that matters."""
+    error: bool
+    """`is_error` or `may_be_error`, likewise: it is held until it is whole, so that it is told as one however it comes."""
     conduct: Conduct
     """Whose course this is: held, so that its identity stays its own."""
 
@@ -73,7 +76,14 @@ def _find_course(
         folded=folded, pace=pace, usage_told=peek.usage_asked,
     )  # fmt: skip
     recipe = decide(answer, plan.spec, gateway.settings.limits, gateway.held, conduct.guards)
-    return Course(recipe, array, not conduct.transparent and is_foreign(plan, head), conduct)
+    told = not conduct.transparent
+    error = is_error(plan, head) or (peek.stream and not recipe.framed and may_be_error(plan, head))
+    return Course(recipe, array, told and is_foreign(plan, head), told and error, conduct)
+
+
+def is_error(plan: Plan, head: ResponseHead) -> bool:
+    """Is it an error in the place of an answer that the protocol describes, in words that can be read?"""
+    return head.status >= 400 and plan.endpoint.operation in READ and not plan.endpoint.content and head.content_encoding in _READABLE
 
 
 def is_foreign(plan: Plan, head: ResponseHead) -> bool:
@@ -84,6 +94,17 @@ def is_foreign(plan: Plan, head: ResponseHead) -> bool:
     if head.status >= 400:
         return operation in READ and (may_be_foreign(head.content_type) or head.content_length == 0)
     return operation in PROMISED and head.status == 200 and head.content_type.startswith(b"text/html")
+
+
+def may_be_error(plan: Plan, head: ResponseHead) -> bool:
+    """A JSON body with a good status where a stream was asked for: whoever reads events reads no error in it."""
+    json = head.content_type.partition(b";")[0].rstrip().endswith((b"/json", b"+json"))
+    return json and 200 <= head.status < 300 and plan.endpoint.operation in PROMISED and head.content_encoding in _READABLE
+
+
+def pace_behind(plan: Plan, head: ResponseHead) -> Pace | None:
+    """Of a body that comes in the place of a stream to a client whose stream was opened before: nothing else can be done with it."""
+    return _AT_ONCE if may_be_error(plan, head) else None
 
 
 def names_of(head: ResponseHead, drops: frozenset[bytes]) -> AnswerNames:

@@ -110,7 +110,7 @@ class Exchange(Metering, Joining):
             if pipeline is not None and phase is not _SETTLED and phase is not _DRAINING:
                 self.outcome = outcome = pipeline.conclude(True, "")
                 if outcome.ending in _NOT_WHOLE:
-                    if stage is not FRAME or not self._once_more_after_frame(outcome.cause):
+                    if (stage is not FRAME and stage is not BODY) or not self._once_more_after_frame(outcome.cause):
                         self._do(self.machine.handle(Input.LOST), now, faults.truncated(outcome.cause, self.provider_name))
                     return
                 if stage is BODY or stage is FRAME:
@@ -139,6 +139,8 @@ class Exchange(Metering, Joining):
                 return
             if phase is _DRAINING:
                 pass  # the client left before
+            elif stage is JUDGED and self._judged_half(loss.cause, now):
+                return
             elif pipeline is not None and self._early is None and stage is not JUDGED:
                 self.outcome = pipeline.conclude(False, loss.cause)
                 if self.outcome.ending is Ending.COMPLETE:
@@ -149,10 +151,9 @@ class Exchange(Metering, Joining):
                 self.outcome = faults.outcome_of(loss)
                 if self.outcome.ending is Ending.TIMED_OUT:
                     self.entry.timer = "connect"
-            if phase in _TRYING and self.can_try:
-                status = self.head.status if self.head is not None else None
-                if self._once_more(self.tries.after_loss(loss.kind, self.gateway.dice()), status, loss.cause):
-                    return
+            status = self.head.status if self.head is not None else None
+            if phase in _TRYING and self.can_try and self._once_more(self.tries.after_loss(loss.kind, self.gateway.dice()), status, loss.cause):
+                return
             self._do(self.machine.handle(Input.LOST), now, faults.lost(loss, self.provider_name))
         except Exception as error:
             self.fail(error)

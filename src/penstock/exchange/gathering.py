@@ -22,8 +22,8 @@ from penstock.exchange.compose_answer import headers_beside, headers_down
 from penstock.exchange.contract import Headers
 from penstock.exchange.gateway import Demo
 from penstock.exchange.guarding import Guarding
-from penstock.exchange.holding import FLOWING, GATHERED, UNSEEN, came_first
-from penstock.exchange.judge import Judge
+from penstock.exchange.holding import FLOWING, GATHERED, UNSEEN
+from penstock.exchange.judge import Judge, came_first
 from penstock.exchange.machine import Input, Phase
 from penstock.pipeline.compose import PROMISED, Mode
 from penstock.pipeline.contract import Pipeline, State

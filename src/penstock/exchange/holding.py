@@ -9,15 +9,15 @@ from enum import IntEnum, auto
 from time import time
 
 from penstock.exchange import faults
-from penstock.exchange.compose_answer import course_of, headers_beside, headers_down
+from penstock.exchange.compose_answer import course_of, headers_beside, headers_down, pace_behind
 from penstock.exchange.contract import Headers
-from penstock.exchange.judge import HELD, Judge
+from penstock.exchange.judge import HELD, Judge, came_first
 from penstock.exchange.machine import Command, Input, Phase
 from penstock.exchange.telling import UNBUFFERED
 from penstock.exchange.watching import Watching
 from penstock.pipeline.compose import READ, Mode
 from penstock.pipeline.contract import Pipeline, State
-from penstock.pipeline.foreign import wrap_foreign
+from penstock.pipeline.foreign import may_be_foreign, unframed, wrap_foreign
 from penstock.pipeline.guarding import identify
 from penstock.pipeline.stream import StreamRelay
 from penstock.pipeline.unbegun import Unbegun
@@ -111,7 +111,8 @@ class Holding(Watching):
         """The head has come: what is waited for before anything goes to the client?"""
         plan = self.plan
         assert plan is not None
-        course = course_of(self.gateway, plan, self.conduct, self.peek, head, take_usage=self.take_usage, folded=self.folded, pace=self.pace)
+        pace = self.pace or (None if self._early is None or self.array_asked() else pace_behind(plan, head))
+        course = course_of(self.gateway, plan, self.conduct, self.peek, head, take_usage=self.take_usage, folded=self.folded, pace=pace)
         recipe = course.recipe
         pipeline = course.make(now)
         if self.conduct.guards is not None:
@@ -140,10 +141,13 @@ class Holding(Watching):
             return
         if course.foreign is not self._foreign:
             self._foreign = course.foreign
-        if course.foreign or self._may_be_ours(head):
+        if course.foreign or course.error or self._may_be_ours(head):
             self._look_at(pipeline, head)
         elif framed:
             self._stage, self._held = FRAME, []
+            if plan.endpoint.response_id is not None and pipeline.observer.response_id is None:
+                # A stream that is gone on with does not begin once more: whose it is stands in the path.
+                pipeline.observer.response_id = plan.endpoint.response_id
         else:
             self._stage = WEIGHED if pipeline.gathers else BODY
 
@@ -260,7 +264,10 @@ class Holding(Watching):
     def _is_empty_error(self) -> bool:
         """Its body has ended, and nothing of it has come."""
         head, plan = self.head, self.plan
-        if self._stage is not BODY or head is None or plan is None or head.status < 400:
+        if head is None or plan is None or head.status < 400:
+            return False
+        judge = self._judge
+        if self._stage is not BODY and (judge is None or judge.pieces or self._early is not None):
             return False
         return plan.endpoint.operation in READ and not self.conduct.transparent and not (self.request is not None and self.request.method == "HEAD")
 
@@ -289,9 +296,10 @@ class Holding(Watching):
         over = Input.LOST if whole else Input.FAILED
         early = self._early
         if early is None and (not self._foreign or self._is_bounce(judge, head)):
-            self._pass_on(judge, now, whole=whole)
+            if head.status >= 400 or not whole or not self._told_whole(judge, pipeline, now):
+                self._pass_on(judge, now, whole=whole)
             return
-        body = b"".join([pipeline.feed(piece, now) for piece in judge.pieces])
+        body = b"".join([pipeline.feed(piece, now) for piece in unframed(head.content_type, head.content_encoding, judge.pieces)])
         self.outcome = outcome = pipeline.conclude(whole, "the answer was longer than what is held of an error")
         error = pipeline.observer.error
         if early is not None:
@@ -310,6 +318,36 @@ class Holding(Watching):
             self._last_words = head.status, headers_beside(head, self.gateway.settings.drop_response_headers), told
             self._do(self.machine.handle(over), now)
         pipeline.close()
+
+    def _told_whole(self, judge: Judge, pipeline: Pipeline, now: float) -> bool:
+        """As `_told_first`, of a body in the place of a stream; or there is nothing to pass on. False: it is no error."""
+        assert self.plan is not None
+        if not judge.pieces:
+            self._stage = BODY
+            self.answer_ended(now)
+            return True
+        error = judge.error(self.spec.observer(self.plan.endpoint.operation))
+        if error is None:
+            return False
+        for piece in judge.pieces:
+            pipeline.feed(piece, now)
+        return self._told_first(pipeline, error, now)
+
+    def _judged_half(self, cause: str, now: float) -> bool:
+        """An error that was held broke off. What of it has come says its status, which the client gets; of half a JSON nothing can be read."""
+        judge, head, pipeline = self._judge, self.head, self._aside
+        if judge is None or head is None or pipeline is None or head.status < 400 or self._early is not None or self._may_be_ours(head):
+            return False
+        self._judge = None
+        pieces = judge.pieces if may_be_foreign(head.content_type) else []
+        body = b"".join([pipeline.feed(piece, now) for piece in pieces])
+        told = pipeline.conclude(False, cause)
+        self.outcome = Outcome(told.ending, f"{told.cause}; {cause}", told.ended_by)
+        words = wrap_foreign(self.spec, head.status, head.content_type, body, self.quoted) or body
+        self._last_words = head.status, headers_beside(head, self.gateway.settings.drop_response_headers), words
+        self._do(self.machine.handle(Input.LOST), now)
+        pipeline.close()
+        return True
 
     def _pass_on(self, judge: Judge, now: float, *, whole: bool) -> None:
         self._open_up(now)
@@ -360,9 +398,3 @@ class Holding(Watching):
         entry.upstream_status = entry.upstream_request_id = entry.head_ms = entry.timer = None
         self._foreign = False
         self._stage = FLOWING
-
-
-def came_first(pipeline: Pipeline) -> bool:
-    """Was the error that came the first event of all? More may have come in the same read."""
-    kinds = (kind for _, kind, _ in pipeline.tail_rows(0.0) if kind not in ("comment", "piece"))
-    return pipeline.events == 1 or next(kinds, "") in ("error", "response.failed")

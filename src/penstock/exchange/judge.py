@@ -1,7 +1,10 @@
-"""An error that may be about a field that we added, or about streaming: held until it is known, then either given out or answered by asking again."""
+"""Errors, and what may be one: held until that is known, then given out, told with their status, or answered by asking again."""
 
 from __future__ import annotations
 
+from penstock.pipeline.contract import Pipeline
+from penstock.protocols.contract import Observer
+from penstock.vocabulary.errors import UpstreamError
 from penstock.wire.encoding import EncodingError, Gunzip
 
 HELD = 64 * 1024
@@ -29,6 +32,14 @@ class Judge:
         body = self.text()
         return b"stream_options" in body or b"include_usage" in body
 
+    def error(self, observer: Observer) -> UpstreamError | None:
+        """What it tells as a whole body, with a good status, to an `observer` that has seen nothing."""
+        try:
+            observer.observe_body(self.text())
+        except Exception:  # Law 5: the bytes go on
+            return None
+        return observer.error
+
     def text(self) -> bytes:
         """What is held, its coding taken off; empty where that cannot be done."""
         body = b"".join(self.pieces)
@@ -38,3 +49,9 @@ class Judge:
             except EncodingError:
                 return b""
         return body
+
+
+def came_first(pipeline: Pipeline) -> bool:
+    """Was the error that came the first event of all? More may have come in the same read."""
+    kinds = (kind for _, kind, _ in pipeline.tail_rows(0.0) if kind not in ("comment", "piece"))
+    return pipeline.events == 1 or next(kinds, "") in ("error", "response.failed")

@@ -16,11 +16,12 @@ _WHOLE = Outcome(Ending.COMPLETE, "the whole body", EndedBy.UPSTREAM)
 class BodyRelay(Pipeline):
     """Every chunk leaves as it comes. A copy of a JSON body is kept until its end, within `limit` and the shared budget, and read once."""
 
-    __slots__ = ("_budget", "_delimited", "_held", "_judged", "_keep", "_large", "_limit", "_parts", "_status")
+    __slots__ = ("_awaited", "_budget", "_delimited", "_held", "_judged", "_keep", "_large", "_limit", "_parts", "_status")
 
     def __init__(
-        self, observer: Observer, status: int, limit: int, budget: Budget, now: float, *, keep: bool, judged: bool, delimited: bool
-    ) -> None:
+        self, observer: Observer, status: int, limit: int, budget: Budget, now: float, *, keep: bool, judged: bool, delimited: bool,
+        awaited: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__(observer, now)
         self._status = status
         self._limit = limit
@@ -33,6 +34,8 @@ class BodyRelay(Pipeline):
         """The protocol says what this body is: anything else is not understood."""
         self._delimited = delimited
         """The framing says where the body ends; a body that ends with its connection proves nothing by that."""
+        self._awaited = awaited
+        """Its client waits for a stream, which a whole body may come in the place of; nothing at all may not."""
 
     def feed(self, data: bytes, now: float) -> bytes:
         gap = now - self.last_at
@@ -64,6 +67,8 @@ class BodyRelay(Pipeline):
             self._guard(observer.observe_body, body)
             if observer.error is not None:
                 return upstream_error(observer, "in its answer")
+        if self._awaited and self.first_content_at is None:
+            return Outcome(Ending.TRUNCATED, "the body ended before its first event", EndedBy.UPSTREAM)
         if not self._judged or (self._keep and body and not observer.malformed) or self._status in (204, 304):
             return _WHOLE
         if not self._delimited:

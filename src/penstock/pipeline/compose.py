@@ -47,6 +47,8 @@ READ = GENERATING | {Operation.COUNT_TOKENS}
 
 
 _BODILESS = (204, 205)
+_VAGUE = (b"text/plain", b"application/octet-stream")
+"""What servers say of streams of which they know nothing better to say."""
 
 
 class Answer(msgspec.Struct, gc=False):
@@ -130,7 +132,9 @@ def _decide(answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, 
     gzip = answer.coding in (b"gzip", b"x-gzip")
     kind = answer.content_type.partition(b";")[0].rstrip()
     good = status < 400
-    untold = not kind and status == 200 and not answer.array and (answer.folded or (answer.stream_asked and answer.pace is None))
+    streams = answer.stream_asked and answer.pace is None
+    untold = status == 200 and not answer.array and (
+        (not kind and (answer.folded or streams)) or (streams and kind in _VAGUE and operation in PROMISED))  # fmt: skip
     sse = good and not answer.stored and (kind == b"text/event-stream" or untold)
     json = kind.endswith((b"/json", b"+json"))
     array = good and not sse and answer.array and json
@@ -158,9 +162,11 @@ def _decide(answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, 
     asked = (answer.stream_asked or answer.folded) and operation in PROMISED
     keep = not unknown and (guards is not None or not good or (json and not answer.stored))
     judged = read and (json or asked)
+    awaited = asked and not answer.folded and 200 <= status < 300
 
     def body(now: float, _: TailBytes | None) -> Pipeline:
-        return kinds.body(observer(operation), status, limits.body, budget, now, keep=keep, judged=judged, delimited=answer.delimited)
+        return kinds.body(
+            observer(operation), status, limits.body, budget, now, keep=keep, judged=judged, delimited=answer.delimited, awaited=awaited)  # fmt: skip
 
     return Recipe(body, False, gzip or guards is not None)
 

@@ -12,7 +12,9 @@ import re
 
 from penstock.protocols.contract import ProtocolSpec
 from penstock.vocabulary.errors import UpstreamError
+from penstock.wire.budget import Budget
 from penstock.wire.secrets import mask_secrets
+from penstock.wire.sse import Scanner
 
 READ = 64 * 1024
 """Bytes of such a body that are looked at."""
@@ -43,6 +45,16 @@ def wrap_foreign(spec: ProtocolSpec, status: int, content_type: bytes, body: byt
     if len(text) > _SHOWN:
         text = text[: _SHOWN - 1].rstrip() + "\u2026"
     return spec.error_of(UpstreamError(message=text or None, status=status), request_id)[1]
+
+
+def unframed(content_type: bytes, coding: bytes, pieces: list[bytes]) -> list[bytes]:
+    """The body of an error: where it came as an event of a stream, that event's JSON alone. Some answer every request for a stream in that form."""
+    if coding not in (b"", b"identity") or content_type.partition(b";")[0].rstrip() != b"text/event-stream":
+        return pieces
+    scanner = Scanner(READ, Budget(READ))
+    told = [data for piece in (*pieces, b"\n\n") for _, data, _ in scanner.feed(piece) if data is not None and _is_json(data)]
+    scanner.close()
+    return told[:1] or pieces
 
 
 def _is_json(body: bytes) -> bool:
