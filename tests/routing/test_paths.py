@@ -194,6 +194,32 @@ def test_below_a_provider_s_name(method: str, provider: str, rest: str, protocol
         True)
 
 
+@pytest.mark.parametrize(("provider", "rest", "protocol", "operation"), [
+    ("openai", "//v1/chat/completions", CHAT, Operation.CHAT), ("openai", "/v1/chat/completions/", CHAT, Operation.CHAT),
+    ("openai", "/v1//chat///completions", CHAT, Operation.CHAT), ("openai", "/v1/ch%61t/completions", CHAT, Operation.CHAT),
+    ("openai", "/v1/chat%2Fcompletions", CHAT, Operation.CHAT), ("openai", "/v1/Chat/Completions", CHAT, Operation.CHAT),
+    ("openai", "/v1/chat/completions;x=1", CHAT, Operation.CHAT), ("openai", "/v1/responses//", RESPONSES, Operation.RESPONSES),
+    ("openai", "/v1/responses/compact/", RESPONSES, Operation.RESPONSES), ("openai", "/v1/responses/%2F", RESPONSES, Operation.RESPONSES),
+    ("anthropic", "/v1/messages/", MESSAGES, Operation.MESSAGES), ("anthropic", "/v1/%6Dessages", MESSAGES, Operation.MESSAGES),
+    ("gemini", "/v1beta/models/m:generate%43ontent", GEMINI, Operation.GENERATE), ("gemini", "//v1beta/models/m:generateContent", GEMINI,
+    Operation.GENERATE),
+    ("gemini", "/v1beta/models/m:generateContent/", GEMINI, Operation.GENERATE),
+])  # fmt: skip
+def test_another_spelling_of_a_path_is_the_same_path(provider: str, rest: str, protocol: ProtocolId, operation: Operation) -> None:
+    """Servers take these for the path that they mean, or send their clients there: rules, limits and guards must see what is asked for."""
+    found = resolve("POST", f"/{provider}{rest}", False, PROVIDERS)
+    assert isinstance(found, Endpoint)
+    assert (found.protocol, found.operation, found.body, found.path, found.verbatim) == (protocol, operation, "peek", rest, True)
+
+
+def test_without_a_provider_other_spellings_are_nothing_else_either() -> None:
+    for path in ("/v1/responses//", "/v1/responses/compact/", "/v1/responses/%2F", "/v1/chat/completions/"):
+        assert isinstance(resolve("POST", path, False, PROVIDERS), Refusal), path
+    found = resolve("POST", "/v1beta/models/m:generate%43ontent", False, PROVIDERS)
+    assert isinstance(found, Endpoint)
+    assert found.operation is Operation.GENERATE
+
+
 def test_a_response_below_a_provider_s_name_keeps_its_id() -> None:
     found = resolve("GET", "/openai/v1/responses/resp_1", False, PROVIDERS)
     assert isinstance(found, Endpoint)
