@@ -272,6 +272,25 @@ def test_a_key_with_models_gets_no_way_around_them() -> None:
         assert a.house.book.settled[-1].outcome == "COMPLETE", "it may see the list"
 
 
+@pytest.mark.parametrize(("path", "body"), [
+    ("/openai/v1/chat/completions", b"\xef\xbb\xbf" + b'{"model": "m", "messages": []}'),
+    ("/openai/v1/chat/completions", '{"model": "m", "messages": []}'.encode("utf-16")),
+    ("/openai/v1/chat/completions/", b'{"model": "m", "messages": []}'), ("/openai/v1/ch%61t/completions", b'{"model": "m", "messages": []}'),
+    ("/anthropic/v1/messages/", b'{"model": "m", "messages": []}'), ("/v1/batches", b'{"input_file_id": "f"}'),
+    ("/v1/audio/transcriptions", b"--x"), ("/v1/messages/batches", b"{}"),
+])  # fmt: skip
+def test_a_model_that_cannot_be_read_is_no_way_around_a_rule(path: str, body: bytes) -> None:
+    """Servers take a body in UTF-16, or behind a byte order mark, and other spellings of a path."""
+    with Admitted(AdmissionSettings(rules=(a_rule("deny", model="m"),)), KEYS) as a:
+        refused(a.house.post(path, body, BEARER), 403, "'house-rule'", "rule", "house-rule")
+        assert a.house.asks == []
+        a.house.post("/openai/v1/files", b"--x", BEARER).leave()
+        assert len(a.house.asks) == 1, "a file has no model"
+        a.house.get("/v1/batches/b1", BEARER).leave()
+        assert len(a.house.asks) == 2
+        a.check()
+
+
 # How much: limits.
 
 RPM = make_limit("requests", 2, "minute", ("key",))

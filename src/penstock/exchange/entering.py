@@ -18,6 +18,7 @@ from penstock.admission.facts import Facts
 from penstock.admission.subject import By
 from penstock.dedup import Record
 from penstock.exchange.admitting import Admission, Pass, fault_of
+from penstock.exchange.asking import UNREAD
 from penstock.exchange.contract import ClientRequest, Headers
 from penstock.exchange.drive import Exchange
 from penstock.exchange.gateway import Gateway
@@ -32,6 +33,8 @@ from penstock.vocabulary.ids import Operation
 Then = Callable[[], None]
 _OF_NO_MODEL = frozenset({Operation.MODELS, Operation.RESPONSE_ITEM})
 """Operations that use no model: a list of names, an answer that was made before."""
+_UNREAD = frozenset({Operation.AUDIO, Operation.IMAGES, Operation.BATCHES})
+"""Operations whose model stands in what is uploaded, where that is not read."""
 _SHOWN = 120
 
 
@@ -122,12 +125,14 @@ class Entering:
         request, reply = exchange.request, exchange.reply
         assert request is not None
         headers = request.headers
-        text, provider = (way.route, way.provider.name) if way is not None else (None, plan.endpoint.provider)
+        endpoint = plan.endpoint
+        text, provider = (way.route, way.provider.name) if way is not None else (None, endpoint.provider)
+        unread = exchange.peek is UNREAD or (endpoint.body == "stream" and endpoint.operation in _UNREAD and endpoint.response_id is None)
         facts = Facts(
             held.subject, plan.client_protocol, plan.operation, model, text, provider, headers,
-            lambda: door.address(reply.peer() if reply is not None else None, headers),
+            lambda: door.address(reply.peer() if reply is not None else None, headers), unread=unread,
         )  # fmt: skip
-        refused = held.allow(facts, listing=plan.endpoint.operation in _OF_NO_MODEL)
+        refused = held.allow(facts, listing=endpoint.operation in _OF_NO_MODEL)
         return True if refused is None else self._turn_away(refused)
 
     def _permit_models(self, admission: Admission, plan: Plan) -> bool:
