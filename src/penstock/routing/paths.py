@@ -3,8 +3,8 @@
 In this order: the fixed paths; paths with an id; Gemini's; `/api/oauth/...`; `/{provider}` and what is below it; Argo's own two. Methods are not
 guessed: a known path with another method is 405, anything else 404, and the sentence says how to reach a provider all the same.
 
-Below `/{provider}` a path goes on as it is spelled, but is recognised in every spelling in which a server may take it for a known one (`//v1/chat/completions/`,
-`/v1/ch%61t/completions`): what rules, limits and guards hold for is not to be gone around by a slash.
+Below `/{provider}` a path goes on as it is spelled, but is recognised in every spelling in which a server may take it for a known one
+(`//v1/chat/completions/`, `/v1/ch%61t/completions`): what rules, limits and guards hold for is not to be gone around by a slash.
 """
 
 from __future__ import annotations
