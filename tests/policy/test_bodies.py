@@ -38,8 +38,8 @@ REQUESTS: list[tuple[ProtocolId, Operation, Any, set[Scope]]] = [
     (MESSAGES, Operation.MESSAGES, {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "input": {"a": ["zanzibar"]}}]}]}, {T}),
     (MESSAGES, Operation.MESSAGES, {"messages": [{"role": "user", "content": [{"type": "tool_result", "content": "zanzibar"}]}]}, {O}),
     (MESSAGES, Operation.MESSAGES, {"messages": [{"role": "assistant", "content": [{"type": "thinking", "thinking": "zanzibar"}]}]}, {R}),
-    (CHAT, Operation.CHAT, {"messages": [{"role": "assistant", "content": [{"type": "thinking", "thinking": [{"type": "text", "text": "zanzibar"}]}]}]},
-     {R}),
+    (CHAT, Operation.CHAT, {"messages": [{"role": "assistant", "content": [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "zanzibar"}]}]}]}, {R}),
     (RESPONSES, Operation.RESPONSES, {"input": [{"type": "file_search_call", "queries": ["x", "zanzibar"]}]}, {T}),
     (RESPONSES, Operation.RESPONSES, {"input": [{"type": "file_search_call", "results": [{"text": "zanzibar"}]}]}, {O}),
     (RESPONSES, Operation.RESPONSES, {"input": [{"type": "code_interpreter_call", "outputs": [{"type": "logs", "logs": "zanzibar"}]}]}, {O}),
