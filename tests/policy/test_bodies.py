@@ -77,6 +77,16 @@ def test_whose_text_is_judged(protocol: ProtocolId, operation: Operation, body: 
             assert told is sent
 
 
+@pytest.mark.parametrize(("protocol", "body"), [
+    (CHAT, {"object": "list", "data": [{"object": "chat.completion", "choices": [{"message": {"content": "zanzibar"}}]}]}),
+    (RESPONSES, {"object": "list", "data": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "zanzibar"}]}]}),
+    (RESPONSES, {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "zanzibar"}]}),
+])  # fmt: skip
+def test_answers_that_were_stored(protocol: ProtocolId, body: Any) -> None:
+    told = guard_answer(protocol, Operation.RESPONSE_ITEM, json.dumps(body).encode(), guards_for(A).answers, Findings())
+    assert json.loads(told) == json.loads(json.dumps(body).replace("zanzibar", "***"))
+
+
 def gemini(parts: list[Any], **more: Any) -> bytes:
     return json.dumps({"candidates": [{"content": {"parts": parts}, "index": 0, **more}]}).encode()
 

@@ -31,8 +31,6 @@ from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.ids import Operation
 
 Then = Callable[[], None]
-_OF_NO_MODEL = frozenset({Operation.MODELS, Operation.RESPONSE_ITEM})
-"""Operations that use no model: a list of names, an answer that was made before."""
 _UNREAD = frozenset({Operation.AUDIO, Operation.IMAGES, Operation.BATCHES})
 """Operations whose model stands in what is uploaded, where that is not read."""
 _SHOWN = 120
@@ -132,7 +130,9 @@ class Entering:
             held.subject, plan.client_protocol, plan.operation, model, text, provider, headers,
             lambda: door.address(reply.peer() if reply is not None else None, headers), unread=unread,
         )  # fmt: skip
-        refused = held.allow(facts, listing=endpoint.operation in _OF_NO_MODEL)
+        # No model is used for a list of names, and for an answer that was made before and is asked for by its id.
+        unused = endpoint.operation is Operation.MODELS or (endpoint.operation is Operation.RESPONSE_ITEM and endpoint.response_id is not None)
+        refused = held.allow(facts, listing=unused)
         return True if refused is None else self._turn_away(refused)
 
     def _permit_models(self, admission: Admission, plan: Plan) -> bool:

@@ -78,12 +78,15 @@ def request_texts(protocol: ProtocolId, operation: Operation, body: Object) -> I
 def answer_texts(protocol: ProtocolId, operation: Operation, body: Object) -> Iterator[Place]:
     match protocol:
         case ProtocolId.OPENAI_CHAT:
-            for choice in objects(body.get("choices")):
-                yield from strings(choice, Scope.ASSISTANT, "text")
-                yield from chat_message(as_object(choice.get("message")), Scope.ASSISTANT)
+            for answer in (body, *objects(body.get("data"))):  # a list of such as were stored
+                for choice in objects(answer.get("choices")):
+                    yield from strings(choice, Scope.ASSISTANT, "text")
+                    yield from chat_message(as_object(choice.get("message")), Scope.ASSISTANT)
         case ProtocolId.OPENAI_RESPONSES:
-            for item in objects(body.get("output")):
+            for item in (*objects(body.get("output")), *objects(body.get("data"))):  # `data`: the items of a conversation, or what was put in
                 yield from responses_item(item)
+            if "output" not in body and body.get("object") != "response":
+                yield from responses_item(body)
             yield from strings(body, Scope.ASSISTANT, "output_text")
         case ProtocolId.ANTHROPIC_MESSAGES:
             for block in objects(body.get("content")):

@@ -39,6 +39,11 @@ _BY_ID = frozenset({Operation.RESPONSE_ITEM, Operation.FILES, Operation.BATCHES}
 _COLON = re.compile(r"%3a", re.IGNORECASE)
 _PARAMETERS = re.compile(r";[^/]*")
 _SLASHES = re.compile(r"/{2,}")
+_STORED: tuple[tuple[re.Pattern[str], ProtocolId], ...] = (
+    (re.compile(r"(?:/v1)?/chat/completions(?:/[^/]+)?", re.IGNORECASE), ProtocolId.OPENAI_CHAT),
+    (re.compile(r"(?:/v1)?/conversations/[^/]+/items(?:/[^/]+)?", re.IGNORECASE), ProtocolId.OPENAI_RESPONSES),
+)
+"""Where OpenAI tells answers again that it has stored (`store`), besides `/responses/ID`."""
 
 
 def resolve(
@@ -205,8 +210,15 @@ def _below(method: str, rest: str, has_anthropic_version: bool, provider: Face) 
         methods = FIXED.get(plain.lower()) or _item(plain) or _gemini(plain)
     found = _pick(methods, method, rest, has_anthropic_version) if methods is not None else None
     if not isinstance(found, Endpoint) or found.protocol not in provider.protocols:
-        found = Endpoint(provider.main_protocol, Operation.OTHER, rest, _body(method))
+        found = _stored(method, rest, provider) or Endpoint(provider.main_protocol, Operation.OTHER, rest, _body(method))
     return replace(found, path=rest, provider=provider.name, verbatim=True)
+
+
+def _stored(method: str, rest: str, provider: Face) -> Endpoint | None:
+    """An answer that was made before, or a list of such: what a guard kept from the client must not be had there."""
+    plain = _plainly(rest)
+    protocol = next((protocol for pattern, protocol in _STORED if protocol in provider.protocols and pattern.fullmatch(plain)), None)
+    return None if protocol is None else Endpoint(protocol, Operation.RESPONSE_ITEM, rest, _body(method))
 
 
 def _body(method: str) -> Body:
