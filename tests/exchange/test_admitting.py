@@ -366,6 +366,26 @@ def test_who_leaves_early_is_charged_what_was_made() -> None:
         a.check()
 
 
+@pytest.mark.parametrize("how", ["queued", "left", "done", "refused"])
+def test_an_answer_in_the_background_is_charged_what_was_set_aside(how: str) -> None:
+    """It is made whoever waits for it, and fetched by a path that uses nothing."""
+    done = {"id": "r", "object": "response", "status": "completed", "model": "m", "output": [], "usage": {"input_tokens": 3, "output_tokens": 2}}
+    with Admitted(limited(TPM), KEYS) as a:
+        asker = a.house.post("/v1/responses", {"model": "m", "input": "x", "background": True, "stream": how == "left", "max_output_tokens": 900}, BEARER)
+        size = asker.handler.exchange.entry.bytes_in
+        if how == "left":
+            talk = next(d for d in DIALECTS if d.protocol is ProtocolId.OPENAI_RESPONSES)
+            a.house.last.answer().body(talk.head() + talk.text())
+            asker.leave()
+        elif how == "refused":
+            a.house.last.answer_json({"error": {"message": "no"}}, status=400)
+        else:
+            a.house.last.answer_json(done if how == "done" else {**done, "status": "queued", "usage": None})
+        read, made = {"done": (3, 2), "refused": (0, 0)}.get(how, (-(-size // 4), 900))
+        assert charged(a) == (read, made, read + made)
+        a.check()
+
+
 @pytest.mark.parametrize("what", ["status", "lost", "first error"])
 def test_errors_cost_nothing(what: str) -> None:
     with Admitted(limited(TPM), KEYS) as a:

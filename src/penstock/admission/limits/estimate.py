@@ -61,6 +61,23 @@ def stated_output(body: bytes | None) -> int | None:
     return None if most is None else min(most * times, MOST_OUTPUT)
 
 
+class _Behind(msgspec.Struct):
+    background: Any = None
+
+
+_decode_behind = msgspec.json.Decoder(_Behind).decode
+
+
+def goes_on(body: bytes | None) -> bool:
+    """Is the answer made whoever waits for it, and told by another path (Responses' `background`)?"""
+    if not body or b'background"' not in body:
+        return False
+    try:
+        return _decode_behind(body).background is True
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+
+
 def input_of(size: int) -> int:
     """Of a body of so many bytes."""
     return -(-size // BYTES_PER_TOKEN)
