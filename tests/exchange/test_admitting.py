@@ -369,9 +369,11 @@ def test_who_leaves_early_is_charged_what_was_made() -> None:
 @pytest.mark.parametrize("how", ["queued", "left", "done", "refused"])
 def test_an_answer_in_the_background_is_charged_what_was_set_aside(how: str) -> None:
     """It is made whoever waits for it, and fetched by a path that uses nothing."""
-    done = {"id": "r", "object": "response", "status": "completed", "model": "m", "output": [], "usage": {"input_tokens": 3, "output_tokens": 2}}
+    usage = {"input_tokens": 3, "output_tokens": 2}
+    done: dict[str, Any] = {"id": "r", "object": "response", "status": "completed", "model": "m", "output": [], "usage": usage}
     with Admitted(limited(TPM), KEYS) as a:
-        asker = a.house.post("/v1/responses", {"model": "m", "input": "x", "background": True, "stream": how == "left", "max_output_tokens": 900}, BEARER)
+        body = {"model": "m", "input": "x", "background": True, "stream": how == "left", "max_output_tokens": 900}
+        asker = a.house.post("/v1/responses", body, BEARER)
         size = asker.handler.exchange.entry.bytes_in
         if how == "left":
             talk = next(d for d in DIALECTS if d.protocol is ProtocolId.OPENAI_RESPONSES)

@@ -64,7 +64,8 @@ class Pass:
     """One exchange's."""
 
     __slots__ = (
-        "_admission", "_asked_for", "_full", "_goes_on", "_grant", "_id", "_shares", "_states", "_tokens", "_wishes", "asked", "closed", "facts", "subject",
+        "_admission", "_asked_for", "_full", "_goes_on", "_grant", "_id", "_shares", "_states", "_tokens", "_wishes", "asked", "closed", "facts",
+        "subject",
     )  # fmt: skip
 
     def __init__(self, admission: Admission, subject: Subject, entry: Entry) -> None:
