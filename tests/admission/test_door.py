@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from base64 import urlsafe_b64encode
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from penstock.admission.rules import All, BadRule, Effect, Rule, make_test
 from penstock.admission.settings import AdmissionSettings, Mode
 from penstock.admission.subject import ANONYMOUS, Kind, Subject
 from tests.support.admitted import key
-from tests.support.tokens import NOW, claims, issuer, jwk, jwks, sign
+from tests.support.tokens import NOW, claims, issuer, jwk, jwks, private, sign
 
 SECRET = b"s" * 32
 GOOD, OLD, GONE, LATE = b"sk-pst-good", b"sk-pst-old", b"sk-pst-gone", b"sk-pst-late"
@@ -79,6 +81,31 @@ def test_what_is_ours_and_not_good_is_taken_out_as_well(credential: bytes, why: 
     assert why in found.why
     assert found.headers == [(b"x-api-key", b"own")]
     assert found.until == 0.0, "it is not remembered"
+
+
+@pytest.mark.parametrize(("header", "query"), [
+    ((b"authorization", b"Token sk-pst-good"), ""), ((b"x-auth-token", b"sk-pst-good"), ""), ((b"openai-api-key", b" sk-pst-good"), ""),
+    ((b"a", b"1"), "alt=sse&api_key=sk-pst-good&b=%20"), ((b"a", b"1"), "alt=sse&access_token=sk%2Dpst-good&b=%20"),
+])  # fmt: skip
+def test_where_no_key_belongs_it_lets_nobody_in_and_goes_no_further(header: Header, query: str) -> None:
+    found = look([header, (b"b", b"2")], query)
+    assert found.subject is None
+    assert b"sk-pst-" not in b"".join(value for _, value in found.headers)
+    assert (b"b", b"2") in found.headers
+    assert found.query == ("alt=sse&b=%20" if query else "")
+
+
+def test_a_token_whose_header_is_written_with_space_is_a_token() -> None:
+    from jwt import PyJWS
+
+    def spaced(text: str) -> bytes:
+        header = urlsafe_b64encode(b'{ "alg": "RS256", "kid": "k1" }').rstrip(b"=")
+        signed = header + b"." + urlsafe_b64encode(text.encode()).rstrip(b"=")
+        return signed + b"." + urlsafe_b64encode(PyJWS().get_algorithm_by_name("RS256").sign(signed, private("RSA"))).rstrip(b"=")
+
+    found = look([(b"authorization", b"Bearer " + spaced(json.dumps(claims())))])
+    assert found.subject is not None, found.why
+    assert found.headers == []
 
 
 def test_the_second_does_not_let_in_where_the_first_is_bad() -> None:

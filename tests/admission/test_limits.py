@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from penstock.admission.limits.estimate import UNKNOWN, Averages, input_of, stated_output
+from penstock.admission.limits.estimate import MOST_OUTPUT, UNKNOWN, Averages, input_of, stated_output
 from penstock.admission.limits.headers import limit_headers, retry_after, without_theirs
 from penstock.admission.limits.spec import PERIODS, BadLimit, Limit, make_limit, parse_limit, spell_limit
 from penstock.admission.limits.store import Ask, Full, Grant, MemoryLimits, State, Used
@@ -254,7 +254,8 @@ def test_periods() -> None:
     (None, None), (b"", None), (b"not json", None), (b"[]", None), (b"{}", None), (b'{"max_tokens": 7}', 7), (b'{"max_tokens": "7"}', None),
     (b'{"max_tokens": 9, "max_completion_tokens": 7}', 7), (b'{"max_output_tokens": 7}', 7), (b'{"max_tokens": 7, "n": 3}', 21),
     (b'{"generationConfig": {"maxOutputTokens": 7, "candidateCount": 2}}', 14), (b'{"max_tokens": 0}', None), (b'{"max_tokens": 7, "n": -1}', 7),
-    (b'{"max_tokens": true}', None),
+    (b'{"max_tokens": true}', None), (b'{"max_tokens": 7, "best_of": 3}', 21), (b'{"max_tokens": %d}' % 10**30, MOST_OUTPUT),
+    (b'{"max_tokens": %d, "n": 128}' % MOST_OUTPUT, MOST_OUTPUT), (b'{"generation_config": {"max_output_tokens": 7, "candidate_count": 2}}', 14),
 ])  # fmt: skip
 def test_the_output_that_is_asked_for(body: bytes | None, output: int | None) -> None:
     assert stated_output(body) == output

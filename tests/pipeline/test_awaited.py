@@ -240,6 +240,26 @@ def test_what_is_only_counted_waits_for_nothing_but_the_end(protocol: ProtocolId
     assert stream.findings.hits["judge", "audit"] >= 2
 
 
+@pytest.mark.parametrize("ours", [False, True])
+def test_a_rejection_at_the_end_waits_for_nobody_who_only_counts(ours: bool) -> None:
+    judge = Outside("judge", "a service", Action.REJECT, True, "Not this.", "stop")
+    counter = Guard("counter", outside=Outside("counter", "another", Action.AUDIT, True, "", "stop"))
+    rule = of_pattern(r"\bPRJ-[0-9]{4}\b", Terms("ours", Action.REJECT), streamed=True)
+    guards = Guards([counter, Guard("ours", (rule,)) if ours else Guard("judge", outside=judge)], windows=SMALL)
+    stream = awaited(CHAT, guards)
+    out = b"".join([stream.feed(frame, 100.0) for frame in frames_saying(CHAT, ["A first sentence here. ", "PRJ-2041"])[:-1]])
+    out += stream.over(101.0)
+    asked = stream.wants()
+    while asked:
+        question = asked.pop(0)
+        if question.outside is judge:
+            word = PASSED if "first" in question.texts[0].text else Verdict(Said.REJECT, why="it rejects it")
+            out += stream.verdict(question.id, word, 101.0)
+            asked += stream.wants()
+    assert (stream.state, said_of(CHAT, out)) == (State.CUT, "A first sentence here. ")
+    assert not stream.waiting
+
+
 def test_arguments_are_one_window_and_leave_as_json() -> None:
     for protocol in (CHAT, RESPONSES, MESSAGES):
         frames = frames_saying(protocol, ["an apple. ", "And an ", "app", "le. " * 30], "arguments")

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from penstock.policy.bodies import guard_answer, guard_request
+from penstock.policy.edit_gemini import GeminiEditor
+from penstock.policy.edit_responses import ResponsesEditor
 from penstock.policy.guards import Guard, Guards
-from penstock.policy.matcher import Findings
-from penstock.policy.rules import Action, Scope, Terms, of_words
+from penstock.policy.matcher import Findings, Hold
+from penstock.policy.rules import Action, Scope, Terms, built_in, of_words
 from penstock.vocabulary.ids import Operation, ProtocolId
 
 CHAT, RESPONSES, MESSAGES, GEMINI = ProtocolId.OPENAI_CHAT, ProtocolId.OPENAI_RESPONSES, ProtocolId.ANTHROPIC_MESSAGES, ProtocolId.GEMINI
@@ -36,6 +38,19 @@ REQUESTS: list[tuple[ProtocolId, Operation, Any, set[Scope]]] = [
     (MESSAGES, Operation.MESSAGES, {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "input": {"a": ["zanzibar"]}}]}]}, {T}),
     (MESSAGES, Operation.MESSAGES, {"messages": [{"role": "user", "content": [{"type": "tool_result", "content": "zanzibar"}]}]}, {O}),
     (MESSAGES, Operation.MESSAGES, {"messages": [{"role": "assistant", "content": [{"type": "thinking", "thinking": "zanzibar"}]}]}, {R}),
+    (CHAT, Operation.CHAT, {"messages": [{"role": "assistant", "content": [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "zanzibar"}]}]}]}, {R}),
+    (RESPONSES, Operation.RESPONSES, {"input": [{"type": "file_search_call", "queries": ["x", "zanzibar"]}]}, {T}),
+    (RESPONSES, Operation.RESPONSES, {"input": [{"type": "file_search_call", "results": [{"text": "zanzibar"}]}]}, {O}),
+    (RESPONSES, Operation.RESPONSES, {"input": [{"type": "code_interpreter_call", "outputs": [{"type": "logs", "logs": "zanzibar"}]}]}, {O}),
+    (RESPONSES, Operation.RESPONSES, {"input": [{"type": "mcp_approval_response", "approve": False, "reason": "zanzibar"}]}, {U}),
+    (MESSAGES, Operation.MESSAGES, {"messages": [{"role": "user", "content": [{"type": "tool_result", "content": [
+        {"type": "search_result", "source": "x", "title": "t", "content": [{"type": "text", "text": "zanzibar"}]}]}]}]}, {O}),
+    (MESSAGES, Operation.MESSAGES, {"messages": [{"role": "user", "content": [{"type": "tool_result", "content": [
+        {"type": "document", "source": {"type": "text", "data": "zanzibar"}}]}]}]}, {O}),
+    (GEMINI, Operation.COUNT_TOKENS, {"generate_content_request": {"contents": [{"parts": [{"text": "zanzibar"}]}]}}, {U}),
+    (GEMINI, Operation.GENERATE, {"contents": [{"role": "model", "parts": [{"toolCall": {"args": {"queries": ["zanzibar"]}}}]}]}, {T}),
+    (GEMINI, Operation.GENERATE, {"contents": [{"role": "user", "parts": [{"toolResponse": {"response": {"r": "zanzibar"}}}]}]}, {O}),
     (GEMINI, Operation.GENERATE, {"systemInstruction": {"parts": [{"text": "zanzibar"}]}}, {S}),
     (GEMINI, Operation.GENERATE, {"contents": [{"role": "user", "parts": [{"text": "zanzibar"}]}]}, {U}),
     (GEMINI, Operation.GENERATE, {"contents": [{"role": "model", "parts": [{"text": "zanzibar"}]}]}, {A}),
@@ -60,6 +75,73 @@ def test_whose_text_is_judged(protocol: ProtocolId, operation: Operation, body: 
             assert json.loads(told) == wanted
         else:
             assert told is sent
+
+
+@pytest.mark.parametrize(("protocol", "body"), [
+    (CHAT, {"object": "list", "data": [{"object": "chat.completion", "choices": [{"message": {"content": "zanzibar"}}]}]}),
+    (RESPONSES, {"object": "list", "data": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "zanzibar"}]}]}),
+    (RESPONSES, {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "zanzibar"}]}),
+])  # fmt: skip
+def test_answers_that_were_stored(protocol: ProtocolId, body: Any) -> None:
+    told = guard_answer(protocol, Operation.RESPONSE_ITEM, json.dumps(body).encode(), guards_for(A).answers, Findings())
+    assert json.loads(told) == json.loads(json.dumps(body).replace("zanzibar", "***"))
+
+
+def gemini(parts: list[Any], **more: Any) -> bytes:
+    return json.dumps({"candidates": [{"content": {"parts": parts}, "index": 0, **more}]}).encode()
+
+
+def test_parts_of_one_kind_are_one_text_as_on_a_stream() -> None:
+    thought = {"text": "or zanzi", "thought": True}
+    body = gemini([{"text": "to zan"}, {"text": "zibar"}, thought, {"text": "bar", "thought": True}, {"text": "bar"}])
+    told = guard_answer(GEMINI, Operation.GENERATE, body, guards_for(A, R).answers, Findings())
+    parts = json.loads(told)["candidates"][0]["content"]["parts"]
+    assert parts == [{"text": "to ***"}, {"text": ""}, {"text": "or ***", "thought": True}, {"text": "", "thought": True}, {"text": "bar"}]
+    editor = GeminiEditor(guards_for(A, R).answers, Findings(), Hold())
+    edit = editor.edit(b"", body, 0.0)
+    assert edit is not None
+    assert edit.data is not None
+    said = json.loads(edit.data)["candidates"][0]["content"]["parts"]
+    for kind in (None, True):
+        one, other = ("".join(part["text"] for part in side if part.get("thought") is kind) for side in (parts, said))
+        assert one == other
+
+
+def test_what_repeats_pieces_of_an_answer_is_judged_with_it() -> None:
+    grounding = {"groundingSupports": [{"segment": {"endIndex": 11, "text": "to zanzibar"}}], "webSearchQueries": ["zanzibar"]}
+    body = gemini([{"text": "to zanzibar"}], groundingMetadata=grounding)
+    told = guard_answer(GEMINI, Operation.GENERATE, body, guards_for(A, T).answers, Findings())
+    assert b"zanzibar" not in told
+    findings = Findings()
+    editor = GeminiEditor(guards_for(A, T).answers, findings, Hold())
+    said = b""
+    for frame in (gemini([{"text": "to zan"}]), gemini([{"text": "zibar."}]), gemini([{"text": " So"}], groundingMetadata=grounding)):
+        edit = editor.edit(b"", frame, 0.0)
+        said += frame if edit is None else b"".join([data for _, data in edit.before]) + (frame if edit.data is None else edit.data)
+    assert b"zan" not in said
+    assert findings.hits["w", "mask"] == 2, "what is told again is counted once"
+
+
+def test_a_number_among_pieces_of_arguments_is_judged() -> None:
+    piece = {"jsonPath": "$.card", "numberValue": 4111111111111111}
+    frame = gemini([{"functionCall": {"name": "pay", "partialArgs": [piece, {"jsonPath": "$.n", "numberValue": 5}], "willContinue": True}}])
+    guards = Guards([Guard("w", (built_in("card", Terms("w")),))])
+    edit = GeminiEditor(guards.answers, Findings(), Hold()).edit(b"", frame, 0.0)
+    assert edit is not None
+    assert edit.data is not None
+    told = json.loads(edit.data)["candidates"][0]["content"]["parts"][0]["functionCall"]["partialArgs"]
+    assert told == [{"jsonPath": "$.card", "stringValue": "[CARD]"}, {"jsonPath": "$.n", "numberValue": 5}]
+
+
+@pytest.mark.parametrize("frame", [
+    {"type": "response.content_part.added", "output_index": 0, "part": {"type": "output_text", "text": "zanzibar"}},
+    {"type": "response.created", "response": {"id": "r", "output": [{"type": "message", "role": "assistant", "content": [{"text": "zanzibar"}]}]}},
+])  # fmt: skip
+def test_responses_that_begin_with_text(frame: Any) -> None:
+    edit = ResponsesEditor(guards_for(A).answers, Findings(), Hold()).edit(frame["type"].encode(), json.dumps(frame).encode(), 0.0)
+    assert edit is not None
+    assert edit.data is not None
+    assert json.loads(edit.data) == json.loads(json.dumps(frame).replace("zanzibar", "***"))
 
 
 def test_an_answer_loses_what_spells_it_out() -> None:

@@ -136,3 +136,18 @@ def test_what_is_kept_does_not_grow() -> None:
         matcher.feed("4111 1111 1111 1111 and jane@example.com, then a word or two. ", 0.0)
     kept: list[Any] = [getattr(matcher, name) for name in Matcher.__slots__]
     assert all(len(value) < 200 for value in kept if hasattr(value, "__len__"))
+
+
+@pytest.mark.parametrize(("words", "text", "told"), [
+    (["cat", "C++"], "catalog, cat and c++x", "catalog, *** and ***x"),
+    (["c", "c++"], "C and C++ are old", "*** and *** are old"),
+    (["\u673a\u5bc6"], "\u8fd9\u662f\u673a\u5bc6\u6587\u4ef6", "\u8fd9\u662f***\u6587\u4ef6"),
+    (["\ube44\ubc00", "cat"], "\ube44\ubc00\uc740 catalog", "***\uc740 catalog"),
+    (["\u0915\u0940"], "\u0915\u0940 \u0915\u0940\u0932", "*** \u0915\u0940\u0932"),
+    (["z\u00fcrich"], "Z\u00dcRICH, z\u00fcrichs", "***, z\u00fcrichs"),
+])  # fmt: skip
+def test_words_of_every_kind(words: list[str], text: str, told: str) -> None:
+    rule = of_words(words, Terms("g", mask="***"))
+    assert judge(text, [rule], Findings()) == told
+    matcher = Matcher([rule], Findings(), Hold())
+    assert "".join(piece for char in text for piece, _, _ in matcher.feed(char, 0.0)) + "".join(p for p, _, _ in matcher.finish(0.0)) == told

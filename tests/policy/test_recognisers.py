@@ -35,6 +35,9 @@ FOUND: dict[str, list[str]] = {
             "eyJ0eXAiOiJKV1QiLCJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UifQ." + "A" * 342],
     "private_key": ["-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkq\nhkiG9w0BAQEFAASC\n-----END PRIVATE KEY-----",
                     "-----BEGIN OPENSSH PRIVATE KEY-----\\nb3BlbnNzaC1rZXk=\\n-----END OPENSSH PRIVATE KEY-----",
+                    "-----BEGIN PGP PRIVATE KEY BLOCK-----\nVersion: GnuPG v1.4.11 (GNU/Linux)\nComment: Ada <ada@example.com>\n\nlQOYBF\n=abcd\n"
+                    "-----END PGP PRIVATE KEY BLOCK-----",
+                    "-----BEGIN RSA PRIVATE KEY-----\n> MIIE\n> q83v\n> -----END RSA PRIVATE KEY-----",
                     "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,1234\n\nMHcCAQEE\n-----END EC PRIVATE KEY-----"],
 }  # fmt: skip
 PASSED: dict[str, list[str]] = {
@@ -45,7 +48,7 @@ PASSED: dict[str, list[str]] = {
     "ssn": ["000-12-3456", "666-12-3456", "900-12-3456", "123-00-4567", "123-45-0000", "078-05-1120", "123456789", "123-45-67890", "1-123-45-6789"],
     "sin": ["130 692 545", "830 692 544", "111 111 111", "130692544"],
     "iban": ["DE89370400440532013001", "DE8937040044053201300", "XX89370400440532013000", "AB12 is a seat", "US64SVBKUS6S3300958879"],
-    "ip_v4": ["1.2.3", "1.2.3.4.5", "256.1.1.1", "0.0.0.0", "v1.2.3.4", "01.2.3.4"],
+    "ip_v4": ["1.2.3", "1.2.3.4.5.6.7.8", "1.2.3.4.5", "256.1.1.1", "0.0.0.0", "v1.2.3.4", "01.2.3.4"],
     "ip_v6": ["12:30:45", "std::vector", "a::b", "::", "10:20", "face:book", "1:2:3:4:5:6:7:8:9"],
     "cloud_key": ["AKIA is a prefix", "AKIAshort", "AIza", "XAKIAIOSFODNN7EXAMPLE"],
     "api_token": ["sk-short", "a task-force-that-has-a-long-name", "risk-assessment-of-long-names", "ghp_short", "the xoxb- prefix"],
@@ -91,6 +94,11 @@ def test_passed(name: str, text: str) -> None:
         ("private_key", "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY----- And more", "[PRIVATE_KEY] And more"),
         ("cloud_key", "AccountKey=abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRST==;x", "AccountKey=[CLOUD_KEY];x"),
         ("jwt", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIx.dozjgN... so", "[JWT]... so"),
+        ("card", "yours...4111111111111111", "yours...[CARD]"),
+        ("ip_v4", "the host...10.0.0.1", "the host...[IP]"),
+        ("cloud_key", "AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY x", "AWS_SECRET_ACCESS_KEY=[CLOUD_KEY] x"),
+        ("cloud_key", "aws_secret_access_key=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKE/ x", "aws_secret_access_key=[CLOUD_KEY] x"),
+        ("cloud_key", '"SecretAccessKey": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKE+",', '"SecretAccessKey": "[CLOUD_KEY]",'),
         ("cloud_key", 'aws_secret_access_key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"', 'aws_secret_access_key = "[CLOUD_KEY]"'),
     ],
 )

@@ -9,8 +9,10 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.policy.matcher import Findings
 from penstock.policy.rules import BadPattern, Terms, of_pattern, of_words
 from penstock.policy.syntax import Unstreamable, shape_of
+from penstock.policy.whole import judge
 
 
 @pytest.mark.parametrize(
@@ -62,8 +64,8 @@ def test_bad_patterns_say_why() -> None:
 
 
 PATTERNS = (r"\bcat\b", r"ab{1,3}c", r"a?b?c", r"(?:ab|abc)d?", r"(?<!a)b{2}", r"(?i)AbC", r"[ab]{2,4}\b", r"a\Bb", r"(?:a|b)(?:c|a){2}",
-    r"a{2}+b?", r"(?<=a)b")
-TEXTS = st.text(alphabet="abcd tABC", max_size=24)
+    r"a{2}+b?", r"(?<=a)b", r"(?i:aB)c", r"t(?i:ca|bb)", r"[+-]a|[0-9]b|[c-]d", r"\w{2}@", r"\bक\u093f\b", r"a\B\u0301?@", r"[^\W]@", r"[\w-]{1,3}@")
+TEXTS = st.text(alphabet="abcd tABC@5+-\u0301क\u093f", max_size=24)
 
 
 @given(pattern=st.sampled_from(PATTERNS), text=TEXTS, more=TEXTS)
@@ -76,6 +78,18 @@ def test_the_touch_finds_every_place_where_more_text_may_change_the_answer(patte
     before = [match.span() for match in find.finditer(text) if match.start() < settled]
     after = [match.span() for match in find.finditer(text + more) if match.start() < settled]
     assert before == after
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        (r"(?i:top secret)", "TOP SECRET"), (r"x(?i:top secret)", "xTop Secret"),
+        (r"[+-]a|[0-9]b", "5b"), (r"[a-]x|[-+]y", "+y"),  # a hyphen at the rim of a class
+        (r"\bक\u093f\b", "क\u093f है"), (r"\w{2}@", "क\u093f@"), (r"a\B", "a\u0301"),  # a mark is a character of a word
+    ],
+)  # fmt: skip
+def test_the_gate_takes_what_the_pattern_takes(pattern: str, text: str) -> None:
+    assert judge(text, [of_pattern(pattern, Terms("g"), streamed=True)], Findings()) != text
 
 
 @given(pattern=st.sampled_from(PATTERNS), text=TEXTS)

@@ -178,7 +178,11 @@ def test_gemini_s_name_alone_names_no_model() -> None:
     ("POST", "openai", "/v1/responses", RESPONSES, Operation.RESPONSES, "peek"),
     ("GET", "openai", "/v1/models", CHAT, Operation.MODELS, "none"),
     ("POST", "openai", "/v1/messages", CHAT, Operation.OTHER, "stream"),
-    ("GET", "openai", "/v1/chat/completions", CHAT, Operation.OTHER, "none"),
+    ("GET", "openai", "/v1/chat/completions", CHAT, Operation.RESPONSE_ITEM, "none"),
+    ("GET", "openai", "/v1/chat/completions/chatcmpl-1", CHAT, Operation.RESPONSE_ITEM, "none"),
+    ("POST", "openai", "/v1/chat/completions/chatcmpl-1", CHAT, Operation.RESPONSE_ITEM, "stream"),
+    ("GET", "openai", "/v1/conversations/conv_1/items", RESPONSES, Operation.RESPONSE_ITEM, "none"),
+    ("GET", "codex", "/v1/chat/completions/chatcmpl-1", CHAT, Operation.OTHER, "none"),
     ("PATCH", "openai", "/anything/%2Fat//all", CHAT, Operation.OTHER, "stream"),
     ("POST", "codex", "/v1/chat/completions", CHAT, Operation.OTHER, "stream"),
     ("POST", "anthropic", "/v1/messages", MESSAGES, Operation.MESSAGES, "peek"),
@@ -192,6 +196,32 @@ def test_below_a_provider_s_name(method: str, provider: str, rest: str, protocol
     assert isinstance(found, Endpoint)
     assert (found.protocol, found.operation, found.body, found.path, found.provider, found.verbatim) == (protocol, operation, body, rest, provider,
         True)
+
+
+@pytest.mark.parametrize(("provider", "rest", "protocol", "operation"), [
+    ("openai", "//v1/chat/completions", CHAT, Operation.CHAT), ("openai", "/v1/chat/completions/", CHAT, Operation.CHAT),
+    ("openai", "/v1//chat///completions", CHAT, Operation.CHAT), ("openai", "/v1/ch%61t/completions", CHAT, Operation.CHAT),
+    ("openai", "/v1/chat%2Fcompletions", CHAT, Operation.CHAT), ("openai", "/v1/Chat/Completions", CHAT, Operation.CHAT),
+    ("openai", "/v1/chat/completions;x=1", CHAT, Operation.CHAT), ("openai", "/v1/responses//", RESPONSES, Operation.RESPONSES),
+    ("openai", "/v1/responses/compact/", RESPONSES, Operation.RESPONSES), ("openai", "/v1/responses/%2F", RESPONSES, Operation.RESPONSES),
+    ("anthropic", "/v1/messages/", MESSAGES, Operation.MESSAGES), ("anthropic", "/v1/%6Dessages", MESSAGES, Operation.MESSAGES),
+    ("gemini", "/v1beta/models/m:generate%43ontent", GEMINI, Operation.GENERATE), ("gemini", "//v1beta/models/m:generateContent", GEMINI,
+    Operation.GENERATE),
+    ("gemini", "/v1beta/models/m:generateContent/", GEMINI, Operation.GENERATE),
+])  # fmt: skip
+def test_another_spelling_of_a_path_is_the_same_path(provider: str, rest: str, protocol: ProtocolId, operation: Operation) -> None:
+    """Servers take these for the path that they mean, or send their clients there: rules, limits and guards must see what is asked for."""
+    found = resolve("POST", f"/{provider}{rest}", False, PROVIDERS)
+    assert isinstance(found, Endpoint)
+    assert (found.protocol, found.operation, found.body, found.path, found.verbatim) == (protocol, operation, "peek", rest, True)
+
+
+def test_without_a_provider_other_spellings_are_nothing_else_either() -> None:
+    for path in ("/v1/responses//", "/v1/responses/compact/", "/v1/responses/%2F", "/v1/chat/completions/"):
+        assert isinstance(resolve("POST", path, False, PROVIDERS), Refusal), path
+    found = resolve("POST", "/v1beta/models/m:generate%43ontent", False, PROVIDERS)
+    assert isinstance(found, Endpoint)
+    assert found.operation is Operation.GENERATE
 
 
 def test_a_response_below_a_provider_s_name_keeps_its_id() -> None:

@@ -366,6 +366,23 @@ def test_a_database_that_does_not_answer(engine: sa.Engine, monkeypatch: pytest.
     budgets.close()
 
 
+def test_what_the_database_cannot_take_keeps_nobody_else_waiting(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of a turn is one transaction; a number beyond 64 bits made everybody wait who asked beside it, and lose."""
+    monkeypatch.setattr(module, "_WAIT", 0.1)
+    monkeypatch.setattr(module, "_PAUSE", 0.01)
+    budgets = gateway(engine)
+    (share,) = shares(ask(budgets, wish(10)))
+    found: list[Answer] = []
+    with budgets._lock:  # pyright: ignore[reportPrivateUsage]  # so that they are of one turn
+        for amount in (10**30, 20):
+            budgets.reserve([wish(amount)], found.append)
+        budgets.settle([(share, 7)])
+    assert budgets.flush()
+    assert sorted(type(answer).__name__ for answer in found) == ["Shares", "Unknown"]
+    assert (held(engine), spent(engine)) == (20, {"b": 7})
+    budgets.close()
+
+
 def test_windows_long_over_are_forgotten(engine: sa.Engine) -> None:
     budgets = gateway(engine)
     (share,) = shares(ask(budgets, wish(1)))

@@ -2,7 +2,8 @@
 
 What a head shows is looked at once per head (`look`) and again when keys or issuers change (`version`) or its time is over (`Subject.until`).
 What is ours is taken out wherever it stands: a key that is known or once was, a word of our keys' form, a token of one of our issuers, and
-`x-penstock-key` whatever it holds. All else is the client's own login at the provider, and passes.
+`x-penstock-key` whatever it holds. A word of our keys' form lets nobody in where no key belongs (`Authorization: Token`, `?api_key=`), and goes no
+further either. All else is the client's own login at the provider, and passes.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ class Door:
                 ours.insert(0, _bare(pair[1]))
             elif name in _PLACES and self._is_ours(_bare(pair[1])):
                 ours.append(_bare(pair[1]))
-            else:
+            elif not virtual.holds_ours(pair[1]):
                 kept.append(pair)
         if "=" in query:
             parts = query.split("&")
@@ -137,6 +138,8 @@ class Door:
             if shown:
                 ours += shown
                 query = "&".join(part for part, value in zip(parts, values, strict=True) if value not in shown)
+            if virtual.holds_ours(unquote_to_bytes(query)):
+                query = "&".join(part for part in query.split("&") if not virtual.holds_ours(unquote_to_bytes(part)))
         said = _Judged(BEARER) if trusted else self._judge(ours, now)
         until = said.subject.until if said.subject is not None else inf if not said.why else 0.0
         return Found(said.subject, said.why, kept, query, self.version, until, said.unsure, said.by, said.rule)

@@ -43,13 +43,14 @@ def check_field(name: str) -> str:
 class Facts:
     """Of one request. What costs something to find out is found out when it is asked for."""
 
-    __slots__ = ("_address_of", "_headers", "model", "operation", "protocol", "provider", "route", "subject")
+    __slots__ = ("_address_of", "_headers", "model", "operation", "protocol", "provider", "route", "subject", "unread")
 
     def __init__(
         self, subject: Subject, protocol: str, operation: str, model: str | None, route: str | None, provider: str | None,
-        headers: Sequence[tuple[bytes, bytes]], address_of: Callable[[], str | None],
+        headers: Sequence[tuple[bytes, bytes]], address_of: Callable[[], str | None], *, unread: bool = False,
     ) -> None:  # fmt: skip
-        """`address_of`: the client's address, found out when it is asked for; `None`: it cannot be known."""
+        """`address_of`: the client's address, found out when it is asked for; `None`: it cannot be known. `unread`: there is a model, in a body that
+        was not read."""
         self.subject = subject
         self.protocol = protocol
         self.operation = operation
@@ -58,6 +59,7 @@ class Facts:
         self.provider = provider
         self._headers = headers
         self._address_of = address_of
+        self.unread = unread
 
     def get(self, field: str) -> Values:
         """Raises `Unreadable`."""
@@ -84,6 +86,8 @@ class Facts:
             case "key.tag":
                 return key.tags if key is not None else NONE
             case "model":
+                if self.unread:
+                    raise Unreadable("the model")
                 return _one(self.model)
             case "route":
                 return _one(self.route)

@@ -122,8 +122,8 @@ def read_keys(text: str | bytes, issuer: Issuer) -> KeySet:
 
 
 def issuer_named(token: bytes) -> str | None:
-    """The issuer that a token claims, unverified; `None` where the value is no token of this kind."""
-    if not token.startswith(b"eyJ") or token.count(b".") != 2 or len(token) > _LONGEST:
+    """The issuer that a token claims, unverified; `None` where the value is no token of this kind (`{` and what may follow it, in base64)."""
+    if not token.startswith((b"ey", b"ew")) or token.count(b".") != 2 or len(token) > _LONGEST:
         return None
     try:
         claims = _decode_part(token.split(b".")[1])

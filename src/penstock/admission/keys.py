@@ -69,6 +69,11 @@ def is_ours(value: bytes) -> bool:
     return value.startswith(_PREFIX)
 
 
+def holds_ours(value: bytes) -> bool:
+    """Does a key of ours, by its form, stand anywhere in it?"""
+    return _PREFIX in value
+
+
 class Ring:
     """All keys that there are, revoked ones too: they must be seen to be ours. Replaced as a whole when something changed."""
 

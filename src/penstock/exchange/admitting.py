@@ -19,7 +19,7 @@ from penstock.admission.budget.spec import Action, Budget, spell_amount, window_
 from penstock.admission.door import Door, Refused
 from penstock.admission.facts import Facts, Unreadable
 from penstock.admission.issuers import Issuer
-from penstock.admission.limits.estimate import Averages, input_of, stated_output
+from penstock.admission.limits.estimate import Averages, goes_on, input_of, stated_output
 from penstock.admission.limits.headers import limit_headers, retry_after, without_theirs
 from penstock.admission.limits.spec import Limit, Measure
 from penstock.admission.limits.store import Ask, Full, Grant, LimitStore, State, Used
@@ -29,7 +29,7 @@ from penstock.exchange.contract import Headers
 from penstock.exchange.plan import Plan
 from penstock.ledger.entry import Entry
 from penstock.vocabulary.errors import Fault, FaultKind
-from penstock.vocabulary.ids import GENERATING, ProtocolId
+from penstock.vocabulary.ids import GENERATING, Operation, ProtocolId
 from penstock.vocabulary.usage import Provenance, Usage
 
 log = logging.getLogger("penstock.budgets")
@@ -64,7 +64,8 @@ class Pass:
     """One exchange's."""
 
     __slots__ = (
-        "_admission", "_asked_for", "_full", "_grant", "_id", "_shares", "_states", "_tokens", "_wishes", "asked", "closed", "facts", "subject",
+        "_admission", "_asked_for", "_full", "_goes_on", "_grant", "_id", "_shares", "_states", "_tokens", "_wishes", "asked", "closed", "facts",
+        "subject",
     )  # fmt: skip
 
     def __init__(self, admission: Admission, subject: Subject, entry: Entry) -> None:
@@ -83,6 +84,8 @@ class Pass:
         self._wishes: Sequence[Wish] = ()
         self._states: Sequence[State] = ()
         self._tokens = (0, 0)
+        self._goes_on = False
+        """Its answer is told by another path, and only there what it came to."""
         # What somebody has shown counts before what is only said.
         entry.user_id, entry.project = subject.user or entry.user_id, subject.project or entry.project
         if subject.key is not None:
@@ -101,6 +104,7 @@ class Pass:
         settings = admission.door.settings
         limits: Sequence[Limit] = settings.limits if key is None or not key.limits else (*settings.limits, *key.limits)
         self._tokens = self._estimate(body, size) if facts.operation in GENERATING else (0, 0)
+        self._goes_on = facts.operation == Operation.RESPONSES and goes_on(body)
         if not limits:
             return None
         asks = [Ask(limit, facts.kept_by(limit.by), self._share_of(limit.measure)) for limit in limits if _applies(limit.when, facts)]
@@ -226,13 +230,15 @@ class Pass:
                 admission.keeper.settle([(share, 0) for share in shares])
             return
         tokens = charged(entry)
+        if self._goes_on and (entry.upstream_status or 599) < 400 and entry.usage_source != Provenance.REPORTED.value:
+            tokens = at_least(tokens, *self._tokens)
         entry.charged_input, entry.charged_output = tokens.input, tokens.output
         self._asked_for = self._asked_for or entry.requested_model
         micros = self._cost(entry.provider or "", entry.model, entry.upstream_protocol or "", tokens.usage, entry.service_tier)
         entry.charged_micros = micros
         if grant is not None:
             admission.limits.settle(grant, Used(tokens.input, tokens.output), now)
-        if tokens.output:
+        if tokens.output and not self._goes_on:
             admission.averages.learn(self._group, tokens.output)
         if shares and admission.keeper is not None:
             used = tokens.input + tokens.output
@@ -288,6 +294,12 @@ def charged(entry: Entry) -> Tokens:
     failed = entry.upstream_status is None or entry.upstream_status >= 400 or nothing_came
     final = entry.usage_source == Provenance.REPORTED.value
     return tokens_of(Made(protocol, usage, final, entry.events or 0, entry.bytes_in or 0, entry.bytes_out or 0, told, failed))
+
+
+def at_least(tokens: Tokens, read: int, made: int) -> Tokens:
+    """What is charged of an answer that goes on to be made: what was set aside for it, as of one that nobody saw the end of."""
+    usage = msgspec.structs.replace(tokens.usage, input=max(tokens.usage.input or 0, read), output=max(tokens.usage.output or 0, made))
+    return Tokens(max(tokens.input, read), max(tokens.output, made), usage)
 
 
 def fault_of(refused: Refused) -> Fault:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _FIRST = ProtocolId.OPENAI_CHAT
 NOTHING_KNOWN = Peek(None, stream=False)
+UNREAD = Peek(None, stream=False)
+"""Of a body that should say something, and cannot be read."""
 Sent = tuple[bytes, bytes, bytes]
 """An upstream request: method, target, and the rest from the first header line on."""
 

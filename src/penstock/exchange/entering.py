@@ -18,6 +18,7 @@ from penstock.admission.facts import Facts
 from penstock.admission.subject import By
 from penstock.dedup import Record
 from penstock.exchange.admitting import Admission, Pass, fault_of
+from penstock.exchange.asking import UNREAD
 from penstock.exchange.contract import ClientRequest, Headers
 from penstock.exchange.drive import Exchange
 from penstock.exchange.gateway import Gateway
@@ -30,8 +31,8 @@ from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.ids import Operation
 
 Then = Callable[[], None]
-_OF_NO_MODEL = frozenset({Operation.MODELS, Operation.RESPONSE_ITEM})
-"""Operations that use no model: a list of names, an answer that was made before."""
+_UNREAD = frozenset({Operation.AUDIO, Operation.IMAGES, Operation.BATCHES})
+"""Operations whose model stands in what is uploaded, where that is not read."""
 _SHOWN = 120
 
 
@@ -122,12 +123,16 @@ class Entering:
         request, reply = exchange.request, exchange.reply
         assert request is not None
         headers = request.headers
-        text, provider = (way.route, way.provider.name) if way is not None else (None, plan.endpoint.provider)
+        endpoint = plan.endpoint
+        text, provider = (way.route, way.provider.name) if way is not None else (None, endpoint.provider)
+        unread = exchange.peek is UNREAD or (endpoint.body == "stream" and endpoint.operation in _UNREAD and endpoint.response_id is None)
         facts = Facts(
             held.subject, plan.client_protocol, plan.operation, model, text, provider, headers,
-            lambda: door.address(reply.peer() if reply is not None else None, headers),
+            lambda: door.address(reply.peer() if reply is not None else None, headers), unread=unread,
         )  # fmt: skip
-        refused = held.allow(facts, listing=plan.endpoint.operation in _OF_NO_MODEL)
+        # No model is used for a list of names, and for an answer that was made before and is asked for by its id.
+        unused = endpoint.operation is Operation.MODELS or (endpoint.operation is Operation.RESPONSE_ITEM and endpoint.response_id is not None)
+        refused = held.allow(facts, listing=unused)
         return True if refused is None else self._turn_away(refused)
 
     def _permit_models(self, admission: Admission, plan: Plan) -> bool:

@@ -11,6 +11,7 @@ from typing import cast
 
 from penstock.admission import host_allowed
 from penstock.exchange import faults, legacy
+from penstock.exchange.asking import UNREAD
 from penstock.exchange.bend import bend
 from penstock.exchange.compose_request import whole_request
 from penstock.exchange.contract import ClientRequest, Headers, Reply
@@ -254,6 +255,7 @@ class Intake(Preparing):
             if not endpoint.verbatim:
                 exchange.refuse(Fault(FaultKind.BAD_REQUEST, 400, str(error)), str(error))
                 return False
+            exchange.peek = UNREAD
         return True
 
     def _decide(self, plan: Plan, body: bytes) -> None:

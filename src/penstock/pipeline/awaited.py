@@ -160,6 +160,7 @@ class AwaitedStream(GuardedFrames):
     def _cut(self, rejection: Rejection) -> bytes:
         """A guard of ours rejects: said behind all that came before."""
         self._cutting = rejection
+        self.awaiting.cutting = True
         return b""
 
     def _words(self, rejection: Rejection) -> bytes:

@@ -63,6 +63,8 @@ class Awaiting:
         """Something was rejected: it is told when all before it has left."""
         self.ending = False
         """All has come."""
+        self.cutting = False
+        """A guard of ours ends it behind what has come."""
 
     # -- what comes -------------------------------------------------------------------------------------------------------------------
 
@@ -254,7 +256,12 @@ class Awaiting:
     @property
     def waiting(self) -> bool:
         """Is there anything that has not left, or, at the end, was not answered?"""
-        return bool(self._queue) or (self.ending and bool(self._asked))
+        return bool(self._queue) or self._counting
+
+    @property
+    def _counting(self) -> bool:
+        """Does the end wait for questions that are only counted by? That of a rejection does not."""
+        return self.ending and bool(self._asked) and not (self._doomed or self.cutting)
 
     @property
     def full(self) -> bool:
@@ -268,7 +275,7 @@ class Awaiting:
     def released(self, now: float) -> Iterator[tuple[Any, bytes | None]]:
         """Frames that may leave, in their order, with their data where it changed."""
         findings, queue = self.findings, self._queue
-        while queue and findings.outside is None and not (self.ending and self._asked):
+        while queue and findings.outside is None and not self._counting:
             held = queue[0]
             stop = next((window for slot in held.slots for window, _ in slot.parts if window.holds and not window.passed), None)
             if stop is not None:

@@ -12,11 +12,12 @@ from penstock.policy.editing import Editor, End, Flow, Step, Told, Whole
 from penstock.policy.guards import Rules
 from penstock.policy.matcher import Findings, Hold
 from penstock.policy.rules import Scope
-from penstock.policy.texts import Object, Place, as_object, gemini_part, objects
+from penstock.policy.texts import Kind, Object, Place, Valued, as_object, gemini_grounding, gemini_part, objects
 from penstock.protocols.contract import Observer
 from penstock.protocols.gemini.words import NOT_FINISHED
 from penstock.protocols.openai_chat.chunk import encode_any
 
+_NONE = msgspec.Raw(b"null")
 _NOT_AGAIN = frozenset({"candidates", "usageMetadata", "promptFeedback"})
 
 
@@ -32,6 +33,7 @@ class _Candidate(msgspec.Struct, gc=False, rename="camel"):
     content: _Content
     index: int = 0
     finish_reason: str | None = None
+    grounding_metadata: msgspec.Raw = _NONE
 
 
 class _Frame(msgspec.Struct, gc=False):
@@ -57,7 +59,7 @@ class GeminiEditor(Editor):
             return False
         candidate = frame.candidates[0]
         parts = candidate.content.parts
-        if len(parts) != 1 or candidate.finish_reason or self._kinds.get(candidate.index) != _TEXT:
+        if len(parts) != 1 or candidate.finish_reason or candidate.grounding_metadata != _NONE or self._kinds.get(candidate.index) != _TEXT:
             return False
         return self.judge(data, (candidate.index, _TEXT), b"text", parts[0].text)
 
@@ -77,6 +79,7 @@ class GeminiEditor(Editor):
             if reason is not None and reason not in NOT_FINISHED:
                 self._done.add(index)
                 yield from self._ended(index)
+            yield from [Whole(place, place.scope is Scope.ASSISTANT) for place in gemini_grounding(candidate)]
 
     def _part(self, index: int, part: Object) -> Iterator[Step]:
         if not isinstance(part.get("text"), str):
@@ -85,6 +88,8 @@ class GeminiEditor(Editor):
                 path = str(piece.get("jsonPath"))
                 if isinstance(piece.get("stringValue"), str):
                     yield Flow((index, path), Place(piece, "stringValue", Scope.TOOL_ARGUMENTS))
+                elif piece.get("numberValue") is not None:
+                    yield Whole(Place(Valued(piece), "numberValue", Scope.TOOL_ARGUMENTS, Kind.TREE))
                 if piece.get("willContinue") is not True:
                     yield End((index, path))
             yield from [Whole(place) for place in gemini_part(part, Scope.ASSISTANT)]

@@ -80,6 +80,8 @@ class ResponsesEditor(Editor):
         if kind in _BEGUN:
             if not self._begun:
                 self._begun = encode_any(frame)
+            for whole in objects(as_object(frame.get("response")).get("output")):  # of one that is told again from its middle
+                yield from [Whole(place) for place in responses_item(whole)]
             return
         family, _, verb = kind.rpartition("_" if kind.startswith("response.mcp_call.arguments_") else ".")
         known = _DELTAS.get(family)
@@ -102,6 +104,10 @@ class ResponsesEditor(Editor):
             scope = Scope.ASSISTANT if kind == "response.content_part.done" and part.get("type") != "reasoning_text" else Scope.REASONING
             yield from [Whole(place, again) for place in strings(part, scope, "text", "refusal", "transcript")]
             self._told.add(item)
+        elif kind in ("response.content_part.added", "response.reasoning_summary_part.added"):
+            part = as_object(frame.get("part"))
+            scope = Scope.ASSISTANT if kind == "response.content_part.added" and part.get("type") != "reasoning_text" else Scope.REASONING
+            yield from [Whole(place) for place in strings(part, scope, "text", "refusal", "transcript")]
         elif kind in ("response.output_item.done", "response.output_item.added"):
             if kind.endswith("done"):
                 yield from self._ended(frame)

@@ -31,7 +31,8 @@ class Recogniser:
 
 _WORD_RUN = re.compile(r"[A-Za-z0-9_-]*")
 _TOKEN_RUN = re.compile(r"[A-Za-z0-9_.+/=-]*")
-_PEM_RUN = re.compile(r"[A-Za-z0-9+/=\s:,.\\-]*")
+_PEM_RUN = re.compile(r"[^`\[\]{}\x80-\U0010ffff]*")
+"""Headers too (`Version: GnuPG v2 (GNU/Linux)`, `Comment: Ada <ada@example.com>`), and what quotes a line (`> `)."""
 _PEM_END = re.compile(r"-----END [A-Z0-9 ]{0,24}PRIVATE KEY(?: BLOCK)?-----")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _LONGEST_TOKEN = 8192
@@ -44,7 +45,7 @@ RECOGNISERS: Mapping[str, Recogniser] = {
         r"|(?:1[ .-]?[0-9]{3}|[0-9]{3})[ .-][0-9]{3}[ .-][0-9]{4})\b",
         "[PHONE]", "Telephone numbers: international with +, and those of North America in groups", checks.phone),
     "card": Recogniser(
-        r"(?<![\w.])[0-9](?:[ -]?[0-9]){11,18}\b", "[CARD]", "Payment cards, with their check digit", checks.card),
+        r"(?<!\w)(?<![0-9]\.)[0-9](?:[ -]?[0-9]){11,18}\b", "[CARD]", "Payment cards, with their check digit", checks.card),
     "ssn": Recogniser(
         r"(?<![\w-])(?:[0-9]{3}-[0-9]{2}-[0-9]{4}|[0-9]{3} [0-9]{2} [0-9]{4})\b", "[SSN]",
         "US Social Security numbers",
@@ -55,13 +56,14 @@ RECOGNISERS: Mapping[str, Recogniser] = {
     "iban": Recogniser(
         r"(?<!\w)[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}\b", "[IBAN]", "International bank account numbers, with their check digits", checks.iban),
     "ip_v4": Recogniser(
-        r"(?<![\w.])[0-9]{1,3}(?:\.[0-9]{1,3}){3,5}\b", "[IP]", "IPv4 addresses", checks.ip_v4),
+        r"(?<!\w)(?<![0-9]\.)[0-9]{1,3}(?:\.[0-9]{1,3}){3,5}\b", "[IP]", "IPv4 addresses", checks.ip_v4),
     "ip_v6": Recogniser(
         r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:|::)(?:[0-9A-Fa-f]{0,4}:){0,7}[0-9A-Fa-f]{0,4}(?:(?:\.[0-9]{1,3}){3})?", "[IP]", "IPv6 addresses",
         checks.ip_v6),
     "cloud_key": Recogniser(
         r"(?<![A-Za-z0-9])(?:A(?:KIA|SIA|BIA|CCA)[A-Z2-7]{16}\b|AIza[0-9A-Za-z_-]{35}|ya29\.[0-9A-Za-z_-]{20}|GOCSPX-[0-9A-Za-z_-]{20}"
-        r"|(?i:aws.{0,20}?(?:secret|key).{0,20}?[\s=:\"']{1,4})(?P<secret>[A-Za-z0-9/+]{40})\b|AccountKey=(?P<account>[A-Za-z0-9+/]{40}))",
+        r"|(?i:(?:aws.{0,20}?(?:secret|key)|secret[_ ]?access[_ ]?key).{0,20}?[\s=:\"']{1,4})(?P<secret>[A-Za-z0-9/+]{40})"
+        r"|AccountKey=(?P<account>[A-Za-z0-9+/]{40}))",
         "[CLOUD_KEY]", "Keys of AWS, Google Cloud and Azure", run=_TOKEN_RUN, most=_LONGEST_TOKEN),
     "api_token": Recogniser(
         r"(?<![A-Za-z0-9])(?:sk-(?:ant-|proj-|or-|svcacct-)?[A-Za-z0-9_-]{16}|(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16}"

@@ -141,14 +141,25 @@ def of_pattern(pattern: str, terms: Terms, *, streamed: bool) -> Rule:
 
 
 def of_words(words: Iterable[str], terms: Terms) -> Rule:
-    """The rule of a list of words or phrases: whole words, in any case; white space in a phrase is any white space. Raises `BadPattern`."""
+    """The rule of a list of words or phrases: whole words, in any case; white space in a phrase is any white space. Where a word begins or ends with
+    a character of a script that is written without spaces, no border is asked for there. Raises `BadPattern`."""
     known = sorted({" ".join(word.split()).lower() for word in words} - {""})
     if not known:
         raise BadPattern("holds no word")
     if longest := next((word for word in known if len(word) > 200), None):
         raise BadPattern(f"holds a phrase of more than 200 characters: {longest[:20]!r}...")
-    pattern = rf"(?i)(?<!\w)(?:{_trie(known)})\b" if all(word[-1].isalnum() for word in known) else rf"(?i)(?<!\w)(?:{_trie(known)})"
-    return _trusted(pattern, terms)
+    by_borders: dict[tuple[str, str], list[str]] = {}
+    for word in known:
+        front = "" if _UNSPACED.match(word) else r"(?<!\w)"
+        behind = r"\b" if regex.match(r"\w", word[-1]) and not _UNSPACED.match(word[-1]) else ""
+        by_borders.setdefault((behind, front), []).append(word)
+    # What asks for no border first, for it is the longer one: `c++` before `c`.
+    return _trusted("(?i)" + "|".join(f"{front}(?:{_trie(some)}){behind}" for (behind, front), some in sorted(by_borders.items())), terms)
+
+
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")
+"""Thai, Lao, Burmese, Khmer, Kana, Han; and Hangul, whose words grow endings."""
 
 
 def _trusted(pattern: str, terms: Terms) -> Rule:

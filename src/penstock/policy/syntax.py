@@ -12,7 +12,9 @@ Of what is left two other forms are made, for `matcher`:
   answer. It is the pattern, then any character, then a failure; searched with `partial=True` of the `regex` library, it can only end at the
   text's end. A word boundary at that end may be one or none, so there both are let through.
 - *gate*: a cheap pattern of the standard library that finds a place wherever the pattern or its touch could: the first few characters,
-  each of which may be cut off by the end of the text. Mostly it finds nothing, and then the others are not asked.
+  each of which may be cut off by the end of the text. Mostly it finds nothing, and then the others are not asked. For `regex` a combining mark
+  is a word character (UTS 18), for the standard library it is none: so there every character beyond ASCII counts as one, and word boundaries are
+  only asked for beside ASCII.
 
 Source of the syntax: the standard library's `re`, and the `regex` library's additions, of which those that are not known here are refused.
 """
@@ -29,6 +31,10 @@ _GATE_ATOMS = 6
 """Characters that a gate looks at; more cost more than they save."""
 _GATE_COPIES = 12
 _LITERAL = re.compile(r"[^\\\[.]|\\[^A-Za-z]")
+_OWN_FLAGS = re.compile(r"\(\?[a-z]*(?:-[a-z]+)?:")
+_BEYOND = r"\x80-\U0010ffff"
+_WORDLY = re.compile(r"[A-Za-z0-9_]|\[(?:[A-Za-z0-9_](?:-[A-Za-z0-9_])?)+\]")
+"""Surely a word character, for both libraries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,9 @@ class _Branch:
         """The first character as part of a class; `None`: it cannot be."""
         first = self.first
         if first.startswith("[") and not first.startswith(("[^", "[]")):
-            return first[1:-1]
+            inner = first[1:-1]  # a hyphen at its rim is one, and no range with what stands beside it
+            inner = "\\" + inner if inner.startswith("-") else inner
+            return inner[:-1] + r"\-" if re.search(r"(?<!\\)(?:\\\\)*-\Z", inner) else inner
         return first if re.fullmatch(r"\\?[^\[\]^.-]|\\-", first) else None
 
 
@@ -130,15 +138,20 @@ class _Gate:
         left: list[Node] = items[1:]
         if first.kind == "repeat" and first.high > 1:
             left = [Node("repeat", items=[atom], low=first.low - 1, high=first.high - 1), *left]
-        rest, _ = self._sequence(left, _GATE_ATOMS - 1)
-        return [_Branch(atom.plain or ANY, looks, rest)]
+        rest, _ = self._sequence(left, _GATE_ATOMS - 1, atom)
+        if not _is_wordly(atom):
+            looks = looks.replace(r"\b", "").replace(r"\B", "")
+        return [_Branch(_plain(atom), looks, rest)]
 
-    def _sequence(self, items: list[Node], atoms: int) -> tuple[str, bool]:
-        """What of `items` is looked at; False where what follows them must not be."""
+    def _sequence(self, items: list[Node], atoms: int, last: Node | None = None) -> tuple[str, bool]:
+        """What of `items` is looked at; False where what follows them must not be. `last`: what stands before them."""
         written, varying = "", False
         for item in items:
             if atoms <= 0:
                 return written, False
+            before, last = last, item
+            if item.kind == "zero" and item.source in (r"\b", r"\B") and not (item.source == r"\b" and before is not None and _is_wordly(before)):
+                continue
             source, goes_on, varies = self._one(item)
             if varies and varying and not self._trusted:
                 return written, False
@@ -153,14 +166,15 @@ class _Gate:
         """Source; may more follow; does its length vary."""
         match item.kind:
             case "atom":
-                return rf"(?:{item.plain or ANY}|\Z)", True, False
+                return rf"(?:{_plain(item)}|\Z)", True, False
             case "zero":
                 # At the end of the text it is not known.
                 return rf"(?:{item.source}|\Z)", True, False
             case "group":
                 inner = item.items[0]
                 branches = [self._sequence(items_of(one), _GATE_ATOMS) for one in (inner.items if inner.kind == "alt" else [inner])]
-                return f"(?:{'|'.join(source for source, _ in branches)})", all(on for _, on in branches), len(branches) > 1
+                opening = item.source if _OWN_FLAGS.fullmatch(item.source) else "(?:"
+                return f"{opening}{'|'.join(source for source, _ in branches)})", all(on for _, on in branches), len(branches) > 1
             case "repeat":
                 return self._repeat(item)
             case _:
@@ -170,7 +184,7 @@ class _Gate:
     def _repeat(self, item: Node) -> tuple[str, bool, bool]:
         inner, low, high = item.items[0], item.low, item.high
         if inner.kind == "atom":
-            plain = inner.plain or ANY
+            plain = _plain(inner)
             if low == 0:
                 return f"{plain}{{0,{high}}}", True, True
             return rf"(?:{plain}{{{low},{high}}}|{plain}{{0,{low}}}\Z)", True, low != high
@@ -181,3 +195,21 @@ class _Gate:
             return ("", False, False) if low == 0 else (source, False, varies)
         copies = min(low, _GATE_COPIES) if self._trusted else 1
         return f"(?:{source}){{{copies}}}", False, varies
+
+
+def _plain(atom: Node) -> str:
+    """What the standard library takes for all that `regex` takes for it."""
+    plain = atom.plain
+    if plain is None or (plain.startswith("[^") and re.search(r"\\[WDS]", plain)):
+        return ANY
+    if plain == r"\w":
+        return rf"[\w{_BEYOND}]"
+    if plain.startswith("[") and not plain.startswith("[^") and r"\w" in plain:
+        return plain.replace(r"\w", rf"\w{_BEYOND}")
+    return plain
+
+
+def _is_wordly(node: Node) -> bool:
+    """Is it, and does it end with, a character that both libraries take for one of a word?"""
+    atom = node.items[0] if node.kind == "repeat" and node.low > 0 else node
+    return atom.kind == "atom" and atom.plain is not None and _WORDLY.fullmatch(atom.plain) is not None

@@ -24,6 +24,36 @@ class Kind(Enum):
     """A JSON value, whose strings are the texts."""
 
 
+class Joined:
+    """Several parts that are one text, as their reader sees it. What stands in its place stands in the first of them."""
+
+    def __init__(self, parts: list[Object]) -> None:
+        self._parts = parts
+
+    def __getitem__(self, key: str) -> str:
+        return "".join([part[key] for part in self._parts])
+
+    def __setitem__(self, key: str, text: str) -> None:
+        for part in self._parts:
+            part[key], text = text, ""
+
+
+class Valued:
+    """A number among the pieces of a call's arguments; what stands in its place is a string (`gemini.arguments`)."""
+
+    def __init__(self, piece: Object) -> None:
+        self._piece = piece
+
+    def __getitem__(self, key: str) -> Any:
+        return self._piece[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if isinstance(value, str):
+            del self._piece[key]
+            key = "stringValue"
+        self._piece[key] = value
+
+
 class Place(NamedTuple):
     """`holder[key]` holds the text."""
 
@@ -48,20 +78,23 @@ def request_texts(protocol: ProtocolId, operation: Operation, body: Object) -> I
 def answer_texts(protocol: ProtocolId, operation: Operation, body: Object) -> Iterator[Place]:
     match protocol:
         case ProtocolId.OPENAI_CHAT:
-            for choice in objects(body.get("choices")):
-                yield from strings(choice, Scope.ASSISTANT, "text")
-                yield from chat_message(as_object(choice.get("message")), Scope.ASSISTANT)
+            for answer in (body, *objects(body.get("data"))):  # a list of such as were stored
+                for choice in objects(answer.get("choices")):
+                    yield from strings(choice, Scope.ASSISTANT, "text")
+                    yield from chat_message(as_object(choice.get("message")), Scope.ASSISTANT)
         case ProtocolId.OPENAI_RESPONSES:
-            for item in objects(body.get("output")):
+            for item in (*objects(body.get("output")), *objects(body.get("data"))):  # `data`: the items of a conversation, or what was put in
                 yield from responses_item(item)
+            if "output" not in body and body.get("object") != "response":
+                yield from responses_item(body)
             yield from strings(body, Scope.ASSISTANT, "output_text")
         case ProtocolId.ANTHROPIC_MESSAGES:
             for block in objects(body.get("content")):
                 yield from messages_block(block, Scope.ASSISTANT)
         case ProtocolId.GEMINI:
             for candidate in objects(body.get("candidates")):
-                for part in objects(as_object(candidate.get("content")).get("parts")):
-                    yield from gemini_part(part, Scope.ASSISTANT)
+                yield from _gemini_answer(list(objects(as_object(candidate.get("content")).get("parts"))))
+                yield from gemini_grounding(candidate)
     del operation
 
 
@@ -94,6 +127,8 @@ def content(holder: Object, key: str, scope: Scope) -> Iterator[Place]:
                 yield Place(items, index, scope)
             elif isinstance(item, dict):
                 yield from strings(cast("Object", item), scope, "text", "refusal")
+                for thought in objects(cast("Object", item).get("thinking")):  # Mistral's
+                    yield from strings(thought, Scope.REASONING, "text")
 
 
 def tree(holder: Object, key: str, scope: Scope) -> Iterator[Place]:
@@ -149,6 +184,12 @@ def responses_item(item: Object) -> Iterator[Place]:
         return
     yield from strings(item, Scope.TOOL_ARGUMENTS, "arguments", kind=Kind.ARGUMENTS)
     yield from strings(item, Scope.TOOL_ARGUMENTS, "input", "code")
+    yield from content(item, "queries", Scope.TOOL_ARGUMENTS)
+    for found in objects(item.get("results")):
+        yield from strings(found, Scope.TOOL_RESULTS, "text")
+    for told in objects(item.get("outputs")):
+        yield from strings(told, Scope.TOOL_RESULTS, "logs")
+    yield from strings(item, Scope.USER, "reason")
     yield from tree(item, "action", Scope.TOOL_ARGUMENTS)
     yield from tree(item, "operation", Scope.TOOL_ARGUMENTS)
     yield from strings(item, Scope.TOOL_RESULTS, "output")
@@ -165,7 +206,10 @@ def _responses_request(body: Object) -> Iterator[Place]:
 def messages_block(block: Object, scope: Scope) -> Iterator[Place]:
     kind = str(block.get("type"))
     if kind == "tool_result":
-        yield from content(block, "content", Scope.TOOL_RESULTS)
+        yield from strings(block, Scope.TOOL_RESULTS, "content")
+        for inner in objects(block.get("content")):
+            if inner.get("type") not in ("tool_result", "tool_use"):  # neither can stand there
+                yield from messages_block(inner, Scope.TOOL_RESULTS)
     elif kind.endswith("_tool_result"):
         yield from tree(block, "content", Scope.TOOL_RESULTS)
     elif kind in ("tool_use", "server_tool_use", "mcp_tool_use"):
@@ -194,9 +238,9 @@ def _messages_request(body: Object) -> Iterator[Place]:
 
 def gemini_part(part: Object, scope: Scope) -> Iterator[Place]:
     yield from strings(part, Scope.REASONING if part.get("thought") is True else scope, "text")
-    for call in ("functionCall", "function_call"):
+    for call in ("functionCall", "function_call", "toolCall", "tool_call"):
         yield from tree(as_object(part.get(call)), "args", Scope.TOOL_ARGUMENTS)
-    for result in ("functionResponse", "function_response"):
+    for result in ("functionResponse", "function_response", "toolResponse", "tool_response"):
         yield from tree(as_object(part.get(result)), "response", Scope.TOOL_RESULTS)
     for code in ("executableCode", "executable_code"):
         yield from strings(as_object(part.get(code)), Scope.TOOL_ARGUMENTS, "code")
@@ -204,10 +248,37 @@ def gemini_part(part: Object, scope: Scope) -> Iterator[Place]:
         yield from strings(as_object(part.get(result)), Scope.TOOL_RESULTS, "output")
 
 
+def _gemini_answer(parts: list[Object]) -> Iterator[Place]:
+    """Parts of one kind that follow each other are one text, as they are on a stream."""
+    at = 0
+    while at < len(parts):
+        last = at + 1
+        while isinstance(parts[at].get("text"), str) and last < len(parts) and isinstance(parts[last].get("text"), str):
+            if (parts[last].get("thought") is True) is not (parts[at].get("thought") is True):
+                break
+            last += 1
+        if last > at + 1:
+            yield Place(Joined(parts[at:last]), "text", Scope.REASONING if parts[at].get("thought") is True else Scope.ASSISTANT)
+        else:
+            yield from gemini_part(parts[at], Scope.ASSISTANT)
+        at = last
+
+
+def gemini_grounding(candidate: Object) -> Iterator[Place]:
+    """What the answer rests on repeats pieces of it, and what was searched for."""
+    found = as_object(candidate.get("groundingMetadata"))
+    for support in objects(found.get("groundingSupports")):
+        yield from strings(as_object(support.get("segment")), Scope.ASSISTANT, "text")
+    for key in ("webSearchQueries", "imageSearchQueries", "retrievalQueries"):
+        yield from content(found, key, Scope.TOOL_ARGUMENTS)
+    yield from strings(as_object(found.get("searchEntryPoint")), Scope.TOOL_ARGUMENTS, "renderedContent")
+
+
 def _gemini_request(body: Object) -> Iterator[Place]:
-    inner = as_object(body.get("generateContentRequest"))
-    if inner:
-        yield from _gemini_request(inner)
+    for name in ("generateContentRequest", "generate_content_request"):
+        inner = as_object(body.get(name))
+        if inner:
+            yield from _gemini_request(inner)
     for request in objects(body.get("requests")):
         yield from _gemini_request(request)
     for key in ("systemInstruction", "system_instruction"):

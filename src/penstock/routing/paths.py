@@ -2,6 +2,9 @@
 
 In this order: the fixed paths; paths with an id; Gemini's; `/api/oauth/...`; `/{provider}` and what is below it; Argo's own two. Methods are not
 guessed: a known path with another method is 405, anything else 404, and the sentence says how to reach a provider all the same.
+
+Below `/{provider}` a path goes on as it is spelled, but is recognised in every spelling in which a server may take it for a known one
+(`//v1/chat/completions/`, `/v1/ch%61t/completions`): what rules, limits and guards hold for is not to be gone around by a slash.
 """
 
 from __future__ import annotations
@@ -34,6 +37,13 @@ _BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 _ANY = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 _BY_ID = frozenset({Operation.RESPONSE_ITEM, Operation.FILES, Operation.BATCHES})
 _COLON = re.compile(r"%3a", re.IGNORECASE)
+_PARAMETERS = re.compile(r";[^/]*")
+_SLASHES = re.compile(r"/{2,}")
+_STORED: tuple[tuple[re.Pattern[str], ProtocolId], ...] = (
+    (re.compile(r"(?:/v1)?/chat/completions(?:/[^/]+)?", re.IGNORECASE), ProtocolId.OPENAI_CHAT),
+    (re.compile(r"(?:/v1)?/conversations/[^/]+/items(?:/[^/]+)?", re.IGNORECASE), ProtocolId.OPENAI_RESPONSES),
+)
+"""Where OpenAI tells answers again that it has stored (`store`), besides `/responses/ID`."""
 
 
 def resolve(
@@ -101,11 +111,18 @@ def _pick(methods: Mapping[str, Endpoint], method: str, path: str, has_anthropic
         Fault(FaultKind.METHOD_NOT_ALLOWED, 405, f"{_shown(method)} is not a method of {_shown(path)}; it takes {', '.join(allow)}"), protocol, allow)
 
 
+def _plainly(path: str) -> str:
+    """The path as the most lenient of servers reads it: decoded, without parameters, doubled slashes and one at its end."""
+    return _SLASHES.sub("/", _PARAMETERS.sub("", unquote(path))).rstrip("/")
+
+
 def _item(path: str) -> dict[str, Endpoint] | None:
     bare = path[3:] if path.startswith("/v1/") else path
     for prefix, protocol, operation, methods in ITEMS:
         if bare.startswith(prefix) and len(bare) > len(prefix):
             rest = bare[len(prefix):]
+            if _plainly(path).lower() in FIXED:
+                return None  # no id, but a fixed path with more slashes than it has
             if operation is Operation.MODELS and _method_of(rest) in GEMINI_METHODS:
                 return None
             response_id = unquote(rest.partition("/")[0]) if operation in _BY_ID else None
@@ -140,7 +157,7 @@ def _gemini(path: str, googles: bool = False) -> dict[str, Endpoint] | None:
 
 
 def _method_of(item: str) -> str:
-    return _COLON.sub(":", item).rpartition(":")[2]
+    return unquote(item).rstrip("/").rpartition(":")[2]
 
 
 def _oauth(method: str, path: str, providers: Mapping[str, Face]) -> Endpoint | Refusal | Allowed:
@@ -188,10 +205,20 @@ def _below(method: str, rest: str, has_anthropic_version: bool, provider: Face) 
     if provider.kind == "argo_legacy" and rest in ARGO_PATHS and method == "POST":
         return Endpoint(ProtocolId.OPENAI_CHAT, Operation.OTHER, rest, "peek", provider=provider.name)
     methods = FIXED.get(rest) or _item(rest) or _gemini(rest)
+    if methods is None:
+        plain = _plainly(rest)
+        methods = FIXED.get(plain.lower()) or _item(plain) or _gemini(plain)
     found = _pick(methods, method, rest, has_anthropic_version) if methods is not None else None
     if not isinstance(found, Endpoint) or found.protocol not in provider.protocols:
-        found = Endpoint(provider.main_protocol, Operation.OTHER, rest, _body(method))
+        found = _stored(method, rest, provider) or Endpoint(provider.main_protocol, Operation.OTHER, rest, _body(method))
     return replace(found, path=rest, provider=provider.name, verbatim=True)
+
+
+def _stored(method: str, rest: str, provider: Face) -> Endpoint | None:
+    """An answer that was made before, or a list of such: what a guard kept from the client must not be had there."""
+    plain = _plainly(rest)
+    protocol = next((protocol for pattern, protocol in _STORED if protocol in provider.protocols and pattern.fullmatch(plain)), None)
+    return None if protocol is None else Endpoint(protocol, Operation.RESPONSE_ITEM, rest, _body(method))
 
 
 def _body(method: str) -> Body:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from penstock.admission.budget.account import NOTHING, Answer, Charge, Share, Shares, Spent, Unknown, Wish, grant, grant_more
 from penstock.stores import shares as on_file
@@ -217,6 +217,9 @@ class Budgets:
                 self._decide(batch)
                 self._write(connection, batch)
         except Exception as error:  # whatever it is: the charges must not be lost, and nobody may wait for ever
+            if len(work) > 1 and not isinstance(error, OperationalError | InterfaceError):
+                # It is not the database that is away: what it does not take is one of these, and the others need not wait for that.
+                return [left for one in work for left in self._turn([one])]
             self.counters.failures += 1
             if not self._failing:
                 self._failing = True

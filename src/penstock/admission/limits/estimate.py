@@ -13,6 +13,8 @@ import msgspec
 BYTES_PER_TOKEN = 4
 UNKNOWN = 512
 """Output tokens of somebody's first answer without a bound."""
+MOST_OUTPUT = 10**9
+"""Tokens of one answer, at most, that are set aside: no model makes as many, and whoever keeps budgets must be able to add them up."""
 _MOST = 10_000
 """Subjects whose average is kept; the oldest go."""
 _WEIGHT = 0.2
@@ -24,12 +26,21 @@ class _Generation(msgspec.Struct, rename="camel"):
     candidate_count: Any = None
 
 
+class _Spelt(msgspec.Struct):
+    """The same in the other spelling that Google takes (protobuf's JSON)."""
+
+    max_output_tokens: Any = None
+    candidate_count: Any = None
+
+
 class _Bounds(msgspec.Struct):
     max_tokens: Any = None
     max_completion_tokens: Any = None
     max_output_tokens: Any = None
     n: Any = None
+    best_of: Any = None
     generation_config: _Generation | None = msgspec.field(default=None, name="generationConfig")
+    spelt_config: _Spelt | None = msgspec.field(default=None, name="generation_config")
 
 
 _decode = msgspec.json.Decoder(_Bounds).decode
@@ -43,11 +54,28 @@ def stated_output(body: bytes | None) -> int | None:
         found = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    config = found.generation_config or _Generation()
+    config = found.generation_config or found.spelt_config or _Generation()
     stated = [found.max_completion_tokens, found.max_tokens, found.max_output_tokens, config.max_output_tokens]
     most = next((value for value in stated if type(value) is int and value > 0), None)
-    times = next((value for value in (found.n, config.candidate_count) if type(value) is int and 0 < value <= 128), 1)
-    return None if most is None else most * times
+    times = max((value for value in (found.n, found.best_of, config.candidate_count) if type(value) is int and 0 < value <= 128), default=1)
+    return None if most is None else min(most * times, MOST_OUTPUT)
+
+
+class _Behind(msgspec.Struct):
+    background: Any = None
+
+
+_decode_behind = msgspec.json.Decoder(_Behind).decode
+
+
+def goes_on(body: bytes | None) -> bool:
+    """Is the answer made whoever waits for it, and told by another path (Responses' `background`)?"""
+    if not body or b'background"' not in body:
+        return False
+    try:
+        return _decode_behind(body).background is True
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
 
 
 def input_of(size: int) -> int:

@@ -64,7 +64,7 @@ def is_sse(query: str) -> bool:
 def peek(operation: Operation, path: str, query: str, body: bytes) -> Peek:
     """The model: its bare name for `models/*`, the whole resource name for the other collections (`tunedModels/x`), percent-decoded."""
     del query
-    aim = target(path)
+    aim = target(path) or target(re.sub("/{2,}", "/", unquote(path)).rstrip("/"))  # as a lenient server may read it
     said: Said | None = None
     if operation in _NEEDS_MODEL:
         if aim is None:
