@@ -261,7 +261,7 @@ def test_what_is_asked_for_at_the_end_is_not_set_aside_for_ever(engine: sa.Engin
     budgets = quiet(engine, "i1")
     (share,) = shares(ask(budgets, wish(10, "cut")))
     more: list[int] = []
-    with budgets._lock:  # pyright: ignore[reportPrivateUsage]  # both in one turn
+    with budgets.turns.lock:  # both in one turn
         budgets.extend(share, 10, more.append)
         budgets.settle([(share, 5)], Charge(5, 0, None))
     assert budgets.flush()

@@ -71,6 +71,8 @@ class Statements:
         wanted, found = sorted(set(ids)), dict[Key, Filed]()
         for first in range(0, len(wanted), _AT_ONCE):
             some = tuple(wanted[first : first + _AT_ONCE])
+            # As many marks as the next power of two: few texts, which the driver knows then.
+            some += some[-1:] * ((1 << (len(some) - 1).bit_length()) - len(some))
             rows: Sequence[Any] = self._run(connection, _FIND.format(", ".join("?" * len(some))), some).all()
             for row in rows:
                 found[row[0], row[1], row[2], row[3]] = Filed(row[4], row[5])
