@@ -11,6 +11,7 @@ ledger has judged its exchanges; then it is charged, to the budgets and in the r
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from penstock.admission.budget.account import NOTHING, Answer, Charge, Share, Shares, Spent, Unknown, Wish, grant, grant_more
 from penstock.stores import shares as on_file
 from penstock.stores.schema import budget_held, budget_shares, budget_spent
-from penstock.stores.statements import Filed, Key, Place, Statements
+from penstock.stores.statements import Filed, Key, Place, Running, Statements, database_of
 from penstock.stores.turns import Extend, Reserve, Settle, Turns, Work, wishes_of
 
 log = logging.getLogger("penstock.budgets")
@@ -85,6 +86,7 @@ class Budgets:
         self._instance = instance
         self._tell = tell
         self._clock = clock
+        self._database = database_of(engine)
         self._statements = Statements(engine.dialect.name, instance)
         self.turns = Turns()
         self._failing = False
@@ -126,6 +128,12 @@ class Budgets:
     # On the thread.
 
     def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._database.close()
+
+    def _work(self) -> None:
         given_up, turns = 0.0, self.turns
         while True:
             work = turns.take(self._tidy_at)
@@ -173,15 +181,15 @@ class Budgets:
         """Do it in one transaction; what is to be tried again."""
         batch = _Batch(work)
         try:
-            with self._engine.begin() as connection:
-                self._read(connection, batch)
+            with self._database.begin() as run:
+                self._read(run, batch)
                 self._decide(batch)
-                self._write(connection, batch)
+                self._write(run, batch)
         except Exception as error:  # whatever it is: the charges must not be lost, and nobody may wait for ever
             self.counters.failures += 1
             if not self._failing:
                 self._failing = True
-                known = isinstance(error, SQLAlchemyError)
+                known = isinstance(error, SQLAlchemyError | sqlite3.Error)
                 why = _reason(error) if known else type(error).__name__
                 log.warning("budgets: %s; what is used meanwhile is booked later", why, exc_info=not known)
             return self._after_failure(work)
@@ -225,13 +233,13 @@ class Budgets:
             with suppress(RuntimeError):  # the loop is closed: nobody waits
                 self._tell(_answer_all, told)
 
-    def _read(self, connection: sa.Connection, batch: _Batch) -> None:
+    def _read(self, run: Running, batch: _Batch) -> None:
         """The state of each budget that is asked for, locked. In one order, so that no two gateways wait for each other."""
         now = self._clock()
         for place in sorted({wish.place for one in batch.work for wish in wishes_of(one)}):
-            batch.states[place] = _State(*self._statements.read(connection, place, now))
+            batch.states[place] = _State(*self._statements.read(run, place, now))
         known = (wish.exchange for one in batch.work if not isinstance(one, Reserve) for wish in wishes_of(one))
-        batch.filed = self._statements.find(connection, known)
+        batch.filed = self._statements.find(run, known)
 
     def _decide(self, batch: _Batch) -> None:
         states, filed = batch.states, batch.filed
@@ -276,16 +284,16 @@ class Budgets:
             batch.changed.pop(key, None)
             batch.gone[key] = None
 
-    def _write(self, connection: sa.Connection, batch: _Batch) -> None:
+    def _write(self, run: Running, batch: _Batch) -> None:
         now, statements, filed = self._clock(), self._statements, batch.filed
         for place, state in batch.states.items():
             if state.spent_by:
-                statements.spend(connection, place, state.spent, now)
+                statements.spend(run, place, state.spent, now)
             if state.held_by:
-                statements.hold(connection, place, state.held_by)
-        statements.file(connection, [(wish, filed[key]) for key, wish in batch.new.items()])
-        statements.change(connection, [(key, filed[key]) for key in batch.changed])
-        statements.remove(connection, list(batch.gone))
+                statements.hold(run, place, state.held_by)
+        statements.file(run, [(wish, filed[key]) for key, wish in batch.new.items()])
+        statements.change(run, [(key, filed[key]) for key in batch.changed])
+        statements.remove(run, list(batch.gone))
 
 
 def _answer_all(told: Sequence[Callable[[], None]]) -> None:
@@ -319,7 +327,8 @@ def _key(wish: Wish) -> Key:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(getattr(error, "orig", None) or type(error).__name__).split())[:300]
+    said = error if isinstance(error, sqlite3.Error) else getattr(error, "orig", None)
+    return " ".join(str(said or type(error).__name__).split())[:300]
 
 
 def read_spent(engine: sa.Engine) -> list[dict[str, object]]:
