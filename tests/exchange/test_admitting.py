@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from penstock.admission.budget.charge import Made
 from penstock.admission.budget.spec import Budget, make_budget
 from penstock.admission.issuers import KeySet, read_keys
 from penstock.admission.limits.spec import Limit, make_limit
 from penstock.admission.rules import All, Effect, Rule, make_test
 from penstock.admission.settings import AdmissionSettings, Mode
+from penstock.exchange.admitting import Pass
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import Headers
 from penstock.exchange.gateway import Settings
@@ -597,6 +599,48 @@ def test_more_is_asked_for_as_long_as_there_is_more() -> None:
         a.house.last.body(STOP + USAGE + DONE).end()
         assert (a.house.row().outcome, a.keeper.total) == ("COMPLETE", 5)
         a.check()
+
+
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """By how many events it was worked out what was used."""
+    at: list[int] = []
+    over = Pass.over
+
+    def counted(self: Pass, provider: str, model: str | None, made: Made, tier: str | None = None) -> Any:
+        at.append(made.events)
+        return over(self, provider, model, made, tier)
+
+    monkeypatch.setattr(Pass, "over", counted)
+    return at
+
+
+def test_what_was_used_is_worked_out_when_the_share_runs_low_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = looks(monkeypatch)
+    with Admitted(budgeted(a_budget("cut", 100_000)), KEYS) as a:
+        ask(a.house, ProtocolId.OPENAI_CHAT, BEARER, max_tokens=4000)
+        a.house.last.answer().body(CHUNK)
+        for _ in range(2900):
+            a.house.last.body(CHUNK)
+        assert at == [1], "three quarters of it are not used"
+        for _ in range(200):
+            a.house.last.body(CHUNK)
+        assert len(at) == 3, "it was looked at, and once more when there was more"
+        a.house.last.body(STOP + USAGE + DONE).end()
+        a.check()
+
+
+def test_many_tokens_in_one_event_are_seen_with_it() -> None:
+    """The provider states on the way what it has made: it is not by our count of events alone that it is looked at again."""
+    with Admitted(budgeted(a_budget("cut", 150)), KEYS) as a:
+        ask(a.house, ProtocolId.OPENAI_CHAT, BEARER)
+        told = CHUNK.replace(b'"choices"', b'"usage":{"prompt_tokens":5,"completion_tokens":%d,"total_tokens":9},"choices"')
+        assert told != CHUNK
+        a.house.last.answer().body(CHUNK)
+        a.house.last.body(told.replace(b"%d", b"2"), CHUNK, CHUNK)
+        assert a.house.last.live
+        a.house.last.body(told.replace(b"%d", b"5000"), CHUNK)
+        assert a.house.last.cancelled, "more was asked for with that frame, and there was none"
+        assert a.house.row().outcome == "CUT"
 
 
 def test_one_that_its_provider_has_ended_is_left_alone() -> None:

@@ -6,9 +6,13 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from penstock.protocols import REGISTRY
 from penstock.protocols.contract import Closer, Observer
+from penstock.protocols.openai_chat.close import ChatCloser
+from penstock.protocols.openai_chat.observe import ChatObserver
 from penstock.vocabulary.events import StopReason
 from penstock.vocabulary.ids import Operation, ProtocolId
 from penstock.vocabulary.usage import Usage
@@ -148,3 +152,41 @@ def test_responses_keep_no_more_than_they_may(monkeypatch: pytest.MonkeyPatch) -
     for _ in range(12):
         closer.see(b"response.output_text.delta", json.dumps(delta).encode())
     assert closer.close(StopReason.LENGTH, USAGE) is None
+
+
+def _choice(index: int, said: dict[str, Any], reason: str | None) -> dict[str, Any]:
+    return {"index": index, **said, "finish_reason": reason}
+
+
+_SAID: list[dict[str, Any]] = [
+    {"delta": {"content": "x"}}, {"delta": {"role": "assistant"}}, {"text": "y"}, {"delta": {}},
+    {"delta": {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}]}},
+]  # fmt: skip
+_CHOICES = st.lists(st.builds(_choice, st.integers(0, 3), st.sampled_from(_SAID), st.sampled_from([None, None, None, "stop"])), max_size=2)
+
+
+@given(st.lists(_CHOICES, max_size=20))
+def test_beside_an_observer_it_comes_to_what_it_would_by_reading_all(chunks: list[list[dict[str, Any]]]) -> None:
+    frames = [json.dumps({"id": "c", "created": 1, "model": "m", "choices": choices}).encode() for choices in chunks]
+    observer, beside, alone = ChatObserver(), ChatCloser(Operation.CHAT), ChatCloser(Operation.CHAT)
+    observe = beside.beside(observer, observer.observe)
+    told = ChatObserver()
+    for frame in frames:
+        assert observe(b"", frame, 0.0) == told.observe(b"", frame, 0.0)
+        alone.see(b"", frame)
+    assert beside.close(StopReason.LENGTH, Usage()) == alone.close(StopReason.LENGTH, Usage())
+
+
+def test_content_alone_is_not_read_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bytes] = []
+
+    def see(self: ChatCloser, name: bytes, data: bytes) -> None:
+        seen.append(data)
+
+    monkeypatch.setattr(ChatCloser, "see", see)
+    observer, closer = ChatObserver(), ChatCloser(Operation.CHAT)
+    observe = closer.beside(observer, observer.observe)
+    text = json.dumps({"id": "c", "model": "m", "choices": [{"index": 0, "delta": {"content": "x"}}]}).encode()
+    for frame in [text] * 9 + [text.replace(b'"x"}', b'"x"}, "finish_reason": "stop"')]:
+        observe(b"", frame, 0.0)
+    assert (seen[0], len(seen)) == (text, 2)

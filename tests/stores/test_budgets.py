@@ -261,7 +261,7 @@ def test_what_is_asked_for_at_the_end_is_not_set_aside_for_ever(engine: sa.Engin
     budgets = quiet(engine, "i1")
     (share,) = shares(ask(budgets, wish(10, "cut")))
     more: list[int] = []
-    with budgets._lock:  # pyright: ignore[reportPrivateUsage]  # both in one turn
+    with budgets.turns.lock:  # both in one turn
         budgets.extend(share, 10, more.append)
         budgets.settle([(share, 5)], Charge(5, 0, None))
     assert budgets.flush()
@@ -392,3 +392,28 @@ def test_windows_long_over_are_forgotten(engine: sa.Engine) -> None:
     late.start()
     late.close()
     assert spent(engine) == {}
+
+
+def test_a_turn_that_fails_leaves_nothing_behind_and_the_next_one_works(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it had written is taken back, and nobody else is locked out."""
+    monkeypatch.setattr(module, "_PAUSE", 0.01)
+    budgets = quiet(engine, "i1")
+    (share,) = shares(ask(budgets, wish(10)))
+    write = budgets._write  # pyright: ignore[reportPrivateUsage]
+    failed = threading.Event()
+
+    def once(run: Any, batch: Any) -> None:
+        write(run, batch)
+        if not failed.is_set():
+            failed.set()
+            raise OperationalError("x", {}, Exception("the disk is full"))
+
+    monkeypatch.setattr(budgets, "_write", once)
+    budgets.settle([(share, 7)], Charge(7, 0, None))
+    assert budgets.flush()
+    assert failed.is_set()
+    assert (held(engine), spent(engine), budgets.counters.failures) == (0, {"b": 7}, 1)
+    other = quiet(engine, "i2")
+    assert shares(ask(other, wish(10)))[0].spent == 7
+    other.close()
+    budgets.close()

@@ -195,6 +195,10 @@ class Pass:
         """May a running answer be ended for a budget?"""
         return any(share.wish.budget.action is Action.CUT for share in self._shares)
 
+    @property
+    def cuts_money(self) -> bool:
+        return any(share.wish.budget.action is Action.CUT and share.wish.budget.money for share in self._shares)
+
     def over(self, provider: str, model: str | None, made: Made, tier: str | None = None) -> tuple[Share, int] | None:
         """A share of a budget that cuts, of which less than `SPARE` is left, and what it lacks (below 0: that much is left); of several the
         worst."""

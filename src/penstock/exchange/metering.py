@@ -1,9 +1,10 @@
 """A running stream held against its share of a budget that cuts.
 
 `Meter` stands between a provider's answer and the exchange, and only where there is such a budget: what is not metered costs nothing. After each
-chunk it compares the number of events with the one at which it wants to look again; a look works out what was used so far. When a quarter of the
-share is left it asks for more, which takes a moment; when all of it is used and there is no more to be had, the answer ends with the frame that
-was just given out.
+chunk it compares the number of events with the one at which it wants to look again; a look works out what was used so far. An event counts for one
+token until the provider states more, so of tokens it is known in advance at which event to look, and only what the provider states anew moves that.
+When a quarter of the share is left it asks for more, which takes a moment; when all of it is used and there is no more to be had, the answer ends
+with the frame that was just given out.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 from penstock.vocabulary.usage import EMPTY_USAGE, Usage
 
 _LEAST = 32
-"""Events between two looks, where the share is large; and the least that is asked for besides."""
+"""The least that is asked for besides; and events between two looks, where money is counted as well."""
+_NEVER = 1 << 62
 _CUT = Fault(FaultKind.CUT, 429, "The budget is spent; the answer was ended.")
 
 
@@ -57,7 +59,7 @@ class Metering(AtOnce):
 class Meter:
     """Implements `upstream.contract.Receiver` in the exchange's place. One per exchange; its answer may begin again with another try."""
 
-    __slots__ = ("_asking", "_at", "_bytes_in", "_closer", "_inner", "_operation", "_pass", "_provider", "_refused", "_spec", "exchange")
+    __slots__ = ("_asking", "_at", "_bytes_in", "_closer", "_inner", "_operation", "_pass", "_provider", "_refused", "_spec", "_usage", "exchange")
 
     def __init__(
         self, exchange: Metering, inner: Receiver, held: Pass, spec: ProtocolSpec, operation: Operation, provider: str, bytes_in: int
@@ -71,21 +73,24 @@ class Meter:
         self._bytes_in = bytes_in
         self._closer: Closer | None = None
         self._at = 1
+        """The number of events at which it looks again."""
+        self._usage = EMPTY_USAGE
+        """What the provider had stated at the last look."""
         self._asking = False
         self._refused = False
 
     def answer_began(self, head: ResponseHead, now: float) -> None:
         self._inner.answer_began(head, now)
         pipeline = self.exchange.pipeline
-        self._closer, self._at = None, 1
+        self._closer, self._at, self._usage = None, 1, EMPTY_USAGE
         if self._spec.closer is not None and isinstance(pipeline, StreamRelay):
             self._closer = self._spec.closer(self._operation)
-            pipeline.attend(self._closer.see)
+            pipeline.close_with(self._closer)
 
     def answer_body(self, data: bytes, now: float) -> None:
         self._inner.answer_body(data, now)
         pipeline = self.exchange.pipeline
-        if pipeline is not None and pipeline.events >= self._at:
+        if pipeline is not None and (pipeline.events >= self._at or pipeline.observer.usage is not self._usage):
             self._look(pipeline, now)
 
     def answer_ended(self, now: float) -> None:
@@ -105,23 +110,30 @@ class Meter:
 
     def _look(self, pipeline: Pipeline, now: float) -> None:
         observer = pipeline.observer
+        self._usage = observer.usage
+        if self._at >= _NEVER:
+            return
         if self._pass.closed or observer.stop_reason is not None or observer.terminal:
-            self._at = 1 << 62  # the provider has ended it by itself
+            self._at = _NEVER  # the provider has ended it by itself
             return
         made = Made(self._spec.id.value, observer.usage, False, pipeline.events, self._bytes_in, pipeline.bytes_out, True, False)
         found = self._pass.over(self._provider, observer.model, made, observer.service_tier)
         if found is None:
-            self._at = 1 << 62
+            self._at = _NEVER
             return
         share, lack = found
         if lack >= 0 and self._refused:
             self._end(share, observer.usage, pipeline, now)
             return
-        # A budget of money is used up at a pace that is not known: looked at every few events. A provider that tells its usage on the way may
-        # make many tokens in one event.
-        steady = not share.wish.budget.money and observer.usage.output is None
-        self._at = pipeline.events + (max(1, min(-lack // 4, _LEAST)) if steady else 1)
-        if not self._asking and not self._refused and -lack <= max(_LEAST, share.amount // 4):
+        left, low = -lack, max(_LEAST, share.amount // 4)
+        # Nobody knows the pace at which money is used up.
+        if share.wish.budget.money:
+            self._at = pipeline.events + 1
+        elif self._pass.cuts_money:
+            self._at = pipeline.events + max(1, min(left // 4, _LEAST))
+        else:
+            self._at = pipeline.events + max(1, left - low if left > low else left)
+        if not self._asking and not self._refused and left <= low:
             self._asking = True
             self._pass.extend(share, max(_LEAST, share.amount // 2), lambda more: self._extended(share, more))
 
@@ -131,7 +143,7 @@ class Meter:
         self._at = 0
 
     def _end(self, share: Share, usage: Usage, pipeline: Pipeline, now: float) -> None:
-        self._at = 1 << 62
+        self._at = _NEVER
         words = None
         if self._closer is not None and not pipeline.observer.tools and pipeline.may_speak():
             known = usage if usage != EMPTY_USAGE and (usage.output or 0) >= pipeline.events else Usage(input=usage.input, output=pipeline.events)

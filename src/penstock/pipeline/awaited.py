@@ -23,7 +23,7 @@ from penstock.policy.editors import EDITORS
 from penstock.policy.guards import Guards
 from penstock.policy.matcher import Findings, Hold, Rejection
 from penstock.policy.outside import Question, Verdict
-from penstock.protocols.contract import CONTENT, Observer, ProtocolSpec
+from penstock.protocols.contract import CONTENT, Closer, Observer, ProtocolSpec
 from penstock.vocabulary.errors import Fault
 from penstock.vocabulary.ids import Operation
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
@@ -138,6 +138,9 @@ class AwaitedStream(GuardedFrames):
             see(name, data)
 
         self._see = both if before is not None else see
+
+    def close_with(self, closer: Closer) -> None:
+        self.attend(closer.see)
 
     # -- ends -------------------------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from penstock.pipeline.tail import (
     pack_row,
     rows_of,
 )
-from penstock.protocols.contract import CONTENT, MALFORMED, TERMINAL, USAGE_ONLY, Observer
+from penstock.protocols.contract import CONTENT, MALFORMED, TERMINAL, USAGE_ONLY, Closer, Observer
 from penstock.vocabulary.errors import Fault
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 from penstock.wire.array import ArraySplitter
@@ -295,6 +295,10 @@ class StreamRelay(Pipeline):
             return observe(name, data, now)
 
         self._observe = both
+
+    def close_with(self, closer: Closer) -> None:
+        """Let `closer` follow. To be called before the first feed."""
+        self._observe = closer.beside(self.observer, self._observe)
 
     def stop(self, frames: Sequence[tuple[bytes, bytes]]) -> bytes:
         """The last bytes for the client, in the protocol's own words (event name, data) for an answer that was stopped. To be called in the place of

@@ -141,6 +141,10 @@ class Observer(ABC):
         return _REPORTED if self.final_usage else _PARTIAL
 
 
+Observe = Callable[[bytes, bytes, float], int]
+"""`Observer.observe` of one observer, or something in its place."""
+
+
 class Assembler(ABC):
     """Folds a stream into the body that the same request would have had without streaming."""
 
@@ -172,6 +176,17 @@ class Closer(ABC):
     @abstractmethod
     def see(self, name: bytes, data: bytes) -> None:
         """One frame of the provider's."""
+
+    def beside(self, observer: Observer, observe: Observe) -> Observe:
+        """`observe`, which tells `observer` of a frame, and this closer besides, as far as it needs it."""
+        del observer
+        see = self.see
+
+        def both(name: bytes, data: bytes, now: float) -> int:
+            see(name, data)
+            return observe(name, data, now)
+
+        return both
 
     @abstractmethod
     def close(self, reason: StopReason, usage: Usage) -> list[tuple[bytes, bytes]] | None:

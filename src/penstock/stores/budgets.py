@@ -1,7 +1,8 @@
 """Budgets in the database: what was spent, and what each gateway has set aside for what it runs.
 
-One thread, one transaction for all that waits. In it each budget that is asked for is read once, decided upon in memory, and written once; SQLite's
-write lock and PostgreSQL's row locks keep gateways that do the same at the same time apart. So a decision sees every other one that was made.
+One thread, one transaction (a turn) for all that waits; `turns` says for how long. In it each budget that is asked for is read once, decided upon in
+memory, and written once; SQLite's write lock and PostgreSQL's row locks keep gateways that do the same at the same time apart. So a decision sees
+every other one that was made.
 
 What was used is never lost while the process lives: it is booked when the database takes it. What a gateway that died had set aside counts until the
 ledger has judged its exchanges; then it is charged, to the budgets and in the rows, by whoever looks first (`shares`): every `TIDY` seconds.
@@ -10,11 +11,13 @@ ledger has judged its exchanges; then it is charged, to the budgets and in the r
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import sqlalchemy as sa
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
@@ -22,7 +25,8 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from penstock.admission.budget.account import NOTHING, Answer, Charge, Share, Shares, Spent, Unknown, Wish, grant, grant_more
 from penstock.stores import shares as on_file
 from penstock.stores.schema import budget_held, budget_shares, budget_spent
-from penstock.stores.statements import Filed, Key, Place, Statements
+from penstock.stores.statements import Filed, Key, Place, Running, Statements, database_of
+from penstock.stores.turns import Extend, Reserve, Settle, Turns, Work, wishes_of
 
 log = logging.getLogger("penstock.budgets")
 TIDY = 2.0
@@ -33,32 +37,6 @@ _PAUSE = 0.05
 """Between two tries."""
 _KEPT = 400 * 86_400.0
 """Seconds for which windows that are over stay in the database."""
-
-
-@dataclass(slots=True)
-class _Reserve:
-    wishes: Sequence[Wish]
-    answer: Callable[[Answer], None]
-    asked_at: float
-    found: Answer | None = None
-
-
-@dataclass(slots=True)
-class _Extend:
-    share: Share
-    more: int
-    answer: Callable[[int], None]
-    asked_at: float
-    found: int = 0
-
-
-@dataclass(slots=True)
-class _Settle:
-    shares: Sequence[tuple[Share, int]]
-    charge: Charge
-
-
-_Work = _Reserve | _Extend | _Settle
 
 
 @dataclass(slots=True)
@@ -83,7 +61,7 @@ class Counters:
 
 @dataclass(slots=True)
 class _Batch:
-    work: list[_Work] = field(default_factory=list[_Work])
+    work: list[Work] = field(default_factory=list[Work])
     states: dict[Place, _State] = field(default_factory=dict[Place, _State])
     filed: dict[Key, Filed] = field(default_factory=dict[Key, Filed])
     """What the exchanges of this batch have on file: as it is there, then as it is to be."""
@@ -108,11 +86,9 @@ class Budgets:
         self._instance = instance
         self._tell = tell
         self._clock = clock
+        self._database = database_of(engine)
         self._statements = Statements(engine.dialect.name, instance)
-        self._lock = threading.Condition()
-        self._queue: list[_Work] = []
-        self._busy = False
-        self._closing = False
+        self.turns = Turns()
         self._failing = False
         self._thread = threading.Thread(target=self._run, name="penstock-budgets", daemon=True)
 
@@ -128,55 +104,48 @@ class Budgets:
     # On the loop.
 
     def reserve(self, wishes: Sequence[Wish], answer: Callable[[Answer], None]) -> None:
-        self._put(_Reserve(wishes, answer, time.monotonic()))
+        self.turns.put(Reserve(wishes, answer, time.monotonic()))
 
     def extend(self, share: Share, more: int, answer: Callable[[int], None]) -> None:
-        self._put(_Extend(share, more, answer, time.monotonic()))
+        self.turns.put(Extend(share, more, answer, time.monotonic()))
 
     def settle(self, shares: Sequence[tuple[Share, int]], charge: Charge = NOTHING) -> None:
-        self._put(_Settle(list(shares), charge))
-
-    def _put(self, work: _Work) -> None:
-        with self._lock:
-            self._queue.append(work)
-            self._lock.notify()
+        self.turns.put(Settle(list(shares), charge, time.monotonic()))
 
     # From any thread.
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until all that was asked before is done."""
-        with self._lock:
-            return self._lock.wait_for(lambda: not self._queue and not self._busy, timeout)
+        return self.turns.flush(timeout)
 
     def close(self, timeout: float = 5.0) -> int:
         """Book what is left; how much could not be within `timeout` seconds."""
-        with self._lock:
-            self._closing = True
-            self._lock.notify()
+        self.turns.close()
         if self._thread.is_alive():
             self._thread.join(timeout)
-        return len(self._queue)
+        return len(self.turns)
 
     # On the thread.
 
     def _run(self) -> None:
-        given_up = 0.0
+        try:
+            self._work()
+        finally:
+            self._database.close()
+
+    def _work(self) -> None:
+        given_up, turns = 0.0, self.turns
         while True:
-            with self._lock:
-                self._busy = False
-                self._lock.notify_all()
-                self._lock.wait_for(lambda: self._queue or self._closing, max(0.0, self._tidy_at - time.monotonic()))
-                if not self._queue and self._closing:
+            work = turns.take(self._tidy_at)
+            if turns.closing:
+                if not work:
                     return
-                work, self._queue, self._busy = self._queue, [], True
-                if self._closing and not given_up:
-                    given_up = time.monotonic() + 4.0
-            if not self._closing and time.monotonic() >= self._tidy_at:
+                given_up = given_up or time.monotonic() + 4.0
+            elif time.monotonic() >= self._tidy_at:
                 self._tidy_quietly()
             left = self._turn(work) if work else []
             if left:
-                with self._lock:
-                    self._queue = left + self._queue
+                turns.put_back(left)
                 if given_up and time.monotonic() > given_up:
                     return
                 time.sleep(_PAUSE)
@@ -208,14 +177,14 @@ class Budgets:
             if reckoned:
                 log.warning("budgets: %d exchanges of a gateway that died were charged", reckoned)
 
-    def _turn(self, work: list[_Work]) -> list[_Work]:
+    def _turn(self, work: list[Work]) -> list[Work]:
         """Do it in one transaction; what is to be tried again."""
         batch = _Batch(work)
         try:
-            with self._engine.begin() as connection:
-                self._read(connection, batch)
+            with self._database.begin() as run:
+                self._read(run, batch)
                 self._decide(batch)
-                self._write(connection, batch)
+                self._write(run, batch)
         except Exception as error:  # whatever it is: the charges must not be lost, and nobody may wait for ever
             if len(work) > 1 and not isinstance(error, OperationalError | InterfaceError):
                 # It is not the database that is away: what it does not take is one of these, and the others need not wait for that.
@@ -223,7 +192,7 @@ class Budgets:
             self.counters.failures += 1
             if not self._failing:
                 self._failing = True
-                known = isinstance(error, SQLAlchemyError)
+                known = isinstance(error, SQLAlchemyError | sqlite3.Error)
                 why = _reason(error) if known else type(error).__name__
                 log.warning("budgets: %s; what is used meanwhile is booked later", why, exc_info=not known)
             return self._after_failure(work)
@@ -231,53 +200,59 @@ class Budgets:
             self._failing = False
             log.warning("budgets: the database answers again")
         self.counters.transactions += 1
+        told: list[Callable[[], None]] = []
         for one in work:
             match one:
-                case _Reserve():
-                    self._say(one.answer, one.found)
-                case _Extend():
+                case Reserve():
+                    assert one.found is not None
+                    told.append(partial(one.answer, one.found))
+                case Extend():
                     one.share.amount += one.found
-                    self._say(one.answer, one.found)
-                case _Settle():
+                    told.append(partial(one.answer, one.found))
+                case Settle():
                     pass
+        self._say(told)
         return []
 
-    def _after_failure(self, work: list[_Work]) -> list[_Work]:
-        now, left = time.monotonic(), list[_Work]()
+    def _after_failure(self, work: list[Work]) -> list[Work]:
+        now, left, told = time.monotonic(), list[Work](), list[Callable[[], None]]()
         for one in work:
             match one:
-                case _Settle():
+                case Settle():
                     left.append(one)
-                case _Reserve() | _Extend() if now - one.asked_at < _WAIT and not self._closing:
+                case Reserve() | Extend() if now - one.asked_at < _WAIT and not self.turns.closing:
                     left.append(one)
-                case _Reserve():
+                case Reserve():
                     self.counters.unanswered += 1
-                    self._say(one.answer, Unknown("the budgets could not be read in time"))
-                case _Extend():
-                    self._say(one.answer, 0)
+                    told.append(partial(one.answer, Unknown("the budgets could not be read in time")))
+                case Extend():
+                    told.append(partial(one.answer, 0))
+        self._say(told)
         return left
 
-    def _say(self, answer: Callable[[object], None] | Callable[[Answer], None] | Callable[[int], None], found: object) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits
-            self._tell(answer, found)
+    def _say(self, told: list[Callable[[], None]]) -> None:
+        """The loop is woken once for all answers of a turn."""
+        if told:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
+                self._tell(_answer_all, told)
 
-    def _read(self, connection: sa.Connection, batch: _Batch) -> None:
+    def _read(self, run: Running, batch: _Batch) -> None:
         """The state of each budget that is asked for, locked. In one order, so that no two gateways wait for each other."""
         now = self._clock()
-        for place in sorted({wish.place for one in batch.work for wish in _wishes(one)}):
-            batch.states[place] = _State(*self._statements.read(connection, place, now))
-        known = (wish.exchange for one in batch.work if not isinstance(one, _Reserve) for wish in _wishes(one))
-        batch.filed = self._statements.find(connection, known)
+        for place in sorted({wish.place for one in batch.work for wish in wishes_of(one)}):
+            batch.states[place] = _State(*self._statements.read(run, place, now))
+        known = (wish.exchange for one in batch.work if not isinstance(one, Reserve) for wish in wishes_of(one))
+        batch.filed = self._statements.find(run, known)
 
     def _decide(self, batch: _Batch) -> None:
         states, filed = batch.states, batch.filed
         # What was used first: it makes room.
-        for one in sorted(batch.work, key=lambda one: not isinstance(one, _Settle)):
+        for one in sorted(batch.work, key=lambda one: not isinstance(one, Settle)):
             match one:
-                case _Settle():
+                case Settle():
                     for share, used in one.shares:
                         self._book(batch, share, used, one.charge)
-                case _Extend():
+                case Extend():
                     wish, key = one.share.wish, _key(one.share.wish)
                     row, state = filed.get(key), states[wish.place]
                     # One that is over, by our own word or by somebody's who took us for dead, gets nothing more.
@@ -287,7 +262,7 @@ class Budgets:
                         row.held += one.found
                         batch.changed[key] = None
                         _change(state, 0, one.found)
-                case _Reserve():
+                case Reserve():
                     one.found = _granted(one.wishes, states)
                     if isinstance(one.found, Shares):
                         for share in one.found.shares:
@@ -312,16 +287,24 @@ class Budgets:
             batch.changed.pop(key, None)
             batch.gone[key] = None
 
-    def _write(self, connection: sa.Connection, batch: _Batch) -> None:
+    def _write(self, run: Running, batch: _Batch) -> None:
         now, statements, filed = self._clock(), self._statements, batch.filed
         for place, state in batch.states.items():
             if state.spent_by:
-                statements.spend(connection, place, state.spent, now)
+                statements.spend(run, place, state.spent, now)
             if state.held_by:
-                statements.hold(connection, place, state.held_by)
-        statements.file(connection, [(wish, filed[key]) for key, wish in batch.new.items()])
-        statements.change(connection, [(key, filed[key]) for key in batch.changed])
-        statements.remove(connection, list(batch.gone))
+                statements.hold(run, place, state.held_by)
+        statements.file(run, [(wish, filed[key]) for key, wish in batch.new.items()])
+        statements.change(run, [(key, filed[key]) for key in batch.changed])
+        statements.remove(run, list(batch.gone))
+
+
+def _answer_all(told: Sequence[Callable[[], None]]) -> None:
+    for answer in told:
+        try:
+            answer()
+        except Exception as error:  # a mistake of one exchange's is no other's
+            log.error("budgets: %s while an answer was told", type(error).__name__, exc_info=error)
 
 
 def _granted(wishes: Sequence[Wish], states: dict[Place, _State]) -> Answer:
@@ -346,18 +329,9 @@ def _key(wish: Wish) -> Key:
     return wish.exchange, *wish.place
 
 
-def _wishes(work: _Work) -> list[Wish]:
-    match work:
-        case _Reserve():
-            return list(work.wishes)
-        case _Extend():
-            return [work.share.wish]
-        case _Settle():
-            return [share.wish for share, _ in work.shares]
-
-
 def _reason(error: Exception) -> str:
-    return " ".join(str(getattr(error, "orig", None) or type(error).__name__).split())[:300]
+    said = error if isinstance(error, sqlite3.Error) else getattr(error, "orig", None)
+    return " ".join(str(said or type(error).__name__).split())[:300]
 
 
 def read_spent(engine: sa.Engine) -> list[dict[str, object]]:

@@ -56,7 +56,7 @@ _NO_FUNCTION = Function()
 class ChatObserver(Observer):
     """The observer of `chat/completions` and `completions`."""
 
-    __slots__ = ("_answers", "_decode", "_running", "_started", "_unfinished")
+    __slots__ = ("_answers", "_decode", "_running", "_started", "unfinished")
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class ChatObserver(Observer):
         self._running = -1
         """The choice that went on last; -1: none has begun."""
         self._started = False
-        self._unfinished = 0
+        self.unfinished = 0
         """Choices that began and have no finish reason yet."""
 
     def observe(self, name: bytes, data: bytes, now: float) -> int:
@@ -103,7 +103,7 @@ class ChatObserver(Observer):
         observe_error(self, status, body)
 
     def finished(self) -> bool:
-        return self.choices > 0 and self._unfinished == 0
+        return self.choices > 0 and self.unfinished == 0
 
     def _observe_odd(self, data: bytes, now: float) -> int:
         """A frame that the typed decoder refused: `[DONE]` with space around it, half a surrogate pair, an unforeseen type, or not JSON at all."""
@@ -166,7 +166,7 @@ class ChatObserver(Observer):
                 return CONTENT if choice.text or choice.delta is not None else 0
             answer = self._answers[choice.index] = Answer(choice.index)
             self.choices += 1
-            self._unfinished += 1
+            self.unfinished += 1
             self.final_usage = False
         self._running = choice.index
         bits = 0
@@ -264,7 +264,7 @@ class ChatObserver(Observer):
             self.stop_reason = raw
         if not answer.finished:
             answer.finished = True
-            self._unfinished -= 1
+            self.unfinished -= 1
             if self.sink is not None:
                 self.sink.append(Stopped(stop_reason_of(raw), raw, answer.index))
         return bits
@@ -274,7 +274,7 @@ class ChatObserver(Observer):
         if usage is None:
             return
         self.usage = usage
-        self.final_usage = self.terminal or (self._unfinished == 0 and self.choices > 0)
+        self.final_usage = self.terminal or (self.unfinished == 0 and self.choices > 0)
         if self.sink is not None:
             self.sink.append(UsageSeen(usage))
 
