@@ -373,7 +373,7 @@ def test_what_the_database_cannot_take_keeps_nobody_else_waiting(engine: sa.Engi
     budgets = gateway(engine)
     (share,) = shares(ask(budgets, wish(10)))
     found: list[Answer] = []
-    with budgets._lock:  # pyright: ignore[reportPrivateUsage]  # so that they are of one turn
+    with budgets._turns.lock:  # pyright: ignore[reportPrivateUsage]  # so that they are of one turn
         for amount in (10**30, 20):
             budgets.reserve([wish(amount)], found.append)
         budgets.settle([(share, 7)])
