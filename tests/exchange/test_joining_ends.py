@@ -10,7 +10,7 @@ import pytest
 
 from penstock.capture import Order, Phase
 from penstock.capture.store import Store
-from penstock.dedup import Desk, Evidence, Match, Mode, Record, Rules
+from penstock.dedup import Evidence, Match, Mode, Record, Rules
 from penstock.exchange.conduct import Conduct, NonstreamMode, Retries
 from penstock.exchange.drive import Exchange
 from penstock.exchange.following import BEHIND
@@ -18,10 +18,11 @@ from penstock.exchange.gateway import Settings
 from penstock.pipeline.timers import Timers
 from penstock.upstream.contract import LossKind, ResponseHead
 from penstock.vocabulary.ids import ProtocolId
-from tests.exchange.test_joining import AGAIN, MIB, WHOLE, chat, complete, house, replay
+from tests.exchange.test_joining import AGAIN, EACH_STORE, MIB, WHOLE, chat, complete, house, replay
+from tests.support import captures
 from tests.support.answers import ANSWERS
-from tests.support.captures import make
 from tests.support.exchanges import CHUNK, DONE, STOP, USAGE, House
+from tests.support.kept import ANY, Leading, Make, desk_of
 
 LONG = b'data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % (b"x" * 65536)
 BOUNCE = {"error": {"message": "Streaming is required for operations that may take longer than 10 minutes", "type": "invalid_request_error"}}
@@ -44,8 +45,9 @@ def test_a_request_that_cannot_be_told_in_its_form_is_asked_as_it_came() -> None
         h.check_quiet()
 
 
-def test_a_leader_that_takes_nothing_is_let_go_and_those_who_follow_go_on() -> None:
-    with house(timers=Timers(client_stall=5.0, idle=60.0)) as h:
+@EACH_STORE
+def test_a_leader_that_takes_nothing_is_let_go_and_those_who_follow_go_on(make: Make) -> None:
+    with house(make=make, timers=Timers(client_stall=5.0, idle=60.0)) as h:
         first = chat(h)
         ask = h.last.answer()
         ask.body(CHUNK)
@@ -134,8 +136,9 @@ def test_a_paused_leader_that_tries_again_is_read_for_those_who_follow() -> None
         h.check_quiet()
 
 
-def test_a_slow_follower_that_leaves_behind_the_end_may_come_again() -> None:
-    with house() as h:
+@EACH_STORE
+def test_a_slow_follower_that_leaves_behind_the_end_may_come_again(make: Make) -> None:
+    with house(make=make) as h:
         chat(h)
         ask = h.last.answer()
         ask.body(CHUNK)
@@ -166,16 +169,16 @@ def test_a_retry_is_told_the_answer_that_was_left_rather_than_another_equal_one(
 def test_a_search_reads_no_more_bodies_than_it_may() -> None:
     """Thousands of large conversations of one client may be under way when one of them is asked again."""
     rules, place = Rules(), (b"d", "p", "m")
-    desk = Desk(10, 1 << 30, 15.0)
+    desk = desk_of(10, 1 << 30)
     filler = "x" * (1 << 20)
     records = [Record(f"px-{n}", place, json.dumps({"n": n, "messages": filler}).encode(), None) for n in range(20)]
     for record in records:
-        assert desk.open(record)
+        assert desk.open(record, Leading())
     asked = Record("px-a", place, json.dumps({"messages": filler, "n": 0}).encode(), None)
-    assert desk.find(asked, rules, 0.0, again=True) is None
-    assert sum(not record.unread for record in records) == 3
+    assert desk.find(asked, rules, 0.0, again=True, fits=ANY) is None
+    assert sum(record.digest is not None for record in records) == 3
     exact = Record("px-b", place, records[0].body, None)
-    assert desk.find(exact, rules, 0.0, again=True) == Match(records[0], Evidence.TRIES), "what is the same byte by byte needs no reading"
+    assert desk.find(exact, rules, 0.0, again=True, fits=ANY) == Match(records[0], Evidence.TRIES), "what is the same byte by byte needs no reading"
 
 
 @pytest.mark.parametrize("when", ["before the head", "while it is looked at"])
@@ -207,7 +210,7 @@ def test_an_error_about_what_the_gateway_added_is_told_to_nobody_who_follows(mod
 
 
 def test_a_stream_that_was_asked_for_without_usage_is_not_told_to_who_wants_it() -> None:
-    with House(conduct=Conduct(dedup=Rules(), nonstream="force"), desk=Desk(10, MIB, 15.0), openai={"ask_usage": False}) as h:
+    with House(conduct=Conduct(dedup=Rules(), nonstream="force"), desk=desk_of(10, MIB), openai={"ask_usage": False}) as h:
         plain = chat(h, stream=None, stream_options=None)
         assert b"include_usage" not in h.last.sent_body
         h.last.answer().body(CHUNK, STOP, DONE).end()
@@ -248,7 +251,7 @@ def test_a_body_that_came_in_one_read_is_kept_for_a_while_and_then_forgotten(mod
 def test_whatever_way_an_answer_came_it_is_kept_only_within_its_bound(how: str, size: int) -> None:
     """Of its notes, which of a stream in which nothing recurs are all of it."""
     settings = Settings(noted_bytes=8192)
-    with House(settings, conduct=Conduct(dedup=Rules("always")), desk=Desk(10, MIB, 15.0)) as h:
+    with House(settings, conduct=Conduct(dedup=Rules("always")), desk=desk_of(10, MIB)) as h:
         streamed = how == "a stream"
         more: dict[str, Any] = {} if streamed else {"stream": None, "stream_options": None}
         body = json.dumps({**ANSWERS[ProtocolId.OPENAI_CHAT].body, "padding": ""}).encode()
@@ -269,9 +272,10 @@ def test_whatever_way_an_answer_came_it_is_kept_only_within_its_bound(how: str, 
         assert replay(again) == (b"hit" if size == 7000 else None)
 
 
-def test_captures_of_who_leads_and_of_who_follows_have_what_each_was_told(tmp_path: Path) -> None:
-    with house() as h:
-        h.gateway.recorder = recorder = make(tmp_path)
+@EACH_STORE
+def test_captures_of_who_leads_and_of_who_follows_have_what_each_was_told(tmp_path: Path, make: Make) -> None:
+    with house(make=make) as h:
+        h.gateway.recorder = recorder = captures.make(tmp_path)
         recorder.turn_on(Order(count=3))
         chat(h)
         ask = h.last.answer()

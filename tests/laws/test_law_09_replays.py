@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from penstock.dedup import Desk, Mode, Rules
+from penstock.dedup import Mode, Rules
 from penstock.exchange.conduct import Conduct, Retries
 from penstock.exchange.contract import Headers
 from penstock.exchange.gateway import Settings
@@ -27,6 +27,7 @@ from penstock.vocabulary.ids import ProtocolId
 from tests.support.answers import ANSWERS
 from tests.support.exchanges import REQUESTS, SSE, Asker, FakeAsk, House
 from tests.support.guards import rule_guards
+from tests.support.kept import STORES, Make, desk_of
 
 CHAT, RESPONSES, MESSAGES, GEMINI = ProtocolId.OPENAI_CHAT, ProtocolId.OPENAI_RESPONSES, ProtocolId.ANTHROPIC_MESSAGES, ProtocolId.GEMINI
 GOOD_ENDS: dict[ProtocolId, bytes] = {
@@ -97,15 +98,16 @@ class Replays(RuleBasedStateMachine):
         self.clients: list[Client] = []
         self.said: dict[int, Said] = {}
 
-    @initialize(protocol=st.sampled_from(list(ProtocolId)), notes=st.sampled_from([1 << 20, 1 << 20, 3000]), entries=st.sampled_from([1, 4]))
-    def furnish(self, protocol: ProtocolId, notes: int, entries: int) -> None:
+    @initialize(protocol=st.sampled_from(list(ProtocolId)), notes=st.sampled_from([1 << 20, 1 << 20, 3000]), entries=st.sampled_from([1, 4]),
+                make=st.sampled_from(list(STORES.values())))  # fmt: skip
+    def furnish(self, protocol: ProtocolId, notes: int, entries: int, make: Make) -> None:
         self.protocol = protocol
         guards = None
         if self.guarded:
             guards = rule_guards(of_words(("my friend",), Terms("house", Action.REJECT)))
         timers = Timers(first_content=6.0, idle=3.0, client_stall=4.0)
         conduct = Conduct(dedup=Rules(self.mode, 2.0, 4.0), timers=timers, early_head=None, keepalive=None, guards=guards, **self.more)
-        self.desk = Desk(entries, 1 << 20, 4.0)
+        self.desk = desk_of(entries, 1 << 20, 4.0, make)
         self.house = Provider(Settings(noted_bytes=notes), conduct=conduct, desk=self.desk, limits={GATEWAY: 6}, peeked=1 << 16)
 
     # -- clients

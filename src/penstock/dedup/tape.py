@@ -4,15 +4,20 @@ What comes again and again in one stream is kept once: two reads of it are mostl
 a common front and back, and perhaps a common part behind a number that counts up, and of each read only what stands between them. A tape of the usual
 stream takes a fifth of its bytes, and adding to it costs a few comparisons and a copy of some bytes. Whatever does not fit begins a run of its own;
 a stream in which nothing recurs is kept as it is.
+
+A `Tape` is written, in this process; what is on it when nothing more comes is a `Reel`, plain data.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final
+
+import msgspec
 
 from penstock.wire.budget import Budget
 
@@ -33,15 +38,41 @@ _RUN: Final = 200
 """Bytes that a run takes besides, about."""
 
 
-class _Run:
+class Run(msgspec.Struct, frozen=True, gc=False):
     """Reads with the same fixed parts: what stands between those, one behind the other, and where each piece ends (two of a read where there is a
-    `second` part, between which and `front` the number stands)."""
+    `second` part, between which and `front` the number stands). Nothing is added any more."""
+
+    first: int
+    """The number of its first read."""
+    front: bytes
+    second: bytes
+    back: bytes
+    pieces: bytes
+    ends: bytes
+    """Little-endian, two bytes each; four, where there are 64 KiB of pieces."""
+
+
+class Reel(msgspec.Struct, frozen=True, gc=False):
+    """What is on a tape that is over."""
+
+    runs: tuple[Run, ...]
+    count: int
+    """Reads on it."""
+    size: int
+    """Bytes that it takes, about."""
+
+    def read(self, start: int, most: int) -> tuple[bytes, int]:
+        """See `Tape.read`."""
+        return _read(self.runs, self.count, start, most)
+
+
+class _Open:
+    """A run that is written, or read."""
 
     __slots__ = ("back", "ends", "first", "front", "pieces", "second")
 
     def __init__(self, first: int, front: bytes, second: bytes, back: bytes) -> None:
         self.first = first
-        """The number of its first read."""
         self.front = front
         self.second = second
         self.back = back
@@ -51,7 +82,12 @@ class _Run:
     def seal(self) -> None:
         """Nothing more comes: what grew in steps, with room to grow, is put into just the room that it takes."""
         self.pieces = bytes(self.pieces)
-        self.ends = array("H" if len(self.pieces) < 1 << 16 else "I", self.ends)
+        self.ends = array(_width(self.pieces), self.ends)
+
+    def plain(self) -> Run:
+        if isinstance(self.pieces, bytearray):
+            self.seal()
+        return Run(self.first, self.front, self.second, self.back, bytes(self.pieces), _swapped(self.ends).tobytes())
 
     def read(self, index: int) -> bytes:
         at = (index - self.first) * 2 if self.second else index - self.first
@@ -77,7 +113,7 @@ class Tape:
         self.count = 0
         """Reads on it."""
         self.torn = False
-        self._run = _Run(0, b"", b"", b"")
+        self._run = _Open(0, b"", b"", b"")
         self._runs = [self._run]
         self._room = 0
         """Bytes of pieces up to which this run is paid for."""
@@ -139,9 +175,9 @@ class Tape:
         run.ends.append(len(run.pieces))
         self.count += 1
 
-    def _begin(self, front: bytes, second: bytes, back: bytes) -> _Run:
+    def _begin(self, front: bytes, second: bytes, back: bytes) -> _Open:
         self._size += len(self._run.pieces) + 4 * len(self._run.ends) + _RUN
-        self._run = run = _Run(self.count, front, second, back)
+        self._run = run = _Open(self.count, front, second, back)
         self._runs.append(run)
         self._room = 0
         return run
@@ -167,19 +203,13 @@ class Tape:
 
     def read(self, start: int, most: int) -> tuple[bytes, int]:
         """The bytes from read `start` on, as many whole reads as fit into `most` bytes and at least one; and the number of the read behind them."""
-        pieces: list[bytes] = []
-        size, at, index = 0, bisect_right(self._runs, start, key=_first) - 1, start
-        while index < self.count:
-            if at + 1 < len(self._runs) and index >= self._runs[at + 1].first:
-                at += 1
-                continue
-            piece = self._runs[at].read(index)
-            if pieces and size + len(piece) > most:
-                break
-            pieces.append(piece)
-            size += len(piece)
-            index += 1
-        return b"".join(pieces), index
+        return _read(self._runs, self.count, start, most)
+
+    def reel(self) -> Reel:
+        """What is on it, where nothing more comes."""
+        run = self._run
+        size = self._size + len(run.pieces) + 4 * len(run.ends) + _RUN
+        return Reel(tuple([run.plain() for run in self._runs]), self.count, size)
 
     @property
     def size(self) -> int:
@@ -194,8 +224,50 @@ class Tape:
             self._paid = 0
 
 
-def _first(run: _Run) -> int:
+def _first(run: Run | _Open) -> int:
     return run.first
+
+
+def _width(pieces: bytes) -> str:
+    return "H" if len(pieces) < 1 << 16 else "I"
+
+
+def _swapped(ends: array[int]) -> array[int]:
+    """Little-endian, or back."""
+    if sys.byteorder == "big":
+        ends = array(ends.typecode, ends)
+        ends.byteswap()
+    return ends
+
+
+def _opened(run: Run | _Open) -> _Open:
+    """To be read."""
+    if isinstance(run, _Open):
+        return run
+    opened = _Open(run.first, run.front, run.second, run.back)
+    opened.pieces = run.pieces
+    ends: array[int] = array(_width(run.pieces))
+    ends.frombytes(run.ends)
+    opened.ends = _swapped(ends)
+    return opened
+
+
+def _read(runs: Sequence[Run | _Open], count: int, start: int, most: int) -> tuple[bytes, int]:
+    pieces: list[bytes] = []
+    size, at, index = 0, bisect_right(runs, start, key=_first) - 1, start
+    run = _opened(runs[at])
+    while index < count:
+        if at + 1 < len(runs) and index >= runs[at + 1].first:
+            at += 1
+            run = _opened(runs[at])
+            continue
+        piece = run.read(index)
+        if pieces and size + len(piece) > most:
+            break
+        pieces.append(piece)
+        size += len(piece)
+        index += 1
+    return b"".join(pieces), index
 
 
 def _common(one: bytes, other: bytes) -> tuple[bytes, bytes, bytes]:

@@ -165,7 +165,7 @@ class Joining(Leaving):
         if record is not None:
             if isinstance(record.answer, Tape):
                 record.answer.close()
-            record.head = record.answer = None
+            record.status, record.answer = 0, None
             self.noted = []
             if self.flight is not None:
                 self.flight.over, self.flight.stopped = False, self.paused_at is not None
@@ -187,11 +187,10 @@ class Joining(Leaving):
             record.answer = b"".join(noted)  # few reads, and nobody is at one of them
         elif noted:
             self.write_down(now)
-        self.record = self.noted = record.leader = None
-        record.form, record.has_usage = self.form()
-        head, answer = record.head, record.answer
-        if whole and head is not None and 200 <= head.status < 300 and answer is not None and not (isinstance(answer, Tape) and answer.torn):
-            desk.keep(record, now)
+        self.record = self.noted = None
+        answer = record.answer
+        if whole and 200 <= record.status < 300 and answer is not None and not (isinstance(answer, Tape) and answer.torn):
+            desk.keep(record, record.status, record.headers or [], answer, *self.form(), now)
         elif outcome.ended_by is EndedBy.CLIENT:
             desk.drop(record)
         else:
@@ -218,7 +217,8 @@ class Joining(Leaving):
         if record is None or desk is None:
             return
         desk.drop(record)
-        self.record = self.noted = record.leader = record.head = record.answer = None
+        self.record = self.noted = record.answer = None
+        record.status = 0
         if self.flight is not None:
             self.flight.end(Loss(LossKind.LEFT, cause), now)
 
