@@ -66,40 +66,36 @@ class MemoryAnswers:
         self._entries = entries
         self._lump = max(1, min(_AT_ONCE, entries // 16))
         self._longest = longest
+        self._fresh: deque[_Held] = deque()
+        """Put since the last search: most are never looked for, and go as they came."""
         self._order: deque[_Held] = deque()
+        """Those before them, which are in `_places` and `_keys`."""
         self._places: dict[Place, dict[str, _Held]] = {}
         self._keys: dict[tuple[bytes, bytes], _Held] = {}
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self._order) + len(self._fresh)
 
     @property
     def holds(self) -> bool:
-        return bool(self._order)
+        return bool(self._fresh or self._order)
 
     def put(self, kept: Kept, left: int, now: float) -> None:
-        answer, room, order = kept.answer, self._room, self._order
+        answer, room, fresh = kept.answer, self._room, self._fresh
         weight = len(kept.body) + (len(answer) if isinstance(answer, bytes) else answer.size)
         if room.used + weight <= room.total:
             room.used += weight
         elif not room.take(weight):
             return
-        held = _Held(kept, kept.body, left, now, weight)
-        order.append(held)
-        place = self._places.get(kept.place)
-        if place is None:
-            self._places[kept.place] = {kept.id: held}
-        else:
-            place[kept.id] = held
-        if kept.key is not None:
-            self._keys[kept.place[0], kept.key] = held
+        fresh.append(_Held(kept, kept.body, left, now, weight))
         if left:
             self.owed += left
-        if len(order) > self._entries:
+        if len(fresh) + len(self._order) > self._entries:
             for _ in range(self._lump):  # many at a time are cheaper than one each time
                 self.give_up()
 
     def claim(self, wanted: Wanted, now: float) -> Claim | Conflict | None:
+        self._enter()
         asked = _Asked(wanted.body)
         if wanted.key is not None:
             held = self._keys.get((wanted.place[0], wanted.key))
@@ -127,6 +123,21 @@ class MemoryAnswers:
                 best = held
         return self._claimed(best) if best is not None else None
 
+    def _enter(self) -> None:
+        """What is fresh is found from now on."""
+        fresh, places = self._fresh, self._places
+        while fresh:
+            held = fresh.popleft()
+            kept = held.kept
+            self._order.append(held)
+            place = places.get(kept.place)
+            if place is None:
+                places[kept.place] = {kept.id: held}
+            else:
+                place[kept.id] = held
+            if kept.key is not None:
+                self._keys[kept.place[0], kept.key] = held
+
     def _claimed(self, held: _Held) -> Claim:
         back = held.left > 0
         if back:
@@ -135,21 +146,31 @@ class MemoryAnswers:
         return Claim(held.kept, back)
 
     def left(self, place: Place, id: str) -> None:
+        self._enter()
         held = self._places.get(place, _NONE).get(id)
         if held is not None:
             held.left += 1
             self.owed += 1
 
     def sweep(self, now: float) -> None:
-        order = self._order
-        while order and now - order[0].at >= self._longest:
+        while (oldest := self._order or self._fresh) and now - oldest[0].at >= self._longest:
             self.give_up()
 
     def give_up(self) -> bool:
         """Forget the oldest; False where there is none."""
-        if not self._order:
+        if self._order:
+            held = self._order.popleft()
+            self._take_out(held)
+        elif self._fresh:
+            held = self._fresh.popleft()
+        else:
             return False
-        held = self._order.popleft()
+        if held.left:
+            self.owed -= held.left
+        self._room.used -= held.weight
+        return True
+
+    def _take_out(self, held: _Held) -> None:
         kept = held.kept
         place = self._places[kept.place]
         del place[kept.id]
@@ -157,10 +178,6 @@ class MemoryAnswers:
             del self._places[kept.place]
         if kept.key is not None and self._keys.get((kept.place[0], kept.key)) is held:
             del self._keys[kept.place[0], kept.key]
-        if held.left:
-            self.owed -= held.left
-        self._room.used -= held.weight
-        return True
 
 
 def _counts(held: _Held, wanted: Wanted, now: float) -> bool:
