@@ -299,3 +299,93 @@ def test_captures_of_who_leads_and_of_who_follows_have_what_each_was_told(tmp_pa
         assert sorted(bodies[Phase.OUTBOUND_RESPONSE]) == sorted([WHOLE, WHOLE, third.reply.body])
         recorder.close()
         h.check_quiet()
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("protocol", list(ProtocolId), ids=lambda p: p.value)
+def test_a_leader_that_leaves_between_two_tries_makes_the_next_one_for_those_who_follow(protocol: ProtocolId, early: bool) -> None:
+    more: dict[str, Any] = {"early_head": 0.1, "keepalive": 60.0} if early else {}
+    with house("always", retries=Retries(status=1), **more) as h:
+        first, ask = h.stream(protocol)
+        second, again = h.stream(protocol)
+        assert again is ask
+        h.loop.wait(0.3)
+        ask.answer_json({"error": {"message": "busy", "type": "t"}}, 503)
+        first.leave()
+        h.loop.settle()
+        assert (len(h.asks), second.reply.over) == (1, None)
+        h.until(lambda: len(h.asks) == 2)
+        answer = ANSWERS[protocol]
+        h.last.answer().body(answer.stream)
+        if h.last.live:
+            h.last.end()
+        h.loop.settle()
+        assert (second.reply.status, second.reply.over) == (200, "ended")
+        assert second.reply.body.endswith(answer.stream)
+        leader, follower = sorted(h.book.settled, key=lambda row: row.id)
+        assert (leader.outcome, leader.ended_by, leader.retries) == ("CLIENT_GONE", "client", 1)
+        assert (leader.input_tokens, leader.output_tokens) == answer.usage
+        assert (follower.outcome, follower.replay, follower.replay_of) == ("COMPLETE", "join", leader.id)
+        h.check_quiet()
+
+
+@pytest.mark.parametrize("how", ["nobody follows", "who follows leaves, too", "the try fails", "the gateway stops"])
+def test_the_next_try_of_a_leader_that_left_ends_as_any(how: str) -> None:
+    with house("always", retries=Retries(status=5)) as h:
+        first = chat(h)
+        second = chat(h) if how != "nobody follows" else None
+        h.last.answer_json({"error": {"message": "busy", "type": "t"}}, 503)
+        first.leave()
+        if second is None:
+            assert h.row().outcome == "CLIENT_GONE"
+        elif how == "who follows leaves, too":
+            second.leave()
+        elif how == "the gateway stops":
+            h.run(h.gateway.shut_down)
+        else:
+            h.until(lambda: len(h.asks) == 2)
+            h.last.answer_json({"error": {"message": "still busy", "type": "t"}}, 503)
+        h.loop.wait(10.0)
+        assert len(h.asks) == (1 if second is None or how == "the gateway stops" else 2)
+        if second is not None and how == "the try fails":
+            assert (second.reply.status, second.reply.json()["error"]["message"]) == (503, "still busy")
+            assert h.book.settled[-1].outcome == "UPSTREAM_ERROR"
+        assert h.book.settled[0].outcome == "CLIENT_GONE"
+        h.check_quiet()
+
+
+def test_a_leader_that_stops_reading_between_two_tries_holds_nobody_up() -> None:
+    with house(early_head=1.0, keepalive=1.0, retries=Retries(connect=1)) as h:
+        first = chat(h)
+        second = chat(h, AGAIN)
+        h.loop.wait(1.5)
+        h.last.lose(LossKind.CONNECT)
+        first.pause()
+        h.until(lambda: len(h.asks) == 2)
+        assert not h.last.paused, "somebody reads"
+        h.last.answer().body(CHUNK)
+        h.loop.settle()
+        assert second.reply.body.endswith(CHUNK)
+        h.last.body(STOP, USAGE, DONE).end()
+        first.resume()
+        h.loop.settle()
+        assert first.reply.body.endswith(CHUNK + STOP + USAGE + DONE)
+        h.check_quiet()
+
+
+def test_those_who_follow_and_stop_reading_between_two_tries_hold_the_next_one() -> None:
+    with house(early_head=1.0, keepalive=1.0, retries=Retries(connect=1)) as h:
+        first = chat(h)
+        second = chat(h, AGAIN)
+        h.loop.wait(1.5)
+        h.last.lose(LossKind.CONNECT)
+        first.leave()
+        second.pause()
+        h.until(lambda: len(h.asks) == 2)
+        assert h.last.paused, "nobody reads"
+        second.resume()
+        assert not h.last.paused
+        h.last.answer().body(CHUNK, STOP, USAGE, DONE)
+        h.loop.settle()
+        assert second.reply.body.endswith(CHUNK + STOP + USAGE + DONE)
+        h.check_quiet()

@@ -9,7 +9,8 @@ Rules
 - Nobody who follows slows or ends the leader. A follower that does not read falls behind within the notes; behind their end it is held for `BEHIND`
   bytes more and then let go. For a leader that does not read while somebody follows as many bytes are held, and only then the provider waits, as it
   does when nobody reads.
-- A leader whose client leaves reads on while somebody follows, and without anybody for `GRACE` seconds: so long a retry may come.
+- A leader whose client leaves reads on while somebody follows, and without anybody for `GRACE` seconds: so long a retry may come. Between two
+  tries it makes the one that it waits for if somebody follows, and no further one.
 - What the provider sends behind a good end is no part of the answer, and is not kept.
 """
 
@@ -54,6 +55,11 @@ class Flight:
 
     def form(self) -> tuple[Form, bool]:
         return self.leader.form()
+
+    def begin(self) -> None:
+        """The provider has been asked, perhaps once more: those who follow may read where the leader does not, and the other way round."""
+        self.stopped = False
+        self.weigh()
 
     def land(self) -> None:
         """All of the answer came at once."""
@@ -168,7 +174,7 @@ class Joining(Leaving):
             record.status, record.answer = 0, None
             self.noted = []
             if self.flight is not None:
-                self.flight.over, self.flight.stopped = False, self.paused_at is not None
+                self.flight.over = False
 
     def end_notes(self, over: Loss | bool, now: float) -> None:
         """The provider has ended this try's answer, or it is lost."""
