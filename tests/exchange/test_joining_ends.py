@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from penstock.admission.budget.spec import make_budget
+from penstock.admission.settings import AdmissionSettings
 from penstock.capture import Order, Phase
 from penstock.capture.store import Store
 from penstock.dedup import Evidence, Match, Mode, Record, Rules
@@ -19,9 +21,11 @@ from penstock.pipeline.timers import Timers
 from penstock.upstream.contract import LossKind, ResponseHead
 from penstock.vocabulary.ids import ProtocolId
 from tests.exchange.test_joining import AGAIN, EACH_STORE, MIB, WHOLE, chat, complete, house, replay
+from tests.laws.talk import DIALECTS, Dialect
 from tests.support import captures
+from tests.support.admitted import Admitted
 from tests.support.answers import ANSWERS
-from tests.support.exchanges import CHUNK, DONE, STOP, USAGE, House
+from tests.support.exchanges import CHUNK, DONE, REQUESTS, STOP, USAGE, House, told_last
 from tests.support.kept import ANY, Leading, Make, desk_of
 
 LONG = b'data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % (b"x" * 65536)
@@ -389,3 +393,37 @@ def test_those_who_follow_and_stop_reading_between_two_tries_hold_the_next_one()
         h.loop.settle()
         assert second.reply.body.endswith(CHUNK + STOP + USAGE + DONE)
         h.check_quiet()
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+@pytest.mark.parametrize("talk", DIALECTS, ids=lambda d: d.protocol.value)
+def test_a_budget_that_cuts_the_leader_ends_those_who_follow_with_an_error(talk: Dialect, leaves: bool) -> None:
+    """It is the leader's budget: its stream is stopped in the protocol's own words; theirs was cut off. What was cut is not told again."""
+    settings = AdmissionSettings(budgets=(make_budget("tokens", "150", "day", "cut", (), "purse"),))
+    with Admitted(settings, house=house("always")) as admitted:
+        h = admitted.house
+        first, _ = h.stream(talk.protocol)
+        h.loop.settle()
+        ask = h.last.answer()
+        second, _ = h.stream(talk.protocol)
+        h.loop.settle()
+        assert len(h.asks) == 1
+        ask.body(talk.head())
+        if leaves:
+            first.leave()
+        for _ in range(400):
+            if ask.live:
+                ask.body(talk.text())
+        h.loop.settle()
+        assert ask.cancelled
+        told_last(talk.protocol, second.reply)
+        rows = {row.replay: row for row in h.book.settled}
+        assert len(h.book.settled) == 2
+        assert (rows[None].outcome, rows["join"].outcome) == ("CLIENT_GONE" if leaves else "CUT", "UPSTREAM_LOST")
+        assert (rows["join"].output_tokens, rows["join"].charged_output, rows["join"].rule) == (0, None, None)
+        if not leaves:
+            assert b'"error":{' not in first.reply.body.replace(b" ", b"")
+        third = h.post(*REQUESTS[talk.protocol])
+        h.loop.settle()
+        assert replay(third) is None, "what was cut is kept for nobody"
+        admitted.check()
