@@ -14,6 +14,7 @@ from penstock.capture import Order, Phase
 from penstock.capture.store import Store
 from penstock.dedup import Evidence, Match, Mode, Record, Rules
 from penstock.exchange.conduct import Conduct, NonstreamMode, Retries
+from penstock.exchange.contract import Headers
 from penstock.exchange.drive import Exchange
 from penstock.exchange.following import BEHIND
 from penstock.exchange.gateway import Settings
@@ -427,3 +428,31 @@ def test_a_budget_that_cuts_the_leader_ends_those_who_follow_with_an_error(talk:
         h.loop.settle()
         assert replay(third) is None, "what was cut is kept for nobody"
         admitted.check()
+
+
+@EACH_STORE
+@pytest.mark.parametrize("over", [False, True])
+def test_an_answer_in_a_form_that_cannot_be_told_hides_none_that_can(make: Make, over: bool) -> None:
+    """Gemini's two kinds of streams are not told in each other's form; both are equal but for that."""
+    with house("always", make=make) as h:
+        path, body = REQUESTS[ProtocolId.GEMINI]
+        kinds = path, path.removesuffix("?alt=sse")
+        pieces = ANSWERS[ProtocolId.GEMINI].stream, b'[{"candidates":[{"content":{"parts":[{"text":"x"}]},"finishReason":"STOP"}]}]'
+        firsts = [h.post(kind, body) for kind in kinds]
+        assert len(h.asks) == 2
+        array: Headers = [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")]
+
+        def end() -> None:
+            for ask, piece, headers in zip(list(h.asks), pieces, (None, array), strict=True):
+                ask.answer(200, headers).body(piece).end()
+
+        if over:
+            end()
+        again = [h.post(kind, body) for kind in kinds]
+        assert len(h.asks) == 2
+        if not over:
+            end()
+        h.loop.settle()
+        assert [replay(client) for client in again] == [b"hit" if over else b"join"] * 2
+        assert [client.reply.body for client in again] == [client.reply.body for client in firsts] == list(pieces)
+        h.check_quiet()
