@@ -354,8 +354,8 @@ def test_the_next_try_of_a_leader_that_left_ends_as_any(how: str) -> None:
         assert len(h.asks) == (1 if second is None or how == "the gateway stops" else 2)
         if second is not None and how == "the try fails":
             assert (second.reply.status, second.reply.json()["error"]["message"]) == (503, "still busy")
-            assert h.book.settled[-1].outcome == "UPSTREAM_ERROR"
-        assert h.book.settled[0].outcome == "CLIENT_GONE"
+            assert second.intake.exchange.entry.outcome == "UPSTREAM_ERROR"
+        assert first.intake.exchange.entry.outcome == "CLIENT_GONE"
         h.check_quiet()
 
 
