@@ -105,7 +105,7 @@ class Meter:
 
     def _look(self, pipeline: Pipeline, now: float) -> None:
         observer = pipeline.observer
-        if self._pass.closed or observer.stop_reason is not None or observer.terminal:
+        if self._pass.closed or observer.stop_reason is not None or observer.terminal or observer.error is not None:
             self._at = 1 << 62  # the provider has ended it by itself
             return
         made = Made(self._spec.id.value, observer.usage, False, pipeline.events, self._bytes_in, pipeline.bytes_out, True, False)
