@@ -19,7 +19,7 @@ from penstock import __version__
 from penstock.admin import AdminListener, Deps, Readings, load_token, make_app
 from penstock.capture import Dumps, Recorder
 from penstock.config.settings import AUTO_TOKEN, Config
-from penstock.dedup import Desk
+from penstock.dedup import Desk, MemoryAnswers, Room
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.costing import Costs
 from penstock.exchange.front import Front
@@ -313,8 +313,10 @@ def prices_of(config: Config) -> Prices:
 def _desk(config: Config) -> Desk | None:
     """For the answers that are told again, where any may be."""
     rules = [conduct.dedup for conduct in (config.conduct, *config.provider_conduct.values(), *config.route_conduct) if conduct.dedup is not None]
-    limits = config.limits
-    return Desk(limits.noted_answers, limits.noted_total, max(one.tool_ttl for one in rules)) if rules and not config.transparent else None
+    if not rules or config.transparent:
+        return None
+    room = Room(config.limits.noted_total)
+    return Desk(MemoryAnswers(config.limits.noted_answers, room, max(one.tool_ttl for one in rules)), room)
 
 
 def guard_names(config: Config) -> set[str]:

@@ -653,6 +653,27 @@ def test_one_that_its_provider_has_ended_is_left_alone() -> None:
         a.check()
 
 
+def test_one_whose_provider_told_an_error_ends_with_that() -> None:
+    """The error event crosses the budget; nothing may be said behind it, and whose end it was is known."""
+    error = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"busy"}}\n\n'
+    talk = next(dialect for dialect in DIALECTS if dialect.protocol is ProtocolId.ANTHROPIC_MESSAGES)
+    for before in range(110, 160):
+        with Admitted(budgeted(a_budget("cut", 150)), KEYS) as a:
+            asker = ask(a.house, talk.protocol, PLACE[talk.protocol])
+            a.house.last.answer().body(talk.head(), *[talk.text()] * before)
+            if not a.house.last.live:
+                assert before > 115, "some of it was told"
+                break
+            a.house.last.body(error)
+            assert a.house.last.live
+            a.house.last.end()
+            assert a.house.row().outcome == "UPSTREAM_ERROR", before
+            assert (asker.reply.over, asker.reply.body.endswith(error)) == ("ended", True)
+            a.check()
+    else:
+        raise AssertionError("nobody cut it")
+
+
 def test_who_left_is_cut_too() -> None:
     with Admitted(budgeted(a_budget("cut", 100)), KEYS, conduct=Conduct(on_disconnect="drain")) as a:
         asker = ask(a.house, ProtocolId.OPENAI_CHAT, BEARER)

@@ -9,21 +9,23 @@ import pytest
 
 from penstock.admission.budget.spec import make_budget
 from penstock.admission.settings import AdmissionSettings
-from penstock.dedup import Desk, Mode, Rules
+from penstock.dedup import MemoryAnswers, Mode, Rules
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import Headers
 from penstock.exchange.joining import GRACE
 from penstock.vocabulary.ids import ProtocolId
 from tests.support.admitted import Admitted
 from tests.support.exchanges import CHUNK, DONE, STOP, USAGE, Asker, House
+from tests.support.kept import STORES, Make, desk_of
 
 AGAIN: Headers = [(b"x-stainless-retry-count", b"1")]
 WHOLE = CHUNK + CHUNK + STOP + USAGE + DONE
 MIB = 1 << 20
+EACH_STORE = pytest.mark.parametrize("make", STORES.values(), ids=list(STORES))
 
 
-def house(mode: Mode = "retries", entries: int = 10, total: int = MIB, **conduct: Any) -> House:
-    return House(conduct=Conduct(dedup=Rules(mode), **conduct), desk=Desk(entries, total, 15.0))
+def house(mode: Mode = "retries", entries: int = 10, total: int = MIB, make: Make = MemoryAnswers, **conduct: Any) -> House:
+    return House(conduct=Conduct(dedup=Rules(mode), **conduct), desk=desk_of(entries, total, make=make))
 
 
 def chat(h: House, headers: Headers | None = None, path: str = "/v1/chat/completions", **more: Any) -> Asker:
@@ -130,9 +132,10 @@ def test_a_client_that_left_comes_back_once() -> None:
         assert len(h.asks) == 2, "the third is a request of its own"
 
 
-def test_equal_requests_without_evidence_are_separate_and_always_is_one() -> None:
+@EACH_STORE
+def test_equal_requests_without_evidence_are_separate_and_always_is_one(make: Make) -> None:
     for mode, asks in (("retries", 100), ("always", 1)):
-        with house(mode) as h:  # type: ignore[arg-type]
+        with house(mode, make=make) as h:  # type: ignore[arg-type]
             clients = [chat(h) for _ in range(100)]
             for ask in list(h.asks):
                 ask.answer().body(CHUNK, CHUNK, STOP, USAGE, DONE).end()
@@ -147,8 +150,9 @@ def test_equal_requests_without_evidence_are_separate_and_always_is_one() -> Non
 # -- a whole answer is told again --------------------------------------------------------------------------------------------------------
 
 
-def test_a_whole_answer_is_told_again_for_a_while() -> None:
-    with house() as h:
+@EACH_STORE
+def test_a_whole_answer_is_told_again_for_a_while(make: Make) -> None:
+    with house(make=make) as h:
         chat(h)
         complete(h)
         h.loop.wait(4.9)
@@ -160,9 +164,10 @@ def test_a_whole_answer_is_told_again_for_a_while() -> None:
         assert len(h.asks) == 2
 
 
-def test_turns_of_tool_results_are_kept_longer() -> None:
+@EACH_STORE
+def test_turns_of_tool_results_are_kept_longer(make: Make) -> None:
     messages = [{"role": "user", "content": "x"}, {"role": "tool", "tool_call_id": "c", "content": "y"}]
-    with house() as h:
+    with house(make=make) as h:
         chat(h, messages=messages)
         complete(h)
         h.loop.wait(14.9)
@@ -174,9 +179,10 @@ def test_turns_of_tool_results_are_kept_longer() -> None:
         assert len(h.asks) == 2
 
 
+@EACH_STORE
 @pytest.mark.parametrize("ending", ["error", "cut", "lost", "status", "in band"])
-def test_what_is_not_whole_and_good_is_never_told_again(ending: str) -> None:
-    with house("always") as h:
+def test_what_is_not_whole_and_good_is_never_told_again(ending: str, make: Make) -> None:
+    with house("always", make=make) as h:
         chat(h)
         ask = h.last
         match ending:
@@ -198,8 +204,9 @@ def test_what_is_not_whole_and_good_is_never_told_again(ending: str) -> None:
 # -- other forms -------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_body_is_put_together_from_a_stream_and_told_from_a_body() -> None:
-    with house() as h:
+@EACH_STORE
+def test_a_body_is_put_together_from_a_stream_and_told_from_a_body(make: Make) -> None:
+    with house(make=make) as h:
         first = chat(h)
         h.last.answer().body(CHUNK)
         first.leave()
@@ -213,7 +220,7 @@ def test_a_body_is_put_together_from_a_stream_and_told_from_a_body() -> None:
         kept = chat(h, AGAIN, stream=None, stream_options=None)
         h.loop.settle()
         assert (kept.reply.json(), replay(kept), len(h.asks)) == (told, b"hit", 1)
-    with house() as h:
+    with house(make=make) as h:
         chat(h, stream=None, stream_options=None)
         whole = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [
             {"index": 0, "message": {"role": "assistant", "content": "so it is"}, "finish_reason": "stop"}],
@@ -226,8 +233,9 @@ def test_a_body_is_put_together_from_a_stream_and_told_from_a_body() -> None:
         assert (stream.reply.body.endswith(DONE), replay(stream), len(h.asks)) == (True, b"hit", 1)
 
 
-def test_usage_that_was_not_asked_for_is_taken_out_for_each_who_did_not_ask() -> None:
-    with house() as h:
+@EACH_STORE
+def test_usage_that_was_not_asked_for_is_taken_out_for_each_who_did_not_ask(make: Make) -> None:
+    with house(make=make) as h:
         chat(h, stream_options=None)
         complete(h)
         asked, plain = chat(h, AGAIN), chat(h, AGAIN, stream_options=None)
@@ -238,8 +246,9 @@ def test_usage_that_was_not_asked_for_is_taken_out_for_each_who_did_not_ask() ->
 # -- nobody else's answer ----------------------------------------------------------------------------------------------------------------
 
 
+@EACH_STORE
 @pytest.mark.parametrize("mode", ["retries", "always"])
-def test_nothing_crosses_identity_path_query_header_model_or_body(mode: Mode) -> None:
+def test_nothing_crosses_identity_path_query_header_model_or_body(mode: Mode, make: Make) -> None:
     base: list[tuple[str, dict[str, Any], Headers]] = [
         ("/v1/chat/completions", {}, []),
         ("/v1/chat/completions", {}, [(b"authorization", b"Bearer one")]),
@@ -258,7 +267,7 @@ def test_nothing_crosses_identity_path_query_header_model_or_body(mode: Mode) ->
         ("/v1/chat/completions", {"seed": 12345678901234567890124}, []),
     ]  # fmt: skip
     more = AGAIN if mode == "retries" else []
-    with house(mode, entries=100) as h:
+    with house(mode, entries=100, make=make) as h:
         for path, body, headers in base:
             chat(h, [*headers, *more], path, **body)
             assert h.asks[-1].live, (path, body, headers)
@@ -271,8 +280,9 @@ def test_nothing_crosses_identity_path_query_header_model_or_body(mode: Mode) ->
         assert len(h.asks) == len(base)
 
 
-def test_an_idempotency_key_stands_for_the_body() -> None:
-    with house() as h:
+@EACH_STORE
+def test_an_idempotency_key_stands_for_the_body(make: Make) -> None:
+    with house(make=make) as h:
         key: Headers = [(b"idempotency-key", b"k1")]
         chat(h, key)
         h.last.answer().body(CHUNK)

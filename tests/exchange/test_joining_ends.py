@@ -8,20 +8,26 @@ from typing import Any
 
 import pytest
 
+from penstock.admission.budget.spec import make_budget
+from penstock.admission.settings import AdmissionSettings
 from penstock.capture import Order, Phase
 from penstock.capture.store import Store
-from penstock.dedup import Desk, Evidence, Match, Mode, Record, Rules
+from penstock.dedup import Evidence, Match, Mode, Record, Rules
 from penstock.exchange.conduct import Conduct, NonstreamMode, Retries
+from penstock.exchange.contract import Headers
 from penstock.exchange.drive import Exchange
 from penstock.exchange.following import BEHIND
 from penstock.exchange.gateway import Settings
 from penstock.pipeline.timers import Timers
 from penstock.upstream.contract import LossKind, ResponseHead
 from penstock.vocabulary.ids import ProtocolId
-from tests.exchange.test_joining import AGAIN, MIB, WHOLE, chat, complete, house, replay
+from tests.exchange.test_joining import AGAIN, EACH_STORE, MIB, WHOLE, chat, complete, house, replay
+from tests.laws.talk import DIALECTS, Dialect
+from tests.support import captures
+from tests.support.admitted import Admitted
 from tests.support.answers import ANSWERS
-from tests.support.captures import make
-from tests.support.exchanges import CHUNK, DONE, STOP, USAGE, House
+from tests.support.exchanges import CHUNK, DONE, REQUESTS, STOP, USAGE, House, told_last
+from tests.support.kept import ANY, Leading, Make, desk_of
 
 LONG = b'data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % (b"x" * 65536)
 BOUNCE = {"error": {"message": "Streaming is required for operations that may take longer than 10 minutes", "type": "invalid_request_error"}}
@@ -44,8 +50,9 @@ def test_a_request_that_cannot_be_told_in_its_form_is_asked_as_it_came() -> None
         h.check_quiet()
 
 
-def test_a_leader_that_takes_nothing_is_let_go_and_those_who_follow_go_on() -> None:
-    with house(timers=Timers(client_stall=5.0, idle=60.0)) as h:
+@EACH_STORE
+def test_a_leader_that_takes_nothing_is_let_go_and_those_who_follow_go_on(make: Make) -> None:
+    with house(make=make, timers=Timers(client_stall=5.0, idle=60.0)) as h:
         first = chat(h)
         ask = h.last.answer()
         ask.body(CHUNK)
@@ -134,8 +141,9 @@ def test_a_paused_leader_that_tries_again_is_read_for_those_who_follow() -> None
         h.check_quiet()
 
 
-def test_a_slow_follower_that_leaves_behind_the_end_may_come_again() -> None:
-    with house() as h:
+@EACH_STORE
+def test_a_slow_follower_that_leaves_behind_the_end_may_come_again(make: Make) -> None:
+    with house(make=make) as h:
         chat(h)
         ask = h.last.answer()
         ask.body(CHUNK)
@@ -166,16 +174,16 @@ def test_a_retry_is_told_the_answer_that_was_left_rather_than_another_equal_one(
 def test_a_search_reads_no_more_bodies_than_it_may() -> None:
     """Thousands of large conversations of one client may be under way when one of them is asked again."""
     rules, place = Rules(), (b"d", "p", "m")
-    desk = Desk(10, 1 << 30, 15.0)
+    desk = desk_of(10, 1 << 30)
     filler = "x" * (1 << 20)
     records = [Record(f"px-{n}", place, json.dumps({"n": n, "messages": filler}).encode(), None) for n in range(20)]
     for record in records:
-        assert desk.open(record)
+        assert desk.open(record, Leading())
     asked = Record("px-a", place, json.dumps({"messages": filler, "n": 0}).encode(), None)
-    assert desk.find(asked, rules, 0.0, again=True) is None
-    assert sum(not record.unread for record in records) == 3
+    assert desk.find(asked, rules, 0.0, again=True, fits=ANY) is None
+    assert sum(record.digest is not None for record in records) == 3
     exact = Record("px-b", place, records[0].body, None)
-    assert desk.find(exact, rules, 0.0, again=True) == Match(records[0], Evidence.TRIES), "what is the same byte by byte needs no reading"
+    assert desk.find(exact, rules, 0.0, again=True, fits=ANY) == Match(records[0], Evidence.TRIES), "what is the same byte by byte needs no reading"
 
 
 @pytest.mark.parametrize("when", ["before the head", "while it is looked at"])
@@ -207,7 +215,7 @@ def test_an_error_about_what_the_gateway_added_is_told_to_nobody_who_follows(mod
 
 
 def test_a_stream_that_was_asked_for_without_usage_is_not_told_to_who_wants_it() -> None:
-    with House(conduct=Conduct(dedup=Rules(), nonstream="force"), desk=Desk(10, MIB, 15.0), openai={"ask_usage": False}) as h:
+    with House(conduct=Conduct(dedup=Rules(), nonstream="force"), desk=desk_of(10, MIB), openai={"ask_usage": False}) as h:
         plain = chat(h, stream=None, stream_options=None)
         assert b"include_usage" not in h.last.sent_body
         h.last.answer().body(CHUNK, STOP, DONE).end()
@@ -248,7 +256,7 @@ def test_a_body_that_came_in_one_read_is_kept_for_a_while_and_then_forgotten(mod
 def test_whatever_way_an_answer_came_it_is_kept_only_within_its_bound(how: str, size: int) -> None:
     """Of its notes, which of a stream in which nothing recurs are all of it."""
     settings = Settings(noted_bytes=8192)
-    with House(settings, conduct=Conduct(dedup=Rules("always")), desk=Desk(10, MIB, 15.0)) as h:
+    with House(settings, conduct=Conduct(dedup=Rules("always")), desk=desk_of(10, MIB)) as h:
         streamed = how == "a stream"
         more: dict[str, Any] = {} if streamed else {"stream": None, "stream_options": None}
         body = json.dumps({**ANSWERS[ProtocolId.OPENAI_CHAT].body, "padding": ""}).encode()
@@ -269,9 +277,10 @@ def test_whatever_way_an_answer_came_it_is_kept_only_within_its_bound(how: str, 
         assert replay(again) == (b"hit" if size == 7000 else None)
 
 
-def test_captures_of_who_leads_and_of_who_follows_have_what_each_was_told(tmp_path: Path) -> None:
-    with house() as h:
-        h.gateway.recorder = recorder = make(tmp_path)
+@EACH_STORE
+def test_captures_of_who_leads_and_of_who_follows_have_what_each_was_told(tmp_path: Path, make: Make) -> None:
+    with house(make=make) as h:
+        h.gateway.recorder = recorder = captures.make(tmp_path)
         recorder.turn_on(Order(count=3))
         chat(h)
         ask = h.last.answer()
@@ -294,4 +303,156 @@ def test_captures_of_who_leads_and_of_who_follows_have_what_each_was_told(tmp_pa
         assert bodies[Phase.UPSTREAM_RESPONSE] == [WHOLE] * 3
         assert sorted(bodies[Phase.OUTBOUND_RESPONSE]) == sorted([WHOLE, WHOLE, third.reply.body])
         recorder.close()
+        h.check_quiet()
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("protocol", list(ProtocolId), ids=lambda p: p.value)
+def test_a_leader_that_leaves_between_two_tries_makes_the_next_one_for_those_who_follow(protocol: ProtocolId, early: bool) -> None:
+    more: dict[str, Any] = {"early_head": 0.1, "keepalive": 60.0} if early else {}
+    with house("always", retries=Retries(status=1), **more) as h:
+        first, ask = h.stream(protocol)
+        second, again = h.stream(protocol)
+        assert again is ask
+        h.loop.wait(0.3)
+        ask.answer_json({"error": {"message": "busy", "type": "t"}}, 503)
+        first.leave()
+        h.loop.settle()
+        assert (len(h.asks), second.reply.over) == (1, None)
+        h.until(lambda: len(h.asks) == 2)
+        answer = ANSWERS[protocol]
+        h.last.answer().body(answer.stream)
+        if h.last.live:
+            h.last.end()
+        h.loop.settle()
+        assert (second.reply.status, second.reply.over) == (200, "ended")
+        assert second.reply.body.endswith(answer.stream)
+        leader, follower = sorted(h.book.settled, key=lambda row: row.id)
+        assert (leader.outcome, leader.ended_by, leader.retries) == ("CLIENT_GONE", "client", 1)
+        assert (leader.input_tokens, leader.output_tokens) == answer.usage
+        assert (follower.outcome, follower.replay, follower.replay_of) == ("COMPLETE", "join", leader.id)
+        h.check_quiet()
+
+
+@pytest.mark.parametrize("how", ["nobody follows", "who follows leaves, too", "the try fails", "the gateway stops"])
+def test_the_next_try_of_a_leader_that_left_ends_as_any(how: str) -> None:
+    with house("always", retries=Retries(status=5)) as h:
+        first = chat(h)
+        second = chat(h) if how != "nobody follows" else None
+        h.last.answer_json({"error": {"message": "busy", "type": "t"}}, 503)
+        first.leave()
+        if second is None:
+            assert h.row().outcome == "CLIENT_GONE"
+        elif how == "who follows leaves, too":
+            second.leave()
+        elif how == "the gateway stops":
+            h.run(h.gateway.shut_down)
+        else:
+            h.until(lambda: len(h.asks) == 2)
+            h.last.answer_json({"error": {"message": "still busy", "type": "t"}}, 503)
+        h.loop.wait(10.0)
+        assert len(h.asks) == (1 if second is None or how == "the gateway stops" else 2)
+        if second is not None and how == "the try fails":
+            assert (second.reply.status, second.reply.json()["error"]["message"]) == (503, "still busy")
+            assert second.intake.exchange.entry.outcome == "UPSTREAM_ERROR"
+        assert first.intake.exchange.entry.outcome == "CLIENT_GONE"
+        h.check_quiet()
+
+
+def test_a_leader_that_stops_reading_between_two_tries_holds_nobody_up() -> None:
+    with house(early_head=1.0, keepalive=1.0, retries=Retries(connect=1)) as h:
+        first = chat(h)
+        second = chat(h, AGAIN)
+        h.loop.wait(1.5)
+        h.last.lose(LossKind.CONNECT)
+        first.pause()
+        h.until(lambda: len(h.asks) == 2)
+        assert not h.last.paused, "somebody reads"
+        h.last.answer().body(CHUNK)
+        h.loop.settle()
+        assert second.reply.body.endswith(CHUNK)
+        h.last.body(STOP, USAGE, DONE).end()
+        first.resume()
+        h.loop.settle()
+        assert first.reply.body.endswith(CHUNK + STOP + USAGE + DONE)
+        h.check_quiet()
+
+
+def test_those_who_follow_and_stop_reading_between_two_tries_hold_the_next_one() -> None:
+    with house(early_head=1.0, keepalive=1.0, retries=Retries(connect=1)) as h:
+        first = chat(h)
+        second = chat(h, AGAIN)
+        h.loop.wait(1.5)
+        h.last.lose(LossKind.CONNECT)
+        first.leave()
+        second.pause()
+        h.until(lambda: len(h.asks) == 2)
+        assert h.last.paused, "nobody reads"
+        second.resume()
+        assert not h.last.paused
+        h.last.answer().body(CHUNK, STOP, USAGE, DONE)
+        h.loop.settle()
+        assert second.reply.body.endswith(CHUNK + STOP + USAGE + DONE)
+        h.check_quiet()
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+@pytest.mark.parametrize("talk", DIALECTS, ids=lambda d: d.protocol.value)
+def test_a_budget_that_cuts_the_leader_ends_those_who_follow_with_an_error(talk: Dialect, leaves: bool) -> None:
+    """It is the leader's budget: its stream is stopped in the protocol's own words; theirs was cut off. What was cut is not told again."""
+    settings = AdmissionSettings(budgets=(make_budget("tokens", "150", "day", "cut", (), "purse"),))
+    with Admitted(settings, house=house("always")) as admitted:
+        h = admitted.house
+        first, _ = h.stream(talk.protocol)
+        h.loop.settle()
+        ask = h.last.answer()
+        second, _ = h.stream(talk.protocol)
+        h.loop.settle()
+        assert len(h.asks) == 1
+        ask.body(talk.head())
+        if leaves:
+            first.leave()
+        for _ in range(400):
+            if ask.live:
+                ask.body(talk.text())
+        h.loop.settle()
+        assert ask.cancelled
+        told_last(talk.protocol, second.reply)
+        rows = {row.replay: row for row in h.book.settled}
+        assert len(h.book.settled) == 2
+        assert (rows[None].outcome, rows["join"].outcome) == ("CLIENT_GONE" if leaves else "CUT", "UPSTREAM_LOST")
+        assert (rows["join"].output_tokens, rows["join"].charged_output, rows["join"].rule) == (0, None, None)
+        if not leaves:
+            assert b'"error":{' not in first.reply.body.replace(b" ", b"")
+        third = h.post(*REQUESTS[talk.protocol])
+        h.loop.settle()
+        assert replay(third) is None, "what was cut is kept for nobody"
+        admitted.check()
+
+
+@EACH_STORE
+@pytest.mark.parametrize("over", [False, True])
+def test_an_answer_in_a_form_that_cannot_be_told_hides_none_that_can(make: Make, over: bool) -> None:
+    """Gemini's two kinds of streams are not told in each other's form; both are equal but for that."""
+    with house("always", make=make) as h:
+        path, body = REQUESTS[ProtocolId.GEMINI]
+        kinds = path, path.removesuffix("?alt=sse")
+        pieces = ANSWERS[ProtocolId.GEMINI].stream, b'[{"candidates":[{"content":{"parts":[{"text":"x"}]},"finishReason":"STOP"}]}]'
+        firsts = [h.post(kind, body) for kind in kinds]
+        assert len(h.asks) == 2
+        array: Headers = [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")]
+
+        def end() -> None:
+            for ask, piece, headers in zip(list(h.asks), pieces, (None, array), strict=True):
+                ask.answer(200, headers).body(piece).end()
+
+        if over:
+            end()
+        again = [h.post(kind, body) for kind in kinds]
+        assert len(h.asks) == 2
+        if not over:
+            end()
+        h.loop.settle()
+        assert [replay(client) for client in again] == [b"hit" if over else b"join"] * 2
+        assert [client.reply.body for client in again] == [client.reply.body for client in firsts] == list(pieces)
         h.check_quiet()

@@ -14,7 +14,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from penstock.dedup import Desk, Mode, Rules
+from penstock.admission.budget.spec import make_budget
+from penstock.admission.limits.estimate import input_of
+from penstock.admission.settings import AdmissionSettings
+from penstock.dedup import Mode, Rules
 from penstock.exchange.conduct import Conduct, Retries
 from penstock.exchange.contract import Headers
 from penstock.exchange.gateway import Settings
@@ -24,9 +27,11 @@ from penstock.pipeline.timers import Timers
 from penstock.policy.rules import Action, Terms, of_words
 from penstock.upstream.contract import LossKind, Receiver, ResponseHead
 from penstock.vocabulary.ids import ProtocolId
+from tests.support.admitted import Admitted
 from tests.support.answers import ANSWERS
 from tests.support.exchanges import REQUESTS, SSE, Asker, FakeAsk, House
 from tests.support.guards import rule_guards
+from tests.support.kept import STORES, Make, desk_of
 
 CHAT, RESPONSES, MESSAGES, GEMINI = ProtocolId.OPENAI_CHAT, ProtocolId.OPENAI_RESPONSES, ProtocolId.ANTHROPIC_MESSAGES, ProtocolId.GEMINI
 GOOD_ENDS: dict[ProtocolId, bytes] = {
@@ -83,13 +88,14 @@ class Provider(House):
     def ask(self, *args: Any, **more: Any) -> FakeAsk:
         receiver: Any = args[2]
         asked = super().ask(*args, **more)
-        self.owners.setdefault(receiver.id, []).append(asked)
+        self.owners.setdefault(getattr(receiver, "exchange", receiver).id, []).append(asked)
         return asked
 
 
 class Replays(RuleBasedStateMachine):
     mode: Mode = "retries"
     guarded = False
+    budget = False
     more: dict[str, Any] = {}
 
     def __init__(self) -> None:
@@ -97,16 +103,47 @@ class Replays(RuleBasedStateMachine):
         self.clients: list[Client] = []
         self.said: dict[int, Said] = {}
 
-    @initialize(protocol=st.sampled_from(list(ProtocolId)), notes=st.sampled_from([1 << 20, 1 << 20, 3000]), entries=st.sampled_from([1, 4]))
-    def furnish(self, protocol: ProtocolId, notes: int, entries: int) -> None:
+    @initialize(protocol=st.sampled_from(list(ProtocolId)), notes=st.sampled_from([1 << 20, 1 << 20, 3000]), entries=st.sampled_from([1, 4]),
+                make=st.sampled_from(list(STORES.values())), purse=st.integers(0, 2))  # fmt: skip
+    def furnish(self, protocol: ProtocolId, notes: int, entries: int, make: Make, purse: int) -> None:
         self.protocol = protocol
         guards = None
         if self.guarded:
             guards = rule_guards(of_words(("my friend",), Terms("house", Action.REJECT)))
         timers = Timers(first_content=6.0, idle=3.0, client_stall=4.0)
         conduct = Conduct(dedup=Rules(self.mode, 2.0, 4.0), timers=timers, early_head=None, keepalive=None, guards=guards, **self.more)
-        self.desk = Desk(entries, 1 << 20, 4.0)
+        self.desk = desk_of(entries, 1 << 20, 4.0, make)
         self.house = Provider(Settings(noted_bytes=notes), conduct=conduct, desk=self.desk, limits={GATEWAY: 6}, peeked=1 << 16)
+        self.admitted = self.spend(purse) if self.budget else None
+
+    def spend(self, more: int) -> Admitted:
+        """A purse that holds the prompt and a few tokens `more`: it is empty before the provider's answer is whole, and cuts it."""
+        _, body = REQUESTS[self.protocol]
+        size = len(json.dumps(body if self.protocol is GEMINI else {**body, "stream": True}))
+        stated = self.protocol is MESSAGES  # its stream begins with what the prompt came to
+        amount = (ANSWERS[MESSAGES].usage[0] if stated else input_of(size)) + max(1, more)
+        return Admitted(AdmissionSettings(budgets=(make_budget("tokens", str(amount), "day", "cut", (), "purse"),)), house=self.house)
+
+    @precondition(lambda self: self.budget and self.asked())
+    @rule(frames=st.integers(1, 4))
+    def provider_trickles(self, frames: int) -> None:
+        """Frame by frame, to everybody who reads: what is used is looked at after each read."""
+        for ask in self.asked():
+            for _ in range(frames):
+                said = self.said.get(id(ask))
+                if said is None:
+                    self._begin(ask, "go on")
+                elif said.stream and ask.live and not ask.paused and said.whole.startswith(said.data):
+                    left = said.whole[len(said.data) :]
+                    self._say(ask, said, left[: left.find(b"\n\n") + 2])
+                self.house.loop.settle()
+
+    @precondition(lambda self: self.budget)
+    @rule()
+    def the_purse_is_filled(self) -> None:
+        """A day begins."""
+        if self.admitted is not None:
+            self.admitted.keeper.spent.clear()
 
     # -- clients
 
@@ -203,7 +240,7 @@ class Replays(RuleBasedStateMachine):
             ask.answer(200, SSE if stream else json_head)
 
     def _say(self, ask: FakeAsk, said: Said, data: bytes) -> None:
-        if ask.live:
+        if ask.live and data:
             said.data += data
             ask.body(data)
 
@@ -235,12 +272,22 @@ class Replays(RuleBasedStateMachine):
         client.told = len(body)
         mark = GOOD_ENDS[client.protocol]
         whole = said is not None and said.status == 200 and said.data.startswith(said.whole)
-        if client.stream and not self.guarded:  # (a guard stops in the protocol's own words)
+        cut = self.budget and client.entry.outcome == "CUT"
+        if cut:
+            entry = client.entry
+            assert (entry.ended_by, entry.refused_by, entry.replay) == ("gateway", "budget", None), "its own budget's: never who follows"
+            assert not whole
+        if client.stream and not self.guarded and not cut:  # (a guard and a budget stop in the protocol's own words)
             told = said is not None and (whole or (said.stream and mark in said.data.replace(b" ", b"")))
             assert body.replace(b" ", b"").count(mark) <= int(told), "no good end that the provider did not tell"
         if client.entry.outcome == "COMPLETE" and client.entry.status == 200:
             assert whole, "never COMPLETE for one that was cut"
         if self.guarded or said is None or reply.status != 200:
+            return
+        if cut:
+            assert reply.over == "ended", "and never in silence"
+            if client.stream and said.stream:
+                assert body.startswith(said.data[: said.data.rfind(b"\n\n") + 2]), "words of ours stand behind whole frames"
             return
         if client.stream and said.stream:
             same = _common(body, said.data)
@@ -266,7 +313,7 @@ class Replays(RuleBasedStateMachine):
             leader = next((other for other in self.clients if other.entry.id == client.entry.replay_of), None)
             if leader is None or not (client.steady and leader.steady and client.stream and leader.stream):
                 continue
-            if leader.asker.reply.over is None and not leader.asker.reply.gone:
+            if leader.entry.outcome is None and not leader.asker.reply.gone:  # (what comes behind a good end is no part of the answer)
                 assert client.body == leader.body
 
     @invariant()
@@ -278,7 +325,8 @@ class Replays(RuleBasedStateMachine):
             assert 0 <= budget.used <= budget.total
         for row in self.house.book.settled:
             assert row.outcome
-            assert "mistake" not in (row.cause or "")
+            mistake = "mistake" in (row.cause or "")
+            assert not mistake, row.cause
             if row.replay is not None:
                 assert (row.input_tokens, row.output_tokens, row.usage_source) == (0, 0, "none")
 
@@ -300,10 +348,15 @@ class Replays(RuleBasedStateMachine):
                 if row.outcome == "COMPLETE" and row.status == 200:
                     leader = rows[row.replay_of or row.id]
                     assert (leader.input_tokens, leader.output_tokens) == ANSWERS[client.protocol].usage
+                if self.budget and row.outcome == "CUT":
+                    assert not [other for other in rows.values() if other.replay_of == row.id and other.outcome == "COMPLETE"]
                 if row.replay is not None:
                     assert row.replay_of in rows
                     assert rows[row.replay_of].replay is None
             house.check_quiet()
+            if self.admitted is not None:
+                assert self.admitted.limits.held() == self.admitted.keeper.set_aside == 0, "what was set aside is given back, once"
+                assert all(row.charged_input is None for row in rows.values() if row.replay is not None)
             assert self.desk.budget.used == 0
             assert self.desk.owed == 0
             assert house.gateway.permits.taken(GATEWAY) == 0
@@ -338,6 +391,14 @@ class Guarded(Replays):
     guarded = True
 
 
+class Budgeted(Replays):
+    """Running streams are cut for the budget of who leads."""
+
+    mode = "always"
+    budget = True
+
+
 _EXAMPLES = settings(max_examples=settings.default.max_examples * 2 if settings.default else 40, stateful_step_count=30)
 TestOnEvidence, TestAlways, TestDrained, TestGuarded = OnEvidence.TestCase, Always.TestCase, Drained.TestCase, Guarded.TestCase
-TestOnEvidence.settings = TestAlways.settings = TestDrained.settings = TestGuarded.settings = _EXAMPLES
+TestBudgeted = Budgeted.TestCase
+TestOnEvidence.settings = TestAlways.settings = TestDrained.settings = TestGuarded.settings = TestBudgeted.settings = _EXAMPLES

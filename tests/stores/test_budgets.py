@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -373,13 +374,38 @@ def test_what_the_database_cannot_take_keeps_nobody_else_waiting(engine: sa.Engi
     budgets = gateway(engine)
     (share,) = shares(ask(budgets, wish(10)))
     found: list[Answer] = []
-    with budgets._turns.lock:  # pyright: ignore[reportPrivateUsage]  # so that they are of one turn
+    with budgets.turns.lock:  # so that they are of one turn
         for amount in (10**30, 20):
             budgets.reserve([wish(amount)], found.append)
         budgets.settle([(share, 7)])
     assert budgets.flush()
     assert sorted(type(answer).__name__ for answer in found) == ["Shares", "Unknown"]
     assert (held(engine), spent(engine)) == (20, {"b": 7})
+    budgets.close()
+
+
+@pytest.mark.parametrize("error", [OperationalError("x", {}, Exception("locked")), sqlite3.OperationalError("database is locked")])
+def test_a_database_that_is_away_is_tried_once_for_all_who_wait(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Not once for each: every try may take as long as a lock is waited for."""
+    monkeypatch.setattr(module, "_PAUSE", 0.01)
+    budgets = gateway(engine)
+    decide = budgets._decide  # pyright: ignore[reportPrivateUsage]
+    tries: list[int] = []
+
+    def second(batch: Any) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise error
+        decide(batch)
+
+    monkeypatch.setattr(budgets, "_decide", second)
+    found: list[Answer] = []
+    with budgets.turns.lock:
+        for amount in (10, 20, 30):
+            budgets.reserve([wish(amount)], found.append)
+    assert budgets.flush()
+    assert [type(answer).__name__ for answer in found] == ["Shares"] * 3
+    assert (len(tries), budgets.counters.failures) == (2, 1)
     budgets.close()
 
 

@@ -9,8 +9,9 @@ Rules
 - `always`: whatever is equal.
 - An idempotency key stands for the body, under one identity, method and path: with another body it is refused, while the first is under way or
   kept. A request with a key and one without are never the same.
-- Whole answers are kept for `Rules.ttl` from their end, or for `tool_ttl` where the turn is made only of tool results; as many and as large ones
-  as the desk has room for, the oldest go first.
+- Of several equal requests one is taken whose client left; then one that is under way before one that is kept; and of those the newest. One whose
+  answer cannot be told to whoever asks does not count.
+- Whole answers are kept for `Rules.ttl` from their end, or for `tool_ttl` where the turn is made only of tool results, in a store (`store`).
 """
 
 from __future__ import annotations
@@ -20,20 +21,18 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Literal
 
-from penstock.dedup.record import Place, Record
-from penstock.dedup.tape import Tape
-from penstock.dedup.turns import is_tool_turn
+from penstock.dedup.fingerprint import same_body
+from penstock.dedup.record import Leader, Record
+from penstock.dedup.store import CONFLICT, AnswerStore, Conflict, Fits, Form, Headers, Kept, Place, Wanted
+from penstock.dedup.tape import Reel, Tape
 from penstock.wire.budget import Budget
 
 _FAILED = 60.0
 """Seconds after which an answer that failed no longer explains another try; clients seldom wait longer."""
 _FAILURES = 256
 """Of them, of one place and of all."""
-_AT_ONCE = 32
-"""Of those that are kept beyond the bound."""
 _READ = 4 * 1024 * 1024
 """Bytes of bodies that are read in one search, to be compared: a busy client's retry must not hold everybody up. What was read once is known."""
-_NONE: dict[Record, None] = {}
 Mode = Literal["retries", "always", "off"]
 
 
@@ -57,111 +56,128 @@ class Evidence(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    record: Record
+    told: Record | Kept
+    """Under way, or kept."""
     evidence: Evidence
-
-
-class Conflict:
-    """The idempotency key was used for another body."""
-
-
-CONFLICT = Conflict()
-
-
-class _Room(Budget):
-    """What is kept makes room for what comes."""
-
-    __slots__ = ("_desk",)
-
-    def __init__(self, total: int, desk: Desk) -> None:
-        super().__init__(total)
-        self._desk = desk
-
-    def take(self, n: int) -> bool:
-        if self.used + n <= self.total:
-            self.used += n
-            return True
-        while n <= self.total and self._desk.give_up():
-            if self.used + n <= self.total:
-                self.used += n
-                return True
-        return False
+    back: bool = False
+    """One of the clients that left it is taken to have come back with this; see `Desk.give_back`."""
 
 
 class Desk:
-    """Of one process. `entries` and `total` (bytes) bound what is kept; requests under way are bounded by the same bytes. Behind these few calls a
-    store that several processes share could stand."""
+    """What is under way in this process, and the store of what was. `budget`: bytes for the former."""
 
-    def __init__(self, entries: int, total: int, longest: float) -> None:
-        """`longest`: seconds for which anything is kept at all."""
-        self.budget: Budget = _Room(total, self)
-        self._entries = entries
-        self._lump = max(1, min(_AT_ONCE, entries // 16))
-        self._longest = longest
-        self._places: dict[Place, dict[Record, None]] = {}
+    def __init__(self, store: AnswerStore, budget: Budget) -> None:
+        self.store = store
+        self.budget = budget
+        self._places: dict[Place, Record] = {}
+        """The newest of each; it knows the others."""
         self._keys: dict[tuple[bytes, bytes], Record] = {}
-        self._kept: deque[Record] = deque()
-        self.owed = 0
-        """Clients that may come back, all records together."""
+        self._owed = 0
         self._failed: dict[Place, deque[float]] = {}
+
+    @property
+    def owed(self) -> int:
+        """Clients that may come back, all requests together."""
+        return self._owed + self.store.owed
 
     @property
     def holds(self) -> bool:
         """Is anything kept that will have to go?"""
-        return bool(self._kept)
+        return self.store.holds
 
-    def find(self, asked: Record, rules: Rules, now: float, *, again: bool) -> Match | Conflict | None:
-        """`again`: the head says that it is another try."""
+    def sweep(self, now: float) -> None:
+        """Forget what is older than anything is kept."""
+        self.store.sweep(now)
+
+    # -- a request comes ---------------------------------------------------------------------------------------------------------------
+
+    def find(self, asked: Record, rules: Rules, now: float, *, again: bool, fits: Fits) -> Match | Conflict | None:
+        """`again`: the head says that it is another try. `fits`: what can be told to it. A match is its own from then on."""
         if asked.key is not None:
-            return self._find_key(asked, rules, now)
+            return self._find_key(asked, rules, now, fits)
         always = rules.mode == "always"
         if not (always or again or self.owed):
             return None
+        only_left = not (always or again)
+        best, reads = self._search(asked, fits, only_left=only_left)
+        explained = False
+        if best is None or not best.left:
+            explained = again and self._explained(asked.place, now)
+            kept = self._claim(asked, rules, now, fits, reads, again=again, only_left=only_left or explained or best is not None)
+            if kept is not None:
+                return kept
+            if explained:
+                self._failed[asked.place].popleft()  # each says so once
+        if best is None or explained:
+            return None
+        back = best.left > 0
+        if back:
+            best.left -= 1
+            self._owed -= 1
+        return Match(best, Evidence.TRIES if again else Evidence.LEFT if back else Evidence.NONE, back)
+
+    def _search(self, asked: Record, fits: Fits, *, only_left: bool) -> tuple[Record | None, int]:
+        """Among what is under way; and how many bytes of bodies may still be read."""
         best: Record | None = None
-        left = _READ
-        for record in reversed(self._places.get(asked.place, _NONE)):
-            if (always or again or record.left) and record.key is None and self._holds(record, rules, now):
-                if record.unread and record.body != asked.body:
-                    left -= len(record.body)
-                    if left < 0:
-                        continue
-                if record.same_body(asked):
-                    if record.left or not again:
-                        return Match(record, Evidence.TRIES if again else Evidence.LEFT if record.left else Evidence.NONE)
-                    best = best or record  # whoever comes again most likely left; the others' clients may still be there
-        explained = again and self._explained(asked.place, now)
-        return Match(best, Evidence.TRIES) if best is not None and not explained else None
+        reads = _READ
+        following = self._places.get(asked.place)
+        while following is not None:
+            record, following = following, following.older
+            if (not record.left and (only_left or best is not None)) or record.key is not None or not _fits(record, fits):
+                continue
+            if record.digest is None and record.body != asked.body:
+                left = reads - len(record.body)
+                if left < 0:
+                    continue
+                reads = left
+            if same_body(record, asked):
+                if record.left:
+                    return record, reads
+                best = record
+        return best, reads
+
+    def _claim(
+        self, asked: Record, rules: Rules, now: float, fits: Fits, reads: int, *, again: bool, only_left: bool
+    ) -> Match | None:  # fmt: skip
+        """Of what is kept."""
+        claim = self.store.claim(Wanted(asked.place, asked.body, None, fits, rules.ttl, rules.tool_ttl, only_left, reads), now)
+        if claim is None or isinstance(claim, Conflict):
+            return None
+        return Match(claim.kept, Evidence.TRIES if again else Evidence.LEFT if claim.back else Evidence.NONE, claim.back)
 
     def _explained(self, place: Place, now: float) -> bool:
-        """Does an answer that failed say why it is asked again? Each says so once."""
+        """Does an answer that failed say why it is asked again?"""
         failed = self._failed.get(place)
         while failed and now - failed[0] >= _FAILED:
             failed.popleft()
         if not failed:
             self._failed.pop(place, None)
-            return False
-        failed.popleft()
-        return True
+        return bool(failed)
 
-    def _find_key(self, asked: Record, rules: Rules, now: float) -> Match | Conflict | None:
+    def _find_key(self, asked: Record, rules: Rules, now: float, fits: Fits) -> Match | Conflict | None:
         assert asked.key is not None
         record = self._keys.get((asked.place[0], asked.key))
-        if record is None or not self._holds(record, rules, now):
-            return None
-        if not record.same_body(asked):
+        if record is None:
+            claim = self.store.claim(Wanted(asked.place, asked.body, asked.key, fits, rules.ttl, rules.tool_ttl, False, _READ), now)
+            return claim if claim is None or isinstance(claim, Conflict) else Match(claim.kept, Evidence.KEY, claim.back)
+        if not same_body(record, asked):
             return CONFLICT
-        return Match(record, Evidence.KEY) if record.place == asked.place else None
+        if record.place != asked.place or not _fits(record, fits):
+            return None
+        back = record.left > 0
+        if back:
+            record.left -= 1
+            self._owed -= 1
+        return Match(record, Evidence.KEY, back)
 
-    def _holds(self, record: Record, rules: Rules, now: float) -> bool:
-        kept = record.kept_at
-        if kept is None:
-            return True
-        age = now - kept
-        return age < rules.ttl or (age < rules.tool_ttl and is_tool_turn(record.body))
+    def give_back(self, match: Match) -> None:
+        """It is not told after all."""
+        if match.back:
+            self.left(match.told)
 
     # -- the life of a record ----------------------------------------------------------------------------------------------------------
 
-    def open(self, record: Record) -> bool:
+    def open(self, record: Record, leader: Leader) -> bool:
         """A request is under way. False: there is no room for it, and it will not be found."""
         weight, budget = len(record.body), self.budget
         if budget.used + weight <= budget.total:
@@ -169,40 +185,24 @@ class Desk:
         elif not budget.take(weight):
             return False
         record.weight = weight
-        place = self._places.get(record.place)
-        if place is None:
-            self._places[record.place] = {record: None}
-        else:
-            place[record] = None
+        record.leader = leader
+        places, place = self._places, record.place
+        older = places.get(place)
+        if older is not None:
+            record.older, older.newer = older, record
+        places[place] = record
         if record.key is not None:
             self._keys[(record.place[0], record.key)] = record
         return True
 
-    def keep(self, record: Record, now: float) -> None:
-        """Its answer is whole, and is told again from now on. Nothing, where it is no longer on the desk."""
+    def keep(self, record: Record, status: int, headers: Headers, answer: Tape | bytes, form: Form, has_usage: bool, now: float) -> None:
+        """Its answer is whole, and is told again from now on; it is no longer under way. Nothing, where it was not on the desk."""
         if record.weight < 0:
             return
-        kept, answer, budget = self._kept, record.answer, self.budget
-        if isinstance(answer, bytes):
-            weight = len(answer)
-            if budget.used + weight <= budget.total:
-                budget.used += weight
-            elif not budget.take(weight):
-                self.drop(record)
-                return
-            record.weight += weight
-        record.kept_at = now
-        kept.append(record)
-        if len(kept) > self._entries:
-            for _ in range(self._lump):  # many at a time are cheaper than one each time
-                self.drop(kept.popleft())
-
-    def give_up(self) -> bool:
-        """Forget the oldest of what is kept; False where nothing is."""
-        if not self._kept:
-            return False
-        self.drop(self._kept.popleft())
-        return True
+        told: Reel | bytes = answer if isinstance(answer, bytes) else answer.reel()
+        kept, left = Kept(record.id, record.place, record.body, record.key, status, headers, told, form, has_usage), record.left
+        self.drop(record)
+        self.store.put(kept, left, now)
 
     def fail(self, record: Record, now: float) -> None:
         """Its answer failed, and its client knows: if it asks again, it is for one of its own."""
@@ -212,39 +212,39 @@ class Desk:
             if len(self._failed) > _FAILURES:
                 del self._failed[next(iter(self._failed))]
 
-    def left(self, record: Record) -> None:
+    def left(self, told: Record | Kept) -> None:
         """A client left it before its end."""
-        if record.weight >= 0:  # else nobody can find it
-            record.left += 1
-            self.owed += 1
-
-    def came_back(self, record: Record) -> None:
-        if record.left:
-            record.left -= 1
-            self.owed -= 1
-
-    def sweep(self, now: float) -> None:
-        """Forget what is older than anything is kept."""
-        kept = self._kept
-        while kept and (kept[0].kept_at is None or now - kept[0].kept_at >= self._longest):
-            self.drop(kept.popleft())
+        if isinstance(told, Record) and told.weight >= 0:
+            told.left += 1
+            self._owed += 1
+        else:
+            self.store.left(told.place, told.id)
 
     def drop(self, record: Record) -> None:
         """It is found no more. May be called more than once."""
         if record.weight < 0:
             return
-        places = self._places
-        place = places.get(record.place)
-        if place is not None:
-            place.pop(record, None)
-            if not place:
-                del places[record.place]
+        older, newer = record.older, record.newer
+        if newer is not None:
+            newer.older, record.newer = older, None
+        elif older is None:
+            del self._places[record.place]
+        else:
+            self._places[record.place] = older
+        if older is not None:
+            older.newer, record.older = newer, None
         if record.key is not None and self._keys.get((record.place[0], record.key)) is record:
             del self._keys[(record.place[0], record.key)]
         if record.left:
-            self.owed -= record.left
+            self._owed -= record.left
             record.left = 0
         self.budget.used -= record.weight
         record.weight = -1
+        record.leader = None
         if isinstance(record.answer, Tape):
             record.answer.close()
+
+
+def _fits(record: Record, fits: Fits) -> bool:
+    leader = record.leader
+    return leader is not None and fits.take(*leader.form())

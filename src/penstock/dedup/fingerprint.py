@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 Header = tuple[bytes, bytes]
 
@@ -62,6 +62,26 @@ def evidence_of(header: Mapping[bytes, bytes]) -> tuple[bytes | None, bool]:
 def with_address(head: bytes, address: str | None) -> bytes:
     """The digest of a head that says nothing of who sent it; then the client's address does."""
     return sha256(head + (address or "").encode()).digest()
+
+
+class Comparable(Protocol):
+    """What has a body that is compared with others. Reading it takes time, so it is read only when it comes to that, and once."""
+
+    @property
+    def body(self) -> bytes: ...
+
+    digest: bytes | None
+    """`digest_of_body`; `None`: it has not been read."""
+
+
+def same_body(one: Comparable, other: Comparable) -> bool:
+    return one.body == other.body or (_digest(one) == _digest(other) and one.digest != b"")
+
+
+def _digest(one: Comparable) -> bytes:
+    if one.digest is None:
+        one.digest = digest_of_body(one.body)
+    return one.digest
 
 
 def digest_of_body(body: bytes) -> bytes:

@@ -162,10 +162,10 @@ class Asking(Telling):
             )  # fmt: skip
             if legacy is not None:
                 self._ask = ask = legacy.over(ask)
-        if self.paused_at is not None:
+        if self.flight is not None:
+            self.flight.begin()
+        elif self.paused_at is not None:
             ask.pause()
-            if self.flight is not None:
-                self.flight.weigh()  # those who follow may read
 
     def _follow(self, source: Source, receiver: Receiver) -> None:
         if self.recording is not None:

@@ -51,7 +51,7 @@ class Exchange(Metering, Joining):
             self.machine.handle(_HEAD)
             self.head = head
             if self.record is not None:
-                self.record.head = head
+                self.record.status, self.record.headers = head.status, head.headers
             entry = self.entry
             entry.head_ms = (now - self.started) * 1e3
             dialed = self._ask.dialed_at if self._ask is not None else None

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
-from penstock.dedup import Desk, Form, Record, Tape
-from penstock.upstream.contract import Loss, LossKind, Receiver
+from penstock.dedup import Desk, Form, Kept, Record
+from penstock.upstream.contract import Loss, LossKind, Receiver, ResponseHead
 
 if TYPE_CHECKING:
     from penstock.exchange.joining import Flight
@@ -37,11 +37,12 @@ _TOO_SLOW = Loss(LossKind.LEFT, "it fell too far behind the answer that it follo
 class Source:
     """What a follower is told: of a flight, or, without one, of an answer that is kept."""
 
-    __slots__ = ("_desk", "flight", "record")
+    __slots__ = ("_desk", "flight", "told")
 
-    def __init__(self, desk: Desk, record: Record, flight: Flight | None) -> None:
+    def __init__(self, desk: Desk, told: Record | Kept, flight: Flight | None) -> None:
+        """`flight`: of a `Record`."""
         self._desk = desk
-        self.record = record
+        self.told = told
         self.flight = flight
 
     @property
@@ -51,7 +52,7 @@ class Source:
 
     def sit(self, fit: Fit, receiver: Receiver, hold: Hold, clock: Callable[[], float]) -> Seat:
         """`receiver`: the follower, or who stands before it."""
-        seat = Seat(self.record, self.flight, fit, receiver, hold, clock)
+        seat = Seat(self.told, self.flight, fit, receiver, hold, clock)
         if self.flight is not None:
             self.flight.sit(seat)
         seat.wake()
@@ -61,22 +62,21 @@ class Source:
         """The follower's client left before the end."""
         if self.flight is not None:
             self.flight.quiet_since = now
-        self._desk.left(self.record)
+        self._desk.left(self.told)
 
     def form(self) -> tuple[Form, bool]:
-        record = self.record
-        return self.flight.form() if self.flight is not None else (record.form, record.has_usage)
+        return _form_of(self.told, self.flight)
 
 
 class Seat:
     """Implements `upstream.contract.Ask`."""
 
-    __slots__ = ("_at", "_backlog", "_begun", "_clock", "_done", "_fit", "_flight", "_held", "_hold", "_receiver", "_record", "_telling", "paused")
+    __slots__ = ("_at", "_backlog", "_begun", "_clock", "_done", "_fit", "_flight", "_held", "_hold", "_receiver", "_telling", "_told", "paused")
 
     dialed_at: float | None = None
 
-    def __init__(self, record: Record, flight: Flight | None, fit: Fit, receiver: Receiver, hold: Hold, clock: Callable[[], float]) -> None:
-        self._record = record
+    def __init__(self, told: Record | Kept, flight: Flight | None, fit: Fit, receiver: Receiver, hold: Hold, clock: Callable[[], float]) -> None:
+        self._told = told
         self._flight = flight
         self._fit = fit
         self._receiver = receiver
@@ -148,26 +148,26 @@ class Seat:
             self._telling = False
 
     def _tell(self, now: float, over: Loss | bool) -> None:
-        record, receiver = self._record, self._receiver
-        answer = record.answer
+        told, receiver = self._told, self._receiver
+        answer = told.answer
         if not self._begun:
-            if record.head is None:
+            if not told.status:
                 if isinstance(over, Loss):
                     self._lose(over, now)
                 return
             if isinstance(answer, bytes) and not answer and over is False:
                 return
             self._begun = True
-            form, has_usage = self._flight.form() if self._flight is not None else (record.form, record.has_usage)
-            if not self._fit(form, has_usage):
+            if not self._fit(*_form_of(told, self._flight)):
                 self._lose(_OTHER_FORM, now)
                 return
+            head = ResponseHead(told.status, told.headers or [])
             if isinstance(answer, bytes):
                 self._leave()
-                receiver.answer_whole(record.head, answer, now)
+                receiver.answer_whole(head, answer, now)
                 return
-            receiver.answer_began(record.head, now)
-        while isinstance(answer, Tape) and self._at < answer.count and not self.paused and not self._done:
+            receiver.answer_began(head, now)
+        while answer is not None and not isinstance(answer, bytes) and self._at < answer.count and not self.paused and not self._done:
             data, self._at = answer.read(self._at, PORTION)
             receiver.answer_body(data, now)
         while self._backlog and not self.paused and not self._done:
@@ -189,3 +189,10 @@ class Seat:
     def _lose(self, loss: Loss, now: float) -> None:
         self._leave()
         self._receiver.answer_lost(loss, now)
+
+
+def _form_of(told: Record | Kept, flight: Flight | None) -> tuple[Form, bool]:
+    if isinstance(told, Kept):
+        return told.form, told.has_usage
+    assert flight is not None
+    return flight.form()

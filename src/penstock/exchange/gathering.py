@@ -16,7 +16,7 @@ from __future__ import annotations
 from time import time
 
 from penstock.capture import Dump
-from penstock.dedup import Form
+from penstock.dedup import Fits, Form
 from penstock.exchange import faults
 from penstock.exchange.compose_answer import headers_beside, headers_down
 from penstock.exchange.contract import Headers
@@ -181,14 +181,20 @@ class Gathering(Guarding):
             return Form.EVENTS, not (self._retried or self.lean)
         return self._asked_form(), self.take_usage or self.peek.usage_asked or not self.peek.stream
 
-    def fit(self, form: Form, has_usage: bool) -> bool:
-        wanted, plan, stream, asks = self._asked_form(), self.plan, self.peek.stream, self.spec.ask_usage is not None
+    def fits(self) -> Fits:
+        """Which answers can be told to its client."""
+        wanted, plan, peek = self._asked_form(), self.plan, self.peek
         assert plan is not None
+        forms = (wanted,)
+        if not plan.endpoint.verbatim and plan.endpoint.operation in PROMISED:
+            forms = tuple(Form) if wanted is Form.BODY else (wanted, Form.BODY)
+        return Fits(forms, self.spec.ask_usage is not None and peek.stream and peek.usage_asked)
+
+    def fit(self, form: Form, has_usage: bool) -> bool:
+        if not self.fits().take(form, has_usage):
+            return False
+        wanted, stream, asks = self._asked_form(), self.peek.stream, self.spec.ask_usage is not None
         other = form is not wanted
-        if other and (Form.BODY not in (form, wanted) or plan.endpoint.verbatim or plan.endpoint.operation not in PROMISED):
-            return False
-        if asks and stream and self.peek.usage_asked and not has_usage:
-            return False
         # Nothing is set before it is known that it fits: otherwise it asks by itself, as it came.
         self.folded, self.pace = other and wanted is Form.BODY, Pace() if other and form is Form.BODY else None
         self.take_usage = asks and stream and not other and has_usage and not self.peek.usage_asked

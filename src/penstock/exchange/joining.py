@@ -9,7 +9,8 @@ Rules
 - Nobody who follows slows or ends the leader. A follower that does not read falls behind within the notes; behind their end it is held for `BEHIND`
   bytes more and then let go. For a leader that does not read while somebody follows as many bytes are held, and only then the provider waits, as it
   does when nobody reads.
-- A leader whose client leaves reads on while somebody follows, and without anybody for `GRACE` seconds: so long a retry may come.
+- A leader whose client leaves reads on while somebody follows, and without anybody for `GRACE` seconds: so long a retry may come. Between two
+  tries it makes the one that it waits for if somebody follows, and no further one.
 - What the provider sends behind a good end is no part of the answer, and is not kept.
 """
 
@@ -54,6 +55,11 @@ class Flight:
 
     def form(self) -> tuple[Form, bool]:
         return self.leader.form()
+
+    def begin(self) -> None:
+        """The provider has been asked, perhaps once more: those who follow may read where the leader does not, and the other way round."""
+        self.stopped = False
+        self.weigh()
 
     def land(self) -> None:
         """All of the answer came at once."""
@@ -165,10 +171,10 @@ class Joining(Leaving):
         if record is not None:
             if isinstance(record.answer, Tape):
                 record.answer.close()
-            record.head = record.answer = None
+            record.status, record.answer = 0, None
             self.noted = []
             if self.flight is not None:
-                self.flight.over, self.flight.stopped = False, self.paused_at is not None
+                self.flight.over = False
 
     def end_notes(self, over: Loss | bool, now: float) -> None:
         """The provider has ended this try's answer, or it is lost."""
@@ -187,11 +193,10 @@ class Joining(Leaving):
             record.answer = b"".join(noted)  # few reads, and nobody is at one of them
         elif noted:
             self.write_down(now)
-        self.record = self.noted = record.leader = None
-        record.form, record.has_usage = self.form()
-        head, answer = record.head, record.answer
-        if whole and head is not None and 200 <= head.status < 300 and answer is not None and not (isinstance(answer, Tape) and answer.torn):
-            desk.keep(record, now)
+        self.record = self.noted = None
+        answer = record.answer
+        if whole and 200 <= record.status < 300 and answer is not None and not (isinstance(answer, Tape) and answer.torn):
+            desk.keep(record, record.status, record.headers or [], answer, *self.form(), now)
         elif outcome.ended_by is EndedBy.CLIENT:
             desk.drop(record)
         else:
@@ -218,7 +223,8 @@ class Joining(Leaving):
         if record is None or desk is None:
             return
         desk.drop(record)
-        self.record = self.noted = record.leader = record.head = record.answer = None
+        self.record = self.noted = record.answer = None
+        record.status = 0
         if self.flight is not None:
             self.flight.end(Loss(LossKind.LEFT, cause), now)
 

@@ -59,10 +59,11 @@ class Leaving(Gathering):
             return False
         if self.uploading and not self.uploaded:
             return False  # half a request
+        tries_on = self._pausing is not None and self.can_try and self.followed  # the next try is for those who follow
         self.reply = None
         self._do(self.machine.handle(Input.CLIENT_LEFT), self.gateway.clock())
         self.outcome = outcome
-        if self._ask is None:  # between two tries, or all of it has come: there is nothing to read on
+        if self._ask is None and not tries_on:  # nobody waits for another try, or all of it has come: there is nothing to read on
             self._do(self.machine.handle(Input.CLIENT_GONE), self.gateway.clock())
             return True
         now = self.gateway.clock()

@@ -113,7 +113,7 @@ class Meter:
         self._usage = observer.usage
         if self._at >= _NEVER:
             return
-        if self._pass.closed or observer.stop_reason is not None or observer.terminal:
+        if self._pass.closed or observer.stop_reason is not None or observer.terminal or observer.error is not None:
             self._at = _NEVER  # the provider has ended it by itself
             return
         made = Made(self._spec.id.value, observer.usage, False, pipeline.events, self._bytes_in, pipeline.bytes_out, True, False)

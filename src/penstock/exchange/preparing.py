@@ -63,8 +63,8 @@ class Preparing(Entering):
             return True
         if gateway.admission is not None and gateway.admission.keeper is not None:
             self._asked = asked
-        elif desk.open(asked):
-            asked.leader, exchange.record, exchange.noted = exchange, asked, []
+        elif desk.open(asked, exchange):
+            exchange.record, exchange.noted = asked, []
         return False
 
     def _lead(self, way: Way, asked: Record) -> bool:
@@ -74,30 +74,28 @@ class Preparing(Entering):
             return True
         if self._follow(desk, way, rules, asked, again=False):  # what its head says of other tries has been weighed
             return False
-        if desk.open(asked):
-            asked.leader, exchange.record, exchange.noted = exchange, asked, []
+        if desk.open(asked, exchange):
+            exchange.record, exchange.noted = asked, []
         return True
 
     def _follow(self, desk: Desk, way: Way, rules: Rules, asked: Record, *, again: bool) -> bool:
         exchange, gateway, request = self.exchange, self._gateway, self.exchange.request
-        found = desk.find(asked, rules, gateway.clock(), again=again)
+        found = desk.find(asked, rules, gateway.clock(), again=again, fits=exchange.fits())
         if found is None or request is None:
             return False
         if isinstance(found, Conflict):
             exchange.refuse(_USED, "the idempotency key was used for another body")
             return True
-        record = found.record
-        leader = cast("Exchange | None", record.leader)
-        source = Source(desk, record, leader.take_off() if leader is not None else None)
-        if not exchange.fit(*source.form()):
-            return False
+        told = found.told
+        source = Source(desk, told, cast("Exchange", told.leader).take_off() if isinstance(told, Record) else None)
+        exchange.fit(*source.form())  # (only such as fit are found)
         entry = exchange.entry
-        entry.replay, entry.replay_of = source.kind, record.id  # (before the row is there for the ledger's thread)
+        entry.replay, entry.replay_of = source.kind, told.id  # (before the row is there for the ledger's thread)
         if not exchange.open_row():
             entry.replay = entry.replay_of = None
+            desk.give_back(found)
             exchange.refuse(faults.FULL, "the ledger is full", faults.SOON)
             return True
-        desk.came_back(record)
         exchange.source = source
         if gateway.recorder is not None and gateway.recorder.active:
             self._capture(gateway.recorder, request, way.provider.name, way.renamed or exchange.peek.model, asked.body)

@@ -186,7 +186,7 @@ class Budgets:
                 self._decide(batch)
                 self._write(run, batch)
         except Exception as error:  # whatever it is: the charges must not be lost, and nobody may wait for ever
-            if len(work) > 1 and not isinstance(error, OperationalError | InterfaceError):
+            if len(work) > 1 and not isinstance(error, OperationalError | InterfaceError | sqlite3.OperationalError):
                 # It is not the database that is away: what it does not take is one of these, and the others need not wait for that.
                 return [left for one in work for left in self._turn([one])]
             self.counters.failures += 1
