@@ -7,21 +7,18 @@ from typing import Any
 
 import pytest
 
-from penstock.admission.budget.charge import Made
 from penstock.admission.budget.spec import Budget, make_budget
 from penstock.admission.issuers import KeySet, read_keys
 from penstock.admission.limits.spec import Limit, make_limit
 from penstock.admission.rules import All, Effect, Rule, make_test
 from penstock.admission.settings import AdmissionSettings, Mode
-from penstock.exchange.admitting import Pass
-from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import Headers
 from penstock.exchange.gateway import Settings
 from penstock.protocols import REGISTRY
 from penstock.vocabulary.ids import ProtocolId
-from tests.laws.talk import DIALECTS, Dialect, sse
+from tests.laws.talk import DIALECTS, sse
 from tests.support.admitted import KEY, NOW, Admitted, key
-from tests.support.exchanges import CHUNK, DONE, REQUESTS, SSE, STOP, USAGE, Asker, FakeReply, House, routes, told_last, told_whole
+from tests.support.exchanges import CHUNK, DONE, REQUESTS, SSE, STOP, USAGE, Asker, FakeReply, House, routes, told_whole
 from tests.support.tokens import claims, issuer, jwk, jwks, sign
 
 PROTOCOL = pytest.mark.parametrize("protocol", list(REGISTRY), ids=lambda p: p.value)
@@ -487,175 +484,3 @@ def test_uploads_wait_too() -> None:
 
 
 # Cuts.
-
-STOPS = {
-    ProtocolId.OPENAI_CHAT: b'"finish_reason":"length"', ProtocolId.OPENAI_RESPONSES: b'"reason":"max_output_tokens"',
-    ProtocolId.ANTHROPIC_MESSAGES: b'"stop_reason":"max_tokens"', ProtocolId.GEMINI: b'"finishReason":"MAX_TOKENS"',
-}  # fmt: skip
-
-
-def run_dry(a: Admitted, talk: Dialect, frame: bytes, most: int = 400) -> int:
-    """The provider goes on until it is left; how many of these frames it got out."""
-    for made in range(most):
-        if not a.house.last.live:
-            return made
-        a.house.last.body(frame)
-    raise AssertionError("nobody cut it")
-
-
-@TALK
-def test_a_stream_that_crosses_its_budget_is_stopped(talk: Dialect) -> None:
-    with Admitted(budgeted(a_budget("cut", 150)), KEYS) as a:
-        asker = ask(a.house, talk.protocol, PLACE[talk.protocol])
-        begun = talk.head() + (talk.text() if talk.protocol is ProtocolId.OPENAI_RESPONSES else b"")
-        a.house.last.answer().body(begun)
-        run_dry(a, talk, talk.text())
-        assert a.house.last.cancelled
-        reply, row = asker.reply, a.house.row()
-        assert (row.outcome, row.cause, row.ended_by) == ("CUT", "budget 'purse' is spent", "gateway")
-        assert (row.refused_by, row.rule) == ("budget", "purse")
-        assert (reply.status, reply.over) == (200, "ended")
-        assert STOPS[talk.protocol] in reply.body
-        assert b'"error":{' not in reply.body.replace(b" ", b"")
-        assert 150 <= a.keeper.total <= 152
-        assert a.keeper.total == (row.charged_input or 0) + (row.charged_output or 0)
-        a.check()
-
-
-@TALK
-def test_with_a_tool_call_open_it_is_an_error(talk: Dialect) -> None:
-    if talk.protocol is ProtocolId.GEMINI:
-        pytest.skip("its calls come whole")
-    with Admitted(budgeted(a_budget("cut", 150)), KEYS) as a:
-        asker = ask(a.house, talk.protocol, PLACE[talk.protocol])
-        a.house.last.answer().body(talk.head() + talk.open(0))
-        run_dry(a, talk, talk.arguments(0))
-        told_last(talk.protocol, asker.reply)
-        assert STOPS[talk.protocol] not in asker.reply.body
-        assert a.house.row().outcome == "CUT"
-        a.check()
-
-
-def test_an_array_is_closed() -> None:
-    with Admitted(budgeted(a_budget("cut", 150)), KEYS) as a:
-        asker = a.house.post("/v1beta/models/m:streamGenerateContent", {"contents": []}, PLACE[ProtocolId.GEMINI])
-        piece = b'{"candidates":[{"content":{"parts":[{"text":"x"}],"role":"model"},"index":0}],"responseId":"r"}'
-        a.house.last.answer(200, [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")]).body(b"[" + piece)
-        run_dry(a, DIALECTS[-1], b",\n" + piece)
-        told = json.loads(asker.reply.body)
-        assert told[-1]["candidates"][0]["finishReason"] == "MAX_TOKENS"
-        assert a.house.row().outcome == "CUT"
-
-
-def test_more_is_asked_for_as_long_as_there_is_more() -> None:
-    with Admitted(budgeted(a_budget("cut", 5000)), KEYS) as a:
-        ask(a.house, ProtocolId.OPENAI_CHAT, BEARER, max_tokens=40)
-        a.house.last.answer().body(CHUNK)
-        for _ in range(3000):
-            a.house.last.body(CHUNK)
-        assert a.house.last.live
-        assert a.keeper.set_aside >= 3000
-        a.house.last.body(STOP + USAGE + DONE).end()
-        assert (a.house.row().outcome, a.keeper.total) == ("COMPLETE", 5)
-        a.check()
-
-
-def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """By how many events it was worked out what was used."""
-    at: list[int] = []
-    over = Pass.over
-
-    def counted(self: Pass, provider: str, model: str | None, made: Made, tier: str | None = None) -> Any:
-        at.append(made.events)
-        return over(self, provider, model, made, tier)
-
-    monkeypatch.setattr(Pass, "over", counted)
-    return at
-
-
-def test_what_was_used_is_worked_out_when_the_share_runs_low_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    at = looks(monkeypatch)
-    with Admitted(budgeted(a_budget("cut", 100_000)), KEYS) as a:
-        ask(a.house, ProtocolId.OPENAI_CHAT, BEARER, max_tokens=4000)
-        a.house.last.answer().body(CHUNK)
-        for _ in range(2900):
-            a.house.last.body(CHUNK)
-        assert at == [1], "three quarters of it are not used"
-        for _ in range(200):
-            a.house.last.body(CHUNK)
-        assert len(at) == 3, "it was looked at, and once more when there was more"
-        a.house.last.body(STOP + USAGE + DONE).end()
-        a.check()
-
-
-def test_many_tokens_in_one_event_are_seen_with_it() -> None:
-    """The provider states on the way what it has made: it is not by our count of events alone that it is looked at again."""
-    with Admitted(budgeted(a_budget("cut", 150)), KEYS) as a:
-        ask(a.house, ProtocolId.OPENAI_CHAT, BEARER)
-        told = CHUNK.replace(b'"choices"', b'"usage":{"prompt_tokens":5,"completion_tokens":%d,"total_tokens":9},"choices"')
-        assert told != CHUNK
-        a.house.last.answer().body(CHUNK)
-        a.house.last.body(told.replace(b"%d", b"2"), CHUNK, CHUNK)
-        assert a.house.last.live
-        a.house.last.body(told.replace(b"%d", b"5000"), CHUNK)
-        assert a.house.last.cancelled, "more was asked for with that frame, and there was none"
-        assert a.house.row().outcome == "CUT"
-
-
-def test_one_that_its_provider_has_ended_is_left_alone() -> None:
-    with Admitted(budgeted(a_budget("cut", 20)), KEYS) as a:
-        ask(a.house, ProtocolId.OPENAI_CHAT, BEARER)
-        a.house.last.answer().body(CHUNK + STOP)
-        a.house.last.body(*[b'data: {"id":"c1","choices":[]}\n\n'] * 200)
-        a.house.last.body(DONE).end()
-        assert a.house.row().outcome == "COMPLETE"
-        a.check()
-
-
-def test_one_whose_provider_told_an_error_ends_with_that() -> None:
-    """The error event crosses the budget; nothing may be said behind it, and whose end it was is known."""
-    error = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"busy"}}\n\n'
-    talk = next(dialect for dialect in DIALECTS if dialect.protocol is ProtocolId.ANTHROPIC_MESSAGES)
-    for before in range(110, 160):
-        with Admitted(budgeted(a_budget("cut", 150)), KEYS) as a:
-            asker = ask(a.house, talk.protocol, PLACE[talk.protocol])
-            a.house.last.answer().body(talk.head(), *[talk.text()] * before)
-            if not a.house.last.live:
-                assert before > 115, "some of it was told"
-                break
-            a.house.last.body(error)
-            assert a.house.last.live
-            a.house.last.end()
-            assert a.house.row().outcome == "UPSTREAM_ERROR", before
-            assert (asker.reply.over, asker.reply.body.endswith(error)) == ("ended", True)
-            a.check()
-    else:
-        raise AssertionError("nobody cut it")
-
-
-def test_who_left_is_cut_too() -> None:
-    with Admitted(budgeted(a_budget("cut", 100)), KEYS, conduct=Conduct(on_disconnect="drain")) as a:
-        asker = ask(a.house, ProtocolId.OPENAI_CHAT, BEARER)
-        a.house.last.answer().body(CHUNK)
-        asker.leave()
-        run_dry(a, DIALECTS[0], CHUNK)
-        assert (a.house.row().outcome, a.house.row().rule) == ("CLIENT_GONE", None)
-        a.check()
-
-
-def test_a_running_stream_of_money() -> None:
-    settings = budgeted(make_budget("money", "0.2", "day", "cut", ("key",), "purse"))
-    with Admitted(settings, KEYS, price=1000) as a:
-        ask(a.house, ProtocolId.OPENAI_CHAT, BEARER)
-        a.house.last.answer().body(CHUNK)
-        run_dry(a, DIALECTS[0], CHUNK)
-        assert a.house.row().outcome == "CUT"
-        assert 200_000 <= a.keeper.total <= 203_000
-        a.check()
-
-
-def test_off_is_off() -> None:
-    with House() as house:
-        house.chat().leave()
-        row = house.row()
-        assert (row.key_id, row.charged_input, row.charged_micros) == (None, None, None)
