@@ -27,7 +27,7 @@ from penstock.vocabulary.outcome import EndedBy, Outcome
 
 GRACE: Final = 2.0
 """Seconds."""
-NOTES: Final = 4
+NOTES: Final = 3
 """Reads that are noted together: so many are put on the tape for little more than the price of one."""
 
 
@@ -138,6 +138,14 @@ class Joining(Leaving):
         if not noted or record is None or desk is None:
             return
         tape = record.answer
+        if flight is None and isinstance(tape, Tape) and not tape.torn:
+            # The usual: nobody follows, and there is room.
+            tape.add(noted)
+            noted.clear()
+            if tape.torn:
+                desk.drop(record)
+                self.noted = None
+            return
         if tape is None:
             record.answer = tape = Tape(self.gateway.settings.noted_bytes, desk.budget)
         fits = isinstance(tape, Tape) and not tape.torn
