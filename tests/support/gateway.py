@@ -15,6 +15,7 @@ from penstock.app import App
 from penstock.config.load import load
 from penstock.ledger import query
 from penstock.ledger.settings import LedgerSettings
+from tests.support.ledgers import put_empty_ledger
 
 T = TypeVar("T")
 
@@ -58,7 +59,9 @@ class Running:
 
 
 def write_config(directory: Path, providers: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> Path:
+    """The file of a gateway that has started before: its ledger is there. The migrations have tests of their own (`tests/ledger`, `tests/cli`)."""
     path = directory / "penstock.yaml"
+    put_empty_ledger(LedgerSettings(directory / "data"))
     wanted = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "data_dir": str(directory / "data"), "providers": dict(providers), **(more or {})}
     path.write_text(yaml.safe_dump(wanted, sort_keys=False))
     return path
