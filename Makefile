@@ -18,6 +18,9 @@ FUZZ := $(wildcard tests/*/test_fuzz*.py) tests/laws/test_spoilt_recordings.py
 # How hard `make fuzz` tries: 1 takes some minutes.
 EFFORT ?= 1
 
+# Whatever the shell says: each process that a test starts would compile all of src again, and each run all tests.
+test soak fuzz: export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help setup serve test soak fuzz check bench clean
 
 help:
