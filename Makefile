@@ -10,11 +10,14 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Real sockets with real timers: these have the machine to themselves.
-ALONE := $(wildcard tests/edge)
+# Real timers, and processes that are killed in their midst: these have the machine to themselves.
+ALONE := $(wildcard $(patsubst %,tests/edge/test_%.py,\
+	client_gone drain endings endings_awake ledger_in_trouble limits_rim replays two_gateways under_fire upstream_rim))
 
 # Streams of bytes, good and spoilt, at both rims and through every observer.
 FUZZ := $(wildcard tests/*/test_fuzz*.py) tests/laws/test_spoilt_recordings.py
+# What tries every place there, and some of each kind in `make test`.
+FUZZ += tests/pipeline/test_guarded.py
 # How hard `make fuzz` tries: 1 takes some minutes.
 EFFORT ?= 1
 

@@ -22,6 +22,8 @@ from typing import Any, NoReturn
 
 _LIMIT_S = 200
 """Seconds after which a command is ended by a signal, whoever has forgotten it."""
+_LATER = ("alembic.command", "alembic.config", "genai_prices.data", "pydantic.json_schema", "pydantic.main", "pydantic.type_adapter", "rich.table")
+"""What a command itself imports only where it needs it: for ledgers that are new, for prices, for tables."""
 _parent: subprocess.Popen[str] | None = None
 _alone = threading.Lock()
 
@@ -59,10 +61,11 @@ class Forked:
 
 
 def start(
-    command: str, arguments: Sequence[str], env: Mapping[str, str], cwd: Path, out: Path, err: Path, *, script: Path | None = None
-) -> Forked:
-    """`out` and `err`: files, made where they are missing, or FIFOs, which are waited for. `script`: instead of `penstock`; `command` is its name."""
-    asked = {"argv": [command, *arguments], "env": dict(env), "cwd": str(cwd), "out": str(out), "err": str(err)}
+    command: str, arguments: Sequence[str], env: Mapping[str, str], cwd: Path, out: Path, err: Path, *,
+    script: Path | None = None, limit_s: int = _LIMIT_S,
+) -> Forked:  # fmt: skip
+    """`out` and `err`: files, made where they are missing, or FIFOs, which are waited for. `script`: run in its place. `limit_s`: 0 is none."""
+    asked = {"argv": [command, *arguments], "env": dict(env), "cwd": str(cwd), "out": str(out), "err": str(err), "limit": limit_s}
     return Forked(int(_ask({**asked, "script": str(script) if script is not None else None})))
 
 
@@ -95,9 +98,8 @@ def _started() -> subprocess.Popen[str]:
 
 
 def _serve() -> None:
-    for name in ("app", "ledger.query", "ledger.story"):
-        import_module(f"penstock.{name}")
-    import_module("alembic.command")  # for ledgers that are new
+    for name in ("penstock.app", "penstock.ledger.query", "penstock.ledger.story", *_LATER):
+        import_module(name)
     from penstock.cli import main
 
     for line in sys.stdin:
@@ -127,7 +129,7 @@ def _become(asked: dict[str, Any], main: Any) -> NoReturn:
         sys.argv = asked["argv"]
         import signal
 
-        signal.alarm(_LIMIT_S)
+        signal.alarm(asked["limit"])
         if asked["script"] is None:
             main()
         else:

@@ -39,7 +39,7 @@ class Running:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    async def quiet(self, seconds: float = 5.0) -> None:
+    async def quiet(self, seconds: float = 30.0) -> None:
         """Wait until no exchange is running."""
         async with asyncio.timeout(seconds):
             while self.app.gateway.live:  # noqa: ASYNC110  # nobody tells; the wait is bounded
