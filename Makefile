@@ -10,16 +10,22 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Real sockets with real timers: these have the machine to themselves.
-ALONE := $(wildcard tests/edge)
+# Real timers, and processes that are killed in their midst: these have the machine to themselves.
+ALONE := $(wildcard $(patsubst %,tests/edge/test_%.py,\
+	client_gone drain endings endings_awake ledger_in_trouble limits_rim replays two_gateways under_fire upstream_rim))
 
 # Streams of bytes, good and spoilt, at both rims and through every observer.
 FUZZ := $(wildcard tests/*/test_fuzz*.py) tests/laws/test_spoilt_recordings.py
+# What tries every place there, and some of each kind in `make test`.
+FUZZ += tests/pipeline/test_guarded.py
 # How hard `make fuzz` tries: 1 takes some minutes.
 EFFORT ?= 1
 
 # Clients as their users have them, and what most assistants in editors are made of.
 AGENTS := @anthropic-ai/claude-code @openai/codex @google/gemini-cli openai @anthropic-ai/sdk @google/genai ai @ai-sdk/openai @ai-sdk/anthropic @ai-sdk/google
+
+# Whatever the shell says: each process that a test starts would compile all of src again, and each run all tests.
+test soak fuzz agents: export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup serve test soak fuzz agents check bench clean
 

@@ -106,6 +106,24 @@ def test_localhost_is_every_address_of_it() -> None:
     run(test)
 
 
+def test_stop_waits_for_nothing_where_nobody_is_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    async def sleep(delay: float, result: object = None) -> None:
+        slept.append(delay)
+
+    async def test() -> None:
+        listener = AdminListener("127.0.0.1", 0)
+        port = await listener.start(hello)
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        await listener.stop()
+        assert slept == []
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+
+    run(test)
+
+
 def test_stop_lets_a_running_answer_end() -> None:
     async def test() -> None:
         begun, go = asyncio.Event(), asyncio.Event()

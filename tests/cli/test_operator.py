@@ -49,7 +49,7 @@ def run_curl(operator: Operator, serving: Serving, env: dict[str, str] | None = 
 
 class TestFromNothing:
     def test_penstock_alone_serves_and_its_banner_is_true(self, operator: Operator) -> None:
-        with operator.serve(command=()) as gateway:
+        with operator.serve(command=(), anew=True) as gateway:
             assert "Penstock" in gateway.banner
             for name, host in (("openai", "api.openai.com"), ("anthropic", "api.anthropic.com"), ("gemini", "generativelanguage.googleapis.com")):
                 assert re.search(rf"^ *{name} +{name} +{re.escape(host)} +client's key", gateway.banner, re.MULTILINE)
@@ -109,7 +109,7 @@ class TestFromNothing:
 
     def test_keys_come_from_the_environment(self, operator: Operator) -> None:
         keys = {"OPENAI_API_KEY": "sk-of-the-operator", "GOOGLE_API_KEY": "AIza-of-the-operator"}
-        with operator.serve(env=keys) as gateway:
+        with operator.serve(env=keys, anew=True) as gateway:
             lines = {line.split()[0]: line for line in gateway.banner.splitlines() if line.split()}
             assert lines["openai"].rstrip().endswith("own key")
             assert lines["gemini"].rstrip().endswith("own key")
@@ -206,14 +206,14 @@ def until_refused(port: int) -> None:
 class TestTheEnd:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_a_signal_lets_the_answer_finish_and_the_ledger_has_it(self, operator: Operator, number: signal.Signals) -> None:
-        with operator.serve() as gateway:
+        with operator.serve(anew=True) as gateway:
             connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
             connection.request("POST", "/v1/chat/completions", STREAM, {"content-type": "application/json"})
             answer = connection.getresponse()
             first = answer.read(10)
             gateway.process.send_signal(number)
             rest = answer.read()
-            gateway.process.communicate(timeout=30)
+            gateway.process.wait(30)
             connection.close()
             assert gateway.process.returncode == 0, gateway.log
         assert (first + rest).rstrip().endswith(b"data: [DONE]")
@@ -232,7 +232,7 @@ class TestTheEnd:
             until_refused(gateway.port)  # then the first signal has come
             gateway.process.send_signal(signal.SIGINT)
             rest = answer.read()
-            gateway.process.communicate(timeout=30)
+            gateway.process.wait(30)
             connection.close()
             assert gateway.process.returncode == 0, gateway.log
         assert b"[DONE]" not in rest

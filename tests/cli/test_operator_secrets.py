@@ -137,5 +137,5 @@ def test_nor_in_what_is_said_of_a_ledger_that_is_not_there(operator: Operator) -
 def test_a_process_shows_its_keys_to_nobody_else(operator: Operator) -> None:
     if not Path("/proc/self").is_dir():
         lacking("no /proc here")
-    with operator.serve(env=OURS) as gateway:
+    with operator.serve(env=OURS, anew=True) as gateway:
         assert PART not in Path(f"/proc/{gateway.process.pid}/cmdline").read_text()

@@ -6,8 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import subprocess
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import forking
 from tests.support.gateway import gateway, run
 from tests.support.http import Answer, ask
 from tests.support.process import all_settled, rows_in, rows_until, serving
@@ -37,10 +36,9 @@ async def chat(port: int, protocol: str, credential: str | None, **headers: str)
 
 
 def keys(directory: Path, *arguments: str) -> str:
-    command = [str(Path(sys.executable).parent / "penstock"), "keys", *arguments, "--config", str(directory / "penstock.yaml")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    code, out, err = forking.run("penstock", ["keys", *arguments, "--config", str(directory / "penstock.yaml")], {"HOME": str(directory)}, directory)
+    assert code == 0, err
+    return out.strip()
 
 
 @PROTOCOL

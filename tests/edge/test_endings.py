@@ -7,6 +7,7 @@ break only where the kind of frame changes, once before and once inside of each 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -107,13 +108,24 @@ def test_arrays_at_every_element(tmp_path: Path) -> None:
 
 
 def test_stalls_are_ended_in_time(tmp_path: Path) -> None:
-    """Three of four within 250 ms of their timer, on whatever machine; the others are bounded above."""
+    """Three of four within 250 ms of their timer, and of what the machine kept this loop from running; the others are bounded above."""
 
     async def main() -> None:
         ends = [end for end in gather(How.STALL) if verdict(end).timer is not None][::20]
+        kept = 0.0
+
+        async def watch() -> None:
+            nonlocal kept
+            while True:
+                before = asyncio.get_running_loop().time()
+                await asyncio.sleep(0.005)
+                kept = max(kept, asyncio.get_running_loop().time() - before - 0.005)
+
+        watching = asyncio.create_task(watch())
         rows = await play(tmp_path, ends, at_once=20)
+        watching.cancel()
         late = sorted(rows[end.model]["duration_ms"] / 1e3 - TIMERS[verdict(end).timer or ""] for end in ends)
         assert late[0] >= 0
-        assert late[len(late) * 3 // 4] <= LATE_S, late
+        assert late[len(late) * 3 // 4] <= LATE_S + kept, (late, kept)
 
     run(main())

@@ -105,7 +105,7 @@ async def at_work(tmp_path: Path, handler: Handler, more: Mapping[str, Any] | No
     server = ScriptedServer(handler)
     port = await server.start()
     try:
-        async with serving(tmp_path, providers_at(port), more) as gateway:
+        async with serving(tmp_path, providers_at(port), more, anew=True) as gateway:
             yield gateway
     finally:
         server.close()

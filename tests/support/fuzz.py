@@ -1,6 +1,7 @@
 """How hard the fuzzing tries, and what it does to bytes.
 
-Each test of it runs some hundred examples by itself. `PENSTOCK_FUZZ` multiplies them, on top of the profile; see `make fuzz`.
+In `make test` each test of it runs some dozen examples, to see that it holds at all; `make fuzz` looks. `PENSTOCK_FUZZ` multiplies them, on top
+of the profile.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from itertools import pairwise
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-TIMES = float(os.environ.get("PENSTOCK_FUZZ", "1"))
+THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
+"""As in `make fuzz`: what tries every place tries every place, where `make test` takes some of each kind."""
+TIMES = float(os.environ.get("PENSTOCK_FUZZ", "0.4"))
 
 
 def tries(weight: float = 1.0) -> settings:

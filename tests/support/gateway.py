@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+import sqlalchemy as sa
 import uvloop
 import yaml
 
@@ -15,6 +17,7 @@ from penstock.app import App
 from penstock.config.load import load
 from penstock.ledger import query
 from penstock.ledger.settings import LedgerSettings
+from tests.support.ledgers import put_empty_ledger
 
 T = TypeVar("T")
 
@@ -36,29 +39,40 @@ class Running:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    async def quiet(self, seconds: float = 5.0) -> None:
+    async def quiet(self, seconds: float = 30.0) -> None:
         """Wait until no exchange is running."""
         async with asyncio.timeout(seconds):
             while self.app.gateway.live:  # noqa: ASYNC110  # nobody tells; the wait is bounded
                 await asyncio.sleep(0.005)
 
-    async def rows(self, *, settled: bool = True) -> list[dict[str, Any]]:
+    async def rows(self, *, settled: bool = True, last: int = 1_000_000) -> list[dict[str, Any]]:
         """All rows, oldest first, as `penstock exchanges` shows them; waits for running exchanges unless told otherwise."""
         if settled:
             await self.quiet()
-        return await asyncio.to_thread(self._rows)
+        return await asyncio.to_thread(self._rows, last)
 
-    def _rows(self) -> list[dict[str, Any]]:
+    async def last_row(self) -> dict[str, Any]:
+        """The newest, once nothing runs."""
+        return (await self.rows(last=1))[0]
+
+    def _rows(self, last: int) -> list[dict[str, Any]]:
         self.app.ledger.flush()
-        engine = query.connect(LedgerSettings(self.app.config.data_dir))
-        try:
-            return query.exchanges(engine, last=1_000_000)[::-1]
-        finally:
-            engine.dispose()
+        return query.exchanges(self._engine, last=last)[::-1]
+
+    @cached_property
+    def _engine(self) -> sa.Engine:
+        """Kept: a new one would make its statements again."""
+        return query.connect(LedgerSettings(self.app.config.data_dir))
+
+    def close(self) -> None:
+        if "_engine" in self.__dict__:
+            self._engine.dispose()
 
 
 def write_config(directory: Path, providers: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> Path:
+    """The file of a gateway that has started before: its ledger is there. The migrations have tests of their own (`tests/ledger`, `tests/cli`)."""
     path = directory / "penstock.yaml"
+    put_empty_ledger(LedgerSettings(directory / "data"))
     wanted = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "data_dir": str(directory / "data"), "providers": dict(providers), **(more or {})}
     path.write_text(yaml.safe_dump(wanted, sort_keys=False))
     return path
@@ -78,11 +92,13 @@ def providers_at(port: int) -> dict[str, Any]:
 async def gateway(directory: Path, providers: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> AsyncGenerator[Running]:
     app = App(load(write_config(directory, providers, more), environ={"HOME": str(directory)}))
     started = await app.start()
-    running = asyncio.create_task(app.run(), name="gateway")
+    work = asyncio.create_task(app.run(), name="gateway")
+    running = Running(app, started.data_port)
     try:
-        yield Running(app, started.data_port)
+        yield running
     finally:
+        running.close()
         app.stop()
         app.stop()
-        await running
+        await work
         app.close()

@@ -49,6 +49,8 @@ def _empty() -> bytes:
 
 
 def put_empty_ledger(settings: LedgerSettings) -> None:
-    """A ledger with its tables and nothing in them, without the time that migrations take: for tests that need hundreds."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    settings.sqlite_path.write_bytes(_empty())
+    """A ledger with its tables and nothing in them, without the time that migrations take: for tests that need hundreds. One that is there stays."""
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not settings.sqlite_path.exists():
+        settings.sqlite_path.touch(mode=0o600)
+        settings.sqlite_path.write_bytes(_empty())

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -81,7 +82,7 @@ def free_port() -> int:
 class Serving:
     """A `penstock serve` that is ready."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | forking.Forked
     banner: str
     errors: Path
     """Where its standard error goes."""
@@ -108,8 +109,7 @@ class Serving:
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send the signal; the exit code."""
         self.process.send_signal(number)
-        self.process.communicate(timeout=30)
-        return self.process.returncode
+        return self.process.wait(30)
 
 
 @dataclass(slots=True)
@@ -135,32 +135,39 @@ class Operator:
 
     @contextmanager
     def serve(
-        self, *options: str, command: tuple[str, ...] = ("serve",), env: Mapping[str, str] | None = None, cwd: Path | None = None, ports: bool = True
-    ) -> Generator[Serving]:
-        """A gateway, from its banner to its end. `ports`: any free ones, unless `options` say otherwise."""
-        free = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"] if ports else []
+        self, *options: str, command: tuple[str, ...] = ("serve",), env: Mapping[str, str] | None = None, cwd: Path | None = None,
+        ports: bool = True, anew: bool = False,
+    ) -> Generator[Serving]:  # fmt: skip
+        """A gateway, from its banner to its end. `ports`: any free ones, unless `options` say otherwise. `anew`: in an interpreter of its own."""
+        arguments = [*command, *(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"] if ports else []), *options]
         errors = self.home / f"stderr-{secrets.token_hex(4)}"
-        with errors.open("w") as err, subprocess.Popen(
-            [PENSTOCK, *command, *free, *options], env=self.environment(env), cwd=cwd or self.home, stdout=subprocess.PIPE, stderr=err, text=True
-        ) as process:
-            try:
+        environment, at = self.environment(env), cwd or self.home
+        with tempfile.TemporaryDirectory() as place, errors.open("w") as err:
+            if anew:
+                process = subprocess.Popen([PENSTOCK, *arguments], env=environment, cwd=at, stdout=subprocess.PIPE, stderr=err, text=True)
                 assert process.stdout is not None
-                banner: list[str] = []
-                for line in process.stdout:
-                    banner.append(line)
-                    if line.startswith("curl "):
-                        break
-                else:
-                    raise AssertionError("it did not begin to serve: " + "".join(banner) + errors.read_text())
-                text = "".join(banner)
-                self.said.append(text)
-                clients, admin = (re.search(rf"^{name} +http://\S+:(\d+)", text, re.MULTILINE) for name in ("clients", "admin"))
-                yield Serving(process, text, errors, int(clients[1]) if clients else 0, int(admin[1]) if admin else 0)
-            finally:
-                if process.poll() is None:
+                output = process.stdout
+            else:
+                out = Path(place) / "out"
+                os.mkfifo(out)
+                process = forking.start(PENSTOCK, arguments, environment, at, out, errors)
+                output = out.open()
+            with output as said:
+                try:
+                    text = ""
+                    for line in said:
+                        text += line
+                        if line.startswith("curl "):
+                            break
+                    else:
+                        raise AssertionError("it did not begin to serve: " + text + errors.read_text())
+                    self.said.append(text)
+                    clients, admin = (re.search(rf"^{name} +http://\S+:(\d+)", text, re.MULTILINE) for name in ("clients", "admin"))
+                    yield Serving(process, text, errors, int(clients[1]) if clients else 0, int(admin[1]) if admin else 0)
+                finally:
                     process.terminate()
                     process.wait(30)
-                self.said.append(errors.read_text())
+                    self.said.append(errors.read_text())
 
     def exchanges(self, *arguments: str) -> list[dict[str, Any]]:
         return self.run("exchanges", "--json", *arguments).rows()

@@ -11,44 +11,62 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import IO, Any
 
+from tests.support import forking
 from tests.support.gateway import write_config
 from tests.support.http import ask
 
 RUNNER = Path(__file__).with_name("serve_hurried.py")
-READY_S = 30.0
-ENDED_S = 30.0
+READY_S = 120.0
+ENDED_S = 120.0
+"""Bounds for what hangs, not measures of how fast a machine is."""
 Row = dict[str, Any]
 
 
 class Process:
     """One gateway. Make it with `start`; it is ready then."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], data_dir: Path) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes] | forking.Forked, data_dir: Path, out: IO[bytes], err: IO[bytes]) -> None:
         self.popen = popen
         self.data_dir = data_dir
         self.port = 0
-        self._out = _Heard(popen.stdout)
-        self._err = _Heard(popen.stderr)
+        self._out = _Heard(out)
+        self._err = _Heard(err)
 
     @classmethod
     async def start(
-        cls, directory: Path, providers: Mapping[str, Any], more: Mapping[str, Any] | None = None, hurry: Mapping[str, float] | None = None
-    ) -> Process:
-        """A gateway whose ledger is in `directory/data`, on free ports. `hurry`: fields of `LedgerSettings` to be replaced."""
+        cls, directory: Path, providers: Mapping[str, Any], more: Mapping[str, Any] | None = None, hurry: Mapping[str, float] | None = None,
+        *, anew: bool = False,
+    ) -> Process:  # fmt: skip
+        """A gateway whose ledger is in `directory/data`, on free ports. `hurry`: fields of `LedgerSettings` to be replaced. `anew`: in an interpreter
+        of its own, and not forked from one that has imported everything."""
         config = write_config(directory, providers, more)
-        penstock = [sys.executable, "-P", str(RUNNER), json.dumps(hurry)] if hurry else [str(Path(sys.executable).with_name("penstock"))]
+        script = RUNNER if hurry else Path(sys.executable).with_name("penstock")
+        arguments = [*([json.dumps(hurry)] if hurry else []), "serve", "--config", str(config)]
         environ = {n: v for n, v in os.environ.items() if not n.startswith("PENSTOCK_") and not n.lower().endswith("_proxy")}
-        popen = subprocess.Popen(  # noqa: ASYNC220 - a fork takes no time here
-            [*penstock, "serve", "--config", str(config)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**environ, "HOME": str(directory)},
-        )  # fmt: skip
-        process = cls(popen, directory / "data")
+        environ["HOME"] = str(directory)
+        with tempfile.TemporaryDirectory() as place:
+            out, err = Path(place) / "out", Path(place) / "err"
+            if anew:
+                popen = subprocess.Popen(  # noqa: ASYNC220 - a fork takes no time here
+                    [sys.executable, "-P", str(script), *arguments],
+                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ,
+                )  # fmt: skip
+                assert popen.stdout is not None
+                assert popen.stderr is not None
+                said = popen.stdout, popen.stderr
+            else:
+                for pipe in (out, err):
+                    os.mkfifo(pipe)
+                popen = forking.start(str(script), arguments, environ, Path.cwd(), out, err, script=script, limit_s=0)
+                said = out.open("rb"), err.open("rb")
+        process = cls(popen, directory / "data", *said)
         try:
             process.port = int((await process._said(process._out, r"clients +http://\S+:(\d+)"))[1])
             assert (await ask(process.port, "GET", "/health")).status == 200
@@ -86,7 +104,9 @@ class Process:
         await asyncio.to_thread(self.popen.wait, timeout)
         self._out.thread.join(5)
         self._err.thread.join(5)
-        return self.popen.returncode
+        code = self.popen.poll()
+        assert code is not None
+        return code
 
     async def stop(self) -> int:
         """SIGTERM, and the exit code."""
@@ -122,8 +142,7 @@ class Process:
 class _Heard:
     """What a pipe brings, read by a thread: nobody may block on writing to it."""
 
-    def __init__(self, pipe: IO[bytes] | None) -> None:
-        assert pipe is not None
+    def __init__(self, pipe: IO[bytes]) -> None:
         self._pipe = pipe
         self._lines: list[bytes] = []
         self.thread = threading.Thread(target=self._listen, daemon=True)
@@ -141,10 +160,11 @@ class _Heard:
 
 @asynccontextmanager
 async def serving(
-    directory: Path, providers: Mapping[str, Any], more: Mapping[str, Any] | None = None, hurry: Mapping[str, float] | None = None
-) -> AsyncGenerator[Process]:
+    directory: Path, providers: Mapping[str, Any], more: Mapping[str, Any] | None = None, hurry: Mapping[str, float] | None = None,
+    *, anew: bool = False,
+) -> AsyncGenerator[Process]:  # fmt: skip
     """A gateway that is gone at the end, whatever happens."""
-    process = await Process.start(directory, providers, more, hurry)
+    process = await Process.start(directory, providers, more, hurry, anew=anew)
     try:
         yield process
     finally:

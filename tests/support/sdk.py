@@ -154,7 +154,7 @@ class Site:
             return found
 
     async def last_row(self) -> dict[str, Any]:
-        return (await self.running.rows())[-1]
+        return await self.running.last_row()
 
     def last_asked(self) -> Asked:
         """The last request that the upstream got."""

@@ -113,9 +113,8 @@ def check_killed(plan: Plan, outcome: str | None, killed_at: float, lag: float) 
     elif ended_at is not None and ended_at < killed_at:
         assert outcome in (plan.outcome, "CRASHED", None), about
     elif arrived_at is not None and arrived_at < kept_until:
-        # Its end and the kill may have crossed on the way to the client.
+        # Its end and the kill may have crossed on the way to the client: then it was settled in the last moment, and its row may be lost.
         assert outcome == "CRASHED" or (outcome == plan.outcome and plan.fate is not Fate.RUNNING), about
-        assert not plan.clean or outcome == plan.outcome, about
     else:
         assert outcome in ("CRASHED", plan.outcome, None), about
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import chain, compress
 from operator import itemgetter
 from typing import Any
@@ -64,7 +65,14 @@ def upsert(dialect: sa.Dialect, columns: Sequence[str] = COLUMNS) -> str:
     an ending stays, except that one told by the row's own instance replaces CRASHED, which was only concluded (`lease`).
     `columns`: those that are given, the others are NULL.
     """
-    insert = postgresql.insert(exchanges) if dialect.name == "postgresql" else sqlite.insert(exchanges)
+    return _upsert(dialect.name == "postgresql", dialect.paramstyle, tuple(columns))
+
+
+@lru_cache(maxsize=2 * MOST)
+def _upsert(on_postgresql: bool, paramstyle: Any, columns: tuple[str, ...]) -> str:
+    """Kept, because making one takes milliseconds: for every ledger that this process opens."""
+    dialect: sa.Dialect = (postgresql if on_postgresql else sqlite).dialect(paramstyle=paramstyle)  # type: ignore[no-untyped-call]
+    insert = postgresql.insert(exchanges) if on_postgresql else sqlite.insert(exchanges)
     insert = insert.values({name: sa.bindparam(name, type_=exchanges.c[name].type) for name in columns})
     new, table = insert.excluded, exchanges.c
     crashed = sa.literal_column(f"'{Ending.CRASHED.value}'", sa.Text)
