@@ -26,6 +26,7 @@ from penstock.upstream.contract import LossKind, Receiver, ResponseHead
 from penstock.vocabulary.ids import ProtocolId
 from tests.support.answers import ANSWERS
 from tests.support.exchanges import REQUESTS, SSE, Asker, FakeAsk, House
+from tests.support.fuzz import THOROUGH
 from tests.support.guards import rule_guards
 
 CHAT, RESPONSES, MESSAGES, GEMINI = ProtocolId.OPENAI_CHAT, ProtocolId.OPENAI_RESPONSES, ProtocolId.ANTHROPIC_MESSAGES, ProtocolId.GEMINI
@@ -338,6 +339,6 @@ class Guarded(Replays):
     guarded = True
 
 
-_EXAMPLES = settings(max_examples=settings.default.max_examples * 2 if settings.default else 40, stateful_step_count=30)
+_EXAMPLES = settings(max_examples=settings.default.max_examples * (2 if THOROUGH else 1) if settings.default else 40, stateful_step_count=30)
 TestOnEvidence, TestAlways, TestDrained, TestGuarded = OnEvidence.TestCase, Always.TestCase, Drained.TestCase, Guarded.TestCase
 TestOnEvidence.settings = TestAlways.settings = TestDrained.settings = TestGuarded.settings = _EXAMPLES
