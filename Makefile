@@ -16,8 +16,8 @@ ALONE := $(wildcard $(patsubst %,tests/edge/test_%.py,\
 
 # Streams of bytes, good and spoilt, at both rims and through every observer.
 FUZZ := $(wildcard tests/*/test_fuzz*.py) tests/laws/test_spoilt_recordings.py
-# What tries every place there, and some of each kind in `make test`.
-FUZZ += tests/pipeline/test_guarded.py
+# Those of which `make test` takes fewer examples, or some places of each kind.
+FUZZ += tests/pipeline/test_guarded.py $(wildcard tests/laws/test_law_07*.py tests/laws/test_law_09*.py)
 # How hard `make fuzz` tries: 1 takes some minutes.
 EFFORT ?= 1
 

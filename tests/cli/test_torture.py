@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import forking
+
 PENSTOCK = str(Path(sys.executable).with_name("penstock"))
 
 
 def torture(*arguments: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([PENSTOCK, "torture", *arguments], capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.CompletedProcess(arguments, *forking.run(PENSTOCK, ["torture", *arguments], os.environ, Path.cwd()))
     assert "Traceback" not in done.stderr
     return done
 

@@ -1,5 +1,5 @@
-"""Every recorded stream, cut, reset and stalled at every frame: the client is told in its protocol's own words, the ledger has one row with the
-right outcome, and the provider is left.
+"""Every recorded stream, stalled at every frame (cut and reset there: `test_endings_cut`): the client is told in its protocol's own words, the ledger
+has one row with the right outcome, and the provider is left.
 
 Recordings of up to `endings.EVERY` frames break before and inside of each of their frames. Longer ones repeat themselves hundreds of times, and
 break only where the kind of frame changes, once before and once inside of each run of like frames.
@@ -64,18 +64,6 @@ def check(end: End, row: dict[str, Any]) -> None:
         assert row["bytes_out"] == len(end.answer.body), about
     if wanted.timer is not None:
         check_time(row, wanted, about)
-
-
-@pytest.mark.parametrize("how", [How.CLEAN, How.EOF, How.RESET])
-def test_cut_at_every_frame(tmp_path: Path, how: How) -> None:
-    async def main() -> None:
-        ends = gather(how)
-        assert len(ends) > 1000
-        rows = await play(tmp_path, ends, at_once=32, timers={})
-        for end in ends:
-            check(end, rows[end.model])
-
-    run(main())
 
 
 @pytest.mark.parametrize("how", [How.STALL, How.PINGS])

@@ -39,7 +39,7 @@ def test_keepalives_hide_no_stall(tmp_path: Path, how: How) -> None:
         ends = [End(next(numbers), case, at, how) for case in some() for place in places(case) for at in place]
         ends = [end for end in ends if verdict(end).outcome != "COMPLETE" and (how is How.STALL or verdict(end).kept == end.at)]
         assert len(ends) > 100
-        rows = await play(tmp_path, ends, at_once=40, more=AWAKE)
+        rows = await play(tmp_path, ends, at_once=120, more=AWAKE)
         seldom = 0
         for end in ends:
             row, wanted, answer = rows[end.model], verdict(end), end.answer

@@ -11,6 +11,7 @@ from penstock.vocabulary.ids import ProtocolId
 from tests.laws.test_law_09_once import JSON_HEAD, SCRIPTS, Exchanges, Script
 from tests.support.answers import ANSWERS
 from tests.support.exchanges import SSE, FakeAsk
+from tests.support.fuzz import THOROUGH
 
 _HURRIED = Timers(first_content=4.0, idle=2.0, client_stall=3.0)
 _BOUNCE = [b'{"error":{"message":"Streaming is ', b'required for operations that may take longer"}}']
@@ -49,6 +50,6 @@ class ReadOn(InForm):
     conduct = Conduct(nonstream="force", pace=Pace(5, 0.2), on_disconnect="drain", drain_seconds=3.0, retries=_TRIES)
 
 
-_EXAMPLES = settings(max_examples=settings.default.max_examples * 2 if settings.default else 40, stateful_step_count=25)
+_EXAMPLES = settings(max_examples=settings.default.max_examples * (2 if THOROUGH else 1) if settings.default else 40, stateful_step_count=25)
 TestForced, TestRetried, TestReadOn = Forced.TestCase, Retried.TestCase, ReadOn.TestCase
 TestForced.settings = TestRetried.settings = TestReadOn.settings = _EXAMPLES

@@ -20,6 +20,7 @@ from penstock.pipeline.compose import Limits
 from penstock.upstream.contract import LossKind
 from penstock.vocabulary.outcome import Ending
 from tests.support.exchanges import CHUNK, DONE, SSE, STOP, USAGE, Asker, FakeAsk, House
+from tests.support.fuzz import THOROUGH
 from tests.support.relays import zipped
 
 CHAT: dict[str, Any] = {"model": "m", "stream": True, "messages": []}
@@ -276,4 +277,5 @@ class Exchanges(RuleBasedStateMachine):
 
 
 TestExchanges = Exchanges.TestCase
-TestExchanges.settings = settings(max_examples=settings.default.max_examples * 5 if settings.default else 100, stateful_step_count=25)
+_TIMES = 5 if THOROUGH else 2
+TestExchanges.settings = settings(max_examples=settings.default.max_examples * _TIMES if settings.default else 100, stateful_step_count=25)

@@ -30,6 +30,7 @@ from penstock.vocabulary.ids import ProtocolId
 from tests.support.admitted import Admitted
 from tests.support.answers import ANSWERS
 from tests.support.exchanges import REQUESTS, SSE, Asker, FakeAsk, House
+from tests.support.fuzz import THOROUGH
 from tests.support.guards import rule_guards
 from tests.support.kept import STORES, Make, desk_of
 
@@ -398,7 +399,7 @@ class Budgeted(Replays):
     budget = True
 
 
-_EXAMPLES = settings(max_examples=settings.default.max_examples * 2 if settings.default else 40, stateful_step_count=30)
+_EXAMPLES = settings(max_examples=settings.default.max_examples * (2 if THOROUGH else 1) if settings.default else 40, stateful_step_count=30)
 TestOnEvidence, TestAlways, TestDrained, TestGuarded = OnEvidence.TestCase, Always.TestCase, Drained.TestCase, Guarded.TestCase
 TestBudgeted = Budgeted.TestCase
 TestOnEvidence.settings = TestAlways.settings = TestDrained.settings = TestGuarded.settings = TestBudgeted.settings = _EXAMPLES
