@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
+from random import Random
 from typing import Any
 
 import pytest
@@ -332,7 +334,7 @@ def test_beyond_what_is_noted_nobody_joins_any_more() -> None:
         ask.body(CHUNK)
         second = chat(h, AGAIN)
         h.loop.settle()
-        long = b'data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % (b"x" * 7000)
+        long = b'data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % b64encode(Random(1).randbytes(6000))
         ask.body(long)
         assert first.reply.body == second.reply.body == CHUNK + long
         third = chat(h, AGAIN)

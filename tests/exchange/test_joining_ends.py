@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -257,11 +259,11 @@ def test_whatever_way_an_answer_came_it_is_kept_only_within_its_bound(how: str, 
     """Of its notes, which of a stream in which nothing recurs are all of it."""
     settings = Settings(noted_bytes=8192)
     with House(settings, conduct=Conduct(dedup=Rules("always")), desk=desk_of(10, MIB)) as h:
-        streamed = how == "a stream"
+        streamed, noise = how == "a stream", b64encode(Random(1).randbytes(size))
         more: dict[str, Any] = {} if streamed else {"stream": None, "stream_options": None}
         body = json.dumps({**ANSWERS[ProtocolId.OPENAI_CHAT].body, "padding": ""}).encode()
-        body = body.replace(b'"padding": ""', b'"padding": "%b"' % (b"x" * (size - len(body))))
-        stream = b"data: " + b"x" * (size - 7 - len(STOP + USAGE + DONE)) + b"\n" + STOP + USAGE + DONE
+        body = body.replace(b'"padding": ""', b'"padding": "%b"' % noise[: size - len(body)])
+        stream = b"data: " + noise[: size - 7 - len(STOP + USAGE + DONE)] + b"\n" + STOP + USAGE + DONE
         chat(h, **more)
         if how == "at once":
             receiver, h.last.receiver = h.last.to, None

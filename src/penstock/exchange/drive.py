@@ -12,12 +12,12 @@ from penstock.exchange import faults
 from penstock.exchange.compose_answer import names_of
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.gateway import Gateway
-from penstock.exchange.holding import BODY, FLOWING, FRAME, GATHERED, JUDGED, WEIGHED
 from penstock.exchange.joining import Joining
 from penstock.exchange.leaving import GONE
 from penstock.exchange.machine import Command, Input, Phase
 from penstock.exchange.metering import Metering
 from penstock.exchange.settle import close_entry, read, read_tail
+from penstock.exchange.stage import BODY, FLOWING, FRAME, GATHERED, JUDGED, WEIGHED
 from penstock.pipeline.contract import Pipeline, State
 from penstock.upstream.contract import Loss, LossKind, ResponseHead
 from penstock.vocabulary.errors import Fault
@@ -33,6 +33,7 @@ _DRAINING, _BY_CLIENT = Phase.DRAINING, EndedBy.CLIENT
 _SETTLE, _FINISH, _ASK, _SEND_HEAD = Command.SETTLE, Command.FINISH, Command.ASK, Command.SEND_HEAD
 _CANCEL, _LINGER, _TERMINAL, _COMPLETE = Command.CANCEL, Command.LINGER, Input.TERMINAL, Ending.COMPLETE
 _HEAD, _COMMIT, _ROUTED, _UPSTREAM_ENDED = Input.HEAD, Input.COMMIT, Input.ROUTED, Input.ENDED
+_MUCH = 8192  # bytes of a read that is written down at once
 _NOT_WHOLE = frozenset({Ending.TRUNCATED, Ending.UPSTREAM_LOST})
 _TRYING = frozenset({Phase.DIALING, Phase.HEAD_HELD, Phase.EARLY})
 
@@ -42,6 +43,7 @@ class Exchange(Metering, Joining):
 
     def __init__(self, gateway: Gateway, request: ClientRequest, reply: Reply) -> None:
         super().__init__(gateway, request, reply)
+        self._stage = FLOWING
         gateway.watch(self)
 
     # -- the provider's answer -------------------------------------------------------------------------------------------------------
@@ -73,7 +75,7 @@ class Exchange(Metering, Joining):
             noted = self.noted
             if noted is not None:
                 noted.append(data)
-                if len(noted) >= self._lump:
+                if len(noted) >= self.lump or len(data) > _MUCH:
                     self.write_down(now)
             pipeline = self.pipeline
             if self._stage or pipeline is None:
@@ -86,9 +88,6 @@ class Exchange(Metering, Joining):
                 reply.write(out)
             if pipeline.state is not _RUNNING and self.machine.phase is _STREAMING:
                 self._stopped(pipeline, now)
-            elif self._unknown_id and pipeline.observer.response_id is not None:
-                self._unknown_id = False
-                self.gateway.ledger.remember(pipeline.observer.response_id, self.provider_name)
         except Exception as error:
             self.fail(error)
 
@@ -394,7 +393,7 @@ class Exchange(Metering, Joining):
 _first = object.__new__(Exchange)
 for _name in (
     "gateway", "reply", "id", "entry", "spec", "started", "request", "machine", "conduct", "due", "plan", "peek", "taken", "provider", "sent",
-    "record", "noted", "_opened", "_ask", "take_usage", "again", "as_stream", "head", "pipeline", "_stage", "_held", "last_out", "outcome",
+    "record", "noted", "lump", "_opened", "_ask", "take_usage", "again", "as_stream", "head", "pipeline", "_stage", "_held", "last_out", "outcome",
     "lingers_until",
 ):  # fmt: skip
     object.__setattr__(_first, _name, None)

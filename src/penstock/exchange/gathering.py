@@ -22,9 +22,9 @@ from penstock.exchange.compose_answer import headers_beside, headers_down
 from penstock.exchange.contract import Headers
 from penstock.exchange.gateway import Demo
 from penstock.exchange.guarding import Guarding
-from penstock.exchange.holding import FLOWING, GATHERED, UNSEEN
 from penstock.exchange.judge import Judge, came_first
 from penstock.exchange.machine import Input, Phase
+from penstock.exchange.stage import FLOWING, GATHERED, UNSEEN
 from penstock.pipeline.compose import PROMISED, Mode
 from penstock.pipeline.contract import Pipeline, State
 from penstock.pipeline.fold import Fold

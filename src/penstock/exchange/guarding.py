@@ -12,9 +12,10 @@ from collections.abc import Callable
 from penstock.exchange import faults
 from penstock.exchange.compose_answer import headers_beside
 from penstock.exchange.hearing import Consulting, Hearing
-from penstock.exchange.holding import FLOWING, Holding
+from penstock.exchange.holding import Holding
 from penstock.exchange.machine import Input, Phase
 from penstock.exchange.settle import read_findings
+from penstock.exchange.stage import FLOWING
 from penstock.pipeline.contract import Pipeline, State
 from penstock.pipeline.guarded import fault_of_rejection
 from penstock.pipeline.guarded_body import Weighed

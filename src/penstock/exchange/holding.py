@@ -5,7 +5,6 @@ Until then a true status is possible, and another try. Part of `drive`.
 from __future__ import annotations
 
 from abc import abstractmethod
-from enum import IntEnum, auto
 from time import time
 
 from penstock.exchange import faults
@@ -13,6 +12,7 @@ from penstock.exchange.compose_answer import course_of, headers_beside, headers_
 from penstock.exchange.contract import Headers
 from penstock.exchange.judge import HELD, Judge, came_first
 from penstock.exchange.machine import Command, Input, Phase
+from penstock.exchange.stage import BODY, FLOWING, FRAME, GATHERED, JUDGED, NAMELESS, UNSEEN, WEIGHED, Stage
 from penstock.exchange.telling import UNBUFFERED
 from penstock.exchange.watching import Watching
 from penstock.pipeline.compose import READ, Mode
@@ -27,28 +27,6 @@ from penstock.vocabulary.errors import Fault, UpstreamError
 from penstock.vocabulary.ids import Operation
 from penstock.vocabulary.outcome import Outcome
 
-
-class Stage(IntEnum):
-    """What is waited for before bytes of the answer go to the client."""
-
-    FLOWING = 0
-    """Nothing: they go."""
-    BODY = auto()
-    """The first bytes of a body."""
-    FRAME = auto()
-    """The first frame with data."""
-    JUDGED = auto()
-    """The whole of an error, which may be about what we added, or in a stranger's shape."""
-    WEIGHED = auto()
-    """The whole of a body that is judged before any of it goes out."""
-    UNSEEN = auto()
-    """Nothing any more: the client has left, and what comes is only read."""
-    GATHERED = auto()
-    """The whole of an answer that is made into another form (`gathering`)."""
-
-
-FLOWING, BODY, FRAME, JUDGED, WEIGHED, UNSEEN, GATHERED = Stage
-"""By names of their own, as above."""
 _RUNNING, _BROKEN, _CUT = State.RUNNING, State.BROKEN, State.CUT
 _DRAINING, _COMMIT, _RESPONSES = Phase.DRAINING, Input.COMMIT, Operation.RESPONSES
 OURS = "the provider refused what the gateway had added to the request that it follows"
@@ -58,7 +36,7 @@ class Holding(Watching):
     head: ResponseHead | None = None
     """Of the provider's answer, until it is given out."""
     outcome: Outcome | None = None
-    _stage = FLOWING
+    _stage: Stage  # (without a value here: one of a class that can change keeps the interpreter from reading it the quick way)
     _early: Unbegun | None = None  # in the place of the answer's pipeline: the client has a head of ours
     _decoded = False  # a coding is taken off
     _foreign = False  # an error in nobody's shape, or a page
@@ -67,7 +45,6 @@ class Holding(Watching):
     _held: list[bytes] | None = None  # of a stream, before its first frame with data
     _last_words: tuple[int, Headers, bytes] | None = None  # the provider's own, in the client's shape, in the place of a fault of ours
     _retried = False  # without the field that we added
-    _unknown_id = False  # a response whose id others may ask for while it is made
 
     @abstractmethod
     def _do(self, commands: tuple[Command, ...], now: float, fault: Fault = faults.SELF, headers: Headers = faults.NONE) -> None: ...
@@ -182,12 +159,10 @@ class Holding(Watching):
     def _open_up(self, now: float) -> None:
         """The commit: from here there is one answer."""
         held, self._held = self._held, None
-        self._stage = FLOWING
         plan, pipeline = self.plan, self.pipeline
         assert plan is not None
         assert pipeline is not None
-        if plan.endpoint.operation is _RESPONSES:
-            self._unknown_id = True
+        self._stage = NAMELESS if plan.endpoint.operation is _RESPONSES and not self._is_named(pipeline) else FLOWING
         self._do(self.machine.handle(_COMMIT), now)
         self.head = None  # used up; a stream must not carry it along
         self.let_go()
@@ -195,6 +170,14 @@ class Holding(Watching):
             self.say(held[0] if len(held) == 1 else b"".join(held), now)
         if pipeline.state is not _RUNNING:
             self._stopped(pipeline, now)
+
+    def _is_named(self, pipeline: Pipeline) -> bool:
+        """It has told its id, which is remembered."""
+        id = pipeline.observer.response_id
+        if id is None:
+            return False
+        self.gateway.ledger.remember(id, self.provider_name)
+        return True
 
     def _send_head(self) -> None:
         head, reply, pipeline, stage = self.head, self.reply, self.pipeline, self._stage
@@ -238,6 +221,13 @@ class Holding(Watching):
             self.pass_on(data, now)
         elif stage is GATHERED:
             self._gather_on(data, now)
+        elif stage is NAMELESS:
+            out = pipeline.feed(data, now)
+            if self._is_named(pipeline):
+                self._stage = FLOWING
+            self.say(out, now)
+            if pipeline.state is not _RUNNING and self.machine.phase is Phase.STREAMING:
+                self._stopped(pipeline, now)
         elif stage is JUDGED:
             if self._judge is not None and not self._judge.hold(data):
                 self._judged(now, whole=False)

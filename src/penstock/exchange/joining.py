@@ -27,7 +27,7 @@ from penstock.vocabulary.outcome import EndedBy, Outcome
 
 GRACE: Final = 2.0
 """Seconds."""
-NOTES: Final = 3
+NOTES: Final = 8
 """Reads that are noted together: so many are put on the tape for little more than the price of one."""
 
 
@@ -113,8 +113,6 @@ class Flight:
 
 
 class Joining(Leaving):
-    _lump = NOTES
-
     @abstractmethod
     def answer_body(self, data: bytes, now: float) -> None: ...
 
@@ -122,7 +120,7 @@ class Joining(Leaving):
 
     def note_at_once(self, *, some: bool) -> None:
         """`some`: somebody follows, and waits for it."""
-        self._lump = 1 if some else NOTES
+        self.lump = 1 if some else NOTES
 
     def hold_its_time(self, *, stop: bool) -> None:
         """Of a leader whose client has left: those who follow do not read. Of a follower: the leader's client does not."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from penstock.exchange.gathering import Gathering
-from penstock.exchange.holding import GATHERED, OURS, UNSEEN
+from penstock.exchange.holding import OURS
 from penstock.exchange.machine import Input, Phase
+from penstock.exchange.stage import GATHERED, UNSEEN
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 
 GONE = Outcome(Ending.CLIENT_GONE, "the client closed its connection", EndedBy.CLIENT)

@@ -14,6 +14,7 @@ from penstock.exchange.drive import Exchange
 from penstock.exchange.entering import Entering
 from penstock.exchange.following import Source
 from penstock.exchange.guarding import judge_request
+from penstock.exchange.joining import NOTES
 from penstock.exchange.machine import Phase
 from penstock.exchange.plan import Plan, Print, Way
 from penstock.pipeline.guarded import fault_of_rejection
@@ -64,7 +65,7 @@ class Preparing(Entering):
         if gateway.admission is not None and gateway.admission.keeper is not None:
             self._asked = asked
         elif desk.open(asked, exchange):
-            exchange.record, exchange.noted = asked, []
+            exchange.record, exchange.noted, exchange.lump = asked, [], NOTES
         return False
 
     def _lead(self, way: Way, asked: Record) -> bool:
@@ -75,7 +76,7 @@ class Preparing(Entering):
         if self._follow(desk, way, rules, asked, again=False):  # what its head says of other tries has been weighed
             return False
         if desk.open(asked, exchange):
-            exchange.record, exchange.noted = asked, []
+            exchange.record, exchange.noted, exchange.lump = asked, [], NOTES
         return True
 
     def _follow(self, desk: Desk, way: Way, rules: Rules, asked: Record, *, again: bool) -> bool:
