@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.dedup import Conflict, Desk, Evidence, Fits, Form, Kept, Match, Mode, Record, Rules, Tape
-from tests.support.kept import ANY, BODY, STORES, Leading, desk_of
+from tests.support.kept import ANY, STORES, Leading, desk_of
 
 RETRIES, ALWAYS = Rules("retries"), Rules("always")
 MIB = 1 << 20
@@ -21,7 +21,8 @@ def record(id: str = "1", body: Any = None, *, head: bytes = b"h", model: str | 
 
 def kept(desk: Desk, one: Record, now: float, answer: bytes = b"answer") -> Record:
     assert desk.open(one, Leading())
-    desk.keep(one, 200, [], answer, *BODY, now)
+    one.status, one.answer = 200, answer
+    desk.keep(one, now)
     return one
 
 
@@ -129,7 +130,8 @@ def test_nothing_is_found_that_is_not_equal_and_nothing_is_left_behind(data: st.
             match data.draw(st.sampled_from(["whole", "tape", "bad"])):
                 case "whole":
                     ends[over.id] = now
-                    desk.keep(over, 200, [], b"x" * data.draw(st.integers(0, 100)), *BODY, now)
+                    over.status, over.answer = 200, b"x" * data.draw(st.integers(0, 100))
+                    desk.keep(over, now)
                 case "tape":
                     over.answer = tape = Tape(1000, desk.budget)
                     tape.add([b"x" * 40])
@@ -137,7 +139,9 @@ def test_nothing_is_found_that_is_not_equal_and_nothing_is_left_behind(data: st.
                         desk.drop(over)
                     else:
                         ends[over.id] = now
-                        desk.keep(over, 200, [], tape, Form.EVENTS, True, now)
+                        over.status, over.answer, over.form = 200, tape.reel(), Form.EVENTS
+                        tape.close()
+                        desk.keep(over, now)
                 case _:
                     desk.drop(over)
         assert 0 <= desk.budget.used <= desk.budget.total

@@ -22,9 +22,9 @@ from enum import Enum, auto
 from typing import Literal
 
 from penstock.dedup.fingerprint import same_body
-from penstock.dedup.record import Leader, Record
-from penstock.dedup.store import CONFLICT, AnswerStore, Conflict, Fits, Form, Headers, Kept, Place, Wanted
-from penstock.dedup.tape import Reel, Tape
+from penstock.dedup.record import Kept, Leader, Place, Record
+from penstock.dedup.store import CONFLICT, AnswerStore, Conflict, Fits, Wanted
+from penstock.dedup.tape import Tape
 from penstock.wire.budget import Budget
 
 _FAILED = 60.0
@@ -69,6 +69,8 @@ class Desk:
     def __init__(self, store: AnswerStore, budget: Budget) -> None:
         self.store = store
         self.budget = budget
+        self._fresh: dict[str, Record] = {}
+        """Under way, by id, and not looked for yet: most never are."""
         self._places: dict[Place, Record] = {}
         """The newest of each; it knows the others."""
         self._keys: dict[tuple[bytes, bytes], Record] = {}
@@ -98,6 +100,7 @@ class Desk:
         always = rules.mode == "always"
         if not (always or again or self.owed):
             return None
+        self._enter()
         only_left = not (always or again)
         best, reads = self._search(asked, fits, only_left=only_left)
         explained = False
@@ -156,6 +159,7 @@ class Desk:
 
     def _find_key(self, asked: Record, rules: Rules, now: float, fits: Fits) -> Match | Conflict | None:
         assert asked.key is not None
+        self._enter()
         record = self._keys.get((asked.place[0], asked.key))
         if record is None:
             claim = self.store.claim(Wanted(asked.place, asked.body, asked.key, fits, rules.ttl, rules.tool_ttl, False, _READ), now)
@@ -186,23 +190,34 @@ class Desk:
             return False
         record.weight = weight
         record.leader = leader
-        places, place = self._places, record.place
-        older = places.get(place)
-        if older is not None:
-            record.older, older.newer = older, record
-        places[place] = record
-        if record.key is not None:
-            self._keys[(record.place[0], record.key)] = record
+        self._fresh[record.id] = record
         return True
 
-    def keep(self, record: Record, status: int, headers: Headers, answer: Tape | bytes, form: Form, has_usage: bool, now: float) -> None:
+    def _enter(self) -> None:
+        """What is fresh is found from now on."""
+        places = self._places
+        for record in self._fresh.values():
+            place = record.place
+            older = places.get(place)
+            if older is not None:
+                record.older, older.newer = older, record
+            places[place] = record
+            if record.key is not None:
+                self._keys[(place[0], record.key)] = record
+        self._fresh.clear()
+
+    def keep(self, record: Record, now: float) -> None:
         """Its answer is whole, and is told again from now on; it is no longer under way. Nothing, where it was not on the desk."""
-        if record.weight < 0:
+        if record.leader is None:
             return
-        told: Reel | bytes = answer if isinstance(answer, bytes) else answer.reel()
-        kept, left = Kept(record.id, record.place, record.body, record.key, status, headers, told, form, has_usage), record.left
-        self.drop(record)
-        self.store.put(kept, left, now)
+        left = record.left
+        if left or self._fresh.pop(record.id, None) is None:
+            self.drop(record)
+            record.left = left
+        else:
+            self.budget.used -= record.weight
+            record.leader = None
+        self.store.put(record, now)
 
     def fail(self, record: Record, now: float) -> None:
         """Its answer failed, and its client knows: if it asks again, it is for one of its own."""
@@ -214,7 +229,7 @@ class Desk:
 
     def left(self, told: Record | Kept) -> None:
         """A client left it before its end."""
-        if isinstance(told, Record) and told.weight >= 0:
+        if isinstance(told, Record) and told.leader is not None:
             told.left += 1
             self._owed += 1
         else:
@@ -222,8 +237,20 @@ class Desk:
 
     def drop(self, record: Record) -> None:
         """It is found no more. May be called more than once."""
-        if record.weight < 0:
+        if record.leader is None:
             return
+        if self._fresh.pop(record.id, None) is None:
+            self._take_out(record)
+        if record.left:
+            self._owed -= record.left
+            record.left = 0
+        self.budget.used -= record.weight
+        record.leader = None
+        answer = record.answer
+        if answer is not None and isinstance(answer, Tape):
+            answer.close()
+
+    def _take_out(self, record: Record) -> None:
         older, newer = record.older, record.newer
         if newer is not None:
             newer.older, record.newer = older, None
@@ -235,14 +262,6 @@ class Desk:
             older.newer, record.older = newer, None
         if record.key is not None and self._keys.get((record.place[0], record.key)) is record:
             del self._keys[(record.place[0], record.key)]
-        if record.left:
-            self._owed -= record.left
-            record.left = 0
-        self.budget.used -= record.weight
-        record.weight = -1
-        record.leader = None
-        if isinstance(record.answer, Tape):
-            record.answer.close()
 
 
 def _fits(record: Record, fits: Fits) -> bool:

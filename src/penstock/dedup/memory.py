@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import cast
 
 import msgspec
 
 from penstock.dedup.fingerprint import same_body
-from penstock.dedup.store import CONFLICT, Claim, Conflict, Kept, Place, Wanted
+from penstock.dedup.record import Place, Record
+from penstock.dedup.store import CONFLICT, Claim, Conflict, Wanted
+from penstock.dedup.tape import Reel
 from penstock.dedup.turns import is_tool_turn
 from penstock.wire.budget import Budget
 
@@ -35,24 +38,12 @@ class Room(Budget):
         return False
 
 
-class _Held(msgspec.Struct, eq=False, gc=False):
-    kept: Kept
-    body: bytes
-    left: int
-    at: float
-    """When it was put."""
-    weight: int
-    """Bytes of the room that it holds."""
-    digest: bytes | None = None
-    """Of the body (`fingerprint.Comparable`)."""
-
-
 class _Asked(msgspec.Struct, gc=False):
     body: bytes
     digest: bytes | None = None
 
 
-_NONE: dict[str, _Held] = {}
+_NONE: dict[str, Record] = {}
 
 
 class MemoryAnswers:
@@ -63,15 +54,16 @@ class MemoryAnswers:
         self.owed = 0
         self._room = room
         room.answers = self
-        self._entries = entries
+        self._free = entries
+        """Of fresh ones: what the others leave them."""
         self._lump = max(1, min(_AT_ONCE, entries // 16))
         self._longest = longest
-        self._fresh: deque[_Held] = deque()
+        self._fresh: deque[Record] = deque()
         """Put since the last search: most are never looked for, and go as they came."""
-        self._order: deque[_Held] = deque()
+        self._order: deque[Record] = deque()
         """Those before them, which are in `_places` and `_keys`."""
-        self._places: dict[Place, dict[str, _Held]] = {}
-        self._keys: dict[tuple[bytes, bytes], _Held] = {}
+        self._places: dict[Place, dict[str, Record]] = {}
+        self._keys: dict[tuple[bytes, bytes], Record] = {}
 
     def __len__(self) -> int:
         return len(self._order) + len(self._fresh)
@@ -80,19 +72,21 @@ class MemoryAnswers:
     def holds(self) -> bool:
         return bool(self._fresh or self._order)
 
-    def put(self, kept: Kept, left: int, now: float) -> None:
-        answer, room, fresh = kept.answer, self._room, self._fresh
-        weight = len(kept.body) + (len(answer) if isinstance(answer, bytes) else answer.size)
-        if room.used + weight <= room.total:
-            room.used += weight
+    def put(self, record: Record, now: float) -> None:
+        room, fresh, answer = self._room, self._fresh, record.answer
+        weight = len(record.body) + (answer.size if isinstance(answer, Reel) else len(cast("bytes", answer)))
+        used = room.used + weight
+        if used <= room.total:
+            room.used = used
         elif not room.take(weight):
             return
-        fresh.append(_Held(kept, kept.body, left, now, weight))
-        if left:
-            self.owed += left
-        if len(fresh) + len(self._order) > self._entries:
-            for _ in range(self._lump):  # many at a time are cheaper than one each time
-                self.give_up()
+        record.weight = weight
+        record.at = now
+        fresh.append(record)
+        if record.left:
+            self.owed += record.left
+        if len(fresh) > self._free:
+            self._make_room()
 
     def claim(self, wanted: Wanted, now: float) -> Claim | Conflict | None:
         self._enter()
@@ -103,15 +97,14 @@ class MemoryAnswers:
                 return None
             if not same_body(held, asked):
                 return CONFLICT
-            fits = held.kept.place == wanted.place and wanted.fits.take(held.kept.form, held.kept.has_usage)
+            fits = held.place == wanted.place and wanted.fits.take(held.form, held.has_usage)
             return self._claimed(held) if fits else None
-        best: _Held | None = None
+        best: Record | None = None
         reads = wanted.reads
         for held in reversed(self._places.get(wanted.place, _NONE).values()):
             if not held.left and (wanted.only_left or best is not None):
                 continue
-            kept = held.kept
-            if kept.key is not None or not _counts(held, wanted, now) or not wanted.fits.take(kept.form, kept.has_usage):
+            if held.key is not None or not _counts(held, wanted, now) or not wanted.fits.take(held.form, held.has_usage):
                 continue
             if held.digest is None and held.body != asked.body:
                 reads -= len(held.body)
@@ -127,23 +120,23 @@ class MemoryAnswers:
         """What is fresh is found from now on."""
         fresh, places = self._fresh, self._places
         while fresh:
-            held = fresh.popleft()
-            kept = held.kept
-            self._order.append(held)
-            place = places.get(kept.place)
+            record = fresh.popleft()
+            self._order.append(record)
+            self._free -= 1
+            place = places.get(record.place)
             if place is None:
-                places[kept.place] = {kept.id: held}
+                places[record.place] = {record.id: record}
             else:
-                place[kept.id] = held
-            if kept.key is not None:
-                self._keys[kept.place[0], kept.key] = held
+                place[record.id] = record
+            if record.key is not None:
+                self._keys[record.place[0], record.key] = record
 
-    def _claimed(self, held: _Held) -> Claim:
+    def _claimed(self, held: Record) -> Claim:
         back = held.left > 0
         if back:
             held.left -= 1
             self.owed -= 1
-        return Claim(held.kept, back)
+        return Claim(held.kept(), back)
 
     def left(self, place: Place, id: str) -> None:
         self._enter()
@@ -156,30 +149,41 @@ class MemoryAnswers:
         while (oldest := self._order or self._fresh) and now - oldest[0].at >= self._longest:
             self.give_up()
 
+    def _make_room(self) -> None:
+        """For some more: many at a time are cheaper than one each time."""
+        popleft, given = self._fresh.popleft, 0
+        for _ in range(self._lump):
+            if self._order:
+                self.give_up()
+            else:
+                record = popleft()
+                given += record.weight
+                self.owed -= record.left
+        self._room.used -= given
+
     def give_up(self) -> bool:
         """Forget the oldest; False where there is none."""
         if self._order:
-            held = self._order.popleft()
-            self._take_out(held)
+            record = self._order.popleft()
+            self._free += 1
+            self._take_out(record)
         elif self._fresh:
-            held = self._fresh.popleft()
+            record = self._fresh.popleft()
         else:
             return False
-        if held.left:
-            self.owed -= held.left
-        self._room.used -= held.weight
+        self.owed -= record.left
+        self._room.used -= record.weight
         return True
 
-    def _take_out(self, held: _Held) -> None:
-        kept = held.kept
-        place = self._places[kept.place]
-        del place[kept.id]
+    def _take_out(self, record: Record) -> None:
+        place = self._places[record.place]
+        del place[record.id]
         if not place:
-            del self._places[kept.place]
-        if kept.key is not None and self._keys.get((kept.place[0], kept.key)) is held:
-            del self._keys[kept.place[0], kept.key]
+            del self._places[record.place]
+        if record.key is not None and self._keys.get((record.place[0], record.key)) is record:
+            del self._keys[record.place[0], record.key]
 
 
-def _counts(held: _Held, wanted: Wanted, now: float) -> bool:
+def _counts(held: Record, wanted: Wanted, now: float) -> bool:
     age = now - held.at
     return age < wanted.ttl or (age < wanted.tool_ttl and is_tool_turn(held.body))

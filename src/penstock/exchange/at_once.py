@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-from penstock.dedup import Form
 from penstock.exchange.compose_answer import names_of
 from penstock.exchange.guarding import Guarding
 from penstock.exchange.machine import Phase
@@ -17,7 +16,6 @@ from penstock.upstream.contract import ResponseHead
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 
 _DIALING, _SETTLED = Phase.DIALING, Phase.SETTLED
-_BODY = Form.BODY
 _WHOLE = Outcome(Ending.COMPLETE, "the whole body", EndedBy.UPSTREAM)
 
 
@@ -102,13 +100,15 @@ class AtOnce(Guarding):
         self.let_go()
         record, desk = self.record, gateway.desk
         if record is not None and desk is not None:
-            self.record = self.noted = None
+            self.record = None
+            record.status = 200
+            record.headers = head.headers
+            record.answer = body
             if len(body) <= gateway.settings.noted_bytes:
-                desk.keep(record, 200, head.headers, body, _BODY, True, now)
+                desk.keep(record, now)
             else:
                 desk.drop(record)
             if self.flight is not None:
-                record.status, record.headers, record.answer = 200, head.headers, body
                 self.flight.land()
         if close_entry(entry, _WHOLE, started, now) and gateway.on_settled is not None:
             gateway.on_settled(entry)

@@ -12,7 +12,7 @@ from penstock.exchange import faults
 from penstock.exchange.compose_answer import names_of
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.gateway import Gateway
-from penstock.exchange.joining import Joining
+from penstock.exchange.joining import MUCH, NOTES, Joining
 from penstock.exchange.leaving import GONE
 from penstock.exchange.machine import Command, Input, Phase
 from penstock.exchange.metering import Metering
@@ -33,7 +33,6 @@ _DRAINING, _BY_CLIENT = Phase.DRAINING, EndedBy.CLIENT
 _SETTLE, _FINISH, _ASK, _SEND_HEAD = Command.SETTLE, Command.FINISH, Command.ASK, Command.SEND_HEAD
 _CANCEL, _LINGER, _TERMINAL, _COMPLETE = Command.CANCEL, Command.LINGER, Input.TERMINAL, Ending.COMPLETE
 _HEAD, _COMMIT, _ROUTED, _UPSTREAM_ENDED = Input.HEAD, Input.COMMIT, Input.ROUTED, Input.ENDED
-_MUCH = 8192  # bytes of a read that is written down at once
 _NOT_WHOLE = frozenset({Ending.TRUNCATED, Ending.UPSTREAM_LOST})
 _TRYING = frozenset({Phase.DIALING, Phase.HEAD_HELD, Phase.EARLY})
 
@@ -52,8 +51,10 @@ class Exchange(Metering, Joining):
         try:
             self.machine.handle(_HEAD)
             self.head = head
-            if self.record is not None:
-                self.record.status, self.record.headers = head.status, head.headers
+            record = self.record
+            if record is not None:
+                record.status, record.headers = head.status, head.headers
+                self.noted, self.lump = [], (1 if self.followed else NOTES)
             entry = self.entry
             entry.head_ms = (now - self.started) * 1e3
             dialed = self._ask.dialed_at if self._ask is not None else None
@@ -75,7 +76,7 @@ class Exchange(Metering, Joining):
             noted = self.noted
             if noted is not None:
                 noted.append(data)
-                if len(noted) >= self.lump or len(data) > _MUCH:
+                if len(noted) >= self.lump or len(data) > MUCH:
                     self.write_down(now)
             pipeline = self.pipeline
             if self._stage or pipeline is None:

@@ -29,6 +29,8 @@ GRACE: Final = 2.0
 """Seconds."""
 NOTES: Final = 8
 """Reads that are noted together: so many are put on the tape for little more than the price of one."""
+MUCH: Final = 8192
+"""Bytes of a read that is not kept back for that."""
 
 
 class Flight:
@@ -202,7 +204,11 @@ class Joining(Leaving):
         self.record = self.noted = None
         answer = record.answer
         if whole and 200 <= record.status < 300 and answer is not None and not (isinstance(answer, Tape) and answer.torn):
-            desk.keep(record, record.status, record.headers or [], answer, *self.form(), now)
+            record.form, record.has_usage = self.form()
+            if isinstance(answer, Tape):
+                record.answer = answer.reel()
+                answer.close()
+            desk.keep(record, now)
         elif outcome.ended_by is EndedBy.CLIENT:
             desk.drop(record)
         else:
@@ -266,4 +272,4 @@ class Joining(Leaving):
         flight, record = self.flight, self.record
         if flight is None:
             return False
-        return bool(flight.seats) or (record is not None and record.weight >= 0 and now - flight.quiet_since < GRACE)
+        return bool(flight.seats) or (record is not None and record.leader is not None and now - flight.quiet_since < GRACE)

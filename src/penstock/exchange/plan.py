@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from penstock.admission.door import Found
-from penstock.dedup import digest_of_head, evidence_of
+from penstock.dedup import Place, digest_of_head, evidence_of
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import ClientRequest, Headers
 from penstock.pipeline.compose import READ
@@ -90,7 +90,7 @@ class Print:
 class Way:
     """Who takes the requests of one head for one model, and how."""
 
-    __slots__ = ("asks_usage", "conduct", "index", "otherwise", "permits", "provider", "quirks", "renamed", "route", "sent")
+    __slots__ = ("asks_usage", "conduct", "index", "otherwise", "permits", "place", "provider", "quirks", "renamed", "route", "sent")
 
     def __init__(
         self, provider: Provider | Demo, conduct: Conduct, route: str | None, renamed: str | None, permits: tuple[str, ...], sent: SentHead | None, *,
@@ -112,6 +112,8 @@ class Way:
         """Some may be asked in another form than the client's (`modes`)."""
         self.quirks = quirks
         """What the provider wants besides, until that is done."""
+        self.place: Place | None = None
+        """Where others look for what is asked in this way; it may depend on the client's address, and is none then."""
 
     def plain(self, renamed: str | None) -> Way:
         """The same for one request of which that is done."""

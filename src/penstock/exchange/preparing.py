@@ -14,7 +14,6 @@ from penstock.exchange.drive import Exchange
 from penstock.exchange.entering import Entering
 from penstock.exchange.following import Source
 from penstock.exchange.guarding import judge_request
-from penstock.exchange.joining import NOTES
 from penstock.exchange.machine import Phase
 from penstock.exchange.plan import Plan, Print, Way
 from penstock.pipeline.guarded import fault_of_rejection
@@ -56,16 +55,21 @@ class Preparing(Entering):
         shown = plan.print
         if shown is None:
             plan.print = shown = Print(request)
-        digest = shown.digest
-        if shown.anonymous:
-            digest = with_address(digest, exchange.reply.peer() if exchange.reply is not None else None)
-        asked = Record(exchange.id, (digest, way.provider.name, way.renamed or exchange.peek.model), body, shown.key)
+        place = way.place
+        if place is None:
+            digest = shown.digest
+            if shown.anonymous:
+                digest = with_address(digest, exchange.reply.peer() if exchange.reply is not None else None)
+            place = (digest, way.provider.name, way.renamed or exchange.peek.model)
+            if not shown.anonymous:
+                way.place = place
+        asked = Record(exchange.id, place, body, shown.key)
         if (shown.told or desk.owed or rules.mode == "always") and self._follow(desk, way, rules, asked, again=shown.again):
             return True
         if gateway.admission is not None and gateway.admission.keeper is not None:
             self._asked = asked
         elif desk.open(asked, exchange):
-            exchange.record, exchange.noted, exchange.lump = asked, [], NOTES
+            exchange.record = asked
         return False
 
     def _lead(self, way: Way, asked: Record) -> bool:
@@ -76,7 +80,7 @@ class Preparing(Entering):
         if self._follow(desk, way, rules, asked, again=False):  # what its head says of other tries has been weighed
             return False
         if desk.open(asked, exchange):
-            exchange.record, exchange.noted, exchange.lump = asked, [], NOTES
+            exchange.record = asked
         return True
 
     def _follow(self, desk: Desk, way: Way, rules: Rules, asked: Record, *, again: bool) -> bool:
