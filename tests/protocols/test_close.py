@@ -59,9 +59,14 @@ def test_from_every_place_it_is_a_stream_that_was_stopped(case: Any) -> None:
     for at in places:
         closer, observer = closer_of(protocol), REGISTRY[protocol].observer(OPERATION[protocol])
         play(closer, observer, frames[:at])
+        told, beside = REGISTRY[protocol].observer(OPERATION[protocol]), closer_of(protocol)
+        observe = beside.beside(told, told.observe)
+        for name, data in frames[:at]:
+            observe(name, data, 1.0)
         if observer.stop_reason is not None or observer.terminal or observer.error is not None:
             break
         words = closer.close(StopReason.LENGTH, USAGE)
+        assert beside.close(StopReason.LENGTH, USAGE) == words, "whatever it need not see"
         if words is None or observer.tools:
             continue
         odd = observer.malformed

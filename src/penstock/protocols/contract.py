@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import msgspec
 
@@ -141,6 +141,17 @@ class Observer(ABC):
         return _REPORTED if self.final_usage else _PARTIAL
 
 
+class Followed(Observer):
+    """An observer that tells somebody of every frame but those with nothing but content of what has begun: of these it sees that they are no more."""
+
+    __slots__ = ("follower",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.follower: Callable[[bytes, bytes], None] | None = None
+        """Called with event name and data."""
+
+
 Observe = Callable[[bytes, bytes, float], int]
 """`Observer.observe` of one observer, or something in its place."""
 
@@ -173,13 +184,21 @@ class Closer(ABC):
     """Follows a stream that may have to be ended by a policy, so that it can be ended in the protocol's own words: as an answer that was stopped,
     with everything closed that the provider had opened. One per answer. Its memory is bounded; `see` and `close` never raise."""
 
+    __slots__ = ()
+
+    content_goes_on: ClassVar = False
+    """It need not see frames with nothing but content of what has begun."""
+
     @abstractmethod
     def see(self, name: bytes, data: bytes) -> None:
         """One frame of the provider's."""
 
     def beside(self, observer: Observer, observe: Observe) -> Observe:
-        """`observe`, which tells `observer` of a frame, and this closer besides, as far as it needs it."""
-        del observer
+        """`observe`, which tells `observer` of a frame, and this closer besides, as far as it needs it. An observer that has a `follower` tells it
+        itself of what is more than content that goes on."""
+        if self.content_goes_on and isinstance(observer, Followed):
+            observer.follower = self.see
+            return observe
         see = self.see
 
         def both(name: bytes, data: bytes, now: float) -> int:

@@ -30,6 +30,7 @@ _PASSING = frozenset({b"content_block_delta", b"ping"})
 class MessagesCloser(Closer):
     """Looks at what opens and closes; deltas are passed over by their event's name."""
 
+    content_goes_on = True
     __slots__ = ("_begun", "_broken", "_open")
 
     def __init__(self) -> None:

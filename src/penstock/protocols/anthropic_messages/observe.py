@@ -54,7 +54,7 @@ from penstock.protocols.anthropic_messages.shapes import (
     read_event,
 )
 from penstock.protocols.anthropic_messages.words import TOOL_KINDS
-from penstock.protocols.contract import CONTENT, ERROR, MALFORMED, TERMINAL, TOOL, Observer, ToolCall
+from penstock.protocols.contract import CONTENT, ERROR, MALFORMED, TERMINAL, TOOL, Followed, ToolCall
 from penstock.vocabulary.errors import UpstreamError
 from penstock.vocabulary.usage import EMPTY_USAGE, Usage
 
@@ -62,7 +62,7 @@ MAX_OPEN_CALLS: Final = 256
 """Open calls that are kept. The protocol has one at a time; a server that never closes them must not grow us."""
 
 
-class MessagesObserver(Observer):
+class MessagesObserver(Followed):
     """The observer of this protocol, for every operation: a stream of events, one Message, a token count, or any other body."""
 
     __slots__ = ("_compacted", "_stated", "_teller")
@@ -83,6 +83,8 @@ class MessagesObserver(Observer):
         except BROKEN:
             found = read_event(data)
             if found is None:
+                if self.follower is not None:
+                    self.follower(name, data)
                 # SDKs skip a ping without looking at its data, so one without any is no fault.
                 return 0 if name == b"ping" and not data.strip() else self._malformed()
             event = found
@@ -90,6 +92,8 @@ class MessagesObserver(Observer):
             self._tell(name, event)
         if event.type == "content_block_delta":
             return self._delta(event, now)
+        if self.follower is not None:
+            self.follower(name, data)
         return self._other(event.type or name.decode("utf-8", "replace"), event, now)
 
     def _delta(self, event: EventShape, now: float) -> int:

@@ -10,9 +10,8 @@ from typing import Any
 
 import msgspec
 
-from penstock.protocols.contract import CONTENT, Closer, Observe, Observer
+from penstock.protocols.contract import Closer
 from penstock.protocols.openai_chat.chunk import encode_any
-from penstock.protocols.openai_chat.observe import ChatObserver
 from penstock.protocols.openai_chat.words import finish_reason_of
 from penstock.vocabulary.events import StopReason
 from penstock.vocabulary.ids import Operation
@@ -41,6 +40,7 @@ _decode = msgspec.json.Decoder(_Chunk).decode
 class ChatCloser(Closer):
     """Of either operation."""
 
+    content_goes_on = True
     __slots__ = ("_broken", "_finished", "_head", "_legacy", "_open")
 
     def __init__(self, operation: Operation) -> None:
@@ -69,23 +69,6 @@ class ChatCloser(Closer):
                     self._open.add(choice.index)
                 else:
                     self._broken = True
-
-    def beside(self, observer: Observer, observe: Observe) -> Observe:
-        """A frame with nothing but content is not read a second time, as long as by the observer's count no choice has begun or ended with it."""
-        if not isinstance(observer, ChatObserver):
-            return super().beside(observer, observe)
-        see = self.see
-        begun = running = -1
-
-        def both(name: bytes, data: bytes, now: float) -> int:
-            nonlocal begun, running
-            mark = observe(name, data, now)
-            if mark != CONTENT or observer.unfinished != running or observer.choices != begun or begun >= _MOST:
-                begun, running = observer.choices, observer.unfinished
-                see(name, data)
-            return mark
-
-        return both
 
     def close(self, reason: StopReason, usage: Usage) -> list[tuple[bytes, bytes]] | None:
         head = self._head

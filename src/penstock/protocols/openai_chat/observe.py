@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from penstock.protocols.contract import CONTENT, ERROR, MALFORMED, TERMINAL, TOOL, USAGE_ONLY, Observer
+from penstock.protocols.contract import CONTENT, ERROR, MALFORMED, TERMINAL, TOOL, USAGE_ONLY, Followed
 from penstock.protocols.openai_chat.body import is_bookkeeping, observe_body, observe_error
 from penstock.protocols.openai_chat.calls import LEGACY_INDEX, Answer, OpenCall, arguments_of
 from penstock.protocols.openai_chat.chunk import (
@@ -53,7 +53,7 @@ _DONE = b"[DONE]"
 _NO_FUNCTION = Function()
 
 
-class ChatObserver(Observer):
+class ChatObserver(Followed):
     """The observer of `chat/completions` and `completions`."""
 
     __slots__ = ("_answers", "_decode", "_running", "_started", "unfinished")
@@ -94,6 +94,8 @@ class ChatObserver(Observer):
                 and len(choices) == 1
             ):
                 return CONTENT
+        if self.follower is not None:
+            self.follower(name, data)
         return self._read(chunk, data, now)
 
     def observe_body(self, body: bytes) -> None:
@@ -119,7 +121,10 @@ class ChatObserver(Observer):
         if not isinstance(value, dict):
             self.malformed += 1
             return MALFORMED
-        return self._read(lenient_chunk(cast("dict[str, Any]", value)), data, now)
+        mark = self._read(lenient_chunk(cast("dict[str, Any]", value)), data, now)
+        if self.follower is not None and mark != CONTENT:
+            self.follower(b"", data)
+        return mark
 
     def _read(self, chunk: Chunk, data: bytes, now: float) -> int:
         """Everything that a chunk can say, in the order in which it is meant: who, what, how much, what went wrong."""
