@@ -8,7 +8,7 @@ from typing import cast
 import msgspec
 
 from penstock.dedup.fingerprint import same_body
-from penstock.dedup.record import Place, Record
+from penstock.dedup.record import Form, Headers, Place, Record
 from penstock.dedup.store import CONFLICT, Claim, Conflict, Wanted
 from penstock.dedup.tape import Reel
 from penstock.dedup.turns import is_tool_turn
@@ -44,6 +44,14 @@ class _Asked(msgspec.Struct, gc=False):
 
 
 _NONE: dict[str, Record] = {}
+_LARGE = 64 * 1024
+"""Bytes from which an answer is kept as it is."""
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(tuple[str, bytes, bytes | None, int, Headers | None, Reel | bytes, Form, bool]).decode
+_Fresh = tuple[Place, bytes | Record, int, float, int]
+"""Place, what else there is of it, `left`, `at` and `weight`. It is packed, unless it is large: each of the many answers that come and go is one
+piece
+of memory then, and what the next requests use does not lie scattered between them."""
 
 
 class MemoryAnswers:
@@ -58,7 +66,7 @@ class MemoryAnswers:
         """Of fresh ones: what the others leave them."""
         self._lump = max(1, min(_AT_ONCE, entries // 16))
         self._longest = longest
-        self._fresh: deque[Record] = deque()
+        self._fresh: deque[_Fresh] = deque()
         """Put since the last search: most are never looked for, and go as they came."""
         self._order: deque[Record] = deque()
         """Those before them, which are in `_places` and `_keys`."""
@@ -73,16 +81,19 @@ class MemoryAnswers:
         return bool(self._fresh or self._order)
 
     def put(self, record: Record, now: float) -> None:
-        room, fresh, answer = self._room, self._fresh, record.answer
-        weight = len(record.body) + (answer.size if isinstance(answer, Reel) else len(cast("bytes", answer)))
+        room, fresh, answer, packed = self._room, self._fresh, record.answer, record
+        size = answer.size if isinstance(answer, Reel) else len(cast("bytes", answer))
+        if size < _LARGE:
+            packed = _encode((record.id, record.body, record.key, record.status, record.headers, answer, record.form, record.has_usage))
+            weight = len(packed)
+        else:
+            weight = len(record.body) + size
         used = room.used + weight
         if used <= room.total:
             room.used = used
         elif not room.take(weight):
             return
-        record.weight = weight
-        record.at = now
-        fresh.append(record)
+        fresh.append((record.place, packed, record.left, now, weight))
         if record.left:
             self.owed += record.left
         if len(fresh) > self._free:
@@ -120,7 +131,13 @@ class MemoryAnswers:
         """What is fresh is found from now on."""
         fresh, places = self._fresh, self._places
         while fresh:
-            record = fresh.popleft()
+            at_place, packed, left, at, weight = fresh.popleft()
+            if isinstance(packed, Record):
+                record = packed
+            else:
+                id, body, key, status, headers, answer, form, has_usage = _decode(packed)
+                record = Record(id, at_place, body, key, status=status, headers=headers, answer=answer, form=form, has_usage=has_usage)
+            record.left, record.at, record.weight = left, at, weight
             self._order.append(record)
             self._free -= 1
             place = places.get(record.place)
@@ -146,7 +163,7 @@ class MemoryAnswers:
             self.owed += 1
 
     def sweep(self, now: float) -> None:
-        while (oldest := self._order or self._fresh) and now - oldest[0].at >= self._longest:
+        while (self._order or self._fresh) and now - (self._order[0].at if self._order else self._fresh[0][3]) >= self._longest:
             self.give_up()
 
     def _make_room(self) -> None:
@@ -156,9 +173,9 @@ class MemoryAnswers:
             if self._order:
                 self.give_up()
             else:
-                record = popleft()
-                given += record.weight
-                self.owed -= record.left
+                _, _, left, _, weight = popleft()
+                given += weight
+                self.owed -= left
         self._room.used -= given
 
     def give_up(self) -> bool:
@@ -167,12 +184,13 @@ class MemoryAnswers:
             record = self._order.popleft()
             self._free += 1
             self._take_out(record)
+            left, weight = record.left, record.weight
         elif self._fresh:
-            record = self._fresh.popleft()
+            _, _, left, _, weight = self._fresh.popleft()
         else:
             return False
-        self.owed -= record.left
-        self._room.used -= record.weight
+        self.owed -= left
+        self._room.used -= weight
         return True
 
     def _take_out(self, record: Record) -> None:

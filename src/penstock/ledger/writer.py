@@ -20,7 +20,7 @@ import os
 import socket
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -87,7 +87,7 @@ class Ledger:
         self._retry: list[Entry] = []
         """Taken out of the queue and not yet written: the next try begins with them."""
         self._limit = settings.most_entries
-        self._recent: dict[str, str] = {}
+        self._recent: OrderedDict[str, str] = OrderedDict()  # (the first of a plain dict is looked for behind all that were taken out)
         self._awake = False
         """The writer will look at the queue again without being told. Written False by the writer before its last look, True by whoever wakes it."""
         self._wake = threading.Event()
@@ -190,10 +190,10 @@ class Ledger:
     def remember(self, response_id: str, provider: str) -> None:
         """Which provider made this response; may also be told before the row is settled (a response is polled while it streams)."""
         recent = self._recent
-        recent.pop(response_id, None)
         recent[response_id] = provider
+        recent.move_to_end(response_id)
         if len(recent) > self._settings.recent_responses:
-            del recent[next(iter(recent))]
+            recent.popitem(last=False)
 
     def find_response(self, response_id: str) -> str | None:
         """The provider of a response of this process, from memory; `None` where it is not (or no longer) known there."""

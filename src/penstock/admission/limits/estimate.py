@@ -6,6 +6,7 @@ reserves too much. Output by the request's own bound, else by what the same subj
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import msgspec
@@ -89,14 +90,15 @@ class Averages:
     __slots__ = ("_means",)
 
     def __init__(self) -> None:
-        self._means: dict[str, float] = {}
+        self._means: OrderedDict[str, float] = OrderedDict()
 
     def learn(self, subject: str, output: int) -> None:
         means = self._means
-        mean = means.pop(subject, None)
+        mean = means.get(subject)
         means[subject] = float(output) if mean is None else mean + _WEIGHT * (output - mean)
+        means.move_to_end(subject)
         if len(means) > _MOST:
-            del means[next(iter(means))]
+            means.popitem(last=False)
 
     def output_of(self, subject: str) -> int:
         mean = self._means.get(subject)
