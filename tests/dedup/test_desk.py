@@ -21,8 +21,7 @@ def record(id: str = "1", body: Any = None, *, head: bytes = b"h", model: str | 
 
 def kept(desk: Desk, one: Record, now: float, answer: bytes = b"answer") -> Record:
     assert desk.open(one, Leading())
-    one.status, one.answer = 200, answer
-    desk.keep(one, now)
+    desk.keep(one, 200, [], answer, now)
     return one
 
 
@@ -86,11 +85,11 @@ def test_the_oldest_make_room() -> None:
     for name in ("1", "2", "3"):
         kept(desk, record(name, {"model": name}, model=name), 0.0)
     assert [found(desk, record("x", {"model": name}, model=name), again=True) is not None for name in ("1", "2", "3")] == [False, True, True]
-    large = kept(desk, record("4", {"model": "4"}, model="4"), 1.0, b"x" * 970)
+    large = kept(desk, record("4", {"model": "4"}, model="4"), 1.0, b"x" * 935)
     assert desk.budget.used <= 1000
     assert found(desk, record("x", {"model": "3"}, model="3"), now=1.0, again=True) is None
     assert found(desk, record("x", {"model": "4"}, model="4"), now=1.0, again=True) == (large.id, Evidence.TRIES)
-    assert not desk.open(record("5", {"model": "x" * 1000}), Leading())
+    assert not desk.open(record("5", {"model": "x" * 3000}), Leading())
     kept(desk, record("6"), 2.0, b"x" * 2000)
     assert found(desk, record(), now=2.0, again=True) is None, "larger than everything"
 
@@ -130,8 +129,7 @@ def test_nothing_is_found_that_is_not_equal_and_nothing_is_left_behind(data: st.
             match data.draw(st.sampled_from(["whole", "tape", "bad"])):
                 case "whole":
                     ends[over.id] = now
-                    over.status, over.answer = 200, b"x" * data.draw(st.integers(0, 100))
-                    desk.keep(over, now)
+                    desk.keep(over, 200, [], b"x" * data.draw(st.integers(0, 100)), now)
                 case "tape":
                     over.answer = tape = Tape(1000, desk.budget)
                     tape.add([b"x" * 40])
@@ -139,9 +137,7 @@ def test_nothing_is_found_that_is_not_equal_and_nothing_is_left_behind(data: st.
                         desk.drop(over)
                     else:
                         ends[over.id] = now
-                        over.status, over.answer, over.form = 200, tape.reel(), Form.EVENTS
-                        tape.close()
-                        desk.keep(over, now)
+                        desk.keep(over, 200, [], tape.reel(), now, Form.EVENTS)
                 case _:
                     desk.drop(over)
         assert 0 <= desk.budget.used <= desk.budget.total

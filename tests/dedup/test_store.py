@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.dedup import Claim, Conflict, Fits, Form, Record, Reel, Room, Tape
+from penstock.dedup import Claim, Conflict, Fits, Form, Kept, Record, Reel, Room, Tape
 from penstock.wire.budget import Budget
 from tests.support.kept import STORES, Full, Make, wanted
 
@@ -21,12 +21,9 @@ def asked(body: Any = None, *, head: bytes = b"h", model: str | None = "m", key:
     return Record("asked", (head, provider, model), json.dumps(body or {"model": "m"}).encode(), key)
 
 
-def kept(
-    id: str, record: Record | None = None, answer: Reel | bytes = b"answer", form: Form = Form.BODY, *, has_usage: bool = True, left: int = 0
-) -> Record:  # fmt: skip
+def kept(id: str, record: Record | None = None, answer: Reel | bytes = b"answer", form: Form = Form.BODY, *, has_usage: bool = True) -> Kept:
     one = record or asked()
-    headers = [(b"x-request-id", b"r1")]
-    return Record(id, one.place, one.body, one.key, status=200, headers=headers, answer=answer, form=form, has_usage=has_usage, left=left)
+    return Kept(id, one.place, one.body, one.key, 200, [(b"x-request-id", b"r1")], answer, form, has_usage)
 
 
 def ids(store: Full, *wants: Record, now: float = 0.0, **how: Any) -> list[str | None]:
@@ -44,7 +41,7 @@ def test_what_was_put_comes_back_as_it_was(make: Make) -> None:
     tape = Tape(MIB, Budget(MIB))
     tape.add([*reads, b"another"])
     store = make(10, Room(MIB), 15.0)
-    store.put(kept("1", answer=tape.reel(), form=Form.EVENTS, has_usage=False), 0.0)
+    store.put(kept("1", answer=tape.reel(), form=Form.EVENTS, has_usage=False), 0, 0.0)
     claim = store.claim(wanted(asked()), 1.0)
     assert isinstance(claim, Claim)
     assert not claim.back
@@ -57,18 +54,18 @@ def test_what_was_put_comes_back_as_it_was(make: Make) -> None:
         piece, at = told.answer.read(at, 1000)
         out += piece
     assert out == b"".join(reads) + b"another"
-    store.put(kept("2", answer=b"body"), 1.0)
+    store.put(kept("2", answer=b"body"), 0, 1.0)
     claim = store.claim(wanted(asked()), 1.0)
     assert isinstance(claim, Claim)
-    assert claim.kept == kept("2", answer=b"body").kept()
+    assert claim.kept == kept("2", answer=b"body")
 
 
 @EACH
 def test_one_that_a_client_left_goes_first_and_once_for_each(make: Make) -> None:
     store = make(10, Room(MIB), 15.0)
     assert (store.owed, store.holds) == (0, False)
-    store.put(kept("1", left=2), 0.0)
-    store.put(kept("2"), 0.0)
+    store.put(kept("1"), 2, 0.0)
+    store.put(kept("2"), 0, 0.0)
     assert (store.owed, store.holds) == (2, True)
     assert ids(store, *[asked()] * 4) == ["1", "1", "2", "2"]
     assert store.owed == 0
@@ -84,13 +81,13 @@ def test_one_that_a_client_left_goes_first_and_once_for_each(make: Make) -> None
 @EACH
 def test_only_what_is_equal_is_told(make: Make) -> None:
     store = make(10, Room(MIB), 15.0)
-    store.put(kept("1", asked({"a": 1, "b": [2], "stream": True})), 0.0)
+    store.put(kept("1", asked({"a": 1, "b": [2], "stream": True})), 0, 0.0)
     same = asked({"b": [2], "a": 1})
     unlike: list[dict[str, Any]] = [{"head": b"g"}, {"model": "n"}, {"provider": "q"}, {"key": b"k"}]
     others = [asked({"a": 1, "b": [3]}), *(asked({"b": [2], "a": 1}, **one) for one in unlike)]
     assert ids(store, same, *others) == ["1", *[None] * len(others)]
     no_json = Record("x", (b"h", "p", "m"), b"{", None)
-    store.put(kept("2", no_json), 0.0)
+    store.put(kept("2", no_json), 0, 0.0)
     assert ids(store, no_json, Record("x", (b"h", "p", "m"), b"{ ", None)) == ["2", None]
 
 
@@ -98,8 +95,8 @@ def test_only_what_is_equal_is_told(make: Make) -> None:
 def test_time_runs_from_when_it_was_put_by_the_rules_of_who_asks(make: Make) -> None:
     store = make(10, Room(MIB), 15.0)
     turn = asked({"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "x"}]}]})
-    store.put(kept("1"), 100.0)
-    store.put(kept("2", turn, left=1), 100.0)
+    store.put(kept("1"), 0, 100.0)
+    store.put(kept("2", turn), 1, 100.0)
     for now, found in ((104.9, ["1", "2"]), (105.0, [None, "2"]), (114.9, [None, "2"]), (115.0, [None, None])):
         assert ids(store, asked(), turn, now=now) == found
     assert ids(store, asked(), now=104.0, ttl=3.0, tool_ttl=3.0) == [None]
@@ -112,27 +109,27 @@ def test_time_runs_from_when_it_was_put_by_the_rules_of_who_asks(make: Make) -> 
 @EACH
 def test_a_key_stands_for_its_last_body(make: Make) -> None:
     store = make(10, Room(MIB), 15.0)
-    store.put(kept("1", asked(key=b"k")), 0.0)
+    store.put(kept("1", asked(key=b"k")), 0, 0.0)
     assert ids(store, asked(key=b"k"), asked(), asked(key=b"l"), asked({"n": 2}, head=b"g", key=b"k"), asked(key=b"k", provider="q")) == [
         "1", None, None, None, None]  # fmt: skip
     other = wanted(asked({"n": 2}, key=b"k"))
     assert isinstance(store.claim(other, 0.0), Conflict)
     assert store.claim(other, 5.0) is None, "it is over"
-    store.put(kept("2", asked({"n": 2}, key=b"k")), 1.0)
+    store.put(kept("2", asked({"n": 2}, key=b"k")), 0, 1.0)
     assert isinstance(store.claim(wanted(asked(key=b"k")), 1.0), Conflict)
 
 
 @EACH
 def test_an_answer_that_cannot_be_told_to_who_asks_does_not_count(make: Make) -> None:
     store = make(10, Room(MIB), 15.0)
-    store.put(kept("1", form=Form.EVENTS, left=1), 0.0)
-    store.put(kept("2", form=Form.ARRAY, left=1), 0.0)
-    store.put(kept("3", form=Form.BODY, has_usage=False, left=1), 0.0)
+    store.put(kept("1", form=Form.EVENTS), 1, 0.0)
+    store.put(kept("2", form=Form.ARRAY), 1, 0.0)
+    store.put(kept("3", form=Form.BODY, has_usage=False), 1, 0.0)
     assert ids(store, asked(), fits=Fits((Form.EVENTS, Form.BODY), usage=True)) == ["1"]
     assert ids(store, asked(), fits=Fits((Form.BODY,), usage=True)) == [None]
     assert ids(store, asked(), fits=Fits((Form.BODY,))) == ["3"]
     assert ids(store, asked(), fits=Fits((Form.ARRAY,))) == ["2"]
-    store.put(kept("4", asked(key=b"k"), form=Form.ARRAY, left=1), 0.0)
+    store.put(kept("4", asked(key=b"k"), form=Form.ARRAY), 1, 0.0)
     assert ids(store, asked(key=b"k"), fits=Fits((Form.BODY,))) == [None]
     assert store.owed == 1
 
@@ -141,16 +138,16 @@ def test_an_answer_that_cannot_be_told_to_who_asks_does_not_count(make: Make) ->
 def test_the_oldest_make_room(make: Make) -> None:
     store = make(2, Room(MIB), 15.0)
     for name in ("1", "2", "3"):
-        store.put(kept(name, asked({"model": name}), left=1), 0.0)
+        store.put(kept(name, asked({"model": name})), 1, 0.0)
     assert ids(store, *(asked({"model": name}) for name in ("1", "2", "3"))) == [None, "2", "3"]
     assert store.owed == 0
     small = make(100, Room(2000), 15.0)
     for at in range(20):
-        small.put(kept(str(at), asked({"model": str(at)}), b"x" * 300, left=1), 0.0)
+        small.put(kept(str(at), asked({"model": str(at)}), b"x" * 300), 1, 0.0)
     assert 1 <= len(small) <= 6
     assert small.owed == len(small)
     assert ids(small, asked({"model": "0"}), asked({"model": "19"})) == [None, "19"]
-    small.put(kept("large", asked({"model": "large"}), b"x" * 2000), 0.0)
+    small.put(kept("large", asked({"model": "large"}), b"x" * 2000), 0, 0.0)
     assert ids(small, asked({"model": "large"})) == [None], "larger than everything"
 
 
@@ -158,7 +155,7 @@ def test_in_memory_no_more_bodies_are_read_than_may_be() -> None:
     store = STORES["memory"](100, Room(64 * MIB), 15.0)
     filler = "x" * MIB
     for n in range(9):
-        store.put(kept(str(n), asked({"n": n, "messages": filler})), 0.0)
+        store.put(kept(str(n), asked({"n": n, "messages": filler})), 0, 0.0)
     assert ids(store, asked({"messages": filler, "n": 0}), reads=4 * MIB) == [None]
     assert ids(store, asked({"messages": filler, "n": 8}), reads=0) == ["8"], "it has been read"
     assert ids(store, asked({"n": 0, "messages": filler}), reads=0) == ["0"], "what is the same byte by byte needs no reading"
@@ -176,7 +173,7 @@ def test_both_stores_say_the_same(data: st.DataObject) -> None:
             case "put":
                 form, left = data.draw(st.sampled_from(Form)), data.draw(small)
                 for store in stores:
-                    store.put(kept(str(at), one, form=form, left=left), now)
+                    store.put(kept(str(at), one, form=form), left, now)
             case "claim":
                 want = wanted(one, only_left=data.draw(st.booleans()), fits=Fits(tuple(data.draw(st.sets(st.sampled_from(Form))))))
                 claims = [store.claim(want, now) for store in stores]

@@ -92,8 +92,8 @@ class BytesAnswers:
     def _rows(self) -> list[_Row]:
         return [_decoded(data, _Row) for data in self._table]
 
-    def put(self, record: Record, now: float) -> None:
-        kept, left, body = record.kept(), record.left, record.body
+    def put(self, kept: Kept, left: int, now: float) -> None:
+        body = kept.body
         self._table.append(_encoded(_Row(
             _encoded(kept), _encoded(kept.place), _encoded((kept.place[0], kept.key)) if kept.key is not None else b"", digest_of_body(body), body,
             is_tool_turn(body), kept.form, kept.has_usage, now, left,

@@ -2,10 +2,10 @@
 
 Enters: who asks for what (`Record`), and what comes of it. Leaves: an earlier request whose answer this one may have (`Desk.find`).
 
-Holds: what two requests must have in common (`fingerprint`), what counts as evidence of a retry and what is under way (`desk`), a request and what
-is kept of its answer, as plain data (`record`), what a store of such must be able to do (`store`), a store in memory (`memory`), the bytes of a
-stream in little room (`tape`). Nobody else's answer, ever: identity, method, path, query, headers and body decide, and what cannot be compared is
-another request. Only whole, good answers are kept.
+Holds: what two requests must have in common (`fingerprint`), what counts as evidence of a retry and what is under way (`desk`, `record`), what is
+kept of a whole answer, as plain data, and what a store of them must be able to do (`store`), such a store in memory (`memory`), the bytes of a stream
+in little room (`tape`). Nobody else's answer, ever: identity, method, path, query, headers and body decide, and what cannot be compared is another
+request. Only whole, good answers are kept.
 
 Not here: how an answer is followed while it is made, and told in another form (`exchange.joining`, `exchange.gathering`); the rows of replays.
 """
@@ -13,8 +13,8 @@ Not here: how an answer is followed while it is made, and told in another form (
 from penstock.dedup.desk import Desk, Evidence, Match, Mode, Rules
 from penstock.dedup.fingerprint import digest_of_head, evidence_of, with_address
 from penstock.dedup.memory import MemoryAnswers, Room
-from penstock.dedup.record import Form, Headers, Kept, Place, Record
-from penstock.dedup.store import AnswerStore, Claim, Conflict, Fits, Wanted
+from penstock.dedup.record import Record
+from penstock.dedup.store import AnswerStore, Claim, Conflict, Fits, Form, Headers, Kept, Place, Wanted
 from penstock.dedup.tape import Reel, Tape
 
 __all__ = [

@@ -22,9 +22,9 @@ from enum import Enum, auto
 from typing import Literal
 
 from penstock.dedup.fingerprint import same_body
-from penstock.dedup.record import Kept, Leader, Place, Record
-from penstock.dedup.store import CONFLICT, AnswerStore, Conflict, Fits, Wanted
-from penstock.dedup.tape import Tape
+from penstock.dedup.record import Leader, Record
+from penstock.dedup.store import CONFLICT, AnswerStore, Conflict, Fits, Form, Headers, Kept, Place, Wanted
+from penstock.dedup.tape import Reel, Tape
 from penstock.wire.budget import Budget
 
 _FAILED = 60.0
@@ -33,6 +33,8 @@ _FAILURES = 256
 """Of them, of one place and of all."""
 _READ = 4 * 1024 * 1024
 """Bytes of bodies that are read in one search, to be compared: a busy client's retry must not hold everybody up. What was read once is known."""
+_SMALL = 2048
+"""Bytes of a body that are not counted while it is under way: its exchange holds more than that besides."""
 Mode = Literal["retries", "always", "off"]
 
 
@@ -183,12 +185,11 @@ class Desk:
 
     def open(self, record: Record, leader: Leader) -> bool:
         """A request is under way. False: there is no room for it, and it will not be found."""
-        weight, budget = len(record.body), self.budget
-        if budget.used + weight <= budget.total:
-            budget.used += weight
-        elif not budget.take(weight):
-            return False
-        record.weight = weight
+        weight = len(record.body)
+        if weight > _SMALL:
+            if not self.budget.take(weight):
+                return False
+            record.weight = weight
         record.leader = leader
         self._fresh[record.id] = record
         return True
@@ -206,18 +207,18 @@ class Desk:
                 self._keys[(place[0], record.key)] = record
         self._fresh.clear()
 
-    def keep(self, record: Record, now: float) -> None:
+    def keep(
+        self, record: Record, status: int, headers: Headers, answer: Reel | bytes, now: float, form: Form = Form.BODY, has_usage: bool = True
+    ) -> None:  # fmt: skip
         """Its answer is whole, and is told again from now on; it is no longer under way. Nothing, where it was not on the desk."""
         if record.leader is None:
             return
         left = record.left
-        if left or self._fresh.pop(record.id, None) is None:
+        if left or record.weight or record.answer is not None or self._fresh.pop(record.id, None) is None:
             self.drop(record)
-            record.left = left
-        else:
-            self.budget.used -= record.weight
+        else:  # the usual
             record.leader = None
-        self.store.put(record, now)
+        self.store.put(Kept(record.id, record.place, record.body, record.key, status, headers, answer, form, has_usage), left, now)
 
     def fail(self, record: Record, now: float) -> None:
         """Its answer failed, and its client knows: if it asks again, it is for one of its own."""
@@ -244,7 +245,9 @@ class Desk:
         if record.left:
             self._owed -= record.left
             record.left = 0
-        self.budget.used -= record.weight
+        if record.weight:
+            self.budget.give(record.weight)
+            record.weight = 0
         record.leader = None
         answer = record.answer
         if answer is not None and isinstance(answer, Tape):

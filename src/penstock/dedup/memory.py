@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import cast
 
 import msgspec
 
 from penstock.dedup.fingerprint import same_body
-from penstock.dedup.record import Form, Headers, Place, Record
-from penstock.dedup.store import CONFLICT, Claim, Conflict, Wanted
-from penstock.dedup.tape import Reel
+from penstock.dedup.store import CONFLICT, Claim, Conflict, Kept, Place, Wanted
 from penstock.dedup.turns import is_tool_turn
 from penstock.wire.budget import Budget
 
@@ -38,20 +35,29 @@ class Room(Budget):
         return False
 
 
+class _Held(msgspec.Struct, eq=False, gc=False):
+    kept: Kept
+    body: bytes
+    left: int
+    at: float
+    """When it was put."""
+    weight: int
+    """Bytes of the room that it holds."""
+    digest: bytes | None = None
+    """Of the body (`fingerprint.Comparable`)."""
+
+
 class _Asked(msgspec.Struct, gc=False):
     body: bytes
     digest: bytes | None = None
 
 
-_NONE: dict[str, Record] = {}
-_LARGE = 64 * 1024
-"""Bytes from which an answer is kept as it is."""
+_NONE: dict[str, _Held] = {}
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[str, bytes, bytes | None, int, Headers | None, Reel | bytes, Form, bool]).decode
-_Fresh = tuple[Place, bytes | Record, int, float, int]
-"""Place, what else there is of it, `left`, `at` and `weight`. It is packed, unless it is large: each of the many answers that come and go is one
-piece
-of memory then, and what the next requests use does not lie scattered between them."""
+_decode = msgspec.msgpack.Decoder(Kept).decode
+_Fresh = tuple[bytes, int, float]
+"""A packed `Kept`, `left` and `at`. Each of the many answers that come and go is one piece of memory so, and what the next requests use does not lie
+scattered between them."""
 
 
 class MemoryAnswers:
@@ -63,15 +69,15 @@ class MemoryAnswers:
         self._room = room
         room.answers = self
         self._free = entries
-        """Of fresh ones: what the others leave them."""
+        """How many may be fresh: what the others leave."""
         self._lump = max(1, min(_AT_ONCE, entries // 16))
         self._longest = longest
         self._fresh: deque[_Fresh] = deque()
         """Put since the last search: most are never looked for, and go as they came."""
-        self._order: deque[Record] = deque()
+        self._order: deque[_Held] = deque()
         """Those before them, which are in `_places` and `_keys`."""
-        self._places: dict[Place, dict[str, Record]] = {}
-        self._keys: dict[tuple[bytes, bytes], Record] = {}
+        self._places: dict[Place, dict[str, _Held]] = {}
+        self._keys: dict[tuple[bytes, bytes], _Held] = {}
 
     def __len__(self) -> int:
         return len(self._order) + len(self._fresh)
@@ -80,22 +86,16 @@ class MemoryAnswers:
     def holds(self) -> bool:
         return bool(self._fresh or self._order)
 
-    def put(self, record: Record, now: float) -> None:
-        room, fresh, answer, packed = self._room, self._fresh, record.answer, record
-        size = answer.size if isinstance(answer, Reel) else len(cast("bytes", answer))
-        if size < _LARGE:
-            packed = _encode((record.id, record.body, record.key, record.status, record.headers, answer, record.form, record.has_usage))
-            weight = len(packed)
-        else:
-            weight = len(record.body) + size
-        used = room.used + weight
+    def put(self, kept: Kept, left: int, now: float) -> None:
+        room, fresh, packed = self._room, self._fresh, _encode(kept)
+        used = room.used + len(packed)
         if used <= room.total:
             room.used = used
-        elif not room.take(weight):
+        elif not room.take(len(packed)):
             return
-        fresh.append((record.place, packed, record.left, now, weight))
-        if record.left:
-            self.owed += record.left
+        fresh.append((packed, left, now))
+        if left:
+            self.owed += left
         if len(fresh) > self._free:
             self._make_room()
 
@@ -108,14 +108,15 @@ class MemoryAnswers:
                 return None
             if not same_body(held, asked):
                 return CONFLICT
-            fits = held.place == wanted.place and wanted.fits.take(held.form, held.has_usage)
+            fits = held.kept.place == wanted.place and wanted.fits.take(held.kept.form, held.kept.has_usage)
             return self._claimed(held) if fits else None
-        best: Record | None = None
+        best: _Held | None = None
         reads = wanted.reads
         for held in reversed(self._places.get(wanted.place, _NONE).values()):
             if not held.left and (wanted.only_left or best is not None):
                 continue
-            if held.key is not None or not _counts(held, wanted, now) or not wanted.fits.take(held.form, held.has_usage):
+            kept = held.kept
+            if kept.key is not None or not _counts(held, wanted, now) or not wanted.fits.take(kept.form, kept.has_usage):
                 continue
             if held.digest is None and held.body != asked.body:
                 reads -= len(held.body)
@@ -131,29 +132,25 @@ class MemoryAnswers:
         """What is fresh is found from now on."""
         fresh, places = self._fresh, self._places
         while fresh:
-            at_place, packed, left, at, weight = fresh.popleft()
-            if isinstance(packed, Record):
-                record = packed
-            else:
-                id, body, key, status, headers, answer, form, has_usage = _decode(packed)
-                record = Record(id, at_place, body, key, status=status, headers=headers, answer=answer, form=form, has_usage=has_usage)
-            record.left, record.at, record.weight = left, at, weight
-            self._order.append(record)
+            packed, left, at = fresh.popleft()
+            kept = _decode(packed)
+            held = _Held(kept, kept.body, left, at, len(packed))
+            self._order.append(held)
             self._free -= 1
-            place = places.get(record.place)
+            place = places.get(kept.place)
             if place is None:
-                places[record.place] = {record.id: record}
+                places[kept.place] = {kept.id: held}
             else:
-                place[record.id] = record
-            if record.key is not None:
-                self._keys[record.place[0], record.key] = record
+                place[kept.id] = held
+            if kept.key is not None:
+                self._keys[kept.place[0], kept.key] = held
 
-    def _claimed(self, held: Record) -> Claim:
+    def _claimed(self, held: _Held) -> Claim:
         back = held.left > 0
         if back:
             held.left -= 1
             self.owed -= 1
-        return Claim(held.kept(), back)
+        return Claim(held.kept, back)
 
     def left(self, place: Place, id: str) -> None:
         self._enter()
@@ -163,45 +160,46 @@ class MemoryAnswers:
             self.owed += 1
 
     def sweep(self, now: float) -> None:
-        while (self._order or self._fresh) and now - (self._order[0].at if self._order else self._fresh[0][3]) >= self._longest:
+        while (self._order or self._fresh) and now - (self._order[0].at if self._order else self._fresh[0][2]) >= self._longest:
             self.give_up()
 
     def _make_room(self) -> None:
         """For some more: many at a time are cheaper than one each time."""
         popleft, given = self._fresh.popleft, 0
-        for _ in range(self._lump):
-            if self._order:
+        if self._order or self.owed:
+            for _ in range(self._lump):
                 self.give_up()
-            else:
-                _, _, left, _, weight = popleft()
-                given += weight
-                self.owed -= left
-        self._room.used -= given
+        else:
+            for _ in range(self._lump):
+                given += len(popleft()[0])
+            self._room.used -= given
 
     def give_up(self) -> bool:
         """Forget the oldest; False where there is none."""
         if self._order:
-            record = self._order.popleft()
+            held = self._order.popleft()
             self._free += 1
-            self._take_out(record)
-            left, weight = record.left, record.weight
+            self._take_out(held)
+            left, weight = held.left, held.weight
         elif self._fresh:
-            _, _, left, _, weight = self._fresh.popleft()
+            packed, left, _ = self._fresh.popleft()
+            weight = len(packed)
         else:
             return False
         self.owed -= left
         self._room.used -= weight
         return True
 
-    def _take_out(self, record: Record) -> None:
-        place = self._places[record.place]
-        del place[record.id]
+    def _take_out(self, held: _Held) -> None:
+        kept = held.kept
+        place = self._places[kept.place]
+        del place[kept.id]
         if not place:
-            del self._places[record.place]
-        if record.key is not None and self._keys.get((record.place[0], record.key)) is record:
-            del self._keys[record.place[0], record.key]
+            del self._places[kept.place]
+        if kept.key is not None and self._keys.get((kept.place[0], kept.key)) is held:
+            del self._keys[kept.place[0], kept.key]
 
 
-def _counts(held: Record, wanted: Wanted, now: float) -> bool:
+def _counts(held: _Held, wanted: Wanted, now: float) -> bool:
     age = now - held.at
     return age < wanted.ttl or (age < wanted.tool_ttl and is_tool_turn(held.body))

@@ -4,11 +4,25 @@ the memory's place (`memory`): it is told nothing and tells nothing that another
 
 from __future__ import annotations
 
+from enum import Enum, auto
 from typing import Protocol
 
 import msgspec
 
-from penstock.dedup.record import Form, Kept, Place, Record
+from penstock.dedup.tape import Reel
+
+Headers = list[tuple[bytes, bytes]]
+Place = tuple[bytes, str, str | None]
+"""The digest of a head, the provider, the model as it is asked there: what must be equal before bodies are compared at all."""
+
+
+class Form(Enum):
+    """In which an answer comes from its provider."""
+
+    BODY = auto()
+    EVENTS = auto()
+    ARRAY = auto()
+    """A stream as a JSON array (Gemini)."""
 
 
 class Fits(msgspec.Struct, frozen=True, gc=False):
@@ -20,6 +34,26 @@ class Fits(msgspec.Struct, frozen=True, gc=False):
 
     def take(self, form: Form, has_usage: bool) -> bool:
         return form in self.forms and (has_usage or not self.usage)
+
+
+class Kept(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A request, and its answer: whole, and good."""
+
+    id: str
+    """Of the exchange that asked the provider; no other of any process has it."""
+    place: Place
+    body: bytes
+    """Of the request. What is compared is `fingerprint.digest_of_body` of it; a turn of tool results is known by it (`turns.is_tool_turn`)."""
+    key: bytes | None
+    """The idempotency key."""
+    status: int
+    """Of the answer, as the provider sent it."""
+    headers: Headers
+    answer: Reel | bytes
+    """What came behind them."""
+    form: Form
+    has_usage: bool
+    """It has the usage that Chat tells on demand."""
 
 
 class Wanted(msgspec.Struct, frozen=True, gc=False):
@@ -66,9 +100,8 @@ class AnswerStore(Protocol):
         """Clients that may come back, of all that is kept. While it is 0, nothing is claimed without other evidence; it may be a moment old."""
         ...
 
-    def put(self, record: Record, now: float) -> None:
-        """Told again from now on, as long as there is room for it. It is off the desk, its answer is whole, and nobody else changes it any more: what
-        counts is `kept`, and `left`."""
+    def put(self, kept: Kept, left: int, now: float) -> None:
+        """Told again from now on, as long as there is room for it. `left`: clients that left it before its end, and did not come back."""
         ...
 
     def claim(self, wanted: Wanted, now: float) -> Claim | Conflict | None:

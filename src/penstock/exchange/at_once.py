@@ -101,14 +101,12 @@ class AtOnce(Guarding):
         record, desk = self.record, gateway.desk
         if record is not None and desk is not None:
             self.record = None
-            record.status = 200
-            record.headers = head.headers
-            record.answer = body
             if len(body) <= gateway.settings.noted_bytes:
-                desk.keep(record, now)
+                desk.keep(record, 200, head.headers, body, now)
             else:
                 desk.drop(record)
             if self.flight is not None:
+                record.status, record.headers, record.answer = 200, head.headers, body
                 self.flight.land()
         if close_entry(entry, _WHOLE, started, now) and gateway.on_settled is not None:
             gateway.on_settled(entry)

@@ -204,11 +204,7 @@ class Joining(Leaving):
         self.record = self.noted = None
         answer = record.answer
         if whole and 200 <= record.status < 300 and answer is not None and not (isinstance(answer, Tape) and answer.torn):
-            record.form, record.has_usage = self.form()
-            if isinstance(answer, Tape):
-                record.answer = answer.reel()
-                answer.close()
-            desk.keep(record, now)
+            desk.keep(record, record.status, record.headers or [], answer.reel() if isinstance(answer, Tape) else answer, now, *self.form())
         elif outcome.ended_by is EndedBy.CLIENT:
             desk.drop(record)
         else:

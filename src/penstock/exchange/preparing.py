@@ -49,12 +49,13 @@ class Preparing(Entering):
         """True: it is told an earlier request's answer, or is refused. Otherwise others may follow it from now on, or (where budgets are asked first)
         once `_lead` says so."""
         exchange, gateway = self.exchange, self._gateway
-        desk, request = gateway.desk, exchange.request
-        if desk is None or request is None or not plan.repeats:
+        desk = gateway.desk
+        if desk is None or not plan.repeats:
             return False
         shown = plan.print
         if shown is None:
-            plan.print = shown = Print(request)
+            assert exchange.request is not None
+            plan.print = shown = Print(exchange.request)
         place = way.place
         if place is None:
             digest = shown.digest
