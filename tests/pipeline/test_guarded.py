@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.pipeline.contract import State
+from penstock.pipeline.tail import TailBytes
 from penstock.policy.bodies import guard_answer
 from penstock.policy.matcher import Findings, Hold
 from penstock.policy.rules import Action, Terms, built_in, of_pattern
@@ -188,6 +189,18 @@ def test_a_frame_that_cannot_be_read_does_not_go_around_a_guard() -> None:
         out = stream.feed(b'data: {"choices": [{"delta": {"content": "jane@example.com"}\n\n', 100.0)
         assert (b"jane" in out) is not closed
         assert (stream.state is State.CUT) is closed
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_where_the_last_bytes_are_kept_a_text_is_read_once(protocol: ProtocolId) -> None:
+    kept = TailBytes()
+    stream = guarded(protocol, kept=kept)
+    frames = frames_saying(protocol, ["4111 ", "1111 ", "x ", "1111 1111 ", "and 4111 1111", " 1111 1111."])
+    out = b"".join([stream.feed(frame, 100.0) for frame in frames])
+    assert kept.get() == out[-len(kept.get()) :]
+    body = json.dumps(body_of(protocol, split_frames(out)))
+    assert "4111 1111 x 1111 1111 and [CARD]." in body
+    assert sum(stream.findings.hits.values()) == 1
 
 
 def test_two_choices_are_two_texts() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from penstock.pipeline.guarded import GuardedStream
+from penstock.pipeline.tail import TailBytes
 from penstock.policy.guards import Guard, Guards
 from penstock.policy.matcher import Hold
 from penstock.policy.recognisers import RECOGNISERS
@@ -62,11 +63,13 @@ MASKING = Guards([Guard("house", all_rules())])
 REJECTING = Guards([Guard("house", all_rules(Action.REJECT))])
 
 
-def guarded(protocol: ProtocolId, guards: Guards = MASKING, *, operation: Operation | None = None, array: bool = False) -> GuardedStream:
+def guarded(
+    protocol: ProtocolId, guards: Guards = MASKING, *, operation: Operation | None = None, array: bool = False, kept: TailBytes | None = None
+) -> GuardedStream:  # fmt: skip
     spec = REGISTRY[protocol]
     budget = Budget(1 << 28)
     scanner = ArraySplitter(1 << 24, budget) if array else Scanner(1 << 24, budget)
-    stream = GuardedStream(scanner, spec.observer(operation or OPERATIONS[protocol]), spec.error_frame, 100.0, still=spec.keepalive)
+    stream = GuardedStream(scanner, spec.observer(operation or OPERATIONS[protocol]), spec.error_frame, 100.0, still=spec.keepalive, kept=kept)
     stream.request_id = "px-1"
     stream.guard(guards, spec, operation or OPERATIONS[protocol])
     return stream

@@ -91,7 +91,7 @@ class GuardedFrames(StreamRelay):
     def feed(self, data: bytes, now: float) -> bytes:
         if self.state is _CUT:
             return b""
-        if self._quick:
+        if len(data) <= self._quick:
             data = self._edited_read(data, now)
         out = super().feed(data, now) if data else b""
         if self.findings.rejection is not None:
@@ -107,18 +107,18 @@ class GuardedFrames(StreamRelay):
         if rest != b"\n":
             name = line.removeprefix(b"event: ")
             if name is line:
-                self._quick = False
+                self._quick = -1
                 return data
             line, _, rest = rest.partition(b"\n")
         payload = line.removeprefix(b"data: ")
         if rest != b"\n" or payload is line or 13 in data:
-            self._quick = False
+            self._quick = -1
             return data
         editor = self.editor
         if editor.quick(name, payload, now):
             return data
         if editor.seen is None:
-            self._quick = False
+            self._quick = -1
             return data
         edit = editor.edit(name, payload, now)
         if self.findings.rejection is not None:

@@ -52,8 +52,9 @@ class StreamRelay(Pipeline):
         self._scanner = scanner
         self._array = scanner if isinstance(scanner, ArraySplitter) else None
         self._feed: Callable[[bytes], list[Frame]] = scanner.feed if kept is None else self._scan_kept
-        self._quick = scanner.limit if scanner.idle and kept is None else -1
-        """Bytes of a read that may be taken for one frame, past the scanner: none unless it is idle, and nobody but it need see the read."""
+        self._quick = -1
+        """Bytes of a read that may be taken for one frame, past the scanner: none before the first content, unless the scanner is idle, and where
+        anybody but it has to see the read."""
         self._observe = observer.observe
         self._speak = speak
         self._take_usage = take_usage
@@ -100,16 +101,15 @@ class StreamRelay(Pipeline):
             row = self._row
             self._row = row + ROW if row < LAST_ROW else 0
             pack_row(self._ring, row, now, size, number)
-            if mark:
+            if mark == CONTENT:
+                self.last_content_at = now
+            elif mark:
                 if mark & CONTENT:
                     self.last_content_at = now
-                    if self.first_content_at is None:
-                        self.first_content_at = now
-                if mark > CONTENT:
-                    if mark & TERMINAL and self._promised:
-                        self.state = _ENDED
-                    if mark & USAGE_ONLY and self._take_usage:
-                        return b""
+                if mark & TERMINAL and self._promised:
+                    self.state = _ENDED
+                if mark & USAGE_ONLY and self._take_usage:
+                    return b""
             self.bytes_out += size
             return data
         return self._feed_any(data, now)
@@ -120,7 +120,6 @@ class StreamRelay(Pipeline):
         if self.events and isinstance(scanner, Scanner):
             scanner.fresh = False
         frames = scan(data)
-        self._quick = scanner.limit if scanner.idle and self._kept is None else -1
         taken: list[int] | None = None
         if self._drop_lf and frames:
             self._drop_lf = False
@@ -153,6 +152,7 @@ class StreamRelay(Pipeline):
                     if taken is None:
                         taken = []
                     taken.append(id(frame))
+        self._quick = scanner.limit if scanner.idle and self._kept is None and self.first_content_at is not None else -1
         if taken is not None:
             self._drop_lf = id(frames[-1]) in taken and frames[-1][2].endswith(b"\r")
             out = b"".join([f[2] for f in frames if id(f) not in taken])
@@ -195,7 +195,6 @@ class StreamRelay(Pipeline):
         self._scanner.close()
         self._scanner = scanner
         self._array = scanner if isinstance(scanner, ArraySplitter) else None
-        self._quick = scanner.limit if scanner.idle and self._kept is None else -1
 
     def follow(self, before: Pipeline) -> None:
         super().follow(before)

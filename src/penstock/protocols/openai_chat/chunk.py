@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from penstock.vocabulary.errors import UpstreamError
 from penstock.vocabulary.usage import Usage
@@ -94,6 +94,29 @@ class NamedChunk(Chunk, gc=False):
     service_tier: Any = None
 
 
+class _PlainDelta(Struct, gc=False):
+    content: Annotated[str, Meta(min_length=1)]
+    tool_calls: None = None
+    function_call: None = None
+
+
+class _PlainChoice(Struct, gc=False):
+    delta: _PlainDelta
+    index: Literal[0] = 0
+    finish_reason: Literal["", None] = None
+    error: None = None
+
+
+class _PlainChunk(Struct, gc=False):
+    choices: tuple[_PlainChoice]
+    usage: None = None
+    error: None = None
+    x_groq: None = None
+
+
+check_plain = msgspec.json.Decoder(_PlainChunk).decode
+"""Raises one of `UNREADABLE` unless the chunk is some text of the first choice and says nothing else of what is observed. That is most chunks of most
+streams, and so it is one question."""
 decode_chunk = msgspec.json.Decoder(Chunk).decode
 decode_named = msgspec.json.Decoder(NamedChunk).decode
 

@@ -19,6 +19,7 @@ Rules, before the code that follows them:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from penstock.protocols.contract import CONTENT, ERROR, MALFORMED, TERMINAL, TOOL, USAGE_ONLY, Followed
@@ -32,6 +33,7 @@ from penstock.protocols.openai_chat.chunk import (
     Delta,
     Function,
     NamedChunk,
+    check_plain,
     count,
     decode_any,
     decode_chunk,
@@ -49,6 +51,8 @@ from penstock.vocabulary.usage import EMPTY_USAGE
 MAX_CHOICES = 128
 """OpenAI's limit for `n`; choices beyond it are relayed like all others and not told apart."""
 
+MAX_MISSES = 16
+"""Chunks that were not plain behind one that was: with more, the choices or the kinds of chunk take turns, and asking first costs more."""
 _DONE = b"[DONE]"
 _NO_FUNCTION = Function()
 
@@ -56,13 +60,16 @@ _NO_FUNCTION = Function()
 class ChatObserver(Followed):
     """The observer of `chat/completions` and `completions`."""
 
-    __slots__ = ("_answers", "_decode", "_running", "_started", "unfinished")
+    __slots__ = ("_answers", "_decode", "_misses", "_plain", "_running", "_started", "unfinished")
 
     def __init__(self) -> None:
         super().__init__()
         self._answers: dict[int, Answer] = {}
         self._decode = cast("Any", decode_named)
         """`decode_named` until id and model are known, then `decode_chunk`."""
+        self._plain: Callable[[bytes], object] | None = None
+        """`check_plain`, where the last chunk was such and the choice has begun."""
+        self._misses = 0
         self._running = -1
         """The choice that went on last; -1: none has begun."""
         self._started = False
@@ -70,6 +77,14 @@ class ChatObserver(Followed):
         """Choices that began and have no finish reason yet."""
 
     def observe(self, name: bytes, data: bytes, now: float) -> int:
+        plain = self._plain
+        if plain is not None and not name:
+            try:
+                plain(data)
+                return CONTENT
+            except UNREADABLE:
+                self._plain = None
+                self._misses += 1
         if data == _DONE:
             return self._done()
         if name == b"error":
@@ -93,6 +108,8 @@ class ChatObserver(Followed):
                 and (choice.index == self._running or choice.index in self._answers)
                 and len(choices) == 1
             ):
+                if choice.index == 0 and delta.content.__class__ is str and self._misses < MAX_MISSES:
+                    self._plain = check_plain
                 return CONTENT
         if self.follower is not None:
             self.follower(name, data)
