@@ -27,7 +27,7 @@ from penstock.vocabulary.outcome import EndedBy, Outcome
 
 GRACE: Final = 2.0
 """Seconds."""
-NOTES: Final = 8
+NOTES: Final = 12
 """Reads that are noted together: so many are put on the tape for little more than the price of one."""
 MUCH: Final = 8192
 """Bytes of a read that is not kept back for that."""
