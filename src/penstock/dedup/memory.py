@@ -8,6 +8,7 @@ import msgspec
 
 from penstock.dedup.fingerprint import same_body
 from penstock.dedup.store import CONFLICT, Claim, Conflict, Kept, Place, Wanted
+from penstock.dedup.tape import Reel
 from penstock.dedup.turns import is_tool_turn
 from penstock.wire.budget import Budget
 
@@ -55,9 +56,11 @@ class _Asked(msgspec.Struct, gc=False):
 _NONE: dict[str, _Held] = {}
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Kept).decode
-_Fresh = tuple[bytes, int, float]
-"""A packed `Kept`, `left` and `at`. Each of the many answers that come and go is one piece of memory so, and what the next requests use does not lie
-scattered between them."""
+_LARGE = 16 * 1024
+"""Bytes of request and answer from which they are not packed: to copy them costs more than that saves."""
+_Fresh = tuple[bytes | Kept, int, float, int]
+"""An answer, `left`, `at` and `weight`. It is packed: each of the many that come and go is one piece of memory so, and what the next requests use
+does not lie scattered between them."""
 
 
 class MemoryAnswers:
@@ -87,13 +90,17 @@ class MemoryAnswers:
         return bool(self._fresh or self._order)
 
     def put(self, kept: Kept, left: int, now: float) -> None:
-        room, fresh, packed = self._room, self._fresh, _encode(kept)
-        used = room.used + len(packed)
+        room, fresh, answer, told = self._room, self._fresh, kept.answer, kept
+        weight = len(kept.body) + (answer.size if isinstance(answer, Reel) else len(answer))
+        if weight < _LARGE:
+            told = _encode(kept)
+            weight = len(told)
+        used = room.used + weight
         if used <= room.total:
             room.used = used
-        elif not room.take(len(packed)):
+        elif not room.take(weight):
             return
-        fresh.append((packed, left, now))
+        fresh.append((told, left, now, weight))
         if left:
             self.owed += left
         if len(fresh) > self._free:
@@ -132,9 +139,9 @@ class MemoryAnswers:
         """What is fresh is found from now on."""
         fresh, places = self._fresh, self._places
         while fresh:
-            packed, left, at = fresh.popleft()
-            kept = _decode(packed)
-            held = _Held(kept, kept.body, left, at, len(packed))
+            told, left, at, weight = fresh.popleft()
+            kept = told if isinstance(told, Kept) else _decode(told)
+            held = _Held(kept, kept.body, left, at, weight)
             self._order.append(held)
             self._free -= 1
             place = places.get(kept.place)
@@ -171,7 +178,7 @@ class MemoryAnswers:
                 self.give_up()
         else:
             for _ in range(self._lump):
-                given += len(popleft()[0])
+                given += popleft()[3]
             self._room.used -= given
 
     def give_up(self) -> bool:
@@ -182,8 +189,7 @@ class MemoryAnswers:
             self._take_out(held)
             left, weight = held.left, held.weight
         elif self._fresh:
-            packed, left, _ = self._fresh.popleft()
-            weight = len(packed)
+            _, left, _, weight = self._fresh.popleft()
         else:
             return False
         self.owed -= left
