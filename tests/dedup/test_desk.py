@@ -89,7 +89,7 @@ def test_the_oldest_make_room() -> None:
     assert desk.budget.used <= 1000
     assert found(desk, record("x", {"model": "3"}, model="3"), now=1.0, again=True) is None
     assert found(desk, record("x", {"model": "4"}, model="4"), now=1.0, again=True) == (large.id, Evidence.TRIES)
-    assert not desk.open(record("5", {"model": "x" * 3000}), Leading())
+    assert not desk.open(record("5", {"model": "x" * 1000}), Leading())
     kept(desk, record("6"), 2.0, b"x" * 2000)
     assert found(desk, record(), now=2.0, again=True) is None, "larger than everything"
 

@@ -33,8 +33,6 @@ _FAILURES = 256
 """Of them, of one place and of all."""
 _READ = 4 * 1024 * 1024
 """Bytes of bodies that are read in one search, to be compared: a busy client's retry must not hold everybody up. What was read once is known."""
-_SMALL = 2048
-"""Bytes of a body that are not counted while it is under way: its exchange holds more than that besides."""
 Mode = Literal["retries", "always", "off"]
 
 
@@ -185,11 +183,12 @@ class Desk:
 
     def open(self, record: Record, leader: Leader) -> bool:
         """A request is under way. False: there is no room for it, and it will not be found."""
-        weight = len(record.body)
-        if weight > _SMALL:
-            if not self.budget.take(weight):
-                return False
-            record.weight = weight
+        weight, budget = len(record.body), self.budget
+        if budget.used + weight <= budget.total:
+            budget.used += weight
+        elif not budget.take(weight):
+            return False
+        record.weight = weight
         record.leader = leader
         self._fresh[record.id] = record
         return True
@@ -214,9 +213,11 @@ class Desk:
         if record.leader is None:
             return
         left = record.left
-        if left or record.weight or record.answer is not None or self._fresh.pop(record.id, None) is None:
+        if left or record.answer is not None or self._fresh.pop(record.id, None) is None:
             self.drop(record)
         else:  # the usual
+            self.budget.used -= record.weight
+            record.weight = 0
             record.leader = None
         self.store.put(Kept(record.id, record.place, record.body, record.key, status, headers, answer, form, has_usage), left, now)
 
@@ -245,9 +246,8 @@ class Desk:
         if record.left:
             self._owed -= record.left
             record.left = 0
-        if record.weight:
-            self.budget.give(record.weight)
-            record.weight = 0
+        self.budget.used -= record.weight
+        record.weight = 0
         record.leader = None
         answer = record.answer
         if answer is not None and isinstance(answer, Tape):
