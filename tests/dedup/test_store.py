@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.dedup import Claim, Conflict, Fits, Form, Kept, Record, Reel, Room, Tape
+from penstock.dedup import Claim, Conflict, Fields, Fits, Form, Kept, Record, Reel, Room, Tape
 from penstock.wire.budget import Budget
 from tests.support.kept import STORES, Full, Make, wanted
 
@@ -21,9 +21,9 @@ def asked(body: Any = None, *, head: bytes = b"h", model: str | None = "m", key:
     return Record("asked", (head, provider, model), json.dumps(body or {"model": "m"}).encode(), key)
 
 
-def kept(id: str, record: Record | None = None, answer: Reel | bytes = b"answer", form: Form = Form.BODY, *, has_usage: bool = True) -> Kept:
+def kept(id: str, record: Record | None = None, answer: Reel | bytes = b"answer", form: Form = Form.BODY, *, has_usage: bool = True) -> Fields:
     one = record or asked()
-    return Kept(id, one.place, one.body, one.key, 200, [(b"x-request-id", b"r1")], answer, form, has_usage)
+    return id, one.place, one.body, one.key, 200, [(b"x-request-id", b"r1")], answer, form, has_usage
 
 
 def ids(store: Full, *wants: Record, now: float = 0.0, **how: Any) -> list[str | None]:
@@ -57,7 +57,7 @@ def test_what_was_put_comes_back_as_it_was(make: Make) -> None:
     store.put(kept("2", answer=b"body"), 0, 1.0)
     claim = store.claim(wanted(asked()), 1.0)
     assert isinstance(claim, Claim)
-    assert claim.kept == kept("2", answer=b"body")
+    assert claim.kept == Kept(*kept("2", answer=b"body"))
 
 
 @EACH

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from penstock.dedup import AnswerStore, Claim, Conflict, Desk, Fits, Form, Kept, MemoryAnswers, Place, Record, Room, Wanted
+from penstock.dedup import AnswerStore, Claim, Conflict, Desk, Fields, Fits, Form, Kept, MemoryAnswers, Place, Record, Room, Wanted
 from penstock.dedup.fingerprint import digest_of_body
 from penstock.dedup.store import CONFLICT
 from penstock.dedup.turns import is_tool_turn
@@ -92,7 +92,10 @@ class BytesAnswers:
     def _rows(self) -> list[_Row]:
         return [_decoded(data, _Row) for data in self._table]
 
-    def put(self, kept: Kept, left: int, now: float) -> None:
+    def put(self, kept: Fields, left: int, now: float) -> None:
+        self._put(Kept(*kept), left, now)
+
+    def _put(self, kept: Kept, left: int, now: float) -> None:
         body = kept.body
         self._table.append(_encoded(_Row(
             _encoded(kept), _encoded(kept.place), _encoded((kept.place[0], kept.key)) if kept.key is not None else b"", digest_of_body(body), body,

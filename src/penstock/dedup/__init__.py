@@ -14,10 +14,10 @@ from penstock.dedup.desk import Desk, Evidence, Match, Mode, Rules
 from penstock.dedup.fingerprint import digest_of_head, evidence_of, with_address
 from penstock.dedup.memory import MemoryAnswers, Room
 from penstock.dedup.record import Record
-from penstock.dedup.store import AnswerStore, Claim, Conflict, Fits, Form, Headers, Kept, Place, Wanted
+from penstock.dedup.store import AnswerStore, Claim, Conflict, Fields, Fits, Form, Headers, Kept, Place, Wanted
 from penstock.dedup.tape import Reel, Tape
 
 __all__ = [
-    "AnswerStore", "Claim", "Conflict", "Desk", "Evidence", "Fits", "Form", "Headers", "Kept", "Match", "MemoryAnswers", "Mode", "Place", "Record",
-    "Reel", "Room", "Rules", "Tape", "Wanted", "digest_of_head", "evidence_of", "with_address",
+    "AnswerStore", "Claim", "Conflict", "Desk", "Evidence", "Fields", "Fits", "Form", "Headers", "Kept", "Match", "MemoryAnswers", "Mode", "Place",
+    "Record", "Reel", "Room", "Rules", "Tape", "Wanted", "digest_of_head", "evidence_of", "with_address",
 ]  # fmt: skip

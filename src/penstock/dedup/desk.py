@@ -181,17 +181,25 @@ class Desk:
 
     # -- the life of a record ----------------------------------------------------------------------------------------------------------
 
-    def open(self, record: Record, leader: Leader) -> bool:
-        """A request is under way. False: there is no room for it, and it will not be found."""
-        weight, budget = len(record.body), self.budget
-        if budget.used + weight <= budget.total:
-            budget.used += weight
-        elif not budget.take(weight):
-            return False
-        record.weight = weight
+    def open(self, record: Record, leader: Leader) -> None:
+        """A request is under way. Whoever has it holds its body, and counts it, until the desk is to (`hold`)."""
         record.leader = leader
         self._fresh[record.id] = record
-        return True
+
+    def open_simple(self, id: str, place: Place, body: bytes, leader: Leader) -> Record | None:
+        """The same for a new record without a key. `None`: a client that left may have come back with it; see `find` then."""
+        if self._owed or self.store.owed:
+            return None
+        self._fresh[id] = record = Record(id, place, body, None, leader)
+        return record
+
+    def hold(self, record: Record) -> None:
+        """Its body is held by the desk alone from now on. Where there is no room for it, it is found no more."""
+        if record.leader is not None and not record.weight:
+            if self.budget.take(len(record.body)):
+                record.weight = len(record.body)
+            else:
+                self.drop(record)
 
     def _enter(self) -> None:
         """What is fresh is found from now on."""
@@ -210,16 +218,17 @@ class Desk:
         self, record: Record, status: int, headers: Headers, answer: Reel | bytes, now: float, form: Form = Form.BODY, has_usage: bool = True
     ) -> None:  # fmt: skip
         """Its answer is whole, and is told again from now on; it is no longer under way. Nothing, where it was not on the desk."""
-        if record.leader is None:
-            return
         left = record.left
         if left or record.answer is not None or self._fresh.pop(record.id, None) is None:
+            if record.leader is None:
+                return
             self.drop(record)
         else:  # the usual
-            self.budget.used -= record.weight
-            record.weight = 0
             record.leader = None
-        self.store.put(Kept(record.id, record.place, record.body, record.key, status, headers, answer, form, has_usage), left, now)
+            if record.weight:
+                self.budget.give(record.weight)
+                record.weight = 0
+        self.store.put((record.id, record.place, record.body, record.key, status, headers, answer, form, has_usage), left, now)
 
     def fail(self, record: Record, now: float) -> None:
         """Its answer failed, and its client knows: if it asks again, it is for one of its own."""

@@ -7,8 +7,7 @@ from collections import deque
 import msgspec
 
 from penstock.dedup.fingerprint import same_body
-from penstock.dedup.store import CONFLICT, Claim, Conflict, Kept, Place, Wanted
-from penstock.dedup.tape import Reel
+from penstock.dedup.store import CONFLICT, Claim, Conflict, Fields, Kept, Place, Wanted
 from penstock.dedup.turns import is_tool_turn
 from penstock.wire.budget import Budget
 
@@ -54,7 +53,7 @@ class _Asked(msgspec.Struct, gc=False):
 
 
 _NONE: dict[str, _Held] = {}
-_encode = msgspec.msgpack.Encoder().encode
+_encode_into = msgspec.msgpack.Encoder().encode_into
 _decode = msgspec.msgpack.Decoder(Kept).decode
 _LARGE = 16 * 1024
 """Bytes of request and answer from which they are not packed: to copy them costs more than that saves."""
@@ -75,6 +74,8 @@ class MemoryAnswers:
         """How many may be fresh: what the others leave."""
         self._lump = max(1, min(_AT_ONCE, entries // 16))
         self._longest = longest
+        self._packed = bytearray()
+        """Where one is packed; to let bytes grow takes half as long again."""
         self._fresh: deque[_Fresh] = deque()
         """Put since the last search: most are never looked for, and go as they came."""
         self._order: deque[_Held] = deque()
@@ -89,12 +90,16 @@ class MemoryAnswers:
     def holds(self) -> bool:
         return bool(self._fresh or self._order)
 
-    def put(self, kept: Kept, left: int, now: float) -> None:
-        room, fresh, answer, told = self._room, self._fresh, kept.answer, kept
-        weight = len(kept.body) + (answer.size if isinstance(answer, Reel) else len(answer))
+    def put(self, kept: Fields, left: int, now: float) -> None:
+        weight = len(kept[2]) + len(kept[6])
         if weight < _LARGE:
-            told = _encode(kept)
+            packed = self._packed
+            _encode_into(kept, packed)
+            told = bytes(packed)
             weight = len(told)
+        else:
+            told = Kept(*kept)
+        room, fresh = self._room, self._fresh
         used = room.used + weight
         if used <= room.total:
             room.used = used

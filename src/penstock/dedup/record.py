@@ -27,10 +27,10 @@ class Record(msgspec.Struct, eq=False):
     body: bytes
     key: bytes | None = None
     """The idempotency key."""
-    digest: bytes | None = None
-    """Of the body (`fingerprint.Comparable`)."""
     leader: Leader | None = None
     """While it is on the desk."""
+    digest: bytes | None = None
+    """Of the body (`fingerprint.Comparable`)."""
     status: int = 0
     """Of the answer, as the provider sent it; 0: none has come."""
     headers: Headers | None = None

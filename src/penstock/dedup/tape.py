@@ -45,6 +45,9 @@ class Reel(msgspec.Struct, frozen=True, gc=False):
     size: int
     """Bytes that it takes, about."""
 
+    def __len__(self) -> int:
+        return self.size
+
     @property
     def count(self) -> int:
         """See `Tape.count`."""

@@ -97,7 +97,6 @@ class AtOnce(Guarding):
         entry.bytes_out = len(body)
         if admitted is not None:
             admitted.settle(entry, now)
-        self.let_go()
         record, desk = self.record, gateway.desk
         if record is not None and desk is not None:
             self.record = None
@@ -108,6 +107,7 @@ class AtOnce(Guarding):
             if self.flight is not None:
                 record.status, record.headers, record.answer = 200, head.headers, body
                 self.flight.land()
+        self.let_go()
         if close_entry(entry, _WHOLE, started, now) and gateway.on_settled is not None:
             gateway.on_settled(entry)
         return True

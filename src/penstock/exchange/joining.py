@@ -254,8 +254,18 @@ class Joining(Leaving):
 
     def let_go(self) -> None:
         super().let_go()
+        if self.record is not None:
+            self._leave_body(self.record)
         if self.flight is not None:
             self.flight.wake()
+
+    def _leave_body(self, record: Record) -> None:
+        """The request's, to the desk, so that others can still be compared with it."""
+        desk = self.gateway.desk
+        if desk is not None and not record.weight:
+            desk.hold(record)
+            if record.leader is None and self.flight is None:
+                self.record = self.noted = None  # there is no room for it
 
     def take_off(self) -> Flight:
         """It is followed, or may soon be."""

@@ -90,7 +90,7 @@ class Print:
 class Way:
     """Who takes the requests of one head for one model, and how."""
 
-    __slots__ = ("asks_usage", "conduct", "index", "otherwise", "permits", "place", "provider", "quirks", "renamed", "route", "sent")
+    __slots__ = ("asks_usage", "conduct", "index", "otherwise", "permits", "place", "provider", "quirks", "renamed", "route", "sent", "simple")
 
     def __init__(
         self, provider: Provider | Demo, conduct: Conduct, route: str | None, renamed: str | None, permits: tuple[str, ...], sent: SentHead | None, *,
@@ -114,6 +114,8 @@ class Way:
         """What the provider wants besides, until that is done."""
         self.place: Place | None = None
         """Where others look for what is asked in this way; it may depend on the client's address, and is none then."""
+        self.simple: Place | None = None
+        """The same, where nothing is looked for unless a client has left."""
 
     def plain(self, renamed: str | None) -> Way:
         """The same for one request of which that is done."""

@@ -48,11 +48,16 @@ class Preparing(Entering):
     def _repeat(self, plan: Plan, way: Way, rules: Rules, body: bytes) -> bool:
         """True: it is told an earlier request's answer, or is refused. Otherwise others may follow it from now on, or (where budgets are asked first)
         once `_lead` says so."""
-        exchange, gateway = self.exchange, self._gateway
-        desk = gateway.desk
-        if desk is None or not plan.repeats:
+        exchange, desk = self.exchange, self._gateway.desk
+        if desk is None:
             return False
-        shown = plan.print
+        if way.simple is not None:
+            exchange.record = record = desk.open_simple(exchange.id, way.simple, body, exchange)
+            if record is not None:
+                return False
+        if not plan.repeats:
+            return False
+        gateway, shown = self._gateway, plan.print
         if shown is None:
             assert exchange.request is not None
             plan.print = shown = Print(exchange.request)
@@ -65,12 +70,16 @@ class Preparing(Entering):
             if not shown.anonymous:
                 way.place = place
         asked = Record(exchange.id, place, body, shown.key)
-        if (shown.told or desk.owed or rules.mode == "always") and self._follow(desk, way, rules, asked, again=shown.again):
+        looks = shown.told or rules.mode == "always"
+        if (looks or desk.owed) and self._follow(desk, way, rules, asked, again=shown.again):
             return True
         if gateway.admission is not None and gateway.admission.keeper is not None:
             self._asked = asked
-        elif desk.open(asked, exchange):
+        else:
+            desk.open(asked, exchange)
             exchange.record = asked
+            if not looks:
+                way.simple = way.place
         return False
 
     def _lead(self, way: Way, asked: Record) -> bool:
@@ -80,8 +89,8 @@ class Preparing(Entering):
             return True
         if self._follow(desk, way, rules, asked, again=False):  # what its head says of other tries has been weighed
             return False
-        if desk.open(asked, exchange):
-            exchange.record = asked
+        desk.open(asked, exchange)
+        exchange.record = asked
         return True
 
     def _follow(self, desk: Desk, way: Way, rules: Rules, asked: Record, *, again: bool) -> bool:
