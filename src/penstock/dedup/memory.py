@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 
 import msgspec
 
@@ -12,7 +13,7 @@ from penstock.dedup.turns import is_tool_turn
 from penstock.wire.budget import Budget
 
 _AT_ONCE = 32
-"""Of those that are kept beyond the bound."""
+"""Of those that are packed together."""
 
 
 class Room(Budget):
@@ -54,12 +55,14 @@ class _Asked(msgspec.Struct, gc=False):
 
 _NONE: dict[str, _Held] = {}
 _encode_into = msgspec.msgpack.Encoder().encode_into
-_decode = msgspec.msgpack.Decoder(Kept).decode
 _LARGE = 16 * 1024
 """Bytes of request and answer from which they are not packed: to copy them costs more than that saves."""
-_Fresh = tuple[bytes | Kept, int, float, int]
-"""An answer, `left`, `at` and `weight`. It is packed: each of the many that come and go is one piece of memory so, and what the next requests use
-does not lie scattered between them."""
+_Put = tuple[float, int, Fields]
+"""When, how much of the room it holds, and what."""
+_decode = msgspec.msgpack.Decoder(list[tuple[float, int, Kept]]).decode
+_Pack = tuple[bytes | Kept, int, float, int, int]
+"""A list of `_Put`, or one answer by itself; `left`, when the last was put, how much of the room it holds, and how many they are. What comes and
+goes by the thousand is one piece of memory by the dozen so, and what the next requests use does not lie scattered between it."""
 
 
 class MemoryAnswers:
@@ -71,45 +74,67 @@ class MemoryAnswers:
         self._room = room
         room.answers = self
         self._free = entries
-        """How many may be fresh: what the others leave."""
+        """How many may be among `_fresh` and `_packs`: what the others leave."""
         self._lump = max(1, min(_AT_ONCE, entries // 16))
         self._longest = longest
-        self._packed = bytearray()
-        """Where one is packed; to let bytes grow takes half as long again."""
-        self._fresh: deque[_Fresh] = deque()
-        """Put since the last search: most are never looked for, and go as they came."""
+        self._buffer = bytearray()
+        """Where they are packed: to let new bytes grow takes longer."""
+        self._fresh: list[_Put] = []
+        """Put last: most are never looked for, and go as they came."""
+        self._packs: deque[_Pack] = deque()
+        """Those before them."""
+        self._packed = 0
+        """How many are in `_packs`."""
         self._order: deque[_Held] = deque()
-        """Those before them, which are in `_places` and `_keys`."""
+        """Those before them, since a search: they are in `_places` and `_keys`."""
         self._places: dict[Place, dict[str, _Held]] = {}
         self._keys: dict[tuple[bytes, bytes], _Held] = {}
 
     def __len__(self) -> int:
-        return len(self._order) + len(self._fresh)
+        return len(self._order) + self._packed + len(self._fresh)
 
     @property
     def holds(self) -> bool:
-        return bool(self._fresh or self._order)
+        return bool(self._fresh or self._packs or self._order)
 
     def put(self, kept: Fields, left: int, now: float) -> None:
         weight = len(kept[2]) + len(kept[6])
-        if weight < _LARGE:
-            packed = self._packed
-            _encode_into(kept, packed)
-            told = bytes(packed)
-            weight = len(told)
-        else:
-            told = Kept(*kept)
-        room, fresh = self._room, self._fresh
+        room = self._room
         used = room.used + weight
         if used <= room.total:
             room.used = used
         elif not room.take(weight):
             return
-        fresh.append((told, left, now, weight))
-        if left:
+        fresh = self._fresh
+        if weight >= _LARGE or left:
+            if fresh:
+                self._pack()
+            self._packs.append((Kept(*kept), left, now, weight, 1))
+            self._packed += 1
             self.owed += left
-        if len(fresh) > self._free:
             self._make_room()
+            return
+        fresh.append((now, weight, kept))
+        if len(fresh) >= self._lump:
+            self._pack()
+
+    def _pack(self) -> None:
+        """What is fresh, in one piece."""
+        fresh, room, buffer = self._fresh, self._room, self._buffer
+        _encode_into(fresh, buffer)
+        count, last, size = len(fresh), fresh[-1][0], len(buffer)
+        room.used -= sum([weight for _, weight, _ in fresh])
+        fresh.clear()
+        if room.take(size):
+            self._packs.append((bytes(buffer), 0, last, size, count))
+            self._packed += count
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """For as many as come before this is asked again."""
+        most = self._free - self._lump + 1
+        while self._packed > most and self.give_up():
+            most = self._free - self._lump + 1
 
     def claim(self, wanted: Wanted, now: float) -> Claim | Conflict | None:
         self._enter()
@@ -141,21 +166,33 @@ class MemoryAnswers:
         return self._claimed(best) if best is not None else None
 
     def _enter(self) -> None:
-        """What is fresh is found from now on."""
-        fresh, places = self._fresh, self._places
-        while fresh:
-            told, left, at, weight = fresh.popleft()
-            kept = told if isinstance(told, Kept) else _decode(told)
-            held = _Held(kept, kept.body, left, at, weight)
-            self._order.append(held)
-            self._free -= 1
-            place = places.get(kept.place)
-            if place is None:
-                places[kept.place] = {kept.id: held}
-            else:
-                place[kept.id] = held
-            if kept.key is not None:
-                self._keys[kept.place[0], kept.key] = held
+        """All are found from now on."""
+        packs, room = self._packs, self._room
+        while packs:
+            told, left, at, weight, count = packs.popleft()
+            self._packed -= count
+            if isinstance(told, Kept):
+                self._hold(told, left, at, weight)
+                continue
+            room.used -= weight
+            for at, weight, kept in _decode(told):
+                room.used += weight  # all together they are less than their pack
+                self._hold(kept, 0, at, weight)
+        for at, weight, kept in self._fresh:
+            self._hold(Kept(*kept), 0, at, weight)
+        self._fresh.clear()
+
+    def _hold(self, kept: Kept, left: int, at: float, weight: int) -> None:
+        held = _Held(kept, kept.body, left, at, weight)
+        self._order.append(held)
+        self._free -= 1
+        place = self._places.get(kept.place)
+        if place is None:
+            self._places[kept.place] = {kept.id: held}
+        else:
+            place[kept.id] = held
+        if kept.key is not None:
+            self._keys[kept.place[0], kept.key] = held
 
     def _claimed(self, held: _Held) -> Claim:
         back = held.left > 0
@@ -172,29 +209,31 @@ class MemoryAnswers:
             self.owed += 1
 
     def sweep(self, now: float) -> None:
-        while (self._order or self._fresh) and now - (self._order[0].at if self._order else self._fresh[0][2]) >= self._longest:
+        before = now - self._longest
+        while self._oldest() <= before:
             self.give_up()
 
-    def _make_room(self) -> None:
-        """For some more: many at a time are cheaper than one each time."""
-        popleft, given = self._fresh.popleft, 0
-        if self._order or self.owed:
-            for _ in range(self._lump):
-                self.give_up()
-        else:
-            for _ in range(self._lump):
-                given += popleft()[3]
-            self._room.used -= given
+    def _oldest(self) -> float:
+        """When it was put; of a pack, the last of it."""
+        if self._order:
+            return self._order[0].at
+        if self._packs:
+            return self._packs[0][2]
+        return self._fresh[0][0] if self._fresh else inf
 
     def give_up(self) -> bool:
-        """Forget the oldest; False where there is none."""
+        """Forget the oldest, and what is packed with it; False where there is none."""
+        left = 0
         if self._order:
             held = self._order.popleft()
             self._free += 1
             self._take_out(held)
             left, weight = held.left, held.weight
+        elif self._packs:
+            _, left, _, weight, count = self._packs.popleft()
+            self._packed -= count
         elif self._fresh:
-            _, left, _, weight = self._fresh.popleft()
+            weight = self._fresh.pop(0)[1]
         else:
             return False
         self.owed -= left
