@@ -58,6 +58,9 @@ def test_evidence_in_a_head() -> None:
     assert evidence_of({b"x-stainless-retry-count": b"-1"}) == (None, False)
     assert evidence_of({b"idempotency-key": b"k", b"x-stainless-retry-count": b"2"}) == (b"k", True)
     assert evidence_of({b"idempotency-key": b""}) == (None, False)
+    one, other = (evidence_of({b"idempotency-key": b"k" * 4000 + end})[0] for end in (b"a", b"b"))
+    assert one != other
+    assert len(one or b"") <= 512
 
 
 @given(st.dictionaries(st.text(), JSON, max_size=5), st.booleans(), st.randoms(use_true_random=False))

@@ -151,6 +151,49 @@ def test_the_oldest_make_room(make: Make) -> None:
     assert ids(small, asked({"model": "large"})) == [None], "larger than everything"
 
 
+@pytest.mark.parametrize("entries", [1, 2, 31, 32, 33, 100])
+def test_in_memory_no_more_are_kept_than_may_be_however_often_somebody_looks(entries: int) -> None:
+    for every in (1, 3, 40, 10_000):
+        store = STORES["memory"](entries, Room(64 * MIB), 15.0)
+        for at in range(300):
+            store.put(kept(str(at), asked({"n": at})), 0, 0.0)
+            if at % every == 0:
+                ids(store, asked())
+            assert len(store) <= entries
+        assert ids(store, asked({"n": 299})) == ["299"]
+        assert len(store) >= min(entries, max(1, entries - 32))
+
+
+@pytest.mark.parametrize("reads", [1, 12])
+def test_in_memory_a_search_takes_no_more_room_than_what_was_put(reads: int) -> None:
+    """A stream of many packs is told to weigh more than it does."""
+    tape = Tape(MIB, Budget(MIB))
+    for at in range(0, 240, reads):
+        tape.add([b'data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{"content":" word%d"}}]}\n\n' % n for n in range(at, at + reads)])
+    reel, room = tape.reel(), Room(MIB)
+    store = STORES["memory"](1000, room, 15.0)
+    for at in range(500):
+        store.put(kept(str(at), asked({"n": at}), answer=reel, form=Form.EVENTS), 0, 0.0)
+        assert room.used <= MIB
+    before = room.used
+    assert ids(store, asked({"n": 499})) == ["499"]
+    assert room.used <= before
+    store.sweep(15.0)
+    assert (room.used, len(store)) == (0, 0)
+
+
+def test_in_memory_the_newest_of_a_pack_stay_where_not_all_of_it_have_room() -> None:
+    """A pack has the heads besides."""
+    one = kept("0")
+    room = Room(48 * 1024)
+    store = STORES["memory"](1000, room, 15.0)
+    for at in range(40):
+        _, place, _, key, status, _, answer, form, has_usage = one
+        store.put((str(at), place, asked({"n": at}).body, key, status, [(b"x", b"v" * 1500)], answer, form, has_usage), 0, 0.0)
+    assert ids(store, asked({"n": 39}), asked({"n": 20}), asked({"n": 0})) == ["39", "20", None]
+    assert 0 < room.used <= room.total
+
+
 def test_in_memory_no_more_bodies_are_read_than_may_be() -> None:
     store = STORES["memory"](100, Room(64 * MIB), 15.0)
     filler = "x" * MIB

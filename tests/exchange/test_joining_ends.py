@@ -14,7 +14,7 @@ from penstock.admission.budget.spec import make_budget
 from penstock.admission.settings import AdmissionSettings
 from penstock.capture import Order, Phase
 from penstock.capture.store import Store
-from penstock.dedup import Evidence, Match, Mode, Record, Rules
+from penstock.dedup import Evidence, Match, MemoryAnswers, Mode, Record, Rules
 from penstock.exchange.conduct import Conduct, NonstreamMode, Retries
 from penstock.exchange.contract import Headers
 from penstock.exchange.drive import Exchange
@@ -457,4 +457,70 @@ def test_an_answer_in_a_form_that_cannot_be_told_hides_none_that_can(make: Make,
         h.loop.settle()
         assert [replay(client) for client in again] == [b"hit" if over else b"join"] * 2
         assert [client.reply.body for client in again] == [client.reply.body for client in firsts] == list(pieces)
+        h.check_quiet()
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_body_that_has_no_room_when_its_exchange_no_longer_needs_it_costs_the_replay_alone(streamed: bool) -> None:
+    """Somebody followed while the provider was dialed, and left."""
+    with house(total=10_000) as h:
+        more: dict[str, Any] = {"pad": "x" * 20_000} | ({} if streamed else {"stream": None, "stream_options": None})
+        first, second = chat(h, **more), chat(h, AGAIN, **more)
+        assert len(h.asks) == 1
+        second.leave()
+        h.loop.settle()
+        if streamed:
+            h.last.answer().body(*[CHUNK] * 30, STOP, USAGE, DONE).end()
+        else:
+            h.last.answer_json(ANSWERS[ProtocolId.OPENAI_CHAT].body)
+        h.loop.settle()
+        assert first.reply.over == "ended"
+        h.loop.wait(20)
+        desk = h.gateway.desk
+        assert desk is not None
+        assert (desk.holds, desk.budget.used) == (False, 0)
+        h.check_quiet()
+
+
+def test_notes_that_found_no_room_leave_nothing_behind_where_another_try_follows() -> None:
+    with house(total=20_000, retries=Retries(first_frame=1)) as h:
+        desk = h.gateway.desk
+        assert desk is not None
+        first = chat(h)
+        others = desk.budget.total - desk.budget.used - 500
+        assert desk.budget.take(others)
+        h.last.answer().body(*[b": ping\n\n"] * 200, b'data: {"error":{"message":"overloaded","type":"server_error"}}\n\n')
+        desk.budget.give(others)
+        h.loop.wait(1.0)
+        assert len(h.asks) == 2
+        h.last.answer().body(CHUNK * 200, STOP, USAGE, DONE).end()  # so much is written down at once
+        h.loop.wait(20)
+        assert first.reply.over == "ended"
+        assert (desk.holds, desk.budget.used) == (False, 0)
+        h.check_quiet()
+
+
+def test_what_came_of_a_try_that_is_over_is_told_to_nobody() -> None:
+    with house(retries=Retries(first_frame=1)) as h:
+        first = chat(h)
+        h.last.answer().body(*[b": ping\n\n"] * 3, b'data: {"error":{"message":"overloaded","type":"server_error"}}\n\n')
+        second = chat(h, AGAIN)  # between the tries
+        h.loop.wait(1.0)
+        assert len(h.asks) == 2
+        h.last.answer().body(CHUNK, STOP, USAGE, DONE).end()
+        h.loop.settle()
+        assert (first.reply.body, second.reply.body) == (CHUNK + STOP + USAGE + DONE,) * 2
+        h.check_quiet()
+
+
+def test_a_request_that_is_refused_pushes_nothing_out_that_is_kept() -> None:
+    with house(total=40_000) as h:
+        chat(h)
+        complete(h)
+        h.book.full = True
+        refused = chat(h, pad="y" * 39_800)
+        assert refused.reply.status == 503
+        assert h.gateway.desk is not None
+        assert isinstance(h.gateway.desk.store, MemoryAnswers)
+        assert len(h.gateway.desk.store) == 1
         h.check_quiet()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from penstock.server.heads import KnownHeads
+from tests.support.guests import GuestRim
 from tests.support.rim import Rim, get, on_loop
 
 POST = "POST / HTTP/1.1\r\nHost: x\r\n"
@@ -197,3 +198,15 @@ async def test_a_body_that_is_not_all_there_is_waited_for() -> None:
     rim = Rim(heads=heads).feed(good, good[:-1], good[-1:], good + good, good)
     await rim.turns()
     assert [talk.body for talk in rim.talks] == [b"abc"] * 5
+
+
+@on_loop
+async def test_what_is_known_of_a_head_is_not_shared_between_this_machine_and_others() -> None:
+    """What is decided by a head may depend on who sent it: without a credential the address stands for the identity."""
+    heads = KnownHeads()
+    good = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
+    addresses = ("::1", "192.0.2.1", "192.0.2.2", "127.0.0.2")
+    near, far, far_too, near_too = (GuestRim(address=address, local=False, heads=heads).feed(good) for address in addresses)
+    for one, other, alike in ((near, near_too, True), (far, far_too, True), (near, far, False)):
+        assert (one.talks[0].request.memo is other.talks[0].request.memo) is alike
+    assert [rim.talks[0].request.local for rim in (near, far, far_too, near_too)] == [True, False, False, True]

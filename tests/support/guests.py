@@ -8,6 +8,7 @@ from typing import Any
 
 from penstock.server.crowd import Crowd
 from penstock.server.guest import Guest
+from penstock.server.heads import KnownHeads
 from penstock.server.settings import Settings
 from tests.support.rim import Rim, Talk, Wire, at_end
 
@@ -25,15 +26,16 @@ class GuestRim(Rim):
     """As `Rim`. `wait` looks at the connection as a listener does, once a second unless told otherwise."""
 
     def __init__(
-        self, act: Callable[[Talk, str], None] = at_end, *, address: str = "127.0.0.1", crowd: Crowd | None = None, **more: Any
-    ) -> None:
+        self, act: Callable[[Talk, str], None] = at_end, *, address: str = "127.0.0.1", crowd: Crowd | None = None, local: bool = True,
+        heads: KnownHeads | None = None, **more: Any,
+    ) -> None:  # fmt: skip
         self.talks = []
         self.wire = _From(address)
         self.connections = set()
         self._act = act
         self.now = 1000.0
         guests: set[Guest] = set()
-        self.connection = self.guest = Guest(self, guests, replace(Settings(), **more), crowd=crowd)
+        self.connection = self.guest = Guest(self, guests, replace(Settings(), **more), local=local, heads=heads, crowd=crowd)
         self.connection.connection_made(self.wire)
         self.guest.look(self.now)
 

@@ -220,9 +220,10 @@ class Desk:
         """Its answer is whole, and is told again from now on; it is no longer under way. Nothing, where it was not on the desk."""
         left = record.left
         if left or record.answer is not None or self._fresh.pop(record.id, None) is None:
-            if record.leader is None:
-                return
+            gone = record.leader is None
             self.drop(record)
+            if gone:
+                return
         else:  # the usual
             record.leader = None
             if record.weight:
@@ -247,7 +248,9 @@ class Desk:
             self.store.left(told.place, told.id)
 
     def drop(self, record: Record) -> None:
-        """It is found no more. May be called more than once."""
+        """It is found no more, and what was noted of its answer is over. May be called more than once."""
+        if isinstance(record.answer, Tape):
+            record.answer.close()
         if record.leader is None:
             return
         if self._fresh.pop(record.id, None) is None:
@@ -258,9 +261,6 @@ class Desk:
         self.budget.used -= record.weight
         record.weight = 0
         record.leader = None
-        answer = record.answer
-        if answer is not None and isinstance(answer, Tape):
-            answer.close()
 
     def _take_out(self, record: Record) -> None:
         older, newer = record.older, record.newer

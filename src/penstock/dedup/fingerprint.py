@@ -56,7 +56,9 @@ def evidence_of(header: Mapping[bytes, bytes]) -> tuple[bytes | None, bool]:
     """The idempotency key, and whether the head says that this is another try. `header`: by names in lower case."""
     key = header.get(_KEY)
     tries = header.get(_TRIES, b"0")
-    return key[:_LONGEST_KEY] if key else None, tries.isdigit() and int(tries[:9]) > 0
+    if key is not None and len(key) > _LONGEST_KEY:
+        key = sha256(key).digest()
+    return key or None, tries.isdigit() and int(tries[:9]) > 0
 
 
 def with_address(head: bytes, address: str | None) -> bytes:

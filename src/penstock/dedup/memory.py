@@ -120,21 +120,23 @@ class MemoryAnswers:
 
     def _pack(self) -> None:
         """What is fresh, in one piece."""
-        fresh, room, buffer = self._fresh, self._room, self._buffer
-        _encode_into(fresh, buffer)
-        count, last, size = len(fresh), fresh[-1][0], len(buffer)
+        fresh, self._fresh = self._fresh, []
+        room, buffer = self._room, self._buffer
         room.used -= sum([weight for _, weight, _ in fresh])
-        fresh.clear()
-        if room.take(size):
-            self._packs.append((bytes(buffer), 0, last, size, count))
-            self._packed += count
-            self._make_room()
+        while fresh:
+            _encode_into(fresh, buffer)
+            size = len(buffer)
+            if room.take(size):
+                self._packs.append((bytes(buffer), 0, fresh[-1][0], size, len(fresh)))
+                self._packed += len(fresh)
+                break
+            del fresh[: (len(fresh) + 1) // 2]  # a small room, and large heads: without the older ones, then
+        self._make_room()
 
     def _make_room(self) -> None:
         """For as many as come before this is asked again."""
-        most = self._free - self._lump + 1
-        while self._packed > most and self.give_up():
-            most = self._free - self._lump + 1
+        while self._packed > self._free - self._lump + 1 and self.give_up():
+            pass
 
     def claim(self, wanted: Wanted, now: float) -> Claim | Conflict | None:
         self._enter()
@@ -167,20 +169,21 @@ class MemoryAnswers:
 
     def _enter(self) -> None:
         """All are found from now on."""
-        packs, room = self._packs, self._room
+        packs = self._packs
         while packs:
             told, left, at, weight, count = packs.popleft()
             self._packed -= count
             if isinstance(told, Kept):
                 self._hold(told, left, at, weight)
                 continue
-            room.used -= weight
-            for at, weight, kept in _decode(told):
-                room.used += weight  # all together they are less than their pack
-                self._hold(kept, 0, at, weight)
+            each, rest = divmod(weight, count)
+            for at, _, kept in _decode(told):
+                self._hold(kept, 0, at, each + rest)  # among them what their pack weighs
+                rest = 0
         for at, weight, kept in self._fresh:
             self._hold(Kept(*kept), 0, at, weight)
         self._fresh.clear()
+        self._make_room()
 
     def _hold(self, kept: Kept, left: int, at: float, weight: int) -> None:
         held = _Held(kept, kept.body, left, at, weight)

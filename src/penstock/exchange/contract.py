@@ -9,7 +9,7 @@ Headers = list[tuple[bytes, bytes]]
 
 class HeadMemo:
     """What was found out from one head. A listener hands the same memo out with every request whose head is the same, `Content-Length`
-    apart: clients send the same head again and again, and most of what a request needs is decided by it."""
+    apart, and that is as `local`: clients send the same head again and again, and most of what a request needs is decided by it."""
 
     __slots__ = ("client", "names", "plan")
 

@@ -377,10 +377,10 @@ class Exchange(Metering, Joining):
         if self.conduct.guards is not None:
             self.end_guards()
         first = close_entry(self.entry, outcome, self.started, now)
-        self.let_go()
         if self.record is not None:
             whole = outcome.ending is Ending.COMPLETE or (outcome.ended_by is _BY_CLIENT and self._whole)
             self.settle_notes(self.record, outcome, now, whole=whole)
+        self.let_go()
         recording = self.recording
         if recording is not None:
             self.recording = None

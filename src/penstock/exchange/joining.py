@@ -180,9 +180,11 @@ class Joining(Leaving):
             if isinstance(record.answer, Tape):
                 record.answer.close()
             record.status, record.answer = 0, None
-            self.noted = []
+            self.noted = None  # until the next answer begins
             if self.flight is not None:
                 self.flight.over = False
+            elif record.leader is None:
+                self.record = None  # it was dropped, and nobody follows
 
     def end_notes(self, over: Loss | bool, now: float) -> None:
         """The provider has ended this try's answer, or it is lost."""
@@ -264,7 +266,7 @@ class Joining(Leaving):
         desk = self.gateway.desk
         if desk is not None and not record.weight:
             desk.hold(record)
-            if record.leader is None and self.flight is None:
+            if record.leader is None and not self.followed:
                 self.record = self.noted = None  # there is no room for it
 
     def take_off(self) -> Flight:

@@ -67,7 +67,8 @@ class Connection(Reader, asyncio.Protocol):
         self._connections.add(self)
         if not self._local:
             peer = out.get_extra_info("peername")
-            self._local = bool(peer) and is_loopback(peer[0])
+            if peer and is_loopback(peer[0]):
+                self._local, self._heads = True, self._heads.near
         out.set_write_buffer_limits(high=65536)
 
     def data_received(self, data: bytes) -> None:

@@ -61,6 +61,14 @@ class KnownHeads(dict[tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]], Know
         """By all bytes of the head but the digits of its `Content-Length`."""
         self._last: tuple[bytes, bytes, Known] | None = None
         """What stood before and behind the digits of the one that was recalled last: mostly it comes again."""
+        self._near: KnownHeads | None = None
+
+    @property
+    def near(self) -> KnownHeads:
+        """Those of clients on this machine, where others come the same way: what is remembered of a head may depend on who sent it."""
+        if self._near is None:
+            self._near = KnownHeads()
+        return self._near
 
     def keep(self, key: tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]], known: Known) -> None:
         """Remember it, where it is short."""

@@ -9,8 +9,8 @@ class Budget:
     __slots__ = ("total", "used")
 
     def __init__(self, total: int) -> None:
-        self.total = total
-        self.used = 0
+        self.total: int = total
+        self.used: int = 0
 
     def take(self, n: int) -> bool:
         if self.used + n > self.total:
