@@ -164,6 +164,21 @@ def test_in_memory_no_more_are_kept_than_may_be_however_often_somebody_looks(ent
         assert len(store) >= min(entries, max(1, entries - 32))
 
 
+def test_in_memory_nothing_goes_for_what_has_no_room_anyway() -> None:
+    room = Room(10_000)
+    store = STORES["memory"](100, room, 15.0)
+    assert room.take(7000)
+    for at in range(5):
+        store.put(kept(str(at), asked({"n": at}), b"x" * 200), at % 2, 0.0)
+    for n in (3001, 9000, 10_001):
+        assert not room.take(n)
+        assert len(store) == 5
+    assert room.take(3000)
+    assert len(store) == 0
+    room.give(10_000)
+    assert room.used == 0
+
+
 @pytest.mark.parametrize("reads", [1, 12])
 def test_in_memory_a_search_takes_no_more_room_than_what_was_put(reads: int) -> None:
     """A stream of many packs is told to weigh more than it does."""

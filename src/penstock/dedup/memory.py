@@ -29,11 +29,13 @@ class Room(Budget):
         if self.used + n <= self.total:
             self.used += n
             return True
-        while n <= self.total and self.answers is not None and self.answers.give_up():
-            if self.used + n <= self.total:
-                self.used += n
-                return True
-        return False
+        answers = self.answers
+        if answers is None or self.used - answers.weight + n > self.total:
+            return False  # what is under way leaves too little, and nothing has to go for that
+        while self.used + n > self.total and answers.give_up():
+            pass
+        self.used += n
+        return True
 
 
 class _Held(msgspec.Struct, eq=False, gc=False):
@@ -85,6 +87,8 @@ class MemoryAnswers:
         """Those before them."""
         self._packed = 0
         """How many are in `_packs`."""
+        self._weight = 0
+        """Bytes of the room that all but the fresh ones hold."""
         self._order: deque[_Held] = deque()
         """Those before them, since a search: they are in `_places` and `_keys`."""
         self._places: dict[Place, dict[str, _Held]] = {}
@@ -96,6 +100,11 @@ class MemoryAnswers:
     @property
     def holds(self) -> bool:
         return bool(self._fresh or self._packs or self._order)
+
+    @property
+    def weight(self) -> int:
+        """Bytes of the room that all hold."""
+        return self._weight + sum([weight for _, weight, _ in self._fresh])
 
     def put(self, kept: Fields, left: int, now: float) -> None:
         weight = len(kept[2]) + len(kept[6])
@@ -111,6 +120,7 @@ class MemoryAnswers:
                 self._pack()
             self._packs.append((Kept(*kept), left, now, weight, 1))
             self._packed += 1
+            self._weight += weight
             self.owed += left
             self._make_room()
             return
@@ -129,6 +139,7 @@ class MemoryAnswers:
             if room.take(size):
                 self._packs.append((bytes(buffer), 0, fresh[-1][0], size, len(fresh)))
                 self._packed += len(fresh)
+                self._weight += size
                 break
             del fresh[: (len(fresh) + 1) // 2]  # a small room, and large heads: without the older ones, then
         self._make_room()
@@ -182,6 +193,7 @@ class MemoryAnswers:
                 rest = 0
         for at, weight, kept in self._fresh:
             self._hold(Kept(*kept), 0, at, weight)
+            self._weight += weight
         self._fresh.clear()
         self._make_room()
 
@@ -237,9 +249,11 @@ class MemoryAnswers:
             self._packed -= count
         elif self._fresh:
             weight = self._fresh.pop(0)[1]
+            self._weight += weight  # (it was not in it)
         else:
             return False
         self.owed -= left
+        self._weight -= weight
         self._room.used -= weight
         return True
 
