@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.protocols import REGISTRY
@@ -29,6 +31,13 @@ WORDS = {
     ProtocolId.ANTHROPIC_MESSAGES: ("max_tokens", "refusal"), ProtocolId.GEMINI: ("MAX_TOKENS", "SAFETY"),
 }  # fmt: skip
 USAGE = Usage(input=11, output=7)
+BEGUN: dict[ProtocolId, list[tuple[bytes, bytes]]] = {
+    ProtocolId.OPENAI_CHAT: [(b"", b'{"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"a"}}]}')],
+    ProtocolId.OPENAI_RESPONSES: [(b"response.created", b'{"type":"response.created","sequence_number":0,"response":{"id":"r","output":[]}}')],
+    ProtocolId.ANTHROPIC_MESSAGES: [(b"message_start", b'{"type":"message_start","message":{}}')],
+    ProtocolId.GEMINI: [(b"", b'{"candidates":[{"index":0,"content":{"parts":[{"text":"a"}]}}]}')],
+}
+Spoilt = dict[int, tuple[Callable[[bytes], bytes], bytes | None]]
 
 
 def closer_of(protocol: ProtocolId, operation: Operation | None = None) -> Closer:
@@ -78,6 +87,37 @@ def test_from_every_place_it_is_a_stream_that_was_stopped(case: Any) -> None:
         assert observer.stop_reason == WORDS[protocol][0], at
 
 
+SPOILS: list[Callable[[bytes], bytes]] = [
+    lambda data: data[: len(data) // 2], lambda data: b'"overloaded"', lambda data: b" [DONE] ", lambda data: b"", lambda data: b"[1]",
+    lambda data: data.replace(b'"content":"', b'"content":"\xff', 1), lambda data: data.replace(b'"text":"', b'"text":"\\ud83d', 1),
+    lambda data: data.replace(b"{", b'{"text":1e999,', 2), lambda data: data.replace(b'"index":0', b'"index":1'),
+    lambda data: data.replace(b'"index":0', b'"index":-1'), lambda data: data.replace(b'"index":0', b'"index":null'),
+    lambda data: data.replace(b'"index":0', b'"index":1,"text":1e999'), lambda data: data.replace(b'"finish_reason":null', b'"finish_reason":[]'),
+    lambda data: data.replace(b'"id":"', b'"id":"\xff', 1), lambda data: b'{"id":' + b"[" * 3000,
+    lambda data: data.replace(b'"type":', b'"tipe":', 1),
+]  # fmt: skip
+"""What may become of a frame."""
+_SPOILT = st.dictionaries(st.integers(0, 40), st.tuples(st.sampled_from(SPOILS), st.sampled_from([None, None, b"", b"error", b"ping"])), max_size=4)
+
+
+@pytest.mark.parametrize("case", recordings(), ids=lambda case: str(case))
+@settings(max_examples=15)
+@given(spoilt=_SPOILT)
+def test_beside_an_observer_of_a_spoilt_recording_it_knows_what_it_would_by_reading_all(case: Any, spoilt: Spoilt) -> None:
+    protocol = ProtocolId(case.recording.protocol)
+    observer, beside, alone = REGISTRY[protocol].observer(OPERATION[protocol]), closer_of(protocol), closer_of(protocol)
+    observe = beside.beside(observer, observer.observe)
+    for at, (name, data) in enumerate(frames_of(case.body)[:60]):
+        if at in spoilt:
+            spoil, named = spoilt[at]
+            name, data = name if named is None else named, spoil(data)
+        observe(name, data, 1.0)
+        alone.see(name, data)
+        if observer.terminal:
+            break
+        assert beside.close(StopReason.LENGTH, USAGE) == alone.close(StopReason.LENGTH, USAGE), (at, name, data)
+
+
 def test_most_recordings_can_be_ended_somewhere() -> None:
     assert {case.recording.protocol for case in recordings()} == {protocol.value for protocol in OPERATION}
 
@@ -88,6 +128,77 @@ def test_nothing_has_begun_or_nothing_is_understood(protocol: ProtocolId) -> Non
     for noise in (b"nonsense", b"\xff\xfe", b"[1]", b'{"choices": 5}', b'{"type": 7}', b'{"candidates": "x"}'):
         closer = closer_of(protocol)
         closer.see(b"", noise)
+        assert closer.close(StopReason.LENGTH, USAGE) is None
+
+
+NOT_UNDERSTOOD = {
+    "broken off": b'{"choices": [{', "text": b'"overloaded"', "a list": b"[1]", "no UTF-8": b"\xff", "deep": b"[" * 3000,
+    "deep inside": b'{"a":' + b"[" * 3000 + b"]" * 3000 + b"}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", NOT_UNDERSTOOD.values(), ids=NOT_UNDERSTOOD)
+@pytest.mark.parametrize("protocol", list(OPERATION), ids=str)
+def test_what_was_not_understood_is_no_good_end(protocol: ProtocolId, odd: bytes) -> None:
+    for name in (b"", b"content_block_delta", b"error"):
+        observer, closer = REGISTRY[protocol].observer(OPERATION[protocol]), closer_of(protocol)
+        observe = closer.beside(observer, observer.observe)
+        for begun in BEGUN[protocol]:
+            observe(*begun, 1.0)
+        assert closer.close(StopReason.LENGTH, USAGE) is not None
+        observe(name, odd, 1.0)
+        assert closer.close(StopReason.LENGTH, USAGE) is None
+
+
+@pytest.mark.parametrize("said", [b'"delta":{"content":"b\xff"}', b'"text":1e999,"delta":{"content":"b"}', b'"delta":{"content":"\\ud83d"}'])
+@pytest.mark.parametrize("index", [0, 1])
+def test_chat_finishes_a_choice_that_began_oddly(index: int, said: bytes) -> None:
+    observer, closer = ChatObserver(), ChatCloser(Operation.CHAT)
+    observe = closer.beside(observer, observer.observe)
+    chunk = b'{"id":"c","model":"m","choices":[{"index":%d,%b}]}'
+    for frame in [chunk % (0, b'"delta":{"content":"a"}')] * index + [chunk % (index, said), chunk % (index, b'"delta":{"content":"c"}')]:
+        observe(b"", frame, 1.0)
+    words = closer.close(StopReason.LENGTH, USAGE)
+    assert words is not None
+    told = [json.loads(data)["choices"][0] for _, data in words[:-1]]
+    assert [(choice["index"], choice["finish_reason"]) for choice in told] == [(at, "length") for at in range(index + 1)]
+
+
+def test_messages_are_not_ended_behind_a_block_without_a_place() -> None:
+    for event in (b'"content_block_start"', b'"content_block_stop"'):
+        closer = closer_of(ProtocolId.ANTHROPIC_MESSAGES)
+        closer.see(*BEGUN[ProtocolId.ANTHROPIC_MESSAGES][0])
+        closer.see(b"", b'{"type":"content_block_delta","index":[],"delta":{"text":"\\ud83d"}}')
+        closer.see(b"ping", b"")
+        assert closer.close(StopReason.LENGTH, USAGE) is not None
+        closer.see(b"", b'{"type":%b,"index":[],"content_block":{"type":"text"}}' % event)
+        assert closer.close(StopReason.LENGTH, USAGE) is None
+
+
+@pytest.mark.parametrize("odd", [b"{}", b"[]", b"7", b"true", b'{"a":[]}'])
+@pytest.mark.parametrize("protocol", list(OPERATION), ids=str)
+def test_no_value_of_another_type_makes_it_raise(protocol: ProtocolId, odd: bytes) -> None:
+    item = b'{"type":"response.output_item.added","sequence_number":1,"output_index":0,"item":{"id":"i","type":"message"}}'
+    part = b'{"type":"response.content_part.added","output_index":0,"content_index":0,"part":{"type":"output_text"}}'
+    delta = b'{"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"x"}'
+    block = b'{"type":"content_block_start","index":0,"content_block":{"type":"text"}}'
+    sent = [*(data for _, data in BEGUN[protocol]), *([item, part, delta] if protocol is ProtocolId.OPENAI_RESPONSES else [block])]
+    for at, data in enumerate(sent):
+        for place in [found.start() + 1 for found in re.finditer(rb":(?=[\d\"\[{])", data)]:
+            value = re.compile(rb'\d+|"[^"]*"|\[\]|(?=[\[{])').match(data, place)
+            assert value is not None
+            spoilt = data[:place] + odd + (data[value.end() :] if value.group() else b"}" * data.count(b"{", 0, place))
+            closer = closer_of(protocol)
+            for frame in [*sent[:at], spoilt, *sent[at + 1 :]]:
+                closer.see(b"", frame)
+            closer.close(StopReason.LENGTH, USAGE)
+
+
+def test_responses_with_an_item_of_no_known_type_are_not_ended() -> None:
+    for kind in (b"{}", b"[]", b"7", b'"function_call"'):
+        closer = closer_of(ProtocolId.OPENAI_RESPONSES)
+        closer.see(*BEGUN[ProtocolId.OPENAI_RESPONSES][0])
+        closer.see(b"", b'{"type":"response.output_item.added","output_index":0,"item":{"id":"i","type":%b}}' % kind)
         assert closer.close(StopReason.LENGTH, USAGE) is None
 
 

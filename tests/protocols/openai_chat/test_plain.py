@@ -76,3 +76,14 @@ def test_it_is_asked_as_long_as_the_answer_is_mostly_yes(monkeypatch: pytest.Mon
         observer.observe(b"", text, 1.0)
         observer.observe(b"", other, 1.0)
     assert len(asked) <= 2 * observe.MAX_MISSES
+
+
+@pytest.mark.parametrize("odd", [b'"reasoning":"\xff"', b'"audio":1e999'])
+def test_names_that_are_known_are_not_read_again_from_an_odd_chunk(odd: bytes) -> None:
+    chunk = b'{"id":"c","model":"m","service_tier":"%b","choices":[{"index":0,"delta":{"content":"a",%b}}]}'
+    frames = [(b"", chunk % (b"default", b'"role":null'))] * 2 + [(b"", chunk % (b"priority", odd))]
+    assert told(frames, 16)[2:] == told(frames, 0)[2:]
+    observer = ChatObserver()
+    for name, data in frames[1:]:
+        observer.observe(name, data, 1.0)
+    assert observer.service_tier == "default"

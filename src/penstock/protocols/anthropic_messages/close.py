@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import msgspec
 
 from penstock.protocols.anthropic_messages.raw import write
+from penstock.protocols.anthropic_messages.shapes import BROKEN
 from penstock.protocols.anthropic_messages.words import STOP_WORDS, TOOL_KINDS
 from penstock.protocols.contract import Closer
 from penstock.vocabulary.events import StopReason
@@ -18,17 +22,24 @@ class _Block(msgspec.Struct, gc=False):
 
 
 class _Event(msgspec.Struct, gc=False):
-    type: str = ""
-    index: int = 0
+    type: str | None = None
+    index: Any = 0
     content_block: _Block | None = None
 
 
 _decode = msgspec.json.Decoder(_Event).decode
-_PASSING = frozenset({b"content_block_delta", b"ping"})
+
+
+def _read(data: bytes) -> _Event:
+    """Raises one of `BROKEN`. The standard library's decoder takes half a surrogate pair, which comes with deltas."""
+    try:
+        return _decode(data)
+    except BROKEN:
+        return msgspec.convert(json.loads(data), _Event)
 
 
 class MessagesCloser(Closer):
-    """Looks at what opens and closes; deltas are passed over by their event's name."""
+    """Looks at what opens and closes."""
 
     content_goes_on = True
     __slots__ = ("_begun", "_broken", "_open")
@@ -39,23 +50,24 @@ class MessagesCloser(Closer):
         self._broken = False
 
     def see(self, name: bytes, data: bytes) -> None:
-        if name in _PASSING:
-            return
         try:
-            event = _decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            self._broken = True
+            event = _read(data)
+        except BROKEN:
+            self._broken = self._broken or name != b"ping"  # nobody looks at its data
             return
         match event.type or name.decode("latin-1"):
             case "message_start":
                 self._begun = True
             case "content_block_start":
-                if len(self._open) < _MOST:
+                if len(self._open) < _MOST and type(event.index) is int:
                     self._open[event.index] = event.content_block.type if event.content_block is not None else ""
                 else:
                     self._broken = True
             case "content_block_stop":
-                self._open.pop(event.index, None)
+                if type(event.index) is int:
+                    self._open.pop(event.index, None)
+                else:
+                    self._broken = True
             case _:
                 pass
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from penstock.protocols.contract import Closer
+from penstock.protocols.contract import BodyError, Closer
 from penstock.protocols.gemini.body import dump
 from penstock.protocols.gemini.render import usage_metadata
 from penstock.protocols.gemini.words import FINISH_WORDS
@@ -44,7 +44,7 @@ class GeminiCloser(Closer):
     def see(self, name: bytes, data: bytes) -> None:
         try:
             chunk = _decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (ValueError, RecursionError):
             self._broken = True
             return
         if self._head is None and chunk.candidates:
@@ -68,4 +68,7 @@ class GeminiCloser(Closer):
         if usage.input is not None or usage.output is not None:
             told["usageMetadata"] = usage_metadata(usage)
         told |= {name: value for name, value in (("modelVersion", head.model_version), ("responseId", head.response_id)) if value is not None}
-        return [(b"", dump(told))]
+        try:
+            return [(b"", dump(told))]
+        except BodyError:  # an id nested deeper than can be written
+            return None

@@ -6,12 +6,12 @@ The usage chunk that a client may have asked for does not come: OpenAI says that
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from penstock.protocols.contract import Closer
-from penstock.protocols.openai_chat.chunk import encode_any
+from penstock.protocols.openai_chat.chunk import UNREADABLE, decode_any, encode_any
 from penstock.protocols.openai_chat.words import finish_reason_of
 from penstock.vocabulary.events import StopReason
 from penstock.vocabulary.ids import Operation
@@ -19,22 +19,32 @@ from penstock.vocabulary.usage import Usage
 
 _MOST = 128
 """Choices that are followed: what `n` may be at OpenAI."""
+_NOTHING = (b"", b"[DONE]")
 
 
 class _Choice(msgspec.Struct, gc=False):
-    index: int = 0
-    finish_reason: str | None = None
+    index: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] = 0
+    finish_reason: Any = None
 
 
 class _Chunk(msgspec.Struct, gc=False):
+    choices: list[_Choice] | None = None
+
+
+class _Head(_Chunk, gc=False):
     id: Any = None
     created: Any = None
     model: Any = None
     system_fingerprint: Any = None
-    choices: list[_Choice] | None = None
 
 
-_decode = msgspec.json.Decoder(_Chunk).decode
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+_decode_head = msgspec.json.Decoder(_Head).decode
+
+
+def _leniently(data: bytes) -> _Head:
+    """As the observer reads what its typed decoder refuses. Raises one of `UNREADABLE`."""
+    return msgspec.convert(decode_any(data), _Head)
 
 
 class ChatCloser(Closer):
@@ -45,20 +55,23 @@ class ChatCloser(Closer):
 
     def __init__(self, operation: Operation) -> None:
         self._legacy = operation is Operation.COMPLETIONS
-        self._head: _Chunk | None = None
+        self._head: _Head | None = None
         self._open: set[int] = set()
         self._finished: set[int] = set()
         self._broken = False
 
     def see(self, name: bytes, data: bytes) -> None:
-        if data == b"[DONE]":
+        if data.strip() in _NOTHING:
             return
         try:
-            chunk = _decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            self._broken = True
-            return
-        if self._head is None and chunk.choices:
+            chunk = _decode_head(data) if self._head is None else _decode_chunk(data)
+        except UNREADABLE:
+            try:
+                chunk = _leniently(data)
+            except UNREADABLE:
+                self._broken = True
+                return
+        if self._head is None and chunk.choices and isinstance(chunk, _Head):
             self._head = chunk
         for choice in chunk.choices or ():
             if choice.finish_reason:
@@ -80,6 +93,9 @@ class ChatCloser(Closer):
         empty: dict[str, Any] = {"text": ""} if self._legacy else {"delta": {}}
         word = finish_reason_of(reason, None)
         frames: list[tuple[bytes, bytes]] = []
-        for index in sorted(self._open):
-            frames.append((b"", encode_any({**told, "choices": [{"index": index, **empty, "logprobs": None, "finish_reason": word}]})))
+        try:
+            for index in sorted(self._open):
+                frames.append((b"", encode_any({**told, "choices": [{"index": index, **empty, "logprobs": None, "finish_reason": word}]})))
+        except UNREADABLE:  # an id nested deeper than can be written
+            return None
         return [*frames, (b"", b"[DONE]")]

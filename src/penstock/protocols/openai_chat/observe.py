@@ -88,10 +88,14 @@ class ChatObserver(Followed):
         if data == _DONE:
             return self._done()
         if name == b"error":
+            if self.follower is not None:
+                self.follower(name, data)
             return self._told_error(data)
         try:
             chunk: Chunk = self._decode(data)
         except UNREADABLE:
+            if self.follower is not None:
+                self.follower(name, data)
             return self._observe_odd(data, now)
         # The hot path: one choice that has begun, nothing but content in it, nobody who wants events.
         choices = chunk.choices
@@ -138,14 +142,11 @@ class ChatObserver(Followed):
         if not isinstance(value, dict):
             self.malformed += 1
             return MALFORMED
-        mark = self._read(lenient_chunk(cast("dict[str, Any]", value)), data, now)
-        if self.follower is not None and mark != CONTENT:
-            self.follower(b"", data)
-        return mark
+        return self._read(lenient_chunk(cast("dict[str, Any]", value)), data, now)
 
     def _read(self, chunk: Chunk, data: bytes, now: float) -> int:
         """Everything that a chunk can say, in the order in which it is meant: who, what, how much, what went wrong."""
-        if isinstance(chunk, NamedChunk):
+        if self._decode is not decode_chunk and isinstance(chunk, NamedChunk):
             self._read_names(chunk)
         bits = 0
         choices = chunk.choices

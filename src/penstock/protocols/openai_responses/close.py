@@ -33,6 +33,19 @@ _KINDS = {
     "response.reasoning_summary_text.delta": "summary_text", "response.reasoning_text.delta": "reasoning_text", "response.refusal.delta": "refusal",
 }  # fmt: skip
 
+_UNREADABLE = (*UNDECODABLE, LookupError, TypeError, AttributeError, ArithmeticError)
+
+
+def _object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError
+    return cast("dict[str, Any]", value)
+
+
+def _is_call(kind: object) -> bool:
+    """Whatever calls itself by no word may be one."""
+    return kind in KINDS if isinstance(kind, str) else kind is not None
+
 
 class _Part:
     __slots__ = ("over", "pieces", "word")
@@ -72,9 +85,8 @@ class ResponsesCloser(Closer):
         self._kept += len(data) if name != b"response.output_text.delta" else 0
         try:
             found: object = msgspec.json.decode(data)
-            if isinstance(found, dict):
-                self._take(cast("dict[str, Any]", found), name.decode("latin-1"))
-        except (*UNDECODABLE, KeyError, TypeError, AttributeError):
+            self._take(_object(found), name.decode("latin-1"))
+        except _UNREADABLE:
             self._broken = True
         if self._kept > _LARGEST or self._parts > _MOST:
             self._broken = True
@@ -87,13 +99,13 @@ class ResponsesCloser(Closer):
         kind = event.get("type") or name
         index = event.get("output_index")
         if kind in ("response.created", "response.in_progress"):
-            self._response = dict(event["response"])
+            self._response = _object(event["response"])
         elif kind == "response.output_item.added":
             self._parts += 1
-            self._items[int(event["output_index"])] = _Item(dict(event["item"]))
+            self._items[int(event["output_index"])] = _Item(_object(event["item"]))
         elif kind == "response.output_item.done":
             done = self._items.setdefault(int(event["output_index"]), _Item({}))
-            done.item, done.over = dict(event["item"]), True
+            done.item, done.over = _object(event["item"]), True
             done.parts.clear()
         elif isinstance(index, int) and index in self._items:
             self._go_on(self._items[index], str(kind), event)
@@ -124,8 +136,14 @@ class ResponsesCloser(Closer):
 
     def close(self, reason: StopReason, usage: Usage) -> list[tuple[bytes, bytes]] | None:
         response = self._response
-        if response is None or self._broken or any(not item.over and item.item.get("type") in KINDS for item in self._items.values()):
+        if response is None or self._broken or any(not item.over and _is_call(item.item.get("type")) for item in self._items.values()):
             return None
+        try:
+            return self._closed(response, reason, usage)
+        except _UNREADABLE:  # nested deeper than can be written
+            return None
+
+    def _closed(self, response: dict[str, Any], reason: StopReason, usage: Usage) -> list[tuple[bytes, bytes]]:
         frames: list[tuple[bytes, bytes]] = []
         output = [self._ended(index, item, frames) for index, item in sorted(self._items.items())]
         told = {
