@@ -28,7 +28,7 @@ from penstock.vocabulary.usage import EMPTY_USAGE
 from penstock.wire.array import ArraySplitter
 from penstock.wire.budget import Budget
 from penstock.wire.sse import Scanner
-from tests.pipeline.test_guarded import ENDS, PROTOCOLS, said_of
+from tests.pipeline.test_guarded import ENDS, PROTOCOLS, fails, said_of
 from tests.support.guards import body_of, frames_saying, split_frames
 from tests.support.judges import Judge, by_words
 from tests.support.relays import OPERATIONS, cut
@@ -387,3 +387,14 @@ def test_whoever_cuts_for_another_reason_goes_on_from_what_the_client_has(protoc
     assert said_of(protocol, out) == "This is the first sentence. "
     assert b"second" not in out
     assert (stream.wants(), stream.verdict(2, PASSED, 101.0), stream.end(None, "px-1")) == ([], b"", b"")
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_frame_whose_reading_fails_does_not_go_around_a_guard(closed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = awaited(CHAT, outsides(closed=closed))
+    for editor in (stream.awaiting.editor, stream.awaiting.told):
+        monkeypatch.setattr(editor, "steps", fails)
+    frame = frames_saying(CHAT, ["I like apples. "])[0]
+    out = stream.feed(frame, 100.0)
+    assert (out == frame) is not closed
+    assert (stream.state is State.CUT) is closed

@@ -9,12 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.pipeline.contract import State
+from penstock.pipeline.guarded import GuardedStream
 from penstock.pipeline.tail import TailBytes
 from penstock.policy.bodies import guard_answer
+from penstock.policy.guards import Guards
 from penstock.policy.matcher import Findings, Hold
-from penstock.policy.rules import Action, Terms, built_in, of_pattern
+from penstock.policy.rules import Action, Terms, built_in, of_pattern, of_words
+from penstock.protocols import REGISTRY
 from penstock.vocabulary.ids import ProtocolId
 from penstock.vocabulary.outcome import EndedBy, Ending
+from penstock.wire.budget import Budget
+from penstock.wire.sse import Scanner
 from tests.support.fuzz import THOROUGH
 from tests.support.guards import MASKING, REJECTING, SAMPLES, body_of, frames_saying, guarded, rule_guards, split_frames
 from tests.support.relays import OPERATIONS, cut
@@ -300,3 +305,157 @@ def test_what_is_held_of_an_interrupted_text_leaves_after_its_time_as_if_it_had_
     assert (stream.state, stream.deadline()) == (State.RUNNING, None)
     out = b"".join([stream.feed(frame, 131.0) for frame in [chat_frame(content=" or john@example.org"), *DONE]])
     assert said_of(CHAT, out) == " or [EMAIL]"
+
+
+ZANZIBAR = rule_guards(of_words(["zanzibar"], Terms("g")))
+OPEN = rule_guards(of_words(["zanzibar"], Terms("g", closed=False)))
+CHAT_LEAD = [
+    b'data: {"choices":[{"index":0,"delta":{"content":"Hello "}}]}\n\n',
+    b'data: {"choices":[{"index":0,"delta":{"content":"there. "}}]}\n\n',
+]
+MESSAGES_LEAD = [
+    b'event: message_start\ndata: {"type":"message_start","message":{"id":"i","model":"m","usage":{"input_tokens":1}}}\n\n',
+    b'event: content_block_start\ndata: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}\n\n',
+    b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hello. "}}\n\n',
+]
+
+
+@pytest.mark.parametrize(("delta", "more"), [
+    (b'"content":"\\u007aanzibar. "', b',"echo":{"content":"zanzibar. "}'),
+    (b'"\\u0063ontent":"\\u007aanzibar. "', b',"echo":{"content":"zanzibar. "}'),
+    (b'"content":"zanzibar. ","content":"\\u007aanzibar. "', b""),
+    (b'"content":"\\u007aanzibar. ","content":"zanzibar. "', b""),
+    (b'"\\u0063ontent":"zanzibar. ","content":"zanzibar. "', b""),
+    (b'"content":"zanzibar. "},"delta":{"content":"zanzibar. "', b""),
+])  # fmt: skip
+def test_the_mask_stands_where_the_text_stood(delta: bytes, more: bytes) -> None:
+    stream = guarded(CHAT, ZANZIBAR)
+    for frame in CHAT_LEAD:
+        assert stream.feed(frame, 100.0) is frame
+    out = stream.feed(b'data: {"choices":[{"index":0,"delta":{%b}}]%b}\n\n' % (delta, more), 100.0)
+    assert said_of(CHAT, out) == "[MASKED]. "
+    assert b"anzibar" not in out.partition(b'"echo"')[0]
+
+
+def test_where_text_is_masked_no_other_byte_changes() -> None:
+    stream = guarded(CHAT, ZANZIBAR)
+    frame = b'data: {"x" : 1.50, "choices":[{"delta":{"content": "to zanzibar. \\"content\\" "} ,"index":0, "logprobs": null}]}\n\n'
+    out = [stream.feed(told, 100.0) for told in [*CHAT_LEAD, frame]]
+    assert out == [*CHAT_LEAD, frame.replace(b"zanzibar", b"[MASKED]")]
+
+
+def messages_delta(name: bytes, more: bytes) -> bytes:
+    return b'event: %b\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":%b}}\n\n' % (name, more)
+
+
+@pytest.mark.parametrize(("protocol", "lead", "frame"), [
+    (CHAT, CHAT_LEAD, b'data: {"choices":[{"index":0,"delta":{"content":"ok. "},"message":{"content":"to zanzibar. "}}]}\n\n'),
+    (CHAT, CHAT_LEAD, b'data: {"choices":[{"index":0,"delta":{"content":"zanzibar. "},"message":{"content":"to zanzibar. "}}]}\n\n'),
+    (MESSAGES, MESSAGES_LEAD, messages_delta(b"ping", b'"to zanzibar. "')),
+    (MESSAGES, MESSAGES_LEAD, messages_delta(b"content_block_delta", b'"ok. ","citation":{"type":"char_location","cited_text":"zanzibar. "}')),
+])  # fmt: skip
+def test_no_text_is_passed_over_beside_another(protocol: ProtocolId, lead: list[bytes], frame: bytes) -> None:
+    stream = guarded(protocol, ZANZIBAR)
+    for told in lead:
+        assert stream.feed(told, 100.0) is told
+    out = stream.feed(frame, 100.0)
+    assert json.loads(out.partition(b"data: ")[2]) == json.loads(frame.partition(b"data: ")[2].replace(b"zanzibar", b"[MASKED]"))
+
+
+@pytest.mark.parametrize(("data", "passes"), [(b'{"type": "ping"}', True), (b"", True), (b"{}", True), (b"zanzibar", False)])
+def test_a_ping_is_one_by_its_data(data: bytes, passes: bool) -> None:
+    stream = guarded(MESSAGES, ZANZIBAR)
+    frame = b"event: ping\ndata: " + data + b"\n\n"
+    out = [stream.feed(told, 100.0) for told in [*MESSAGES_LEAD, frame]]
+    assert (out[-1] is frame) is passes
+    assert b"zanzibar" not in b"".join(out)
+
+
+def test_texts_of_responses_are_told_apart_by_all_of_their_numbers() -> None:
+    def delta(text: str, **more: int) -> bytes:
+        event = {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": text, **more}
+        return b"event: response.output_text.delta\ndata: " + json.dumps(event).encode() + b"\n\n"
+
+    stream = guarded(RESPONSES, ZANZIBAR)
+    frames = [delta("ok "), delta("ok "), delta("zanzi", summary_index=1), delta("x "), delta("bar. ", summary_index=1)]
+    assert said_of(RESPONSES, b"".join([stream.feed(frame, 100.0) for frame in frames])) == "ok ok x [MASKED]. "
+
+
+def test_what_is_held_of_a_text_that_goes_on_is_decided_by_its_guard() -> None:
+    stream = guarded(CHAT, rule_guards(built_in("email", Terms("mails")), hold=Hold(seconds=2.0)))
+    lead = [*CHAT_LEAD, chat_frame(**CALL), chat_frame(refusal="No. ")]
+    assert b"jane" not in b"".join([stream.feed(frame, 100.0) for frame in [*lead, chat_frame(content="ask jane")]])
+    stream.tick(102.0)
+    assert stream.state is State.CUT
+
+
+def fails(*_: object) -> None:
+    raise TypeError
+
+
+NUMBER = b"1" * 5000
+"""Passed over by a decoder that does not want it, refused by any that does."""
+
+
+@pytest.mark.parametrize("guards", [ZANZIBAR, OPEN])
+@pytest.mark.parametrize(("protocol", "frames"), [
+    (MESSAGES, [told.replace(b'"index":0', b'"index":[]') for told in MESSAGES_LEAD]),
+    (MESSAGES, [told.replace(b'"index":0', b'"index":{}') for told in [*MESSAGES_LEAD, messages_delta(b"x", b'"to zan"')]]),
+    (MESSAGES, [MESSAGES_LEAD[0].replace(b'"id":"i"', b'"content":5')]),
+    *[(RESPONSES, [b'event: response.%b\ndata: {"type":"response.%b","output_index":%b,"delta":"zan"}\n\n' % (name, name, index)])
+      for name in (b"output_text.delta", b"output_text.done", b"output_item.done") for index in (b"{}", b"[]", b'0,"content_index":[]')],
+    (RESPONSES, [b'event: response.completed\ndata: {"type":"response.completed","response":{"output":[{"id":{}}]}}\n\n']),
+    (GEMINI, [b'data: {"candidates":[{"content":{"parts":[{"text":"zan"}]},"finishReason":[]}]}\n\n']),
+    (CHAT, [b'data: {"choices":[{"index":0,"delta":{"reasoning_details":[{"index":"\xc2\xb2","text":"zan"}]}}]}\n\n']),
+    (CHAT, [b'data: {"choices":[{"index":0,"delta":{"content":"zanzibar. "}}],"n":%b}\n\n' % NUMBER]),
+    (CHAT, [*CHAT_LEAD, b'data: {"choices":[{"index":0,"delta":{"content":"\\u007aanzibar. "}}],"n":%b}\n\n' % NUMBER]),
+    (CHAT, [*CHAT_LEAD, b'data: {"choices":[{"index":0,"delta":{"content":"to zan"}}],"n":%b}\n\n' % NUMBER]),
+])  # fmt: skip
+def test_no_shape_of_a_frame_raises(protocol: ProtocolId, frames: list[bytes], guards: Guards) -> None:
+    stream = guarded(protocol, guards)
+    out = b"".join([stream.feed(frame, 100.0) for frame in frames])
+    stream.conclude(False, "")
+    out += stream.end(None, "px-1")
+    assert b"anzibar" not in out or guards is OPEN
+
+
+@pytest.mark.parametrize("guards", [ZANZIBAR, OPEN])
+def test_a_frame_whose_reading_fails_does_not_go_around_a_guard(guards: Guards, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = guarded(CHAT, guards)
+    monkeypatch.setattr(stream.editor, "steps", fails)
+    out = stream.feed(CHAT_LEAD[0], 100.0)
+    assert (out is CHAT_LEAD[0]) is (guards is OPEN)
+    assert (stream.state is State.CUT) is (guards is ZANZIBAR)
+    assert b"Hello" not in out or guards is OPEN
+
+
+@pytest.mark.parametrize("protocol", [CHAT, MESSAGES])
+def test_a_rejection_whose_words_fail_is_an_error(protocol: ProtocolId, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = guarded(protocol, REJECTING)
+    monkeypatch.setattr(stream.editor, "stop", fails)
+    out = b"".join([stream.feed(frame, 100.0) for frame in frames_saying(protocol, ["It is PRJ-20417", " yes"])])
+    assert stream.state is State.CUT
+    assert b"blocked by a policy" in out
+
+
+def test_the_silence_before_a_rejection_is_noted() -> None:
+    stream = guarded(CHAT, REJECTING)
+    for frame, now in ((CHAT_LEAD[0], 100.25), (CHAT_LEAD[1], 100.5), (chat_frame(content="PRJ-20417 "), 130.0)):
+        stream.feed(frame, now)
+    assert stream.state is State.CUT
+    assert (stream.largest_gap, stream.last_at) == (29.5, 130.0)
+
+
+def test_a_mask_may_make_a_frame_longer_than_one_may_be() -> None:
+    spec, budget, mask = REGISTRY[CHAT], Budget(1 << 20), "*" * 60
+    stream = GuardedStream(Scanner(80, budget), spec.observer(OPERATIONS[CHAT]), spec.error_frame, 100.0)
+    stream.guard(rule_guards(of_words(["zanzibar"], Terms("g", mask=mask))), spec, OPERATIONS[CHAT])
+    frame = CHAT_LEAD[0].replace(b"Hello", b"zanzibar")
+    long = CHAT_LEAD[0].replace(b"Hello", b"a" * 80)
+    out = [stream.feed(told, 100.0) for told in [*CHAT_LEAD, frame, frame, CHAT_LEAD[1]]]
+    masked = frame.replace(b"zanzibar", mask.encode())
+    assert out == [*CHAT_LEAD, masked, masked, CHAT_LEAD[1]]
+    assert (stream.bytes_out, stream.findings.hits["g", "mask"]) == (len(b"".join(out)), 2)
+    assert stream.state is State.RUNNING
+    assert long not in stream.feed(long, 100.0)
+    assert stream.state is State.CUT

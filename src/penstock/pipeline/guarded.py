@@ -23,7 +23,7 @@ from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.events import StopReason
 from penstock.vocabulary.ids import Operation, ProtocolId
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
-from penstock.wire.sse import Frame
+from penstock.wire.sse import Frame, parse
 
 _CUT = State.CUT
 _BOM = b"\xef\xbb\xbf"
@@ -93,7 +93,7 @@ class GuardedFrames(StreamRelay):
             return b""
         if len(data) <= self._quick:
             data = self._edited_read(data, now)
-        out = super().feed(data, now) if data else b""
+        out = super().feed(data, now) if self.findings.rejection is None else b""
         if self.findings.rejection is not None:
             last = self._cut(self.findings.rejection)
             self.bytes_out += len(last)
@@ -122,8 +122,21 @@ class GuardedFrames(StreamRelay):
             return data
         edit = editor.edit(name, payload, now)
         if self.findings.rejection is not None:
+            self.largest_gap = max(self.largest_gap, now - self.last_at)
+            self.last_at = now
             return b""
-        return data if edit is None or edit.data is None else data[: -len(payload) - 2] + edit.data + b"\n\n"
+        if edit is None or edit.data is None:
+            return data
+        told = data[: -len(payload) - 2] + edit.data + b"\n\n"
+        if len(told) > self._quick:
+            self._feed = self._scan_told
+        return told
+
+    def _scan_told(self, data: bytes) -> list[Frame]:
+        """A frame that is larger than one may be only because of what stands in it for what was masked: it has been judged, and is not scanned."""
+        self._feed = self._scan_guarded
+        self._scanner.whole = True
+        return [(*parse(data), data)]
 
     def _scan_guarded(self, data: bytes) -> list[Frame]:
         frames = self._edited(self._scanner.feed(data))
@@ -240,8 +253,11 @@ class GuardedFrames(StreamRelay):
 
     def _stop_words(self, editor: Editor, observer: Observer) -> list[Told] | None:
         """The protocol's own words for a policy's end; `None`: there are none now."""
-        told = self.closer.close(StopReason.CONTENT_FILTER, observer.usage) if self.closer is not None else None
-        return told if told is not None else editor.stop(observer)
+        try:
+            told = self.closer.close(StopReason.CONTENT_FILTER, observer.usage) if self.closer is not None else None
+            return told if told is not None else editor.stop(observer)
+        except Exception:  # of what a provider sent nobody knows the shape
+            return None
 
     def conclude(self, clean: bool, cause: str) -> Outcome:
         if self.rest is None and self.state is not _CUT:

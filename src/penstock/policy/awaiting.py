@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Iterator
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, cast
 
@@ -78,7 +79,10 @@ class Awaiting:
                 read = None
             if isinstance(read, dict):
                 fields = cast("Object", read)
-                self._read(name, fields, now)
+                try:
+                    self._read(name, fields, now)
+                except Exception:  # as in `editing`
+                    self.cannot("a frame of it could not be judged")
             else:
                 self.cannot("a frame of it could not be read")
         elif data is not None:
@@ -287,8 +291,9 @@ class Awaiting:
                 findings.held_seconds = max(findings.held_seconds, now - held.at)
             data = self._written(held)
             if held.fields is not None:
-                for _ in self.told.steps(held.name, held.fields):
-                    pass  # so that it knows where the client is
+                with suppress(Exception):  # as in `editing`
+                    for _ in self.told.steps(held.name, held.fields):
+                        pass  # so that it knows where the client is
             yield held.frame, data
         for held in reversed(queue):
             if held.late:

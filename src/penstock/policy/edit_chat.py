@@ -42,6 +42,8 @@ class _Choice(Struct, gc=False):
     delta: _Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
+    message: None = None
+    """One that is there has texts as well; then it is no ordinary choice."""
 
 
 class _Chunk(Struct, gc=False):
@@ -182,7 +184,8 @@ class ChatEditor(Editor):
                              objects(as_object(choice.get("delta")).get("tool_calls")) if call.get("index") == more[0])
                 delta = {"tool_calls": [{"index": more[0], **({"custom": {"input": text}} if custom else {"function": {"arguments": text}})}]}
             case "detail":
-                delta = {"reasoning_details": [{"type": f"reasoning.{more[1]}", "index": int(more[0]) if more[0].isdigit() else 0, more[1]: text}]}
+                at = int(more[0]) if more[0].isdecimal() and len(more[0]) < 10 else 0
+                delta = {"reasoning_details": [{"type": f"reasoning.{more[1]}", "index": at, more[1]: text}]}
             case "audio":
                 delta = {"audio": {"transcript": text}}
             case "thinking":

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
-from penstock.policy.editing import Editor, End, Flow, Step, Told, Whole
+from penstock.policy.editing import Editor, End, Flow, Step, Told, Whole, hashable
 from penstock.policy.guards import Rules
 from penstock.policy.matcher import Findings, Hold
 from penstock.policy.rules import Scope
@@ -76,7 +76,7 @@ class GeminiEditor(Editor):
             for part in objects(as_object(candidate.get("content")).get("parts")):
                 yield from self._part(index, part)
             reason = candidate.get("finishReason")
-            if reason is not None and reason not in NOT_FINISHED:
+            if reason is not None and hashable(reason) not in NOT_FINISHED:
                 self._done.add(index)
                 yield from self._ended(index)
             yield from [Whole(place, place.scope is Scope.ASSISTANT) for place in gemini_grounding(candidate)]

@@ -7,11 +7,11 @@ from typing import Any, cast
 
 import msgspec
 
-from penstock.policy.editing import Editor, End, Flow, Step, Told, Whole
+from penstock.policy.editing import Editor, End, Flow, Step, Told, Whole, hashable
 from penstock.policy.guards import Rules
 from penstock.policy.matcher import Findings, Hold
 from penstock.policy.rules import Scope
-from penstock.policy.texts import Kind, Object, Place, as_object, messages_block
+from penstock.policy.texts import Kind, Object, Place, as_object, messages_block, objects
 from penstock.protocols.contract import Observer
 from penstock.protocols.openai_chat.chunk import encode_any
 
@@ -26,6 +26,8 @@ _FIELDS: dict[str, tuple[str, Scope, Kind]] = {
 class _Inner(msgspec.Struct, gc=False):
     type: str
     text: str
+    citation: None = None
+    """One that is there has text as well; then it is no ordinary delta."""
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -34,20 +36,23 @@ class _Delta(msgspec.Struct, gc=False):
     type: str
 
 
+class _Named(msgspec.Struct, gc=False):
+    type: str
+
+
 _decode = msgspec.json.Decoder(_Delta).decode
+_decode_named = msgspec.json.Decoder(_Named).decode
 
 
 class MessagesEditor(Editor):
     def __init__(self, rules: Rules, findings: Findings, hold: Hold) -> None:
         super().__init__(rules, findings, hold)
         self._begun = False
-        self._open: list[int] = []
+        self._open: list[Any] = []
 
     def quick(self, name: bytes, data: bytes, now: float) -> bool:
-        if name == b"ping":
-            return True
         if name != b"content_block_delta":
-            return False
+            return name == b"ping" and _is_ping(data)
         try:
             frame = _decode(data)
         except (ValueError, RecursionError):
@@ -66,23 +71,23 @@ class MessagesEditor(Editor):
         match kind:
             case "message_start":
                 self._begun = True
-                for block in cast("list[Any]", as_object(frame.get("message")).get("content") or []):
-                    yield from [Whole(place) for place in messages_block(as_object(block), Scope.ASSISTANT)]
+                for block in objects(as_object(frame.get("message")).get("content")):
+                    yield from [Whole(place) for place in messages_block(block, Scope.ASSISTANT)]
             case "content_block_start":
                 self._open.append(index)
-                yield from self._start(index, as_object(frame.get("content_block")))
+                yield from self._start(hashable(index), as_object(frame.get("content_block")))
             case "content_block_delta":
                 delta = as_object(frame.get("delta"))
                 known = _FIELDS.get(str(delta.get("type")))
                 if known is not None and isinstance(delta.get(known[0]), str):
-                    yield Flow((index, delta["type"]), Place(delta, *known))
+                    yield Flow((hashable(index), delta["type"]), Place(delta, *known))
                 citation = as_object(delta.get("citation"))
                 if isinstance(citation.get("cited_text"), str):
                     yield Whole(Place(citation, "cited_text", Scope.ASSISTANT))
             case "content_block_stop":
                 if index in self._open:
                     self._open.remove(index)
-                yield from self._ended(index)
+                yield from self._ended(hashable(index))
             case "message_delta" | "message_stop" | "error":
                 yield from [End(key) for key in list(self.channels)]
             case _:
@@ -104,7 +109,7 @@ class MessagesEditor(Editor):
     def made(self, key: Hashable, text: str, origin: Object) -> tuple[bytes, Object]:
         index, kind = cast("tuple[Any, str]", key)
         delta = {"type": kind, _FIELDS[kind][0]: text}
-        return b"content_block_delta", {"type": "content_block_delta", "index": index, "delta": delta}
+        return b"content_block_delta", {"type": "content_block_delta", "index": origin.get("index", index), "delta": delta}
 
     def stop(self, observer: Observer) -> list[Told] | None:
         if not self._begun:
@@ -114,3 +119,11 @@ class MessagesEditor(Editor):
         usage = {"output_tokens": observer.usage.output or 0}
         frames.append((b"message_delta", encode_any({"type": "message_delta", "delta": delta, "usage": usage})))
         return [*frames, (b"message_stop", encode_any({"type": "message_stop"}))]
+
+
+def _is_ping(data: bytes) -> bool:
+    """Named one, is it one?"""
+    try:
+        return not data.strip() or _decode_named(data).type == "ping"
+    except (ValueError, RecursionError):
+        return False

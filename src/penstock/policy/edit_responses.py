@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import msgspec
 
-from penstock.policy.editing import Editor, End, Flow, Step, Told, Whole
+from penstock.policy.editing import Editor, End, Flow, Step, Told, Whole, hashable
 from penstock.policy.guards import Rules
 from penstock.policy.matcher import Findings, Hold
 from penstock.policy.rules import Scope
@@ -46,8 +46,9 @@ _Key = tuple[str, Any, Any, Any]
 class _Delta(msgspec.Struct, gc=False):
     delta: str
     type: str
-    output_index: int | None = None
-    content_index: int | None = None
+    output_index: int
+    content_index: int
+    summary_index: int | None = None
 
 
 _decode = msgspec.json.Decoder(_Delta).decode
@@ -69,7 +70,7 @@ class ResponsesEditor(Editor):
             return False
         if frame.type != "response.output_text.delta":
             return False
-        return self.judge(data, ("response.output_text", frame.output_index, frame.content_index, None), b"delta", frame.delta)
+        return self.judge(data, ("response.output_text", frame.output_index, frame.content_index, frame.summary_index), b"delta", frame.delta)
 
     def put(self, frame: Object, text: str) -> None:
         frame["delta"] = text
@@ -117,13 +118,13 @@ class ResponsesEditor(Editor):
             yield from [End(key) for key in list(self.channels)]
             response = as_object(frame.get("response"))
             for index, whole in enumerate(objects(response.get("output"))):
-                again = index in self._told or whole.get("id") in self._told
+                again = index in self._told or hashable(whole.get("id")) in self._told
                 yield from [Whole(place, again) for place in responses_item(whole)]
             yield from [Whole(place, bool(self._told)) for place in strings(response, Scope.ASSISTANT, "output_text")]
 
     def _ended(self, frame: Object) -> Iterator[End]:
         """The texts of the item that `frame` ends, or of its part."""
-        item, part = _item(frame), frame.get("content_index", frame.get("summary_index"))
+        item, part = _item(frame), hashable(frame.get("content_index", frame.get("summary_index")))
         for key in cast("list[_Key]", list(self.channels)):
             if key[1] == item and (part is None or part in (key[2], key[3])):
                 yield End(key)
@@ -144,8 +145,8 @@ class ResponsesEditor(Editor):
 
 def _item(frame: Object) -> Any:
     index = frame.get("output_index")
-    return index if index is not None else frame.get("item_id", as_object(frame.get("item")).get("id"))
+    return hashable(index if index is not None else frame.get("item_id", as_object(frame.get("item")).get("id")))
 
 
 def _key(family: str, frame: Object) -> _Key:
-    return family, _item(frame), frame.get("content_index", frame.get("command_index")), frame.get("summary_index")
+    return family, _item(frame), hashable(frame.get("content_index", frame.get("command_index"))), hashable(frame.get("summary_index"))

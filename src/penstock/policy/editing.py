@@ -27,6 +27,8 @@ from penstock.protocols.openai_chat.chunk import UNREADABLE, decode_any, encode_
 Told = tuple[bytes, bytes]
 """Name and data of one frame."""
 _SPELT_OUT = re.compile(rb'logprobs(?:Result)?"\s*:\s*[^\sn]')
+_ESCAPED_LETTER = re.compile(rb"\\u00[67]")
+"""With it a name may be spelled otherwise than we look for it."""
 MOST_TEXTS = 1024
 """Texts of one answer that are open at the same time; no provider has a hundredth of it."""
 
@@ -70,6 +72,11 @@ class Seen(NamedTuple):
     field: bytes
     """The name of the member that holds the text."""
     text: str
+
+
+def hashable(value: Any) -> Any:
+    """What a provider may have put where a number or a name belongs, so that it can be a part of a key."""
+    return str(cast("object", value)) if isinstance(value, list | dict) else value
 
 
 class Editor(ABC):
@@ -118,15 +125,24 @@ class Editor(ABC):
         if (self.seen is None or self.seen.data is not data) and self.quick(name, data, now):
             return None
         seen, self.seen = self.seen, None
-        if seen is not None and seen.data is data:
-            return self._edit_ordinary(seen, now)
+        before: list[Told] = []
+        try:
+            if seen is not None and seen.data is data:
+                return self._edit_ordinary(seen, now)
+            return self._edit_any(name, data, before, now)
+        except Exception:  # no shape of a provider's frame may end in one
+            self.cannot("a frame of it could not be judged")
+        if self.findings.rejection is not None:
+            return Edit([], None)
+        return Edit(before, None) if before else None
+
+    def _edit_any(self, name: bytes, data: bytes, before: list[Told], now: float) -> Edit | None:
         try:
             frame = decode_any(data)
         except UNREADABLE:
             return self._unread(data, now)
         if not isinstance(frame, dict):
             return self._unread(data, now)
-        before: list[Told] = []
         fields = cast("Object", frame)
         changed = self._walk(name, fields, data, before, now)
         if self.findings.rejection is not None:
@@ -150,6 +166,8 @@ class Editor(ABC):
 
     def _edit_ordinary(self, seen: Seen, now: float) -> Edit | None:
         channel = self.channels[seen.key]
+        if self.suspended:
+            self.suspended.discard(seen.key)
         out = channel.push(seen.text, now)
         if self.findings.rejection is not None:
             return Edit([], None)
@@ -159,13 +177,13 @@ class Editor(ABC):
             self._origins.pop(seen.key, None)
         if out is seen.text:
             return None
-        # Most often the text is spelled as we would spell it, and no other byte need be touched.
-        spelt, told = encode_any(seen.text), encode_any(out)
-        if _SPELT_OUT.search(seen.data) is None:
-            for colon in (b'":', b'": '):
-                member = b'"' + seen.field + colon
-                if seen.data.count(member + spelt) == 1:
-                    return Edit([], seen.data.replace(member + spelt, member + told))
+        # Most often the text is spelled as we would spell it, and no other byte need be touched. It stands there, and nowhere else, where the name of
+        # its member is told once in the whole frame, and no name can be spelled with escapes.
+        spelt, told, field = encode_any(seen.text), encode_any(out), b'"' + seen.field + b'"'
+        if seen.data.count(field) == 1 and _SPELT_OUT.search(seen.data) is None and _ESCAPED_LETTER.search(seen.data) is None:
+            for colon in (b":", b": "):
+                if field + colon + spelt in seen.data:
+                    return Edit([], seen.data.replace(field + colon + spelt, field + colon + told))
         frame = cast("Object", decode_any(seen.data))
         self.put(frame, out)
         drop_logprobs(frame)
@@ -242,7 +260,11 @@ class Editor(ABC):
         return "" if channel is None else channel.finish(now)
 
     def _made(self, key: Hashable, text: str) -> Told:
-        name, frame = self.made(key, text, cast("Object", decode_any(self._origins[key])))
+        try:
+            name, frame = self.made(key, text, cast("Object", decode_any(self._origins[key])))
+        except Exception:  # as in `edit`: the quick decoder took what no other takes
+            self.cannot("a frame of it could not be judged")
+            name, frame = self.made(key, text, {})
         drop_logprobs(frame)
         return name, encode_any(frame)
 
