@@ -58,6 +58,17 @@ class Dialect:
         }
         return [b": ping\n\n", b"\n", b": x\n", *own[self.protocol]]
 
+    def error(self) -> bytes:
+        match self.protocol:
+            case ProtocolId.OPENAI_RESPONSES:
+                return sse({"type": "error", "code": "server_error", "message": "no", "param": None}, "error")
+            case ProtocolId.ANTHROPIC_MESSAGES:
+                return sse({"type": "error", "error": {"type": "api_error", "message": "no"}}, "error")
+            case ProtocolId.GEMINI:
+                return sse({"error": {"code": 500, "message": "no", "status": "INTERNAL"}})
+            case _:
+                return sse({"error": {"message": "no", "type": "server_error", "param": None, "code": None}})
+
     def open(self, call: int) -> bytes:
         """The announcement of a call; its arguments have not begun."""
         name = f"f{call}"
