@@ -9,7 +9,7 @@ import anthropic
 from anthropic import APIStatusError
 
 from tests.support.endings_plays import BEFORE, BEHIND, LATE, WHOLE
-from tests.support.endings_sdk import DRAINED, EARLY, Met, Way, awake_and_asleep, meet, shut_down, stage
+from tests.support.endings_sdk import AWAKE, DRAINED, Met, Way, awake_and_asleep, meet, shut_down, stage
 from tests.support.gateway import run
 from tests.support.sdk import Mode, anthropic_sdk, each_mode, plain
 
@@ -94,7 +94,7 @@ def test_behind_an_early_head(tmp_path: Path, mode: Mode) -> None:
     """What could have had a status, had it come at once, is told in band."""
 
     async def main() -> None:
-        async with stage(tmp_path, anthropic_sdk, mode, EARLY) as (here, sdk):
+        async with stage(tmp_path, anthropic_sdk, mode, AWAKE) as (here, sdk):
             for met in await meet(here, sdk, STREAMS, [f"late-{name}" for name in LATE]):
                 check_behind(met)
 

@@ -9,7 +9,7 @@ from typing import Any
 from google.genai import errors
 
 from tests.support.endings_plays import BEFORE, BEHIND, LATE, MESSAGE, WHOLE
-from tests.support.endings_sdk import DRAINED, EARLY, Met, Way, awake_and_asleep, meet, shut_down, stage
+from tests.support.endings_sdk import AWAKE, DRAINED, Met, Way, awake_and_asleep, meet, shut_down, stage
 from tests.support.gateway import run
 from tests.support.sdk import Mode, each_mode, gemini_sdk, plain
 
@@ -76,7 +76,7 @@ def test_behind_an_early_head(tmp_path: Path, mode: Mode) -> None:
     """What could have had a status, had it come at once, is told in band."""
 
     async def main() -> None:
-        async with stage(tmp_path, gemini_sdk, mode, EARLY) as (here, sdk):
+        async with stage(tmp_path, gemini_sdk, mode, AWAKE) as (here, sdk):
             for met in await meet(here, sdk, STREAM, [f"late-{name}" for name in LATE]):
                 check_behind(met)
 

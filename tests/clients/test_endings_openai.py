@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from tests.support.endings_plays import BEFORE, BEHIND, LATE, MESSAGE, WHOLE
-from tests.support.endings_sdk import DRAINED, EARLY, Met, Way, awake_and_asleep, meet, shut_down, stage
+from tests.support.endings_sdk import AWAKE, DRAINED, Met, Way, awake_and_asleep, meet, shut_down, stage
 from tests.support.gateway import run
 from tests.support.sdk import Mode, each_mode, openai_sdk, plain
 
@@ -121,7 +121,7 @@ def test_behind_an_early_head(tmp_path: Path, mode: Mode) -> None:
     """What could have had a status, had it come at once, is told in band; a Response begins before it fails."""
 
     async def main() -> None:
-        async with stage(tmp_path, openai_sdk, mode, EARLY) as (here, sdk):
+        async with stage(tmp_path, openai_sdk, mode, AWAKE) as (here, sdk):
             found = await meet(here, sdk, [*CHAT, *RESPONSES, FINAL], [f"late-{name}" for name in LATE])
         for met in found:
             if met.name == "late-first-limited" and met.way in (*RESPONSES, FINAL):

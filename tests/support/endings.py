@@ -7,6 +7,7 @@ and with a model name of its own, so its row is known whatever the client learnt
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +35,8 @@ EVERY = 60
 """Recordings of so many frames at most are looked at frame by frame; of longer ones only where a frame is of another kind than the one before
 it, with one more frame of each such run."""
 TIMERS = {"first_content": 3.0, "idle": 0.5, "content": 0.6, "tool_call": 0.4}
-"""Seconds; each another, so that a row's duration shows which one it was."""
+"""Seconds, for those streams that this timer is to end; each another, so that a row's duration shows which one it was. The other timers of such
+a stream, and all of the others, are left as they are: a machine that stands still for half a second ends nothing else."""
 LATE_S = 0.25
 """What an ending may be later than its timer."""
 BUSY_S = 5.0
@@ -70,7 +72,9 @@ class End:
 
     @property
     def model(self) -> str:
-        return f"end-{self.number}"
+        """Begins with the timer that ends it, told or not: behind an error of the provider's, and what is complete already, it is not."""
+        untold = {How.STALL: "idle", How.PINGS: "content"}.get(self.how, "none")
+        return f"{verdict(self).timer or untold}-{self.number}"
 
     @property
     def about(self) -> tuple[Any, ...]:
@@ -156,6 +160,7 @@ class Verdict:
     """Usage that was stated in the frames that came."""
 
 
+@functools.cache
 def verdict(end: End) -> Verdict:
     """By the frames that came whole, read without a gateway."""
     protocol = end.case.recording.protocol
@@ -365,14 +370,23 @@ async def ask_all(ends: Sequence[End], port: int, at_once: int) -> None:
             tasks.create_task(work(), name=f"client {number}")
 
 
+def short(timers: Mapping[str, float], models: str, providers: Iterable[str]) -> list[dict[str, Any]]:
+    """Routes on which one timer is short: `models` has the timer's name in the place of `{}`."""
+    each = [(timer, seconds, provider) for timer, seconds in timers.items() for provider in providers]
+    return [{"model": models.format(timer), "provider": provider, "timers": {timer: seconds}} for timer, seconds, provider in each]
+
+
 async def play(
     directory: Path, ends: Sequence[End], at_once: int, timers: Mapping[str, float] = TIMERS, more: Mapping[str, Any] = QUIET
 ) -> dict[str, Row]:
     """All of them through one gateway; their rows, by model. Afterwards nothing is held for anybody, and no provider is waited for."""
+    for end in ends:
+        verdict(end)  # now, and not while timers run
     stage = Stage(ends)
     port = await stage.start()
     try:
-        async with gateway(directory, providers_at(port), {**more, "timers": dict(timers)}) as running:
+        providers = providers_at(port)
+        async with gateway(directory, providers, {**more, "routes": short(timers, "{}-*", providers)}) as running:
             await ask_all(ends, running.port, at_once)
             rows = by_plan(await running.rows())
             for asked in stage.log:

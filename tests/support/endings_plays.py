@@ -33,15 +33,18 @@ class Play:
     words: str
     """In the error's message."""
     timer: str | None = None
+    """What it is told to have run out of."""
+    brief: str | None = None
+    """The timer that ends it, told or not."""
 
 
 PLAYS: dict[str, Play] = {}
 HELD = "the beginning is out"
 
 
-def _play(name: str, status: int, outcome: str, words: str, timer: str | None = None) -> Callable[[Any], Any]:
+def _play(name: str, status: int, outcome: str, words: str, timer: str | None = None, brief: str | None = None) -> Callable[[Any], Any]:
     def enter(act: Callable[[Visit, Speaker], Awaitable[None]]) -> Any:
-        PLAYS[name] = Play(act, status, outcome, words, timer)
+        PLAYS[name] = Play(act, status, outcome, words, timer, brief or timer)
         return act
 
     return enter
@@ -208,10 +211,10 @@ async def _stall_pings(visit: Visit, speaker: Speaker) -> None:
         await visit.send(chunk(b"".join(speaker.ping())))
 
 
-@_play("error-event", 0, "UPSTREAM_ERROR", MESSAGE)
+@_play("error-event", 0, "UPSTREAM_ERROR", MESSAGE, brief="idle")
 async def _error(visit: Visit, speaker: Speaker) -> None:
     await _begin(visit, _start(speaker) + b"".join(speaker.error(MESSAGE)))
-    await visit.left()  # the client has its error, and needs nobody's close
+    await visit.left()  # most clients have their error, and need nobody's close
 
 
 @_play("hold", 0, "SHUTDOWN", "shutting down")
@@ -255,7 +258,7 @@ def _late(name: str, after: str) -> None:
         await asyncio.sleep(PAUSE_S)
         await play.act(visit, speaker)
 
-    PLAYS[name] = Play(act, 0, play.outcome, play.words, play.timer)
+    PLAYS[name] = Play(act, 0, play.outcome, play.words, play.timer, play.brief)
 
 
 LATE = (

@@ -12,13 +12,15 @@ from typing import Any, Literal
 
 from penstock.lab.scripted import ScriptedServer
 from tests.support.asking import nobody
+from tests.support.endings import short
 from tests.support.endings_plays import HELD, PLAYS, Play, act
 from tests.support.gateway import providers_at
 from tests.support.process import Row
 from tests.support.sdk import Maker, Mode, Sdk, Site, site
 
 TIMERS = {"first_content": 1.2, "idle": 1.0, "content": 1.2, "tool_call": 0.6}
-SHORT: dict[str, Any] = {"timers": TIMERS, "retries": {"connect": 0}, "keepalive": "off", "early_head": "off", "log": {"level": "error"}}
+"""Seconds, for the plays that this timer is to end. All else may take as long as the machine likes."""
+QUIET: dict[str, Any] = {"retries": {"connect": 0}, "keepalive": "off", "early_head": "off", "log": {"level": "error"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,21 +110,25 @@ def _providers(port: int) -> dict[str, Any]:
     return {**providers_at(port), **{f"no-{name}": {**more, "protocol": name} for name, more in providers_at(nobody()).items()}}
 
 
-ROUTES = {"routes": [{"model": "refused~*", "provider": f"no-{name}"} for name in ("openai", "anthropic", "gemini")]}
+KINDS = ("openai", "anthropic", "gemini")
+ROUTES = {
+    "routes": [
+        *({"model": "refused~*", "provider": f"no-{name}"} for name in KINDS),
+        *(route for name, play in PLAYS.items() if play.brief for route in short({play.brief: TIMERS[play.brief]}, f"{name}~*", KINDS)),
+    ]
+}
 
 
 @asynccontextmanager
-async def stage(directory: Path, make: Maker, mode: Mode, more: Mapping[str, Any] = SHORT) -> AsyncGenerator[tuple[Site, Sdk]]:
-    """A gateway with short timers before a provider that plays, and a client."""
+async def stage(directory: Path, make: Maker, mode: Mode, more: Mapping[str, Any] = QUIET) -> AsyncGenerator[tuple[Site, Sdk]]:
+    """A gateway before a provider that plays, and a client."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(64))  # sync clients wait in threads, all at the same time
     async with site(directory, ScriptedServer(act), _providers, {**more, **ROUTES}) as here, make(here.url, mode) as sdk:
         yield here, sdk
 
 
-AWAKE: dict[str, Any] = {**SHORT, "timers": {"first_content": 5, "tool_call": 5, "content": 5, "idle": 5}, "keepalive": 0.1, "early_head": 0.1}
-DRAINED: dict[str, Any] = {**AWAKE, "timers": {**AWAKE["timers"], "drain": 0.3}, "keepalive": "off", "early_head": "off"}
-ASLEEP: dict[str, Any] = {**AWAKE, "keepalive": "off", "early_head": "off"}
-EARLY: dict[str, Any] = {**SHORT, "timers": {**TIMERS, "first_content": 1.5}, "keepalive": 0.1, "early_head": 0.1}
+AWAKE: dict[str, Any] = {**QUIET, "keepalive": 0.1, "early_head": 0.1}
+DRAINED: dict[str, Any] = {**QUIET, "timers": {"drain": 0.3}}
 
 
 async def awake_and_asleep(directory: Path, make: Maker, mode: Mode, ways: Sequence[Way]) -> list[tuple[Met, Met]]:
@@ -132,7 +138,7 @@ async def awake_and_asleep(directory: Path, make: Maker, mode: Mode, ways: Seque
         async with stage(directory / name, make, mode, more) as (here, sdk):
             return await meet(here, sdk, ways, ["slow"])
 
-    out = await asyncio.gather(one("awake", AWAKE), one("asleep", ASLEEP))
+    out = await asyncio.gather(one("awake", AWAKE), one("asleep", QUIET))
     pairs = list(zip(*out, strict=True))
     for awake, asleep in pairs:
         assert awake.row["bytes_out"] > asleep.row["bytes_out"], awake.about
