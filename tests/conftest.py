@@ -11,6 +11,6 @@ import os
 from hypothesis import HealthCheck, settings
 
 _JUDGED = os.environ.get("CI") == "true"
-settings.register_profile("ci", max_examples=50, deadline=None, derandomize=_JUDGED, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", max_examples=30, deadline=None, derandomize=_JUDGED, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", max_examples=1000, deadline=None, derandomize=False, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

@@ -16,13 +16,16 @@ from tests.support.corpus import COLUMNS, Case, cases, distinct
 from tests.support.gateway import Running, gateway, providers_at, run
 from tests.support.http import Answer, ask
 
+SHORT = 8192
+CUTS: tuple[Cut, ...] = ("eof", "reset", "clean")
+
 
 @asynccontextmanager
 async def relay(directory: Path, chunk: Chunk = "whole") -> AsyncGenerator[tuple[Running, ReplayServer]]:
     server = ReplayServer([c.recording for c in cases()], chunk=chunk, seed=7)
     port = await server.start("127.0.0.1", 0)
     try:
-        async with gateway(directory, providers_at(port)) as running:
+        async with gateway(directory, providers_at(port), {"keepalive": "off", "early_head": "off"}) as running:
             yield running, server
     finally:
         server.close()
@@ -51,14 +54,18 @@ def check_row(row: dict[str, Any], case: Case) -> None:
 
 @pytest.mark.parametrize("chunk", ["whole", 1, 7, "random"])
 def test_byte_identical_with_one_exact_row(tmp_path: Path, chunk: Chunk) -> None:
+    """Byte by byte only where that is not ten thousand reads: what a stream's rooms do with them is proved without sockets, for all."""
+
     async def main() -> None:
+        mine = [case for case in cases() if chunk != 1 or len(case.body) <= SHORT]
+        assert {case.recording.protocol for case in mine} == {case.recording.protocol for case in cases()}
         async with relay(tmp_path, chunk) as (running, _):
             answers: list[Answer] = []
-            for some in _batches(cases(), 8):
+            for some in _batches(mine, 8):
                 answers += await asyncio.gather(*(stream(running, case) for case in some))
             rows = {row["requested_model"].removeprefix("replay/"): row for row in await running.rows()}
-            assert len(rows) == len(cases())
-            for case, answer in zip(cases(), answers, strict=True):
+            assert len(rows) == len(mine)
+            for case, answer in zip(mine, answers, strict=True):
                 assert answer.clean, case.name
                 assert answer.body == case.body, case.name
                 check_row(rows[case.name], case)
@@ -86,8 +93,10 @@ def _cuts(case: Case) -> list[int]:
     return sorted({0, *out} - {len(case.body)})
 
 
-@pytest.mark.parametrize("how", ["eof", "reset", "clean"])
+@pytest.mark.parametrize("how", CUTS)
 def test_cut_short_is_never_complete(tmp_path: Path, how: Cut) -> None:
+    """Of the three ways to be cut, each place has one; each frame boundary has all three in `test_endings_cut`."""
+
     async def main() -> None:
         async with relay(tmp_path) as (running, server):
             server.cut_how = how
@@ -95,7 +104,7 @@ def test_cut_short_is_never_complete(tmp_path: Path, how: Cut) -> None:
             for case in distinct():
                 frames = case.recording.frames
                 terminal = sum(len(f.raw) for f in frames[:-1])
-                for at in _cuts(case):
+                for at in _cuts(case)[CUTS.index(how) :: 3]:
                     if how == "clean" and at >= _finished(case) and _boundary(case, at) == at:
                         continue  # Gemini: a finish reason, and then a clean end of the body, is complete
                     server.cut_at = at

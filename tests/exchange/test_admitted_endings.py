@@ -91,4 +91,4 @@ class Admitting(InTime):
 
 
 TestAdmitting = Admitting.TestCase
-TestAdmitting.settings = settings(max_examples=settings.default.max_examples * 2 if settings.default else 100, stateful_step_count=30)
+TestAdmitting.settings = settings(max_examples=settings.default.max_examples if settings.default else 100, stateful_step_count=30)

@@ -345,4 +345,4 @@ class InTime(RuleBasedStateMachine):
 
 
 TestInTime = InTime.TestCase
-TestInTime.settings = settings(max_examples=settings.default.max_examples * 2 if settings.default else 100, stateful_step_count=30)
+TestInTime.settings = settings(max_examples=settings.default.max_examples if settings.default else 100, stateful_step_count=30)

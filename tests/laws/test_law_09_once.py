@@ -277,5 +277,5 @@ class Exchanges(RuleBasedStateMachine):
 
 
 TestExchanges = Exchanges.TestCase
-_TIMES = 5 if THOROUGH else 2
+_TIMES = 5 if THOROUGH else 1
 TestExchanges.settings = settings(max_examples=settings.default.max_examples * _TIMES if settings.default else 100, stateful_step_count=25)

@@ -234,5 +234,5 @@ class Once(RuleBasedStateMachine):
 
 
 TestOnce = Once.TestCase
-TestOnce.settings = profile(max_examples=25, stateful_step_count=25, deadline=None)
+TestOnce.settings = profile(max_examples=15, stateful_step_count=25, deadline=None)
 TestOnce = pytest.mark.timeout(300)(TestOnce)  # Shrinking a failure takes longer than finding it.

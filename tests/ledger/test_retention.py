@@ -46,8 +46,8 @@ def _fill(store: Store, values: list[dict[str, Any]]) -> None:
     ])
 
 
-def _sums(engine: sa.Engine) -> list[list[dict[str, Any]]]:
-    by: list[tuple[query.Group, ...]] = [(), *((name,) for name in query.GROUPS), query.GROUPS]
+def _sums(engine: sa.Engine, *, few: bool = False) -> list[list[dict[str, Any]]]:
+    by: list[tuple[query.Group, ...]] = [(), *(() if few else ((name,) for name in query.GROUPS)), query.GROUPS]
     found = [query.usage(engine, group_by) for group_by in by]
     found.append(query.usage(engine, ("day", "model"), since=MIDNIGHT + DAY_S, until=MIDNIGHT + 3 * DAY_S))
     found.append(query.usage(engine, ("outcome",), provider="a", operation="chat"))
@@ -55,7 +55,7 @@ def _sums(engine: sa.Engine) -> list[list[dict[str, Any]]]:
 
 
 @given(values=rows, days=st.integers(0, 4), limit=st.integers(1, 7))
-@profile(max_examples=12, deadline=None)
+@profile(max_examples=10, deadline=None)
 def test_no_sum_changes_when_rows_are_retired(values: list[dict[str, Any]], days: int, limit: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
         settings = LedgerSettings(Path(directory))
@@ -63,13 +63,14 @@ def test_no_sum_changes_when_rows_are_retired(values: list[dict[str, Any]], days
         store = Store.open(settings)
         engine = query.connect(settings)
         _fill(store, values)
-        before = _sums(engine)
+        before, brief = _sums(engine), _sums(engine, few=True)
         edge = MIDNIGHT + days * DAY_S
         retired = 0
         while taken := store.retire(edge, limit):
             assert taken <= limit
             retired += taken
-            assert _sums(engine) == before
+            assert _sums(engine, few=True) == brief
+        assert _sums(engine) == before
         assert retired == sum(1 for each in values if each["settled"] is not None and each["started_at"] < edge)
         left = query.exchanges(engine, 1000)
         assert all(row["started_at"] >= edge or row["outcome"] is None for row in left)

@@ -61,7 +61,7 @@ def held(store: Store) -> set[int]:
 
 
 @given(first=rows, later=rows)
-@profile(max_examples=5, deadline=None)
+@profile(max_examples=3, deadline=None)
 def test_no_sum_changes_when_hours_are_summed(first: list[dict[str, Any]], later: list[dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         settings = LedgerSettings(Path(directory))

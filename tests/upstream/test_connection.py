@@ -236,7 +236,7 @@ def test_what_is_no_answer(data: bytes, body: bytes, kind: LossKind, size: int |
     rig.connection.connection_lost(None)  # and no second end
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     case=st.sampled_from([case[1] for case in WHOLE] + [case[1] for case in LOST]),
     behind=st.sampled_from([b"", b"", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", b"evil"]),

@@ -80,7 +80,7 @@ class PoolModel(RuleBasedStateMachine):
 
 
 TestPool = PoolModel.TestCase
-TestPool.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestPool.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
 def test_origins_do_not_share() -> None:
