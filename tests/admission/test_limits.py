@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from penstock.admission.limits.estimate import MOST_OUTPUT, UNKNOWN, Averages, input_of, stated_output
+from penstock.admission.limits.estimate import MOST_OUTPUT, UNKNOWN, Averages, goes_on, input_of, stated_output
 from penstock.admission.limits.headers import limit_headers, retry_after, without_theirs
-from penstock.admission.limits.spec import PERIODS, BadLimit, Limit, make_limit, parse_limit, spell_limit
+from penstock.admission.limits.spec import PERIODS, BadLimit, Limit, limits_of, make_limit, parse_limit, spell_limit
 from penstock.admission.limits.store import Ask, Full, Grant, MemoryLimits, State, Used
 from penstock.admission.limits.window import SLOTS, Window
 
@@ -293,3 +293,17 @@ def test_headers_in_each_style() -> None:
     assert [retry_after(seconds) for seconds in (0.0, 1.2)] == [(b"retry-after", b"1"), (b"retry-after", b"2")]
     theirs = [(b"X-RateLimit-Limit-Requests", b"9"), (b"anthropic-ratelimit-tokens-reset", b"x"), (b"a", b"1")]
     assert without_theirs(theirs) == [(b"a", b"1")]
+
+
+def test_a_key_s_limits_of_one_kind() -> None:
+    """They would be counted as one: of two that differ in their amount alone the smaller one counts, wherever it stands."""
+    found = limits_of(["requests=1000/minute", "requests=2/minute", "requests=5/hour", "streams=3", "requests=30/minute", "streams=4"])
+    assert [spell_limit(limit) for limit in found] == ["requests=2/minute", "requests=5/hour", "streams=3"]
+
+
+@pytest.mark.parametrize("depth", [900, 1100, 100_000])
+def test_of_what_is_nested_too_deeply_nothing_is_known(depth: int) -> None:
+    deep = b"[" * depth + b"]" * depth
+    assert stated_output(b'{"max_tokens":5,"x":' + deep + b"}") in (5, None)
+    assert stated_output(b'{"max_tokens":' + deep + b"}") is None
+    assert goes_on(b'{"background":true,"x":' + deep + b"}") in (True, False)

@@ -53,7 +53,7 @@ def stated_output(body: bytes | None) -> int | None:
         return None
     try:
         found = _decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     config = found.generation_config or found.spelt_config or _Generation()
     stated = [found.max_completion_tokens, found.max_tokens, found.max_output_tokens, config.max_output_tokens]
@@ -75,7 +75,7 @@ def goes_on(body: bytes | None) -> bool:
         return False
     try:
         return _decode_behind(body).background is True
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
 
 

@@ -90,5 +90,10 @@ def spell_limit(limit: Limit) -> str:
 
 
 def limits_of(texts: Any) -> tuple[Limit, ...]:
-    """Of a key as it is stored. Raises `BadLimit`."""
-    return tuple(parse_limit(str(text)) for text in texts or ())
+    """Of a key as it is stored; of two that differ in their amount alone the smaller one counts: they would be counted as one. Raises `BadLimit`."""
+    found: dict[str, Limit] = {}
+    for limit in map(parse_limit, map(str, texts or ())):
+        other = found.get(limit.name)
+        if other is None or limit.amount < other.amount:
+            found[limit.name] = limit
+    return tuple(found.values())
