@@ -201,3 +201,20 @@ def test_sets_that_hold_no_key(text: str, why: str) -> None:
 
 def test_a_key_that_cannot_be_read_does_not_spoil_the_others() -> None:
     assert len(read_keys(jwks({"kty": "EC", "crv": "P-256", "x": "A", "y": "A"}, jwk("RSA", "k1"), {"kty": "XYZ"}), issuer())) == 1
+
+
+@pytest.mark.parametrize("depth", [900, 1100, 3000, 9000])
+def test_what_is_nested_too_deeply_is_no_good_token(depth: int) -> None:
+    """Anybody may send one: nothing is raised but what says so."""
+    deep = b64(b'{"alg":"RS256","kid":"k1","iss":"' + ISS.encode() + b'","x":' + b"[" * depth + b"]" * depth + b"}")
+    assert issuer_named(b"ey" + deep[2:] + b"." + deep + b".x") in (ISS, None)
+    for token in (b".".join([deep, b64(claims()), b"x"]), b".".join([b64({"alg": "RS256", "kid": "k1"}), deep, b"x"])):
+        with pytest.raises(BadToken):
+            verify(token, issuer(), keys(), NOW)
+
+
+@pytest.mark.parametrize("name", ["exp", "nbf"])
+@pytest.mark.parametrize("value", [10**400, -(10**400), 10**30, -(10**30)], ids=["huge", "as far back", "large", "as large below 0"])
+def test_what_no_clock_shows_is_no_time(name: str, value: int) -> None:
+    with pytest.raises(BadToken, match=f"its {name} is no time"):
+        verify(sign(claims(**{name: value})), issuer(), keys(), NOW)

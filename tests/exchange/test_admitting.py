@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64encode
 from typing import Any
 
 import pytest
@@ -484,3 +485,11 @@ def test_uploads_wait_too() -> None:
 
 
 # Cuts.
+
+
+@PROTOCOL
+def test_a_token_that_is_nested_too_deeply_is_one_that_is_not_good(protocol: ProtocolId) -> None:
+    deep = urlsafe_b64encode(b'{"iss":"' + issuer().issuer.encode() + b'","x":' + b"[" * 5000 + b"]" * 5000 + b"}").rstrip(b"=")
+    with Admitted(AdmissionSettings(issuers=(issuer(),)), issuers={issuer().issuer: read_keys(jwks(jwk("RSA", "k1")), issuer())}) as a:
+        refused(ask(a.house, protocol, [(b"authorization", b"Bearer eyJhbGciOiJSUzI1NiJ9." + deep + b".x")]), 401, "no key and no token")
+        a.check()

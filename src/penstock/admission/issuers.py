@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import inf, isfinite
+from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from jwt import PyJWK
 
 _LONGEST = 16 * 1024
+_FARTHEST = 1e15
+"""Seconds from the epoch: no moment lies beyond it, and a whole number may be larger than any float."""
 KINDS: Mapping[str, str] = {
     **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), "RSA"), **dict.fromkeys(("ES256", "ES384", "ES512"), "EC"),
     "EdDSA": "OKP", **dict.fromkeys(("HS256", "HS384", "HS512"), "oct"),
@@ -152,7 +154,7 @@ def verify(token: bytes, issuer: Issuer, keys: KeySet, now: float) -> Mapping[st
     key = keys.find(kid, algorithm)
     try:
         PyJWS().decode_complete(token, key.key, algorithms=[algorithm])
-    except (PyJWTError, ValueError, TypeError):
+    except (PyJWTError, ValueError, TypeError, RecursionError):
         raise BadToken("its signature is not good") from None
     claims = _decode_part(parts[1])
     _check_claims(claims, issuer, now)
@@ -201,7 +203,7 @@ def _moment(claims: Mapping[str, Any], name: str) -> float | None:
     value = claims.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_FARTHEST < value < _FARTHEST:
         raise BadToken(f"its {name} is no time")
     return float(value)
 
@@ -211,7 +213,7 @@ def _decode_part(part: bytes) -> dict[str, Any]:
 
     try:
         found: object = msgspec.json.decode(urlsafe_b64decode(part + b"=" * (-len(part) % 4)))
-    except (ValueError, msgspec.MsgspecError):
+    except (ValueError, msgspec.MsgspecError, RecursionError):
         raise BadToken("it cannot be read") from None
     if not isinstance(found, dict):
         raise BadToken("it cannot be read")
