@@ -161,6 +161,27 @@ def test_strangers_do_not_make_it_large(monkeypatch: pytest.MonkeyPatch) -> None
     assert isinstance(store.reserve([Ask(one, ("new",), 1)], 10.0), Grant), "those that count nothing are forgotten"
 
 
+def test_where_there_is_no_room_every_limit_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A count that is still empty is not forgotten between its look-up and its charge."""
+    monkeypatch.setattr("penstock.admission.limits.store._MOST", 50)
+    store, first, second = MemoryLimits(), limit("requests", 3, by=("address",)), limit("requests", 1000, "hour", by=("address",))
+    for n in range(50):
+        store.reserve([Ask(second, (f"old {n}",), 1)], 0.0)
+    answers = [isinstance(store.reserve([Ask(first, (str(n),), 1), Ask(second, (str(n),), 1)], 1.0), Grant) for n in range(20)]
+    assert sum(answers) == 3
+
+
+def test_where_there_is_no_room_strangers_cost_no_search_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.admission.limits.store._MOST", 50)
+    searched: list[float] = []
+    empty = Window.empty
+    monkeypatch.setattr(Window, "empty", lambda self, now: searched.append(now) or empty(self, now))
+    store, one = MemoryLimits(), limit("requests", 5, "hour", by=("address",))
+    for n in range(1000):
+        store.reserve([Ask(one, (str(n),), 1)], n / 1000)
+    assert len(searched) <= 51
+
+
 LIMITS = [
     limit("requests", 5, "minute"), limit("requests", 2, "second", by=("key",)), limit("tokens", 300, "minute", by=("key",)),
     limit("input_tokens", 500, "hour"), limit("output_tokens", 200, "minute"), limit("streams", 4), limit("streams", 2, by=("key",)),

@@ -12,6 +12,8 @@ from penstock.admission.limits.window import Window
 _MOST = 100_000
 """Counts that are kept. Beyond it, and when none can be forgotten, further values of a limit share one: outsiders choose addresses and claims."""
 _REST = ("\0rest",)
+_AGAIN = 10.0
+"""Seconds between two searches for what can be forgotten: each looks at all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +94,19 @@ class LimitStore(Protocol):
 class MemoryLimits:
     """Implements `LimitStore` for one process. Counts begin at 0 with it."""
 
-    __slots__ = ("_windows",)
+    __slots__ = ("_search_at", "_windows")
 
     def __init__(self) -> None:
         self._windows: dict[tuple[str, tuple[str, ...]], Window] = {}
+        self._search_at = float("-inf")
 
     def __len__(self) -> int:
         return len(self._windows)
 
     def reserve(self, asks: Sequence[Ask], now: float) -> Grant | Full:
-        found = [self._window(ask, now) for ask in asks]
+        if len(self._windows) + len(asks) > _MOST and now >= self._search_at:
+            self._forget(now)  # before any is looked up: what is still empty may be one that is about to be charged
+        found = [self._window(ask) for ask in asks]
         for ask, window in zip(asks, found, strict=True):
             # A prompt that is larger than the whole limit gets all of it, and owes the rest afterwards.
             if min(ask.amount, window.limit) > window.left(now):
@@ -154,22 +159,21 @@ class MemoryLimits:
         window = self._windows.get((limit.name, values))
         return 0 if window is None else window.spent(now)
 
-    def _window(self, ask: Ask, now: float) -> Window:
+    def _window(self, ask: Ask) -> Window:
         windows = self._windows
         key = (ask.limit.name, ask.values)
         window = windows.get(key)
         if window is None or window.limit != ask.limit.amount:
             if window is None and len(windows) >= _MOST:
-                self._forget(now)
-                if len(windows) >= _MOST:
-                    key = (ask.limit.name, _REST)
-                    window = windows.get(key)
+                key = (ask.limit.name, _REST)
+                window = windows.get(key)
             if window is None:
                 window = windows[key] = Window(ask.limit.amount, ask.limit.seconds or 1.0)
             window.limit = ask.limit.amount  # changed for a key that is known: what was spent stays spent
         return window
 
     def _forget(self, now: float) -> None:
+        self._search_at = now + _AGAIN
         for key in [key for key, window in self._windows.items() if window.empty(now)]:
             del self._windows[key]
 
