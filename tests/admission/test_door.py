@@ -277,3 +277,19 @@ def test_whose_address(peer: str | None, forwarded: list[str], trusted: list[str
 
     headers = [(b"X-Forwarded-For", one.encode()) for one in forwarded]
     assert client_address(peer, headers, [ip_network(one) for one in trusted]) == client
+
+
+def test_the_project_of_a_key_is_no_token_s() -> None:
+    """`key.` is asked of keys alone: what an issuer says of somebody does not stand for it."""
+    token = Subject(Kind.JWT, user="bob", project="p")
+    assert (facts(token).get("project"), facts(token).get("key.project"), facts(STAFF).get("key.project")) == (("p",), (), ("p",))
+    wanted = door(rules=(rule("require", key_project="p"),))
+    assert (wanted.allow(facts(token)) is None, wanted.allow(facts(STAFF)) is None) == (False, True)
+
+
+def test_counts_are_kept_by_no_long_values() -> None:
+    """A client may name a model as long as its request may be, and a hundred thousand of them."""
+    kept = [facts(model=model, headers=[(b"x", b"1")]).kept_by(("model", "header.x")) for model in ("m" * 256, "m" * 10**6, "m" * 10**6 + "n")]
+    assert kept[0] == ("m" * 256, "1")
+    assert len(set(kept)) == 3
+    assert all(len(text) <= 256 for texts in kept for text in texts)

@@ -7,6 +7,7 @@ A field has no value (an empty tuple), one, or several: tags, a claim that is a 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any, cast
 
 from penstock.admission.subject import Subject
@@ -20,6 +21,9 @@ FIELDS: tuple[str, ...] = (
 PREFIXES: tuple[str, ...] = ("header.", "claim.")
 Values = tuple[str, ...]
 NONE: Values = ()
+_LONGEST = 256
+_SHOWN = 64
+"""Characters of a value by which counts are kept; of a longer one as many as this, and its digest."""
 
 
 class BadField(ValueError):
@@ -74,7 +78,7 @@ class Facts:
             case "user":
                 return _one(subject.user)
             case "project" | "key.project":
-                return _one(subject.project if field == "project" or key is None else key.project)
+                return _one(subject.project if field == "project" else key.project if key is not None else None)
             case "limits_key":
                 return _one(subject.limits_key)
             case "key":
@@ -106,13 +110,15 @@ class Facts:
                 raise Unreadable(field)
 
     def kept_by(self, fields: Sequence[str]) -> Values:
-        """The values by which a count is kept; of a field without a value, or with one that cannot be read, the empty text."""
+        """The values by which a count is kept; of a field without a value, or with one that cannot be read, the empty text. None is long: clients
+        choose some of them."""
         found: list[str] = []
         for field in fields:
             try:
-                found.append(",".join(self.get(field)))
+                text = ",".join(self.get(field))
             except Unreadable:
-                found.append("")
+                text = ""
+            found.append(text if len(text) <= _LONGEST else f"{text[:_SHOWN]}... {sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}")
         return tuple(found)
 
     def _header(self, name: str) -> Values:
