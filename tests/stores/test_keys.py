@@ -8,7 +8,9 @@ from hashlib import sha256
 import pytest
 import sqlalchemy as sa
 
-from penstock.admission.keys import PREFIX, refused
+from penstock.admission.door import Door
+from penstock.admission.keys import PREFIX, Ring, refused
+from penstock.admission.settings import AdmissionSettings, Mode
 from penstock.ledger.engine import open_engine
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.store import Store
@@ -115,6 +117,22 @@ def test_under_another_secret_it_is_not_known_and_that_is_told(keys: Keys, engin
     _, text = keys.create(Wanted("a").key(NOW))
     ring, _, foreign = Keys(engine, b"another").ring()
     assert (ring.find(text.encode()), ring.count, foreign) == (None, 0, 1)
+    assert Door(AdmissionSettings(), ring).mode is Mode.STRICT, "a secret that is lost opens the door to nobody"
+    assert Door(AdmissionSettings(), Ring(b"secret")).mode is None
+
+
+def test_a_change_that_another_process_makes_at_the_same_time_is_seen(keys: Keys, engine: sa.Engine) -> None:
+    """It took its number before the other's was there: both have the same."""
+    (one, _), (other, _) = keys.create(Wanted("a").key(NOW)), keys.create(Wanted("b").key(NOW))
+    with engine.connect() as connection:
+        taken = connection.scalar(sa.text("SELECT max(change) + 1 FROM virtual_keys"))
+    keys.revoke(one.id, NOW)
+    seen = keys.ring()[1]
+    with engine.begin() as connection:
+        late = sa.text("UPDATE virtual_keys SET revoked_at = 5, change = :change WHERE id = :id")
+        connection.execute(late, {"change": taken, "id": other.id})
+    assert keys.change() != seen
+    assert keys.ring()[1] == keys.change()
 
 
 def test_names(keys: Keys) -> None:

@@ -101,7 +101,7 @@ class Door:
         settings = self.settings
         if settings.mode is not None:
             return settings.mode
-        return Mode.STRICT if self._ring.count or settings.issuers else None
+        return Mode.STRICT if self._ring or settings.issuers else None
 
     def mode_of(self, route: int | None) -> Mode | None:
         """Of a route, by its place in the configuration."""

@@ -77,14 +77,22 @@ def holds_ours(value: bytes) -> bool:
 class Ring:
     """All keys that there are, revoked ones too: they must be seen to be ours. Replaced as a whole when something changed."""
 
-    __slots__ = ("_by_seal", "_secret", "count")
+    __slots__ = ("_by_seal", "_secret", "count", "foreign")
 
-    def __init__(self, secret: bytes, keys: Iterable[tuple[bytes, VirtualKey]] = (), previous: Mapping[bytes, VirtualKey] | None = None) -> None:
-        """`keys` by their seals; `previous`: the seals from before a rotation."""
+    def __init__(
+        self, secret: bytes, keys: Iterable[tuple[bytes, VirtualKey]] = (), previous: Mapping[bytes, VirtualKey] | None = None, foreign: int = 0
+    ) -> None:
+        """`keys` by their seals; `previous`: the seals from before a rotation. `foreign`: so many more are there, sealed under another secret:
+        nobody is known by them, and nobody enters for want of them."""
         self._secret = secret
         self._by_seal: dict[bytes, tuple[VirtualKey, bool]] = {sealed: (key, True) for sealed, key in (previous or {}).items()}
         self._by_seal |= {sealed: (key, False) for sealed, key in keys}
         self.count = len({key.id for key, _ in self._by_seal.values()})
+        self.foreign = foreign
+
+    def __bool__(self) -> bool:
+        """Is there any key at all?"""
+        return bool(self.count or self.foreign)
 
     def find(self, value: bytes) -> tuple[VirtualKey, bool] | None:
         """The key that was sent, and whether it is one from before its rotation."""

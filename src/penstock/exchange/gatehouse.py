@@ -134,7 +134,7 @@ class Gatehouse:
         if foreign:
             why = "were made under another secret and are not known here; give this gateway the same admission.keys_secret"
             log.warning("%d keys in the database %s", foreign, why)
-        if self._gateway.admission is None and (ring.count or not self._settings.says_nothing):
+        if self._gateway.admission is None and (ring or not self._settings.says_nothing):
             self._gateway.admission = self._admission
 
     def _put(self, issuer: Issuer, keys: KeySet) -> None:

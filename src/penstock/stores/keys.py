@@ -111,18 +111,20 @@ class Keys:
         return self._read(lambda connection: [_key(dict(row)) for row in connection.execute(ordered).mappings()])
 
     def change(self) -> int:
-        """Another number whenever a key has changed."""
-        return self._read(_latest)
+        """Another number whenever a key has changed. The sum: of two that change at the same time neither sees the other's number."""
+        return self._read(lambda connection: int(connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(table.c.change), 0))) or 0))
 
     def ring(self) -> tuple[Ring, int, int]:
-        """All keys as the door takes them, the number of `change`, and how many keys are sealed under another secret: those cannot be recognised."""
+        """All keys as the door takes them, the number of `change`, and how many keys are sealed under another secret: those cannot be recognised,
+        but that there are keys is so."""
 
         def act(connection: sa.Connection) -> tuple[Ring, int, int]:
             rows = [dict(row) for row in connection.execute(sa.select(table)).mappings()]
             ours = [(row, _key(row)) for row in rows if row["secret_mark"] == self._mark]
             current = [(bytes.fromhex(row["seal"]), key) for row, key in ours]
             previous = {bytes.fromhex(row["previous_seal"]): key for row, key in ours if row["previous_seal"]}
-            return Ring(self._secret, current, previous), _latest(connection), len(rows) - len(ours)
+            foreign = len(rows) - len(ours)
+            return Ring(self._secret, current, previous, foreign), sum(row["change"] for row in rows), foreign
 
         return self._read(act)
 
@@ -140,20 +142,16 @@ class Keys:
             raise StoreError(f"the keys cannot be had: {' '.join(why.split())[:300]}") from error
 
 
-def _latest(connection: sa.Connection) -> int:
-    return int(connection.scalar(sa.select(sa.func.coalesce(sa.func.max(table.c.change), 0))) or 0)
-
-
 def _next(connection: sa.Connection) -> int:
-    return _latest(connection) + 1
+    return int(connection.scalar(sa.select(sa.func.coalesce(sa.func.max(table.c.change), 0))) or 0) + 1
 
 
 def _find(connection: sa.Connection, id: str) -> dict[str, Any]:
-    """By its id, its beginning, or its name. Raises `KeyProblem`."""
+    """By its id, its beginning, or its name; locked, so that `_next` is beyond its number. Raises `KeyProblem`."""
     named = (table.c.id == id) | (table.c.name == id)
     if len(id) >= _SHORTEST + len("key_"):
         named |= table.c.id.startswith(id, autoescape=True)
-    found = [dict(row) for row in connection.execute(sa.select(table).where(named)).mappings()]
+    found = [dict(row) for row in connection.execute(sa.select(table).where(named).with_for_update()).mappings()]
     if len(found) > 1:
         living = [row for row in found if row["revoked_at"] is None]
         found = living if len(living) == 1 else found
