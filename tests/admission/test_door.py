@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 
-from penstock.admission.address import client_address
+from penstock.admission.address import client_address, read_network
 from penstock.admission.door import Door, Found, Refused
 from penstock.admission.facts import BadField, Facts
 from penstock.admission.issuers import read_keys
@@ -273,7 +274,6 @@ PROXIES = ["10.0.0.0/8", "fd00::/8"]
     ("fe80::1%eth0", [], [], "fe80::1"), (None, [], [], "127.0.0.1"), ("10.0.0.1", [" "], PROXIES, "10.0.0.1"),
 ])  # fmt: skip
 def test_whose_address(peer: str | None, forwarded: list[str], trusted: list[str], client: str | None) -> None:
-    from ipaddress import ip_network
 
     headers = [(b"X-Forwarded-For", one.encode()) for one in forwarded]
     assert client_address(peer, headers, [ip_network(one) for one in trusted]) == client
@@ -293,3 +293,25 @@ def test_counts_are_kept_by_no_long_values() -> None:
     assert kept[0] == ("m" * 256, "1")
     assert len(set(kept)) == 3
     assert all(len(text) <= 256 for texts in kept for text in texts)
+
+
+@pytest.mark.parametrize(("text", "network"), [
+    ("::ffff:10.1.2.3", "10.1.2.3/32"), ("::ffff:10.0.0.0/104", "10.0.0.0/8"), ("::FFFF:0:0/96", "0.0.0.0/0"), ("10.1.2.3/8", "10.0.0.0/8"),
+    ("::/0", "::/0"), ("::ffff:0:0/95", "::fffe:0:0/95"), ("2001:db8::1/32", "2001:db8::/32"),
+])  # fmt: skip
+def test_a_range_of_ipv4_that_is_written_as_ipv6(text: str, network: str) -> None:
+    """Addresses are compared as IPv4: a rule for what a log shows as `::ffff:10.1.2.3` holds for it."""
+    assert read_network(text) == ip_network(network)
+
+
+def test_a_rule_for_an_address_of_ipv4_that_is_written_as_ipv6() -> None:
+    closed = door(rules=(rule("deny", address="::ffff:10.0.0.0/104"),))
+    assert (closed.allow(facts()) is None, closed.allow(facts(address="11.1.2.3")) is None) == (False, True)
+
+
+def test_of_two_keys_in_the_header_of_ours_the_first_counts() -> None:
+    bad, good = (b"x-penstock-key", GONE), (b"x-penstock-key", GOOD)
+    found = look([(b"authorization", b"Bearer " + GOOD), bad, good])
+    assert (found.subject, found.headers) == (None, [])
+    assert "revoked" in found.why
+    assert look([(b"authorization", b"Bearer " + GONE), good, bad]).subject is not None

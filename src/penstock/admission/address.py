@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 FORWARDED = b"x-forwarded-for"
+_MAPPED = 96
+"""Bits of an IPv6 address before the IPv4 address in it."""
 
 
 @lru_cache(maxsize=4096)
@@ -28,6 +30,15 @@ def read_address(text: str) -> Address | None:
     except ValueError:
         return None
     return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found
+
+
+def read_network(text: str) -> Network:
+    """An address, or a range of them. As of addresses, one of IPv4 that is written as IPv6 (`::ffff:10.0.0.0/104`) is one of IPv4. Raises
+    `ValueError`."""
+    found = ip_network(text.strip(), strict=False)
+    if not isinstance(found, IPv6Network) or found.prefixlen < _MAPPED or found.network_address.ipv4_mapped is None:
+        return found
+    return IPv4Network((found.network_address.ipv4_mapped, found.prefixlen - _MAPPED))
 
 
 def inside(address: Address, networks: Sequence[Network]) -> bool:

@@ -123,10 +123,12 @@ class Door:
         """`trusted`: the gateway's one token was shown. `now` in seconds since the epoch."""
         ours: list[bytes] = []
         kept: list[Header] = []
+        named = 0
         for pair in headers:
             name = pair[0].lower()
             if name == KEY_HEADER:
-                ours.insert(0, _bare(pair[1]))
+                ours.insert(named, _bare(pair[1]))
+                named += 1
             elif name in _PLACES and self._is_ours(_bare(pair[1])):
                 ours.append(_bare(pair[1]))
             elif not virtual.holds_ours(pair[1]):
@@ -150,7 +152,8 @@ class Door:
         return virtual.is_ours(value) or self._ring.find(value) is not None or (bool(self._issuers) and issuer_named(value) in self._issuers)
 
     def _judge(self, ours: list[bytes], now: float) -> _Judged:
-        """The first that was shown counts: whoever shows two does not get in by the second when the first is bad."""
+        """The first that was shown counts, in `x-penstock-key` before any other place: whoever shows two does not get in by the second when the
+        first is bad."""
         if not ours:
             return _Judged()
         value = ours[0]

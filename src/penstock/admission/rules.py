@@ -18,10 +18,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import ip_network
 from typing import Protocol
 
-from penstock.admission.address import Network, inside, read_address
+from penstock.admission.address import Network, inside, read_address, read_network
 from penstock.admission.facts import Facts, Unreadable, check_field
 from penstock.admission.patterns import any_matches
 
@@ -99,7 +98,7 @@ def make_test(field: str, patterns: Sequence[str]) -> Test:
     if name != "address":
         return Test(name, tuple(patterns), negated)
     try:
-        networks = tuple(ip_network(pattern, strict=False) for pattern in patterns)
+        networks = tuple(map(read_network, patterns))
     except ValueError:
         raise BadRule(f"{', '.join(patterns)}: an address is written as 10.1.2.3, 10.0.0.0/8 or 2001:db8::/32") from None
     return Test(name, tuple(patterns), negated, networks)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from urllib.parse import urlsplit
 
+from penstock.admission.address import Network, read_network
 from penstock.admission.budget.spec import ACTIONS
 from penstock.admission.budget.spec import PERIODS as WINDOWS
 from penstock.admission.facts import BadField, check_field
@@ -18,10 +18,10 @@ from penstock.config.errors import Unfit
 from penstock.config.shape import COUNT, FLAG, SECONDS, STRING, Field, Group
 
 
-def read_network(value: Scalar) -> IPv4Network | IPv6Network:
+def read_range(value: Scalar) -> Network:
     """An address, or a range of them."""
     try:
-        return ip_network(value.text.strip(), strict=False)
+        return read_network(value.text)
     except ValueError:
         raise Unfit(f"{value.shown} is no address; write 10.1.2.3, 10.0.0.0/8 or 2001:db8::/32") from None
 
@@ -66,7 +66,7 @@ ADMISSION: tuple[Field | Group, ...] = (
           default=False),
     Field("keys_secret", read_long_secret, "Under which keys are sealed in the database; left out: one is made and kept in the data directory. "
           "Gateways that share a database share it. PENSTOCK_KEYS_SECRET overrides it.", STRING),
-    Field("trusted_proxies", read_network, "Addresses of proxies whose x-forwarded-for is believed.", STRING, many=True),
+    Field("trusted_proxies", read_range, "Addresses of proxies whose x-forwarded-for is believed.", STRING, many=True),
 )
 """`issuers`, `rules`, `limits` and `budgets`, lists, stand beside these."""
 
