@@ -183,6 +183,33 @@ def test_a_running_stream_of_money() -> None:
         a.check()
 
 
+@pytest.mark.parametrize("price", [1, 3, 10])
+@pytest.mark.parametrize("first", ["small", "large"])
+@pytest.mark.parametrize("amount", [550, 925, 1450, 2125])
+def test_of_several_budgets_the_one_that_is_spent_cuts(price: int, first: str, amount: int) -> None:
+    """Each has its own unit, and its own answer to whether there is more: that one has none is nothing to the other."""
+    small, large = make_budget("tokens", str(amount), "day", "cut", (), "small"), make_budget("money", "1000", "day", "cut", (), "large")
+    with Admitted(budgeted(*((small, large) if first == "small" else (large, small))), KEYS, price=price) as a:
+        ask(a.house, ProtocolId.OPENAI_CHAT, BEARER)
+        a.house.last.answer().body(CHUNK)
+        run_dry(a, DIALECTS[0], CHUNK, 3000)
+        assert (a.house.row().outcome, a.house.row().rule) == ("CUT", "small")
+        assert amount <= sum(spent for place, spent in a.keeper.spent.items() if place[0] == "small") <= amount + 2
+        a.check()
+
+
+def test_money_is_looked_at_when_it_may_run_out_and_seldom_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = looks(monkeypatch)
+    with Admitted(budgeted(make_budget("money", "50", "day", "cut", ("key",), "purse")), KEYS, price=1000) as a:
+        ask(a.house, ProtocolId.OPENAI_CHAT, BEARER, max_tokens=4000)
+        a.house.last.answer().body(CHUNK)
+        for _ in range(2900):
+            a.house.last.body(CHUNK)
+        assert len(at) < 2 * 2900 / 30
+        a.house.last.body(STOP + USAGE + DONE).end()
+        a.check()
+
+
 def test_off_is_off() -> None:
     with House() as house:
         house.chat().leave()

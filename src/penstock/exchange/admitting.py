@@ -199,20 +199,16 @@ class Pass:
     def cuts_money(self) -> bool:
         return any(share.wish.budget.action is Action.CUT and share.wish.budget.money for share in self._shares)
 
-    def over(self, provider: str, model: str | None, made: Made, tier: str | None = None) -> tuple[Share, int] | None:
-        """A share of a budget that cuts, of which less than `SPARE` is left, and what it lacks (below 0: that much is left); of several the
-        worst."""
+    def over(self, provider: str, model: str | None, made: Made, tier: str | None = None) -> list[tuple[Share, int]]:
+        """Every share of a budget that cuts, and what it lacks, in its own unit (below 0: that much is left)."""
         tokens = tokens_of(made)
-        worst: tuple[Share, int] | None = None
+        found: list[tuple[Share, int]] = []
         for share in self._shares:
             budget = share.wish.budget
-            if budget.action is not Action.CUT:
-                continue
-            used = (self._cost(provider, model, made.protocol, tokens.usage, tier) or 0) if budget.money else tokens.input + tokens.output
-            lack = used - share.amount
-            if worst is None or lack > worst[1]:
-                worst = share, lack
-        return worst
+            if budget.action is Action.CUT:
+                used = (self._cost(provider, model, made.protocol, tokens.usage, tier) or 0) if budget.money else tokens.input + tokens.output
+                found.append((share, used - share.amount))
+        return found
 
     def extend(self, share: Share, more: int, answer: Callable[[int], None]) -> None:
         keeper = self._admission.keeper

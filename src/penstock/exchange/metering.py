@@ -3,11 +3,13 @@
 `Meter` stands between a provider's answer and the exchange, and only where there is such a budget: what is not metered costs nothing. After each
 chunk it compares the number of events with the one at which it wants to look again; a look works out what was used so far. An event counts for one
 token until the provider states more, so of tokens it is known in advance at which event to look, and only what the provider states anew moves that.
-When a quarter of the share is left it asks for more, which takes a moment; when all of it is used and there is no more to be had, the answer ends
-with the frame that was just given out.
+When a quarter of a share is left it asks for more of that, which takes a moment; when all of it is used and there is no more to be had, the answer
+ends with the frame that was just given out.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 from penstock.admission.budget.account import Share
 from penstock.admission.budget.charge import Made
@@ -26,7 +28,7 @@ from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 from penstock.vocabulary.usage import EMPTY_USAGE, Usage
 
 _LEAST = 32
-"""The least that is asked for besides; and events between two looks, where money is counted as well."""
+"""The least that is asked for besides; and events between two looks at money, of which it is known that they do not use it up."""
 _NEVER = 1 << 62
 _CUT = Fault(FaultKind.CUT, 429, "The budget is spent; the answer was ended.")
 
@@ -76,8 +78,10 @@ class Meter:
         """The number of events at which it looks again."""
         self._usage = EMPTY_USAGE
         """What the provider had stated at the last look."""
-        self._asking = False
-        self._refused = False
+        self._asking: set[int] = set()
+        """The shares of which more is asked for; each budget has its own unit and its own answer."""
+        self._refused: set[int] = set()
+        """Those of which there is no more."""
 
     def answer_began(self, head: ResponseHead, now: float) -> None:
         self._inner.answer_began(head, now)
@@ -116,30 +120,35 @@ class Meter:
         if self._pass.closed or observer.stop_reason is not None or observer.terminal or observer.error is not None:
             self._at = _NEVER  # the provider has ended it by itself
             return
-        made = Made(self._spec.id.value, observer.usage, False, pipeline.events, self._bytes_in, pipeline.bytes_out, True, False)
-        found = self._pass.over(self._provider, observer.model, made, observer.service_tier)
-        if found is None:
-            self._at = _NEVER
-            return
-        share, lack = found
-        if lack >= 0 and self._refused:
-            self._end(share, observer.usage, pipeline, now)
-            return
-        left, low = -lack, max(_LEAST, share.amount // 4)
-        # Nobody knows the pace at which money is used up.
-        if share.wish.budget.money:
-            self._at = pipeline.events + 1
-        elif self._pass.cuts_money:
-            self._at = pipeline.events + max(1, min(left // 4, _LEAST))
-        else:
-            self._at = pipeline.events + max(1, left - low if left > low else left)
-        if not self._asking and not self._refused and left <= low:
-            self._asking = True
-            self._pass.extend(share, max(_LEAST, share.amount // 2), lambda more: self._extended(share, more))
+        found = self._over(pipeline, 0)
+        for share, lack in found:
+            if lack >= 0 and id(share) in self._refused:
+                self._end(share, observer.usage, pipeline, now)
+                return
+        # What money the next events come to is known as well, if the provider states nothing anew.
+        soon = [lack for _, lack in self._over(pipeline, _LEAST)] if self._pass.cuts_money else []
+        self._at = _NEVER
+        for index, (share, lack) in enumerate(found):
+            left, low = -lack, max(_LEAST, share.amount // 4)
+            if share.wish.budget.money:
+                ahead = _LEAST if -soon[index] > low else 1
+            else:
+                ahead = max(1, left - low if left > low else left)
+            self._at = min(self._at, pipeline.events + ahead)
+            if left <= low and id(share) not in self._asking and id(share) not in self._refused:
+                self._asking.add(id(share))
+                self._pass.extend(share, max(_LEAST, share.amount // 2), partial(self._extended, share))
+
+    def _over(self, pipeline: Pipeline, ahead: int) -> list[tuple[Share, int]]:
+        """What each share lacks, so many events from now."""
+        observer = pipeline.observer
+        made = Made(self._spec.id.value, observer.usage, False, pipeline.events + ahead, self._bytes_in, pipeline.bytes_out, True, False)
+        return self._pass.over(self._provider, observer.model, made, observer.service_tier)
 
     def _extended(self, share: Share, more: int) -> None:
-        self._asking = False
-        self._refused = more <= 0
+        self._asking.discard(id(share))
+        if more <= 0:
+            self._refused.add(id(share))
         self._at = 0
 
     def _end(self, share: Share, usage: Usage, pipeline: Pipeline, now: float) -> None:
