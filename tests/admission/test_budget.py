@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 
 from penstock.admission.budget.account import NOTHING, Wish, grant, grant_more
 from penstock.admission.budget.charge import Made, tokens_of
@@ -102,6 +103,17 @@ def made(protocol: str = "openai_chat", **more: Any) -> Made:
 def test_what_is_charged(what: Made, tokens: tuple[int, int]) -> None:
     found = tokens_of(what)
     assert (found.input, found.output) == tokens
+
+
+@pytest.mark.parametrize("protocol", ["openai_chat", "anthropic_messages", "gemini"])
+@pytest.mark.parametrize("final", [True, False])
+@pytest.mark.parametrize("most", [2**63 - 1, 10**13])
+def test_what_nobody_can_have_used_is_no_count(protocol: str, final: bool, most: int) -> None:
+    """It could not be added up: the keeper of budgets would try again for ever."""
+    usage = Usage(input=most, output=most, cache_read=most, cache_write=5, reasoning=most, tool_use=most)
+    found = tokens_of(made(protocol, usage=usage, final=final, events=20))
+    assert (found.input, found.output) == (tokens_of(made(protocol, usage=Usage(cache_write=5), events=20)).input, 20)
+    assert max(value or 0 for value in astuple(found.usage)) < 10**12
 
 
 def test_money_is_priced_in_the_provider_s_own_way_of_counting() -> None:

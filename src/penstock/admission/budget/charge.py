@@ -8,14 +8,18 @@ states, and nothing where it states nothing.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Protocol
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from penstock.admission.limits.estimate import BYTES_PER_TOKEN, input_of
 from penstock.vocabulary.ids import ProtocolId
 from penstock.vocabulary.usage import Usage
+
+MOST = 10**12
+"""Tokens of one answer: what a provider states beyond it is no count, in the ledger too, and whoever keeps budgets could not add it up."""
 
 
 class Pricing(Protocol):
@@ -64,7 +68,11 @@ def tokens_of(made: Made) -> Tokens:
         output = max(stated.output or 0, guessed)
         known = stated.input if stated.input is not None else input_of(made.bytes_in)
         usage = replace(stated, input=known, output=output)
-    return Tokens(_input(usage, made.protocol), _output(usage, made.protocol), usage)
+    tokens = Tokens(_input(usage, made.protocol), _output(usage, made.protocol), usage)
+    if tokens.input > MOST or tokens.output > MOST:
+        known = {name: None if value is not None and value > MOST // 4 else value for name, value in asdict(stated).items()}
+        return tokens_of(dataclasses.replace(made, usage=Usage(**known), final=False))
+    return tokens
 
 
 def _input(usage: Usage, protocol: str) -> int:
