@@ -150,6 +150,7 @@ def test_names(keys: Keys) -> None:
 @pytest.mark.parametrize(("wanted", "why"), [
     (Wanted(" "), "needs a name"), (Wanted("a", limits=["5"]), "is no limit"), (Wanted("a", budgets=["5"]), "is no budget"),
     (Wanted("a", protocols=["http"]), "there is no protocol http"), (Wanted("a", expires_at=NOW), "expired already"),
+    (Wanted("a", expires_at=1_900_000_000_000.0), "in seconds"), (Wanted("a", expires_at=1e300), "in seconds"),
 ])  # fmt: skip
 def test_what_cannot_be_made(keys: Keys, wanted: Wanted, why: str) -> None:
     with pytest.raises(KeyProblem, match=why):
