@@ -218,3 +218,16 @@ def test_what_is_nested_too_deeply_is_no_good_token(depth: int) -> None:
 def test_what_no_clock_shows_is_no_time(name: str, value: int) -> None:
     with pytest.raises(BadToken, match=f"its {name} is no time"):
         verify(sign(claims(**{name: value})), issuer(), keys(), NOW)
+
+
+@pytest.mark.parametrize("kty", [["RSA"], {"RSA": 1}, None, 5, True])
+def test_a_key_of_no_kind_at_all_is_passed_over(kty: Any) -> None:
+    """The others of the set are used."""
+    odd = {**jwk("RSA", "k9"), "kty": kty}
+    assert len(read_keys(jwks(odd, jwk("RSA", "k1")), issuer())) == 1
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"keys":' + "[" * 100_000])
+def test_a_set_that_is_nested_too_deeply_is_none(text: str) -> None:
+    with pytest.raises(BadKeys, match="no JSON"):
+        read_keys(text, issuer())

@@ -96,7 +96,7 @@ def read_keys(text: str | bytes, issuer: Issuer) -> KeySet:
 
     try:
         found: object = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BadKeys("is no JSON") from None
     listed: object = cast("dict[str, Any]", found).get("keys") if isinstance(found, dict) else None
     if not isinstance(listed, list):
@@ -107,11 +107,11 @@ def read_keys(text: str | bytes, issuer: Issuer) -> KeySet:
         if not isinstance(one, dict):
             continue
         fields = cast("dict[str, Any]", one)
-        kid, only = fields.get("kid"), fields.get("alg")
-        if fields.get("kty") not in kinds or fields.get("use") not in (None, "sig") or (only is not None and only not in issuer.algorithms):
+        kid, only, kind = fields.get("kid"), fields.get("alg"), fields.get("kty")
+        if not isinstance(kind, str) or kind not in kinds or fields.get("use") not in (None, "sig") or (only is not None and only not in issuer.algorithms):
             continue
         curve = fields.get("crv")
-        fitting = only or next((a for a in issuer.algorithms if KINDS[a] == fields["kty"] and _CURVES.get(a) in (None, curve)), None)
+        fitting = only or next((a for a in issuer.algorithms if KINDS[a] == kind and _CURVES.get(a) in (None, curve)), None)
         if fitting is None:
             continue
         try:
