@@ -493,3 +493,16 @@ def test_a_token_that_is_nested_too_deeply_is_one_that_is_not_good(protocol: Pro
     with Admitted(AdmissionSettings(issuers=(issuer(),)), issuers={issuer().issuer: read_keys(jwks(jwk("RSA", "k1")), issuer())}) as a:
         refused(ask(a.house, protocol, [(b"authorization", b"Bearer eyJhbGciOiJSUzI1NiJ9." + deep + b".x")]), 401, "no key and no token")
         a.check()
+
+
+def test_what_makes_no_output_sets_none_aside() -> None:
+    """Else a handful of embeddings at a time would have a budget of thousands set aside, for tokens that never come."""
+    limits = (make_limit("output_tokens", 600, "minute"), make_limit("tokens", 600, "minute"))
+    with Admitted(AdmissionSettings(limits=limits, budgets=(a_budget(amount=600),)), KEYS) as a:
+        askers = [a.house.post("/v1/embeddings", {"model": "m", "input": "some words"}, BEARER) for _ in range(5)]
+        assert [asker.reply.status for asker in askers] == [None] * 5
+        assert a.keeper.set_aside < 100
+        for one in list(a.house.asks):
+            one.answer_json({"object": "list", "model": "m", "data": [], "usage": {"prompt_tokens": 3, "total_tokens": 3}})
+        assert a.keeper.total == 15
+        a.check()

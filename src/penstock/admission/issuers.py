@@ -108,7 +108,9 @@ def read_keys(text: str | bytes, issuer: Issuer) -> KeySet:
             continue
         fields = cast("dict[str, Any]", one)
         kid, only, kind = fields.get("kid"), fields.get("alg"), fields.get("kty")
-        if not isinstance(kind, str) or kind not in kinds or fields.get("use") not in (None, "sig") or (only is not None and only not in issuer.algorithms):
+        if not isinstance(kind, str) or kind not in kinds or fields.get("use") not in (None, "sig"):
+            continue
+        if only is not None and only not in issuer.algorithms:
             continue
         curve = fields.get("crv")
         fitting = only or next((a for a in issuer.algorithms if KINDS[a] == kind and _CURVES.get(a) in (None, curve)), None)

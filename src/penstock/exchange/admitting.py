@@ -33,6 +33,8 @@ from penstock.vocabulary.ids import GENERATING, Operation, ProtocolId
 from penstock.vocabulary.usage import Provenance, Usage
 
 log = logging.getLogger("penstock.budgets")
+_NO_OUTPUT = frozenset({Operation.EMBEDDINGS, Operation.MODERATIONS})
+"""Operations whose answers have no tokens of output."""
 _WARNED = 4096
 """Budgets of which it is remembered that they were warned of."""
 Refresh = Callable[[Issuer], Awaitable[bool]]
@@ -103,7 +105,7 @@ class Pass:
         assert facts is not None
         settings = admission.door.settings
         limits: Sequence[Limit] = settings.limits if key is None or not key.limits else (*settings.limits, *key.limits)
-        self._tokens = self._estimate(body, size) if facts.operation in GENERATING else (0, 0)
+        self._tokens = self._estimate(facts.operation, body, size) if facts.operation in GENERATING else (0, 0)
         self._goes_on = facts.operation == Operation.RESPONSES and goes_on(body)
         if not limits:
             return None
@@ -162,7 +164,9 @@ class Pass:
                     return None
                 return Refused(503, "the budgets cannot be read now; try again", answer.why, [retry_after(1.0)], By.BUDGET, binding[0])
 
-    def _estimate(self, body: bytes | None, size: int) -> tuple[int, int]:
+    def _estimate(self, operation: str, body: bytes | None, size: int) -> tuple[int, int]:
+        if operation in _NO_OUTPUT:
+            return input_of(size), 0
         stated = stated_output(body)
         return input_of(size), stated if stated is not None else self._admission.averages.output_of(self._group)
 
