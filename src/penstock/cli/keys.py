@@ -14,7 +14,7 @@ import typer
 
 from penstock.cli.setup import ConfigOption, DataDirOption, JsonOption, fail, load_config, split_list
 from penstock.cli.tables import open_console, print_json, show_time
-from penstock.cli.times import parse_time
+from penstock.cli.times import is_span, parse_time
 
 if TYPE_CHECKING:
     from penstock.admission.keys import VirtualKey
@@ -91,9 +91,9 @@ def rotate(
     """Give a key a new text, printed once; everything else of it stays."""
     from penstock.stores.keys import shown
 
-    now = time.time()
+    for_seconds = _seconds(grace)
     with _keys(config, data_dir) as keys:
-        key, text = keys.rotate(id, now, now - _ago(grace, now))
+        key, text = keys.rotate(id, time.time(), for_seconds)
     if json:
         print_json([{**shown(key), "secret": text}])
         return
@@ -182,16 +182,16 @@ def _until(text: str | None) -> float | None:
     now = time.time()
     try:
         found = parse_time(text, now, end=True)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         fail(str(error), 2)
-    return found if found >= now else 2 * now - found if text.strip()[-1:].isalpha() else found
+    return 2 * now - found if is_span(text) else found
 
 
-def _ago(text: str, now: float) -> float:
-    try:
-        return parse_time(text, now)
-    except ValueError as error:
-        fail(str(error), 2)
+def _seconds(text: str) -> float:
+    if not is_span(text):
+        fail(f"{text!r} is no time to go on for: write 24h, 7d", 2)
+    now = time.time()
+    return now - parse_time(text, now)
 
 
 def _print(keys: list[VirtualKey]) -> None:

@@ -34,6 +34,11 @@ def parse_time(text: str, now: float, *, end: bool = False) -> float:
     return moment.timestamp()
 
 
+def is_span(text: str) -> bool:
+    """Is it so much time (`12h`), and no moment?"""
+    return _AGO.fullmatch(text.strip()) is not None
+
+
 def _read_since(text: str | None) -> str | None:
     return _checked(text, end=False)
 
