@@ -96,6 +96,18 @@ def test_where_no_key_belongs_it_lets_nobody_in_and_goes_no_further(header: Head
     assert found.query == ("alt=sse&b=%20" if query else "")
 
 
+@pytest.mark.parametrize("header", [
+    (b"authorization", b"Token %s"), (b"authorization", b"Bearer\t%s"), (b"x-auth-token", b"%s"), (b"cookie", b'a=1; session="%s"; b=2'),
+    (b"cookie", b"a=1;session=%s;b=2"),
+])  # fmt: skip
+def test_where_no_token_belongs_it_goes_no_further(header: Header) -> None:
+    ours = sign(claims())
+    found = look([(header[0], header[1].replace(b"%s", ours)), (b"b", b"2")], f"alt=sse&api_key={ours.decode()}&b=%20")
+    assert (found.subject, found.headers, found.query) == (None, [(b"b", b"2")], "alt=sse&b=%20")
+    other: Header = (header[0], header[1].replace(b"%s", sign(claims(iss="https://elsewhere.example"))))
+    assert look([other, (b"b", b"1.2.3")]).headers == [other, (b"b", b"1.2.3")], "somebody else's is the client's own login"
+
+
 def test_a_token_whose_header_is_written_with_space_is_a_token() -> None:
     from jwt import PyJWS
 

@@ -2,12 +2,13 @@
 
 What a head shows is looked at once per head (`look`) and again when keys or issuers change (`version`) or its time is over (`Subject.until`).
 What is ours is taken out wherever it stands: a key that is known or once was, a word of our keys' form, a token of one of our issuers, and
-`x-penstock-key` whatever it holds. A word of our keys' form lets nobody in where no key belongs (`Authorization: Token`, `?api_key=`), and goes no
-further either. All else is the client's own login at the provider, and passes.
+`x-penstock-key` whatever it holds. A word of our keys' form, and a token, lets nobody in where no key belongs (`Authorization: Token`, `?api_key=`),
+and goes no further either. All else is the client's own login at the provider, and passes.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -26,6 +27,7 @@ from penstock.admission.subject import ANONYMOUS, BEARER, By, Subject
 Header = tuple[bytes, bytes]
 KEY_HEADER = b"x-penstock-key"
 _PLACES = (b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key")
+_TOKEN = re.compile(rb"(?<![A-Za-z0-9_.-])e[yw][A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 _CHALLENGE: Header = (b"www-authenticate", b'Bearer realm="penstock"')
 ASKED = (
     "this gateway asks for a key or a token of its own: send it as the client's API key (Authorization: Bearer, x-api-key, x-goog-api-key) "
@@ -131,7 +133,7 @@ class Door:
                 named += 1
             elif name in _PLACES and self._is_ours(_bare(pair[1])):
                 ours.append(_bare(pair[1]))
-            elif not virtual.holds_ours(pair[1]):
+            elif not self._holds_ours(pair[1]):
                 kept.append(pair)
         if "=" in query:
             parts = query.split("&")
@@ -140,8 +142,8 @@ class Door:
             if shown:
                 ours += shown
                 query = "&".join(part for part, value in zip(parts, values, strict=True) if value not in shown)
-            if virtual.holds_ours(unquote_to_bytes(query)):
-                query = "&".join(part for part in query.split("&") if not virtual.holds_ours(unquote_to_bytes(part)))
+            if self._holds_ours(unquote_to_bytes(query)):
+                query = "&".join(part for part in query.split("&") if not self._holds_ours(unquote_to_bytes(part)))
         said = _Judged(BEARER) if trusted else self._judge(ours, now)
         until = said.subject.until if said.subject is not None else inf if not said.why else 0.0
         return Found(said.subject, said.why, kept, query, self.version, until, said.unsure, said.by, said.rule)
@@ -150,6 +152,12 @@ class Door:
         if not value:
             return False
         return virtual.is_ours(value) or self._ring.find(value) is not None or (bool(self._issuers) and issuer_named(value) in self._issuers)
+
+    def _holds_ours(self, value: bytes) -> bool:
+        """Does something of ours stand anywhere in it, where none belongs?"""
+        if virtual.holds_ours(value):
+            return True
+        return bool(self._issuers) and value.count(b".") > 1 and any(issuer_named(found) in self._issuers for found in _TOKEN.findall(value))
 
     def _judge(self, ours: list[bytes], now: float) -> _Judged:
         """The first that was shown counts, in `x-penstock-key` before any other place: whoever shows two does not get in by the second when the
