@@ -108,6 +108,13 @@ def test_where_no_token_belongs_it_goes_no_further(header: Header) -> None:
     assert look([other, (b"b", b"1.2.3")]).headers == [other, (b"b", b"1.2.3")], "somebody else's is the client's own login"
 
 
+def test_a_token_that_is_too_long_is_one_that_is_not_good() -> None:
+    """And goes to no provider."""
+    found = look([(b"authorization", b"Bearer " + sign(claims(x="x" * 20_000)))])
+    assert (found.subject, found.headers) == (None, [])
+    assert "too long" in found.why
+
+
 def test_a_token_whose_header_is_written_with_space_is_a_token() -> None:
     from jwt import PyJWS
 
