@@ -443,3 +443,18 @@ def test_a_turn_that_fails_leaves_nothing_behind_and_the_next_one_works(engine: 
     assert shares(ask(other, wish(10)))[0].spent == 7
     other.close()
     budgets.close()
+
+
+def test_sums_of_nothing_are_not_kept(engine: sa.Engine) -> None:
+    """Each decision looks through all sums there are; subjects may be as many as outsiders like."""
+    budgets = quiet(engine, "i1")
+    found = [shares(ask(budgets, wish(5, subject=f"s{n}")))[0] for n in range(5)]
+    budgets.settle([(share, 3) for share in found[1:]], Charge(3, 0, None))
+    assert budgets.flush()
+    budgets.tidy()
+    with engine.connect() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(budget_held)) == 1
+    assert held(engine) == 5
+    shares(ask(budgets, wish(5, subject="s1")))
+    assert held(engine) == 10
+    budgets.close()

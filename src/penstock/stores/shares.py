@@ -65,7 +65,9 @@ def _named(key: Key) -> dict[str, Any]:
 
 
 def forget_told(connection: sa.Connection, own: str) -> int:
-    """Take out what this gateway has booked and its ledger has written; returns how many."""
+    """Take out what this gateway has booked and its ledger has written, and its sums of nothing, for a decision looks through all sums; returns how
+    many of the former."""
+    connection.execute(sa.delete(budget_held).where(budget_held.c.instance == own, budget_held.c.held == 0))
     told = sa.exists().where(exchanges.c.id == budget_shares.c.exchange, exchanges.c.outcome.is_not(None), exchanges.c.outcome != _CRASHED)
     return connection.execute(sa.delete(budget_shares).where(budget_shares.c.instance == own, budget_shares.c.used.is_not(None), told)).rowcount
 
