@@ -175,7 +175,12 @@ def test_where_there_is_no_room_strangers_cost_no_search_each(monkeypatch: pytes
     monkeypatch.setattr("penstock.admission.limits.store._MOST", 50)
     searched: list[float] = []
     empty = Window.empty
-    monkeypatch.setattr(Window, "empty", lambda self, now: searched.append(now) or empty(self, now))
+
+    def counted(self: Window, now: float) -> bool:
+        searched.append(now)
+        return empty(self, now)
+
+    monkeypatch.setattr(Window, "empty", counted)
     store, one = MemoryLimits(), limit("requests", 5, "hour", by=("address",))
     for n in range(1000):
         store.reserve([Ask(one, (str(n),), 1)], n / 1000)
