@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from penstock.admission.issuers import read_keys
+from penstock.admission.limits.spec import make_limit
 from penstock.admission.rules import All, Effect, Rule, make_test
 from penstock.admission.settings import AdmissionSettings, Mode
 from penstock.exchange.contract import Headers
@@ -52,6 +53,23 @@ def test_the_routes_and_protocols_that_a_key_names() -> None:
         assert listed(a.house) == ["claude-x"]
     with Admitted(keys={KEY: key(protocols=("openai_chat",))}, routes=to) as a:
         assert listed(a.house) == ["m", "m-large", "demo"], "by Chat the others cannot be asked for"
+
+
+@SHAPES
+@pytest.mark.parametrize(("rule", "names"), [
+    (a_rule("require", model="m*"), ["m", "m-large"]), (a_rule("allow", model="m*"), ["m", "m-large"]),
+    (Rule("house-rule", Effect.DENY, All((make_test("!model", ["m*"]),))), ["m", "m-large"]),
+    (a_rule("require", provider="anthropic"), ["claude-x"]), (a_rule("allow", key_tag="staff", model="m"), []),
+])  # fmt: skip
+def test_a_rule_about_models_is_one_about_what_is_listed(path: str, headers: Headers, rule: Rule, names: list[str]) -> None:
+    """The list itself is of no model: it is there, with what may be asked for. A provider's own list passes as it is, so it is held to the rule."""
+    with Admitted(AdmissionSettings(rules=(rule,), limits=(make_limit("requests", 9, "minute", ("model",)),)), {KEY: key(tags=("trial",))}) as a:
+        assert listed(a.house, path, headers) == names
+        a.house.get("/openai/v1/models", BEARER)
+        assert (a.house.book.settled[-1].outcome, a.house.asks) == ("REFUSED", [])
+        asker = a.house.get("/v1/models/m", BEARER)
+        assert asker.reply.status == (None if "m" in names else 403 if rule.when == a_rule("require", provider="anthropic").when else 404)
+        a.check()
 
 
 @SHAPES

@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 
 from penstock.admission import keys as virtual
 from penstock.admission.address import client_address
-from penstock.admission.facts import Facts
+from penstock.admission.facts import SETTLED, Facts
 from penstock.admission.issuers import BadToken, Issuer, KeySet, UnknownKey, issuer_named, verify
 from penstock.admission.issuers import subject_of as subject_of_token
 from penstock.admission.keys import Ring
@@ -190,8 +190,9 @@ class Door:
             return ANONYMOUS
         return Refused(401, ASKED, found.why or "no key and no token was shown", [_CHALLENGE], found.by, found.rule or mode.value)
 
-    def allow(self, facts: Facts, *, listing: bool = False) -> Refused | None:
-        """By the key's own scope, then by the rules. `listing`: what is asked for is a list of models, which belongs to no model."""
+    def allow(self, facts: Facts, *, listing: bool = False, unsettled: frozenset[str] = SETTLED) -> Refused | None:
+        """By the key's own scope, then by the rules. `listing`: what is asked for is a list of models, which belongs to no model; `unsettled`:
+        fields by which each of its entries is decided upon by itself."""
         key = facts.subject.key
         why: str | None = None
         if key is not None:
@@ -202,7 +203,9 @@ class Door:
         if why is not None:
             assert key is not None
             return Refused(403, NOT_ALLOWED, why, by=By.KEY, rule=key.id)
+        facts.unsettled = unsettled
         denied = judge(self._rules, facts)
+        facts.unsettled = SETTLED
         return None if denied is None else Refused(403, NOT_ALLOWED, denied.why, by=By.RULE, rule=denied.rule)
 
     def lists_all(self, subject: Subject) -> bool:

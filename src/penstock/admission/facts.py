@@ -18,6 +18,7 @@ FIELDS: tuple[str, ...] = (
 )  # fmt: skip
 """Besides `header.NAME` and `claim.NAME` (`claim.realm.roles` goes into an object). `key` is the key's id, `kind` one of `anonymous`, `key`,
 `jwt`, `token`, `model` the client's word for it, `route` the model pattern of the route."""
+SETTLED: frozenset[str] = frozenset()
 PREFIXES: tuple[str, ...] = ("header.", "claim.")
 Values = tuple[str, ...]
 NONE: Values = ()
@@ -44,10 +45,14 @@ def check_field(name: str) -> str:
     return name
 
 
+class Unsettled(Exception):
+    """It may be any: what is asked for is a list, of which each entry is decided upon by itself."""
+
+
 class Facts:
     """Of one request. What costs something to find out is found out when it is asked for."""
 
-    __slots__ = ("_address_of", "_headers", "model", "operation", "protocol", "provider", "route", "subject", "unread")
+    __slots__ = ("_address_of", "_headers", "model", "operation", "protocol", "provider", "route", "subject", "unread", "unsettled")
 
     def __init__(
         self, subject: Subject, protocol: str, operation: str, model: str | None, route: str | None, provider: str | None,
@@ -64,14 +69,18 @@ class Facts:
         self._headers = headers
         self._address_of = address_of
         self.unread = unread
+        self.unsettled: frozenset[str] = SETTLED
+        """The fields that are, while it is decided upon a list."""
 
     def get(self, field: str) -> Values:
-        """Raises `Unreadable`."""
+        """Raises `Unreadable`, and `Unsettled`."""
         if field.startswith("header."):
             return self._header(field[7:])
         if field.startswith("claim."):
             return claim_values(self.subject.claims, field[6:])
         subject, key = self.subject, self.subject.key
+        if field in self.unsettled:
+            raise Unsettled
         match field:
             case "kind":
                 return (subject.kind.value,)

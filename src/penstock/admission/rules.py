@@ -21,7 +21,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from penstock.admission.address import Network, inside, read_address, read_network
-from penstock.admission.facts import Facts, Unreadable, check_field
+from penstock.admission.facts import Facts, Unreadable, Unsettled, check_field
 from penstock.admission.patterns import any_matches
 
 
@@ -37,7 +37,7 @@ class BadRule(ValueError):
 
 class Condition(Protocol):
     def holds(self, facts: Facts) -> bool:
-        """Raises `Unreadable` where it cannot be told."""
+        """Raises `Unreadable` where it cannot be told, and what `Facts.get` raises besides."""
         ...
 
 
@@ -110,11 +110,15 @@ def in_order(rules: Sequence[Rule]) -> tuple[Rule, ...]:
 
 
 def judge(rules: Sequence[Rule], facts: Facts) -> Denial | None:
-    """Why the request is refused; `None`: it is not. `rules`: `in_order`."""
+    """Why the request is refused; `None`: it is not. `rules`: `in_order`. A rule about models refuses no list of them, only its entries."""
     allows = allowed = False
     for rule in rules:
         try:
             holds = rule.when.holds(facts)
+        except Unsettled:
+            if rule.effect is Effect.ALLOW:
+                allows = allowed = True
+            continue
         except Unreadable as error:
             if rule.effect is Effect.ALLOW:
                 allows = True

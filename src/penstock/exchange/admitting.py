@@ -17,7 +17,7 @@ from penstock.admission.budget.account import Answer, Charge, Keeper, Share, Sha
 from penstock.admission.budget.charge import Made, Pricing, Tokens, tokens_of
 from penstock.admission.budget.spec import Action, Budget, spell_amount, window_of
 from penstock.admission.door import Door, Refused
-from penstock.admission.facts import Facts, Unreadable
+from penstock.admission.facts import SETTLED, Facts, Unreadable
 from penstock.admission.issuers import Issuer
 from penstock.admission.limits.estimate import Averages, goes_on, input_of, stated_output
 from penstock.admission.limits.headers import limit_headers, retry_after, without_theirs
@@ -95,9 +95,9 @@ class Pass:
 
     # -- may it? -----------------------------------------------------------------------------------------------------------------------
 
-    def allow(self, facts: Facts, *, listing: bool = False) -> Refused | None:
+    def allow(self, facts: Facts, *, listing: bool = False, unsettled: frozenset[str] = SETTLED) -> Refused | None:
         self.facts = facts
-        return self._admission.door.allow(facts, listing=listing)
+        return self._admission.door.allow(facts, listing=listing, unsettled=unsettled)
 
     def reserve(self, body: bytes | None, size: int, now: float) -> Refused | None:
         """A share of every limit that there is for it. `size`: bytes of the request's body."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 from penstock.admission import check
 from penstock.admission.budget.account import Answer
 from penstock.admission.door import NOT_ALLOWED, Found, Refused
-from penstock.admission.facts import Facts
+from penstock.admission.facts import SETTLED, Facts
 from penstock.admission.subject import By
 from penstock.dedup import Record
 from penstock.exchange.admitting import Admission, Pass, fault_of
@@ -24,7 +24,7 @@ from penstock.exchange.drive import Exchange
 from penstock.exchange.gateway import Gateway
 from penstock.exchange.machine import Phase
 from penstock.exchange.plan import Plan, Way, str_of
-from penstock.exchange.scope import Scope, model_named
+from penstock.exchange.scope import Scope, decided_later, model_named
 from penstock.ledger.entry import WORD
 from penstock.routing import Endpoint
 from penstock.vocabulary.errors import Fault, FaultKind
@@ -132,7 +132,7 @@ class Entering:
         )  # fmt: skip
         # No model is used for a list of names, and for an answer that was made before and is asked for by its id.
         unused = endpoint.operation is Operation.MODELS or (endpoint.operation is Operation.RESPONSE_ITEM and endpoint.response_id is not None)
-        refused = held.allow(facts, listing=unused)
+        refused = held.allow(facts, listing=unused, unsettled=SETTLED if endpoint.operation is not Operation.MODELS else decided_later(endpoint))
         return True if refused is None else self._turn_away(refused)
 
     def _permit_models(self, admission: Admission, plan: Plan) -> bool:

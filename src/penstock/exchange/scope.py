@@ -9,15 +9,17 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 from penstock.admission.door import Door, Found, Refused
-from penstock.admission.facts import Facts
+from penstock.admission.facts import SETTLED, Facts
 from penstock.admission.patterns import any_matches
 from penstock.admission.subject import By, Subject
 from penstock.exchange.contract import Headers
 from penstock.exchange.gateway import Gateway
-from penstock.routing import Choice
+from penstock.routing import Choice, Endpoint
 from penstock.vocabulary.ids import Operation, ProtocolId
 
 LISTS = frozenset({"/v1/models", "/models", "/v1beta/models", "/v1alpha/models"})
+_NAMED = frozenset({"model"})
+_LISTED = frozenset({"model", "route", "provider"})
 _NOT_HERE = "nothing here serves the model"
 _MADE: dict[ProtocolId, tuple[Operation, ...]] = {
     ProtocolId.OPENAI_CHAT: (
@@ -35,6 +37,13 @@ def model_named(path: str) -> str | None:
     if path in LISTS or "/models/" not in path:
         return None
     return unquote(path.rpartition("/models/")[2])
+
+
+def decided_later(endpoint: Endpoint) -> frozenset[str]:
+    """By which fields `Scope` decides of a request for models. A provider's own list passes as it is."""
+    if model_named(endpoint.path) is not None:
+        return _NAMED
+    return SETTLED if endpoint.provider is not None else _LISTED
 
 
 class Scope:
