@@ -314,6 +314,17 @@ def test_counts_are_kept_by_no_long_values() -> None:
     assert all(len(text) <= 256 for texts in kept for text in texts)
 
 
+@pytest.mark.parametrize("name", ["authorization", "x-api-key", "cookie", "x-auth-token", "proxy-authorization"])
+@pytest.mark.parametrize("length", [10, 1000])
+def test_counts_are_kept_by_no_secrets(name: str, length: int) -> None:
+    """`by: [header.authorization]` tells clients apart by their own logins; budgets lie in the database, and are shown."""
+    secrets = [f"Bearer sk-hunter2-{letter * length}" for letter in "ab"]
+    kept = [facts(headers=[(name.encode(), text.encode())]).kept_by((f"header.{name}",)) for text in secrets]
+    assert kept[0] != kept[1]
+    assert "hunter2" not in repr(kept)
+    assert facts().kept_by((f"header.{name}",)) == ("",)
+
+
 @pytest.mark.parametrize(("text", "network"), [
     ("::ffff:10.1.2.3", "10.1.2.3/32"), ("::ffff:10.0.0.0/104", "10.0.0.0/8"), ("::FFFF:0:0/96", "0.0.0.0/0"), ("10.1.2.3/8", "10.0.0.0/8"),
     ("::/0", "::/0"), ("::ffff:0:0/95", "::fffe:0:0/95"), ("2001:db8::1/32", "2001:db8::/32"),

@@ -6,6 +6,7 @@ A field has no value (an empty tuple), one, or several: tags, a claim that is a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, cast
@@ -25,6 +26,8 @@ NONE: Values = ()
 _LONGEST = 256
 _SHOWN = 64
 """Characters of a value by which counts are kept; of a longer one as many as this, and its digest."""
+_SECRET = re.compile(r"header\..*(auth|key|token|secret|cookie|password|credential)")
+"""Headers whose values may be credentials, by their names: counts are kept by digests of these."""
 
 
 class BadField(ValueError):
@@ -120,14 +123,17 @@ class Facts:
 
     def kept_by(self, fields: Sequence[str]) -> Values:
         """The values by which a count is kept; of a field without a value, or with one that cannot be read, the empty text. None is long: clients
-        choose some of them."""
+        choose some of them. And none is a secret: budgets lie in the database, and are shown."""
         found: list[str] = []
         for field in fields:
             try:
                 text = ",".join(self.get(field))
             except Unreadable:
                 text = ""
-            found.append(text if len(text) <= _LONGEST else f"{text[:_SHOWN]}... {sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}")
+            if text and (len(text) > _LONGEST or _SECRET.match(field)):
+                shown = "sha256" if _SECRET.match(field) else f"{text[:_SHOWN]}..."
+                text = f"{shown} {sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+            found.append(text)
         return tuple(found)
 
     def _header(self, name: str) -> Values:
