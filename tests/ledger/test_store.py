@@ -129,8 +129,11 @@ def test_no_value_makes_a_row_unwritable(store: Store, reader: sa.Engine) -> Non
         make_row("good", input_tokens=1),
         make_row("a", input_tokens=10**30, output_tokens=-1, cache_read_tokens=2.0, reasoning_tokens="many", user_agent="a\ud800b", model="x\0y"),
         make_row("b", ttft_ms=float("nan"), duration_ms=float("inf"), status=10**12, error_message="z" * 9000),
+        make_row("c", input_tokens=10**400, ttft_ms=-(10**400), output_tokens=3),
     ])
-    good, a, b = (query.exchange(reader, id) for id in ("good", "a", "b"))
+    good, a, b, c = (query.exchange(reader, id) for id in ("good", "a", "b", "c"))
+    assert c is not None
+    assert [c[name] for name in ("input_tokens", "ttft_ms", "output_tokens")] == [None, None, 3], "no double holds the one nor the other"
     assert good is not None
     assert a is not None
     assert b is not None

@@ -273,6 +273,33 @@ def test_a_bug_does_not_end_the_writer(settings: LedgerSettings, caplog: pytest.
     assert "a bug" in caplog.text
 
 
+def test_a_bug_while_rows_are_spilled_does_not_end_the_writer(settings: LedgerSettings, caplog: pytest.LogCaptureFixture) -> None:
+    class Buggy(Spill):
+        broken = True
+
+        def append(self, rows: list[Row]) -> None:
+            if self.broken:
+                raise RuntimeError("another bug")
+            super().append(rows)
+
+    def fail() -> None:
+        raise RuntimeError("a bug")
+
+    store, spill = Meddling.open(settings), Buggy(settings.data_dir, "i1")
+    assert isinstance(store, Meddling)
+    store.meanwhile = fail
+    ledger = _stepped(settings, store, spill)
+    ledger.open(make_entry("a"))
+    assert not ledger.turn()
+    assert ledger.queued == 1, "it is kept"
+    spill.broken = False
+    ledger.launch()
+    assert ledger.flush()
+    ledger.close()
+    assert _outcomes(settings) == {"a": None}
+    assert "another bug" in caplog.text
+
+
 def test_closing_writes_what_is_left_and_refuses_what_comes_after(settings: LedgerSettings) -> None:
     ledger = Ledger.start(replace(settings, linger_s=5.0), "i1")
     entries = [make_entry(str(at)) for at in range(2000)]

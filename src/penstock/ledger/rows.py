@@ -55,10 +55,16 @@ def _clean(value: Any, kind: type, limit: int, least: int) -> Any:
         return text[:LINE] if limit == LINE else text if len(text) <= limit else None
     if kind is bool:
         return bool(value)
-    if not isinstance(value, (int, float)) or not isfinite(value):
+    if not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond 10^308
+        return None
+    if not isfinite(number):
         return None
     if kind is float:
-        return float(value)
+        return number
     return int(value) if least <= value <= limit else None
 
 

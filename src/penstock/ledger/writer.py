@@ -371,7 +371,9 @@ class Ledger:
                 self._spill.append([filled_row(entry, self._filler) for entry in self._retry])
                 self.counters.spilled += len(self._retry)
                 self._retry = []
-        except OSError as error:
+        except Exception as error:  # any: the thread must outlive a bug of ours here as well
+            if not isinstance(error, OSError):
+                log.exception("ledger %s: rows cannot be spilled", self._store.name)
             self.counters.failures += 1
             self._spill_at = self._clock() + self._settings.retry_s
             if self._limit > self._settings.queue_entries:
