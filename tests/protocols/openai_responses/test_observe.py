@@ -453,6 +453,22 @@ def test_malformed(data: bytes) -> None:
     assert observer.malformed == 1
 
 
+@pytest.mark.parametrize("told", ["-5", "-5.0", "1" + "0" * 400, "1e30"])
+def test_what_can_be_no_count_is_unknown(told: str) -> None:
+    """Not taken for a count: it would be priced, and charged to budgets."""
+    details = f'"input_tokens_details": {{"cached_tokens": {told}}}, "output_tokens_details": {{"reasoning_tokens": {told}}}'
+    response = f'{{"id": "r", "status": "completed", "usage": {{"input_tokens": {told}, "output_tokens": 7, {details}}}}}'
+    body = ResponsesObserver()
+    body.observe_body(response.encode())
+    assert body.usage == Usage(output=7)
+    stream = ResponsesObserver()
+    stream.observe(b"response.completed", f'{{"type": "response.completed", "sequence_number": 1, "response": {response}}}'.encode(), 1.0)
+    assert stream.usage == Usage(output=7)
+    counted = ResponsesObserver()
+    counted.observe_body(f'{{"object": "response.input_tokens", "input_tokens": {told}}}'.encode())
+    assert counted.usage == Usage()
+
+
 def test_counts_as_floats_and_odd_members_are_read_untyped() -> None:
     observer = watch()
     usage = {"input_tokens": 5.0, "output_tokens": 7, "input_tokens_details": None, "output_tokens_details": {"reasoning_tokens": 2.0}}

@@ -10,7 +10,7 @@ Strings that outlive the frame are clipped (`keep`), so that no provider can mak
 from __future__ import annotations
 
 import json
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 
@@ -36,6 +36,10 @@ TOOL_WORDS = Literal[
 
 UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 """All that a decoder raises for any bytes: not JSON, other types, bad UTF-8 (a `ValueError`), too deep."""
+
+_MOST = 2**62
+Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
+"""Of tokens. What is below zero or beyond 64 bits is unknown."""
 
 
 class TextDelta(msgspec.Struct, gc=False):
@@ -67,17 +71,17 @@ class Delta(msgspec.Struct, gc=False):
 
 
 class InputDetails(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
+    cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
 
 
 class OutputDetails(msgspec.Struct, gc=False):
-    reasoning_tokens: int | None = None
+    reasoning_tokens: Count | None = None
 
 
 class UsageObject(msgspec.Struct, gc=False):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
     input_tokens_details: InputDetails | None = None
     output_tokens_details: OutputDetails | None = None
 
@@ -109,7 +113,7 @@ class ResponseObject(msgspec.Struct, gc=False):
     usage: UsageObject | None = None
     service_tier: str | None = None
     output: list[OutputType] | None = None
-    input_tokens: int | None = None
+    input_tokens: Count | None = None
     """Only in the answer of `POST /v1/responses/input_tokens`."""
 
 
@@ -277,8 +281,14 @@ def _response(fields: dict[str, Any]) -> ResponseObject:
         usage=_usage(fields.get("usage")),
         service_tier=text(fields.get("service_tier")),
         output=None if items is None else [OutputType(text(cast("dict[str, Any]", item).get("type"))) for item in items if isinstance(item, dict)],
-        input_tokens=count(fields.get("input_tokens")),
+        input_tokens=_tokens(fields.get("input_tokens")),
     )
+
+
+def _tokens(value: object) -> int | None:
+    """As `Count`, `5.0` included."""
+    found = count(value)
+    return found if found is not None and 0 <= found <= _MOST else None
 
 
 def _usage(value: object) -> UsageObject | None:
@@ -289,7 +299,7 @@ def _usage(value: object) -> UsageObject | None:
     read, write, thought = None, None, None
     if isinstance(inner, dict):
         details = cast("dict[str, Any]", inner)
-        read, write = count(details.get("cached_tokens")), count(details.get("cache_write_tokens"))
+        read, write = _tokens(details.get("cached_tokens")), _tokens(details.get("cache_write_tokens"))
     if isinstance(outer, dict):
-        thought = count(cast("dict[str, Any]", outer).get("reasoning_tokens"))
-    return UsageObject(count(fields.get("input_tokens")), count(fields.get("output_tokens")), InputDetails(read, write), OutputDetails(thought))
+        thought = _tokens(cast("dict[str, Any]", outer).get("reasoning_tokens"))
+    return UsageObject(_tokens(fields.get("input_tokens")), _tokens(fields.get("output_tokens")), InputDetails(read, write), OutputDetails(thought))
