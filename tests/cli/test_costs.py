@@ -69,6 +69,39 @@ def test_costs_are_exact_and_their_sums_too(cli: CliRunner, data_dir: Path) -> N
     assert "unpriced" in table
 
 
+ODD = "[/x] [red]m\x1b]0;title\x07\nnext"
+
+
+@pytest.mark.parametrize("command", [
+    ["exchanges"], ["exchanges", "--id", "odd"], ["usage"], ["usage", "--compare", "week", "--by", "model"], ["prices", "--unknown"],
+])  # fmt: skip
+def test_what_outsiders_wrote_is_only_shown(cli: CliRunner, tmp_path: Path, command: list[str]) -> None:
+    """It is no markup, and steers no terminal."""
+    store = Store.open(LedgerSettings(tmp_path / "data"))
+    names = dict.fromkeys(("provider", "model", "requested_model", "stop_reason"), ODD)
+    store.write([make_row("odd", started_at=NOW - 5, outcome=COMPLETE, input_tokens=1, user_agent=ODD, **names)])
+    store.close()
+    result = cli.invoke(app, [*command, "--data-dir", str(tmp_path / "data")])
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert "[/x] [red]m?]0;title??next" in result.stdout
+    assert result.stdout.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("arguments", [
+    ["usage", "--since", "999999w"], ["usage", "--since", "0900-01-01", "--until", "9999-12-30"], ["usage", "--compare", "day"],
+    ["exchanges", "--since", "999999w"], ["exchanges", "--until", "0001-01-01"],
+])  # fmt: skip
+def test_any_time_can_be_asked_for(cli: CliRunner, data_dir: Path, arguments: list[str]) -> None:
+    assert cli.invoke(app, [*arguments, "--data-dir", str(data_dir)]).exit_code == 0
+
+
+@pytest.mark.parametrize("arguments", [["exchanges", "--last", "9" * 30], ["usage", "--model", "\udcff"], ["explain", "\udcff"]])
+def test_what_no_database_takes_is_answered_in_words(cli: CliRunner, data_dir: Path, arguments: list[str]) -> None:
+    result = cli.invoke(app, [*arguments, "--data-dir", str(data_dir)])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("penstock: the ledger cannot be read now: "), result.output
+
+
 def test_csv(cli: CliRunner, data_dir: Path) -> None:
     result = cli.invoke(app, ["usage", "--by", "user", "--csv", "--data-dir", str(data_dir)])
     found = {row["user_id"]: row for row in csv.DictReader(io.StringIO(result.stdout))}

@@ -13,7 +13,7 @@ import typer
 
 from penstock.cli.gateway import ask_gateway
 from penstock.cli.setup import ConfigOption, DataDirOption, JsonOption, fail, load_config, split_list
-from penstock.cli.tables import OUTCOME_STYLES, open_console, print_json, show_number, show_time
+from penstock.cli.tables import OUTCOME_STYLES, open_console, print_json, show_number, show_text, show_time
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -181,8 +181,8 @@ def tabulate(items: Sequence[Item]) -> Table:
             continue
         outcome = meta.outcome
         table.add_row(
-            item.id, show_time(meta.began), Text(meta.exchange), Text(outcome, style=OUTCOME_STYLES.get(outcome, "red")) if outcome else "-",
-            Text(meta.provider or "-"), Text(meta.model or "-"), ", ".join(meta.phases), show_number(meta.size),
+            item.id, show_time(meta.began), show_text(meta.exchange), Text(outcome, style=OUTCOME_STYLES.get(outcome, "red")) if outcome else "-",
+            show_text(meta.provider), show_text(meta.model), ", ".join(meta.phases), show_number(meta.size),
         )  # fmt: skip
     return table
 

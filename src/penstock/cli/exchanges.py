@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.setup import ConfigOption, DataDirOption, JsonOption, fail, load_config, reading_ledger, split_list
-from penstock.cli.tables import OUTCOME_STYLES, known, open_console, print_json, show_money, show_ms, show_number, show_time
+from penstock.cli.tables import OUTCOME_STYLES, known, open_console, print_json, show_money, show_ms, show_number, show_text, show_time
 from penstock.cli.times import SinceOption, UntilOption, moment
 
 if TYPE_CHECKING:
@@ -80,21 +80,21 @@ def tabulate(rows: Sequence[Mapping[str, Any]]) -> Table:
         outcome = row["outcome"]
         table.add_row(
             show_time(row["started_at"]),
-            row["id"],
+            show_text(row["id"]),
             Text(outcome, style=OUTCOME_STYLES.get(outcome, "red")) if outcome else Text("open", style="cyan"),
-            str(row["provider"] or "-"),
-            str(row["model"] or row["requested_model"] or "-"),
-            str(row["operation"] or "-"),
-            str(row["stop_reason"] or "-"),
+            show_text(row["provider"]),
+            show_text(row["model"] or row["requested_model"]),
+            show_text(row["operation"]),
+            show_text(row["stop_reason"]),
             show_number(row["input_tokens"]),
             show_number(row["output_tokens"]),
             show_money(row.get("cost_nanousd")),
             show_ms(row["ttft_ms"]),
             show_ms(row["duration_ms"]),
-            *([Text(row.get("rule") or "")] if ruled else []),
-            *([Text(show_findings(row.get("findings")))] if guarded else ()),
+            *([show_text(row["rule"]) if row.get("rule") else ""] if ruled else []),
+            *([show_text(show_findings(row["findings"])) if row.get("findings") else ""] if guarded else ()),
             *([str(row["replay"] or "")] if told else []),
-            Text(row["cause"] or "" if outcome != "COMPLETE" else ""),
+            show_text(row["cause"]) if row["cause"] and outcome != "COMPLETE" else "",
         )
     return table
 
@@ -132,5 +132,5 @@ def spread(row: Mapping[str, Any]) -> Table:
             continue
         else:
             shown = show_number(value) if not isinstance(value, bool) else ("yes" if value else "no")
-        table.add_row(name, Text(shown))
+        table.add_row(name, show_text(shown))
     return table

@@ -9,7 +9,7 @@ import typer
 
 from penstock.cli.asking import ask_providers, build_providers
 from penstock.cli.setup import ConfigOption, JsonOption, load_config, split_list
-from penstock.cli.tables import open_console, print_json
+from penstock.cli.tables import open_console, print_json, show_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,14 +46,13 @@ def models(
 def tabulate(rows: Iterable[dict[str, Any]]) -> Table:
     """A table of the rows that have a model."""
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(box=None, padding=(0, 2), show_edge=False, header_style="dim")
     for heading in ("provider", "model", "aliases"):
         table.add_column(heading, overflow="fold")
     for row in rows:
         if "model" in row:
-            table.add_row(*map(Text, (row["provider"], row["model"], "  ".join(row["aliases"]) or "-")))
+            table.add_row(*map(show_text, (row["provider"], row["model"], "  ".join(row["aliases"]))))
     return table
 
 

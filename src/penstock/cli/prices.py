@@ -10,7 +10,7 @@ import typer
 
 from penstock.cli.money import with_usd
 from penstock.cli.setup import ConfigOption, DataDirOption, JsonOption, fail, load_config, reading_ledger
-from penstock.cli.tables import open_console, print_json, show_money, show_number
+from penstock.cli.tables import open_console, print_json, show_money, show_number, show_text
 from penstock.cli.times import SinceOption, UntilOption, moment
 
 if TYPE_CHECKING:
@@ -109,7 +109,6 @@ def _reprice(settings: Config, since: float | None, until: float | None, *, json
 
 def _print(rows: Sequence[Mapping[str, Any]]) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     names = [name for name in dict.fromkeys(name for row in rows for name in row) if any(row.get(name) not in (None, []) for row in rows)]
@@ -117,7 +116,7 @@ def _print(rows: Sequence[Mapping[str, Any]]) -> None:
         text = name in ("provider", "model", "requested_model", "source")
         table.add_column({"longer": "other prices above"}.get(name, name.replace("_", " ")), justify="left" if text else "right", no_wrap=not text)
     for row in rows:
-        table.add_row(*(Text(_cell(row.get(name))) for name in names))
+        table.add_row(*(show_text(_cell(row.get(name))) for name in names))
     open_console().print(table)
 
 

@@ -13,6 +13,7 @@ from penstock.cli.streams import flush_or_drop
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.text import Text
 
 OUTCOME_STYLES = {"COMPLETE": "green", "CLIENT_GONE": "yellow", "SHUTDOWN": "yellow", "UNVERIFIED": "yellow", "REFUSED": "magenta"}
 """Every other outcome is red; an exchange that is still open has none."""
@@ -64,6 +65,14 @@ def print_if_heard(what: RenderableType) -> None:
     with suppress(OSError):
         sys.stdout.write(text.get())
     flush_or_drop()
+
+
+def show_text(value: object, style: str = "") -> Text:
+    """What an outsider wrote, on one line: it is no markup, and nothing of it steers a terminal. Unknown is a dash."""
+    from rich.text import Text
+
+    text = "-" if value is None or value == "" else str(value)
+    return Text(text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text), style=style)
 
 
 def show_number(value: object) -> str:

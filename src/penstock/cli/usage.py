@@ -11,7 +11,7 @@ import typer
 from penstock.cli.history import bring_in
 from penstock.cli.money import with_usd
 from penstock.cli.setup import ConfigOption, DataDirOption, JsonOption, fail, load_config, reading_ledger, split_list
-from penstock.cli.tables import OUTCOME_STYLES, known, open_console, print_csv, print_json, show_money, show_number
+from penstock.cli.tables import OUTCOME_STYLES, known, open_console, print_csv, print_json, show_money, show_number, show_text
 from penstock.cli.times import SinceOption, UntilOption, moment
 
 if TYPE_CHECKING:
@@ -116,7 +116,6 @@ def beside(groups: Sequence[str], later: Sequence[Mapping[str, Any]], former: Se
 def tabulate_beside(groups: Sequence[str], rows: Sequence[Mapping[str, Any]], span: str) -> Table:
     """Two times beside each other, and by how much the cost changed."""
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for name in groups:
@@ -127,7 +126,7 @@ def tabulate_beside(groups: Sequence[str], rows: Sequence[Mapping[str, Any]], sp
         figures = [show_number(row["exchanges"]), show_number(row["exchanges_before"])]
         figures += [show_number(row["output_tokens"]), show_number(row["output_tokens_before"])]
         figures += [show_money(row["cost_nanousd"]), show_money(row["cost_nanousd_before"])]
-        table.add_row(*(Text(_shown(name, row[name])) for name in groups), *figures, change(row["cost_nanousd"], row["cost_nanousd_before"]))
+        table.add_row(*(show_text(_shown(name, row[name])) for name in groups), *figures, change(row["cost_nanousd"], row["cost_nanousd_before"]))
     return table
 
 
@@ -139,7 +138,6 @@ def change(now: int | None, before: int | None) -> str:
 def tabulate(groups: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Table:
     """The sums as a table: columns that no row has anything for are left out."""
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for name in groups:
@@ -149,7 +147,7 @@ def tabulate(groups: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Table:
     for name in counts:
         table.add_column(_HEADINGS.get(name, name), justify="right", no_wrap=True)
     for row in rows:
-        cells = [Text(_shown(name, row[name]), style=_style(name, row[name])) for name in groups]
+        cells = [show_text(_shown(name, row[name]), _style(name, row[name])) for name in groups]
         table.add_row(*cells, *(show_money(row[name]) if name in _MONEY else show_number(row[name]) for name in counts))
     return table
 
