@@ -18,10 +18,10 @@ _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def parse_time(text: str, now: float, *, end: bool = False) -> float:
-    """Seconds since the epoch; `end`: of a day, the first second after it. Raises `ValueError` with a sentence."""
+    """Seconds since the epoch, 0 at least; `end`: of a day, the first second after it. Raises `ValueError` with a sentence."""
     word = text.strip().lower()
     if found := _AGO.fullmatch(word):
-        return now - int(found[1]) * _SECONDS[found[2]]
+        return max(0.0, now - int(found[1]) * _SECONDS[found[2]])
     today = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     try:
         moment = {"today": today, "yesterday": today - timedelta(days=1)}.get(word) or datetime.fromisoformat(text.strip())
@@ -31,7 +31,7 @@ def parse_time(text: str, now: float, *, end: bool = False) -> float:
         moment = moment.replace(tzinfo=UTC)
     if end and (word in ("today", "yesterday") or _DAY.fullmatch(word)):
         moment += timedelta(days=1)
-    return moment.timestamp()
+    return max(0.0, moment.timestamp())
 
 
 def is_span(text: str) -> bool:

@@ -232,10 +232,10 @@ def _fetch(engine: sa.Engine, statement: sa.Executable) -> list[dict[str, Any]]:
     try:
         with engine.connect() as connection:
             return [dict(row) for row in connection.execute(statement).mappings()]
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, UnicodeError, OverflowError) as error:  # the latter two: of a filter or a number that no database takes
         raise LedgerError(f"the ledger cannot be read now: {_words(error)}") from error
 
 
-def _words(error: SQLAlchemyError) -> str:
+def _words(error: Exception) -> str:
     origin = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     return " ".join(str(origin).split())[:300]
