@@ -189,6 +189,15 @@ def test_what_a_gateway_relayed_for_codex_is_left_out_by_session_and_figures(des
     assert (tally.new, tally.relayed) == (1, 1), "each row of the gateway's stands for one answer"
 
 
+def test_an_answer_without_a_name_and_a_session_is_nobody_s_copy(desk: Desk, tmp_path: Path) -> None:
+    """Two that nobody said the session of are not of one session."""
+    figures: dict[str, Any] = {"input_tokens": 10, "output_tokens": 5}
+    desk.store.write([make_row("px-1", started_at=AT + 3600, response_id="chatcmpl-1", session_id=None, outcome=COMPLETE, **figures)])
+    path = write_tracker(tmp_path / "tracker.db", [{"ts": "2025-11-18T22:00:01", "model": "openai/gpt-4o", **figures}])
+    tally = desk.bring(str(path))
+    assert (tally.new, tally.relayed) == (1, 0)
+
+
 def test_codex_s_named_answers_are_left_out_by_their_names(desk: Desk) -> None:
     """Another session's id may be in the row: an agent's answers go under the session that sent it."""
     desk.store.write([make_row("px-1", started_at=AT, session_id="root", input_tokens=10, output_tokens=5, response_id="resp_1", outcome=COMPLETE)])

@@ -97,7 +97,7 @@ def _not_relayed(store: Store, found: Sequence[Found]) -> list[Found]:
     statement = sa.select(table.response_id, table.session_id, table.input_tokens, table.output_tokens).where(
         table.started_at >= first, table.started_at <= last, table.origin.is_(None), named)
     wanted = {each.response_id for each in found if each.response_id is not None}
-    sessions = {clear(each.session) for each in found if each.response_id is None}
+    sessions = {session for each in found if each.response_id is None and (session := clear(each.session)) is not None}
 
     def look(connection: sa.Connection) -> tuple[set[str], Counter[tuple[str | None, int | None, int | None]]]:
         """Only what is asked for is kept of the rows, of which there may be millions."""
