@@ -153,6 +153,8 @@ def test_prices(cli: CliRunner, tmp_path: Path) -> None:
     [row] = rows_of(cli, "prices", "gpt-4o", "--config", str(file), "--tier", "batch")
     assert (row["input"], row["output"]) == (1.25, 5)
     assert "gpt-4o" in cli.invoke(app, ["prices", "gpt-4o", "--config", str(file)]).stdout
+    [row] = rows_of(cli, "prices", "sonar", "--config", str(file), "--provider", "perplexity")
+    assert (row["input"], row["output"], row["requests"]) == (1, 1, 12)
     unknown = cli.invoke(app, ["prices", "nonsense-1", "--config", str(file)])
     assert unknown.exit_code == 1
     assert "nobody knows what nonsense-1 costs; write it into the configuration" in unknown.output

@@ -34,7 +34,8 @@ def cost(prices: Prices, provider: str, model: str, counts: Counts = ONE, tier: 
 
 @given(
     st.sampled_from([("openai", "gpt-4o"), ("openai", "gpt-5"), ("anthropic", "claude-sonnet-4-5"), ("anthropic", "claude-opus-4-5"),
-                     ("google", "gemini-2.5-pro"), ("google", "gemini-2.5-flash"), ("deepseek", "deepseek-v4-flash"), ("openai", "gpt-audio")]),
+                     ("google", "gemini-2.5-pro"), ("google", "gemini-2.5-flash"), ("deepseek", "deepseek-v4-flash"), ("openai", "gpt-audio"),
+                     ("perplexity", "sonar-pro")]),
     st.lists(st.integers(0, 300_000), min_size=7, max_size=7),
     st.sampled_from([None, "batch", "priority", "flex", "fast"]),
 )  # fmt: skip
@@ -53,6 +54,13 @@ def test_our_sum_is_the_list_s_own(model: tuple[str, str], parts: list[int], tie
     ours = cost(listed(), model[0], model[1], counts, tier)
     assert ours is not None
     assert abs(ours - theirs.total_price * 10**9) <= Decimal("0.5")
+
+
+def test_what_each_request_costs_besides_is_in_its_price() -> None:
+    plain = Counts(input=1000, output=100)
+    assert cost(listed(), "perplexity", "sonar", plain) == 1000 * 1000 + 100 * 1000 + 12_000_000
+    half = Prices([OwnPrice(provider=Glob("perplexity"), factor=Decimal("0.5"))])
+    assert cost(half, "perplexity", "sonar", plain) == 500 * 1000 + 50 * 1000 + 6_000_000
 
 
 def test_long_contexts_cost_more_as_a_whole() -> None:

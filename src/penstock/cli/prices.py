@@ -57,6 +57,7 @@ def prices(
 def known_prices(settings: Config, models: Sequence[str], provider: str | None, tier: str | None, now: float) -> list[dict[str, Any]]:
     """One row for each model at each provider that has a price for it, now."""
     from penstock.app import prices_of
+    from penstock.pricing import to_usd
 
     lists = prices_of(settings)
     names = [provider] if provider is not None else [each.name for each in settings.providers]
@@ -66,6 +67,8 @@ def known_prices(settings: Config, models: Sequence[str], provider: str | None, 
             tariff = lists.tariff(name, model, None, tier, now)
             if tariff is not None:
                 rates = {part: rate for part, rate in zip(_PARTS, tariff.rates, strict=True) if rate is not None}
+                if tariff.request:
+                    rates["requests"] = to_usd(tariff.request // 10**6)  # per thousand, as searches are
                 rows.append({"provider": name, "model": model, "source": tariff.source, **rates, "longer": [start for start, _ in tariff.tiers]})
     return rows
 

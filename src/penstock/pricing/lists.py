@@ -56,7 +56,9 @@ class Found:
         stated = {key: value for key, value in prices.__dict__.items() if value is not None and not key.startswith("_")}
         if stated and not any(key.endswith("_mtok") for key in stated):
             return None
-        return Tariff.make(self.source, {start: rates.scaled(factor) for start, rates in _tiers(prices).items()})
+        requests = _at(prices.requests_kcount, -1)  # Perplexity's searches
+        return Tariff.make(
+            self.source, {start: rates.scaled(factor) for start, rates in _tiers(prices).items()}, None if requests is None else requests * factor)
 
     def _own(self, tier: str | None) -> bool:
         """Variants are of the maker's own models, not of those that it resells under another list."""

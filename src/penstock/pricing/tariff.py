@@ -44,16 +44,19 @@ class Tariff(msgspec.Struct, frozen=True):
     """The same per token, nothing left open."""
     tiers: tuple[tuple[int, tuple[int, ...]], ...] = ()
     """`(contexts longer than this many tokens, rates per token)`, the longest first."""
+    request: int = 0
+    """What each request costs besides, in 10^-18 dollars."""
 
     @classmethod
-    def make(cls, source: str, tiers: dict[int, Rates]) -> Tariff:
-        """`tiers` by the context length above which they hold; there must be one for -1."""
+    def make(cls, source: str, tiers: dict[int, Rates], requests: Decimal | None = None) -> Tariff:
+        """`tiers` by the context length above which they hold; there must be one for -1. `requests`: US dollars per thousand of them."""
         longer = sorted(((start, rates) for start, rates in tiers.items() if start >= 0), reverse=True)
-        return cls(source, tiers[-1], _per_token(tiers[-1]), tuple((start, _per_token(rates)) for start, rates in longer))
+        request = 0 if requests is None else per_token(requests * 1000)
+        return cls(source, tiers[-1], _per_token(tiers[-1]), tuple((start, _per_token(rates)) for start, rates in longer), request)
 
     def cost(self, counts: Counts) -> int:
         """In nanos, rounded once."""
-        return round_to_nanos(sum(map(mul, counts, self._rates(counts))))
+        return round_to_nanos(sum(map(mul, counts, self._rates(counts)), self.request))
 
     def saved(self, counts: Counts) -> int:
         """Nanos that the prompt cache saved: what the same tokens would have cost without it, less what they cost. Negative where more
