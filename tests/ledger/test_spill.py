@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -152,3 +153,25 @@ def test_a_write_that_fails_halfway_leaves_nothing_behind(tmp_path: Path, monkey
     spill.append(_rows("c"))
     assert [row[0] for row in _all(spill)] == ["a", "c"]
     assert spill.torn == (0 if truncates else 1)
+
+
+@pytest.mark.parametrize("says", [errno.EINVAL, errno.EIO])
+def test_a_directory_that_cannot_be_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: int) -> None:
+    """Where that is never possible the file alone must do; where it failed, no empty file is left of each try."""
+    fsync = os.fsync
+
+    def failing(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(says, os.strerror(says))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    spill, rows = Spill(tmp_path, "i1"), _rows("a")
+    if says == errno.EINVAL:
+        spill.append(rows)
+        assert _all(spill) == rows
+    else:
+        for _ in range(3):
+            with pytest.raises(OSError, match=os.strerror(says)):
+                spill.append(rows)
+    assert list(tmp_path.iterdir()) == []

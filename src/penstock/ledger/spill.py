@@ -13,8 +13,10 @@ Used by the writer's thread alone.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,6 +28,8 @@ except ImportError:  # pragma: no cover - Windows: the lease alone tells the dea
     fcntl = None
 
 PREFIX, SUFFIX = "spill-", ".jsonl"
+_NO_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF})
+"""What file systems say that sync no directories (FUSE, CIFS)."""
 
 
 class Spill:
@@ -118,6 +122,9 @@ class _File:
                 raise FileNotFoundError(path)  # Renamed between open and lock.
         except OSError:
             os.close(descriptor)
+            if new:  # each try takes a new name: none is left behind
+                with suppress(OSError):
+                    path.unlink()
             raise
         self._file: BinaryIO = os.fdopen(descriptor, "r+b", buffering=0)
         self._taken = 0
@@ -204,5 +211,8 @@ def _sync_directory(directory: Path) -> None:
         return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
     finally:
         os.close(descriptor)
