@@ -181,6 +181,19 @@ def test_codex_s_answers(desk: Desk) -> None:
     assert desk.bring("codex").new == 0
 
 
+def test_long_words_can_be_summed_by(desk: Desk) -> None:
+    """They are parts of a key, whose size databases bound."""
+    long = "\u00e9\U0001f600" * 2000
+    lines = [*codex_lines(), {"timestamp": LATER.format(1), "type": "turn_context", "payload": {"model": long, "effort": long}}]
+    lines[0]["payload"] |= {"model_provider": long, "cwd": f"/{long}", "id": long}
+    write_lines(desk.home / ".codex" / "sessions" / "rollout-1.jsonl", [*lines, token_count(LATER.format(2), (10, 0, 5, 0), (10, 0, 5, 0))])
+    assert desk.bring("codex").new == 1
+    [row] = desk.rows()
+    assert all(0 < len(row[name].encode()) <= 96 for name in ("provider", "effort", "project", "session_id"))
+    assert desk.store.retire(AT + 86400 * 2, 100) == 1
+    assert query.usage(desk.engine, ())[0]["input_tokens"] == 10
+
+
 def test_what_a_gateway_relayed_for_codex_is_left_out_by_session_and_figures(desk: Desk) -> None:
     desk.store.write([make_row("px-1", started_at=AT, session_id=SESSION, input_tokens=10, output_tokens=5, response_id="resp_1", outcome=COMPLETE)])
     lines = [*codex_lines(), *(token_count(LATER.format(at), (10 * at, 0, 5 * at, 0), (10, 0, 5, 0)) for at in (1, 2))]

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path, PurePath, PureWindowsPath
 
+from penstock.attribution.bodies import clear
 from penstock.ledger.entry import Entry
 from penstock.vocabulary.ids import Operation, ProtocolId
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
@@ -51,7 +52,7 @@ class Found:
         """Settled, without a price."""
         entry = Entry(self.id, self.at)
         entry.instance, entry.origin = _INSTANCE, self.origin
-        entry.provider, entry.operation = self.provider, self.operation.value
+        entry.provider, entry.operation = clear(self.provider), self.operation.value
         entry.client_protocol = entry.upstream_protocol = self.protocol.value
         entry.model, entry.response_id, entry.stop_reason, entry.service_tier = self.model, self.response_id, self.stop_reason, self.service_tier
         entry.session_id, entry.project, entry.duration_ms = self.session, self.project, self.duration_ms

@@ -131,7 +131,7 @@ def _write(store: Store, ascriber: Ascriber, found: Sequence[Found], tally: Tall
     entries = [each.entry() for each in new.values()]
     for entry, each in zip(entries, new.values(), strict=True):
         ascriber.fill(entry)
-        entry.client, entry.effort = each.client, each.effort
+        entry.client, entry.effort = each.client, clear(each.effort)
         tally.unpriced += entry.cost_nanousd is None
     if entries:
         _patiently(store, [row_of(entry) for entry in entries])
