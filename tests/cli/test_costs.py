@@ -110,6 +110,16 @@ def test_csv(cli: CliRunner, data_dir: Path) -> None:
     assert cli.invoke(app, ["usage", "--csv", "--json"]).exit_code == 2
 
 
+@pytest.mark.parametrize("begins", ["=", "+", "-", "@", "\t", "\r", "\n"])
+def test_no_cell_of_a_csv_begins_as_a_formula_may(cli: CliRunner, tmp_path: Path, begins: str) -> None:
+    store = Store.open(LedgerSettings(tmp_path / "data"))
+    store.write([make_row("odd", started_at=NOW - 5, outcome=COMPLETE, model=f"{begins}1,\"x\"")])
+    store.close()
+    result = cli.invoke(app, ["usage", "--csv", "--data-dir", str(tmp_path / "data")])
+    [row] = csv.DictReader(io.StringIO(result.stdout_bytes.decode(), newline=""))
+    assert row["model"] == f"'{begins}1,\"x\""
+
+
 def test_the_last_week_beside_the_one_before(cli: CliRunner, data_dir: Path) -> None:
     by_user = {row["user_id"]: row for row in rows_of(cli, "usage", "--compare", "week", "--by", "user", "--data-dir", str(data_dir))}
     assert (by_user["bob"]["cost_usd"], by_user["bob"]["cost_usd_before"]) == (0.5, 1)
