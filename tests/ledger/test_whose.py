@@ -94,6 +94,19 @@ def test_a_key_is_named_by_name_id_or_fingerprint(site: Site) -> None:
     assert row["exchanges"] == 2
 
 
+def test_thousands_of_keys_are_no_hindrance(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Databases bound what a statement may hold of values, and take longer for each."""
+    real = query._fetch  # pyright: ignore[reportPrivateUsage]
+    many = [{"id": f"key_{at:08}", "name": f"n{at}", "fingerprint": f"{at:012}"} for at in range(50_000)]
+
+    def fetch(engine: sa.Engine, statement: sa.Executable) -> list[dict[str, Any]]:
+        return [*real(engine, statement), *(many if statement is query.ROWS else ())]
+
+    before = query.usage(site.reader, ("key", "day"))
+    monkeypatch.setattr(query, "_fetch", fetch)
+    assert query.usage(site.reader, ("key", "day")) == before
+
+
 def test_nothing_is_taken_for_a_beginning_that_is_short() -> None:
     keys = OwnKeys([{"id": "key_abcdef", "name": "n", "fingerprint": "f"}])
     assert keys.named("key_abc").ids == ()

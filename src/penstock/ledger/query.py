@@ -124,15 +124,12 @@ def usage(
     retired = of_days(names, filters, since, until, begun=days == "begun")
     parts = (of_rows(names, filters, since, until, hours), of_hours(names, filters, hours), retired)
     all_ = sa.union_all(*parts).subquery("all_")
-    keys: dict[str, sa.ColumnElement[Any]] = {}
-    if "key" in group_by:
-        id = own.id_of(all_.c.key_id, all_.c.key_fingerprint)
-        keys = {"key_id": id, "key_fingerprint": sa.case((id == "", all_.c.key_fingerprint), else_="")}
+    keys: dict[str, sa.ColumnElement[Any]] = {name: all_.c[name] for name in _PARTS["key"]} if "key" in group_by else {}
     keys |= {name: sa.func.substr(all_.c.day, 1, 7) if name == "month" else all_.c[name] for name in group_by if name != "key"}
     shown = [(key if name in ("day", "month") else sa.func.nullif(key, "")).label(name) for name, key in keys.items()]
     found = _fetch(engine, sa.select(*shown, *figures(all_)).group_by(*keys.values()))
     if "key" in group_by:
-        found = [{**own.told(row), **{name: value for name, value in row.items() if name not in _PARTS["key"] or name in group_by}} for row in found]
+        found = own.gathered(found, [name for name in group_by if name != "key"])
     if not group_by:
         return [{**row, **{name: row[name] or 0 for name in COUNTS}} for row in found]
 

@@ -6,7 +6,7 @@ Keys are made and kept by `stores.keys`, in the same database; here they are onl
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,7 @@ class OwnKeys:
         """`rows`: of `ROWS`."""
         self._rows = {str(row["id"]): row for row in rows}
         self._same = Counter(row["name"] for row in self._rows.values())
+        self._shown: dict[str | None, str] = {row["fingerprint"]: id for id, row in self._rows.items()}
 
     def named(self, text: str) -> Whose:
         """Those of this name, id (or the beginning of one), or fingerprint; else it is taken for the fingerprint of somebody else's."""
@@ -49,12 +50,22 @@ class OwnKeys:
             return Whose((), (text,))
         return Whose(tuple(row["id"] for row in found), tuple(row["fingerprint"] for row in found))
 
-    def id_of(self, key_id: sa.ColumnElement[Any], fingerprint: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-        """The id of the key that an exchange was for; of one without an id (it was refused, or is older than ids), by its credential."""
-        if not self._rows:
-            return key_id
-        known = sa.case({row["fingerprint"]: id for id, row in self._rows.items()}, value=fingerprint, else_="")
-        return sa.case((key_id == "", known), else_=key_id)
+    def gathered(self, rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+        """Sums by key and `names` out of sums by `key_id`, `key_fingerprint` and `names`. What has no id (it was refused, or is older than ids) is
+        the key's whose credential was shown. Done here and not in SQL, where thousands of keys would be as many conditions on every row."""
+        sums: dict[tuple[Any, ...], dict[str, Any]] = {}
+        for row in rows:
+            id = row["key_id"] or self._shown.get(row["key_fingerprint"])
+            by = {"key_id": id, "key_fingerprint": None if id else row["key_fingerprint"]}
+            others = {name: row[name] for name in names}
+            figures = {name: value for name, value in row.items() if name not in by and name not in others}
+            key = (*by.values(), *others.values())
+            there = sums.get(key)
+            if there is None:
+                sums[key] = {**self.told(by), **others, **figures}
+                continue
+            there |= {name: value + (there[name] or 0) for name, value in figures.items() if value is not None}
+        return list(sums.values())
 
     def told(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """`key`, `key_id` and `key_fingerprint` of a sum by these two: the name of a key, with its id where two have the same."""
