@@ -167,3 +167,19 @@ def test_a_frame_of_many_reads_is_scanned_once(filler: bytes) -> None:
     assert len(meanings(frames)) == 1
     assert s.closed
     assert took < 20  # of the processor; 0.01 to 2 s, and a scan that began anew with every read would go through 2 GiB
+
+
+@pytest.mark.parametrize("element", [b"{}", b'{"a": [{}]}'])
+def test_a_read_of_many_elements_is_gone_over_once(element: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def reader(data: bytes) -> object:
+        seen.append(len(data))
+        return json.loads(data)
+
+    monkeypatch.setattr("penstock.wire.array._is_object", reader)
+    data = b"[" + b",".join([element] * 5000) + b"]"
+    s = splitter()
+    assert meanings(s.feed(data)) == [element] * 5000
+    assert s.closed
+    assert sum(seen) <= 2 * len(data)

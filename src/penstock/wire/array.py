@@ -109,7 +109,7 @@ class ArraySplitter:
         while at < size:
             place = self._place
             if place is _Place.ELEMENT or place is _Place.SCALAR:
-                end = self._scan(data, at) if place is _Place.ELEMENT else self._scan_scalar(data, at)
+                end = self._scan(data, at, alone=not start) if place is _Place.ELEMENT else self._scan_scalar(data, at)
                 if end < 0:
                     break
                 self._give(data[start:end] if start or end < size else data, frames)
@@ -177,11 +177,12 @@ class ArraySplitter:
         self._place = _Place.ELEMENT
         return at
 
-    def _scan(self, data: bytes, at: int) -> int:
-        """Where the element ends that is being read at `at`, or -1 where it does not end in `data`."""
+    def _scan(self, data: bytes, at: int, *, alone: bool) -> int:
+        """Where the element ends that is being read at `at`, or -1 where it does not end in `data`. `alone`: none has ended there before it."""
         size = len(data)
-        if not self._depth and not self._in_string and data[at] == ord("{"):
-            # The ordinary case: one chunk is one element. What a JSON reader takes for a whole object is one by the rules here too.
+        if alone and not self._depth and not self._in_string and data[at] == ord("{"):
+            # The ordinary case: one chunk is one element. What a JSON reader takes for a whole object is one by the rules here too. It is tried
+            # once: each try goes over all that is left.
             end = data.rfind(b"}", at) + 1
             try:
                 _is_object(data[at:end])
