@@ -152,6 +152,7 @@ def answer(status: str, *headers: str, body: bytes = b"", version: str = "HTTP/1
 WHOLE = [
     # name, bytes, status, body, whether the connection is kept
     ("length", answer("200 OK", "Content-Length: 5", body=b"hello"), 200, b"hello", True),
+    ("length and blanks", answer("200 OK", "Content-Length: 5 \t", body=b"hello"), 200, b"hello", True),
     ("empty", answer("200 OK", "Content-Length: 0"), 200, b"", True),
     ("chunked", STREAM + b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n", 200, b"hello world", True),
     ("chunk extensions", STREAM + b'5;a=b;c="d"\r\nhello\r\n0;last\r\n\r\n', 200, b"hello", True),
@@ -234,6 +235,18 @@ def test_what_is_no_answer(data: bytes, body: bytes, kind: LossKind, size: int |
     assert rig.wire.closed
     assert rig.kept == 0
     rig.connection.connection_lost(None)  # and no second end
+
+
+@pytest.mark.parametrize("blanks", ["", " ", " \t "])
+def test_an_end_before_the_stated_length_is_none(blanks: str) -> None:
+    rig = Rig()
+    taker = rig.send()
+    rig.feed(answer("200 OK", f"Content-Length: 10{blanks}", body=b"hello"))
+    rig.eof()
+    assert taker.head is not None
+    assert (taker.head.content_length, taker.head.delimited) == (10, True)
+    assert taker.loss is not None
+    assert (taker.loss.kind, taker.body, taker.calls[-1]) == (LossKind.EOF, b"hello", "lost")
 
 
 @settings(max_examples=100, deadline=None)

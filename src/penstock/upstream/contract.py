@@ -84,6 +84,8 @@ class ResponseHead:
         self.shape = shape = shape_of(headers)
         index = shape.length
         length = headers[index][1] if index >= 0 else b""
+        if length and not length.isdigit():  # llhttp goes by the number, and leaves the blanks behind values where they are
+            length = length.rstrip()
         self.content_length: int | None = int(length) if length.isdigit() else None
         index = shape.kind
         self.content_type = headers[index][1].lower() if index >= 0 else b""
