@@ -123,6 +123,17 @@ async def test_too_much_ahead_is_refused_in_its_turn(many: bool) -> None:
 
 
 @on_loop
+async def test_what_waits_no_longer_is_not_counted() -> None:
+    rim = Rim(nothing, pipelined_bytes=10).feed(post("/first"), post("/x", b"12345"))
+    for n in range(20):  # one body always waits, and never more than two
+        rim.feed(post("/x", b"12345"))
+        rim.talks[n].answer()
+        await rim.turns()
+    assert [a.status for a in rim.answers()] == [200] * 20
+    assert not rim.wire.eof
+
+
+@on_loop
 async def test_a_bad_request_behind_a_good_one_does_not_disturb_it() -> None:
     rim = Rim(nothing).feed(post("/1", b"abc") + b"GARBAGE\r\n\r\n", b"more of it")
     rim.talks[0].reply.head(200, [], None)

@@ -151,6 +151,8 @@ class Connection(Reader, asyncio.Protocol):
 
     def _start(self, incoming: Incoming) -> None:
         self._current = incoming
+        if incoming.body is not None:
+            self._queued -= len(incoming.body)  # it waits no longer, whatever becomes of it
         self._turns += 1
         self._replying = False
         if incoming.refusal is not None:
@@ -179,7 +181,6 @@ class Connection(Reader, asyncio.Protocol):
             self._current = incoming = queue.popleft()
             if not queue:
                 self._queue = None
-                self._queued = 0
             # Not from inside the callback that ended the answer before.
             asyncio.get_running_loop().call_soon(self._turn, incoming)
         elif self._reading is None and self._headers is None and self._settings.draining():
