@@ -18,6 +18,7 @@ from penstock.routing import Allowed, resolve
 from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.ids import ProtocolId
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
+from penstock.wire.secrets import mask_secrets
 
 Header = tuple[bytes, bytes]
 
@@ -83,6 +84,7 @@ class Front:
         nearest = resolve("POST", path, False, gateway.faces)
         protocol = ProtocolId.OPENAI_CHAT if isinstance(nearest, Allowed) else nearest.protocol
         entry = Entry(gateway.next_id(), time())
+        path = mask_secrets(path)  # it may hold anything, a key in the wrong place too
         entry.instance, entry.path, entry.status, entry.client_protocol = gateway.instance, path, status, str_of(protocol)
         with suppress(LedgerFull):  # it was asked for nothing, and nothing is lost but this row
             gateway.ledger.open(entry)

@@ -93,6 +93,7 @@ class Intake(Preparing):
         settings = gateway.settings
         host = request.header(b"host")
         if not host_allowed((host or b"").decode("latin-1"), settings.listen_host, settings.hosts):
+            exchange.entry.path = mask_secrets(request.path)  # nobody has looked whether it is one of ours
             self._refuse(Fault(FaultKind.FORBIDDEN, 403, "This gateway does not answer to that Host."), "the Host header names somebody else")
             return None
         googles = request.header(b"x-goog-api-client") is not None or request.header(b"x-goog-api-key") is not None
