@@ -81,25 +81,6 @@ def test_a_request_that_takes_its_time_is_looked_at_as_soon_as_it_is_whole() -> 
         ran_out(house, asker, house.last, "first_content", 0.5)
 
 
-def test_an_upload_is_not_the_providers_time() -> None:
-    with only(first_content=1.0) as house:
-        asker = house.open("POST", "/openai/v1/files", length=4)
-        asker.body(b"ab")
-        house.loop.wait(3.0)
-        assert asker.reply.status is None
-        asker.body(b"cd").end()
-        house.until(lambda: asker.reply.over, 1.0)
-        assert asker.reply.status == 504
-
-
-def test_but_no_upload_goes_on_for_ever_where_there_is_a_limit_for_all() -> None:
-    with only(max_duration=2.0) as house:
-        asker = house.open("POST", "/openai/v1/files", length=4)
-        asker.body(b"ab")
-        ran_out(house, asker, house.last, "max_duration", 2.0)
-        assert asker.reply.status == 504
-
-
 # In the stream: in band.
 
 

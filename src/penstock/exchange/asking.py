@@ -63,6 +63,8 @@ class Asking(Telling):
     """What it holds of `Gateway.permits`."""
     take_usage = False
     uploading = False
+    moved_at = 0.0
+    """When something last came of what is uploaded."""
     chunked = False
     """The request's body comes in chunks."""
     paused_at: float | None = None
@@ -231,8 +233,9 @@ class Asking(Telling):
     # -- the client's body, where it is sent as it comes -------------------------------------------------------------------------------
 
     def upload(self, data: bytes) -> None:
+        self.moved_at = now = self.gateway.clock()
         if self.recording is not None:
-            self.recording.upload(data, self.gateway.clock())
+            self.recording.upload(data, now)
         if self._ask is not None:
             self._ask.upload(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 

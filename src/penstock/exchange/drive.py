@@ -168,14 +168,6 @@ class Exchange(Metering, Joining):
         except Exception as error:
             self.fail(error)
 
-    def upload_paused(self) -> None:
-        if self.reply is not None:
-            self.reply.pause_upload()
-
-    def upload_resumed(self) -> None:
-        if self.reply is not None:
-            self.reply.resume_upload()
-
     # -- the client ------------------------------------------------------------------------------------------------------------------
 
     def client_gone(self, outcome: Outcome = _GONE) -> None:

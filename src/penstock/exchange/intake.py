@@ -153,7 +153,7 @@ class Intake(Preparing):
             exchange.refuse(fault, cause, headers)
             return
         if exchange.uploading:
-            exchange.uploaded = True
+            exchange.uploaded, exchange.moved_at = True, self._gateway.clock()
             if self._kept is None:
                 exchange.upload_end()
             return

@@ -25,6 +25,7 @@ class Watching(Asking):
     """When to look again; at once, until that was worked out."""
     uploaded = False
     """What is uploaded has been, wholly: from now on it is the provider who is waited for."""
+    _held_up = False  # by the provider, who takes no more of it
     lingers_until: float | None = None
     """Until then the provider may end its answer behind the terminal event."""
     _whole = False  # the answer was, when its client had left
@@ -111,12 +112,14 @@ class Watching(Asking):
                 self.expire("client_stall", f"client_stall: the client took nothing for {timers.client_stall:g} s", now, EndedBy.CLIENT)
                 return True
             return False
-        if self.uploading and not self.uploaded:
+        if self.uploading and not self.uploaded and not self._held_up and self.machine.phase is not Phase.STREAMING:
+            return False  # it is the client who is waited for, and the listener watches it
+        moved = self.moved_at or self.started
+        ran_out = expired(timers, moved, self.pipeline, now)
+        if ran_out is None or now < moved + ran_out.seconds:  # no time of an upload that goes on is the provider's
             return False
-        ran_out = expired(timers, self.started, self.pipeline, now)
-        if ran_out is not None:
-            self.expire(ran_out.timer, ran_out.cause, now)
-        return ran_out is not None
+        self.expire(ran_out.timer, ran_out.cause, now)
+        return True
 
     def _keep_alive(self, now: float) -> None:
         conduct, phase = self.conduct, self.machine.phase
@@ -143,8 +146,10 @@ class Watching(Asking):
             if timers.max_duration is not None:
                 due = min(due, self.started + timers.max_duration)
         else:
-            look = next_look(timers, self.started, self.pipeline, now)
+            look = next_look(timers, self.moved_at or self.started, self.pipeline, now)
             due = look if look is not None else inf
+            if self.moved_at and timers.max_duration is not None:
+                due = min(due, self.started + timers.max_duration)
             if self.reply is not None and conduct.early_head is not None and self._opens_early:
                 due = min(due, self.started + conduct.early_head)
             if self.reply is not None and conduct.keepalive is not None:
@@ -158,6 +163,18 @@ class Watching(Asking):
         if self.gateway.draining and timers.drain is not None:
             due = min(due, self.gateway.drained_since + timers.drain)
         return due
+
+    # -- an upload ----------------------------------------------------------------------------------------------------------------------
+
+    def upload_paused(self) -> None:
+        self._held_up = True
+        if self.reply is not None:
+            self.reply.pause_upload()
+
+    def upload_resumed(self) -> None:
+        self._held_up, self.moved_at = False, self.gateway.clock()
+        if self.reply is not None:
+            self.reply.resume_upload()
 
     # -- a client that does not read, or has left ---------------------------------------------------------------------------------------
 

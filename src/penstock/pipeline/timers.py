@@ -10,7 +10,7 @@ class Timers:
     connect: float = 10.0
     """Name, connection and TLS of an upstream connection together."""
     first_content: float | None = 900.0
-    """From the request to the first content. Heads and opening events come at once; thinking follows."""
+    """From the request to the first content. Heads and opening events come at once; thinking follows. Of an upload: from what moved of it last."""
     idle: float | None = 270.0
     """Between two reads from the provider, once content has come."""
     content: float | None = 600.0

@@ -50,7 +50,7 @@ class Expired:
 def next_deadline(timers: Timers, started: float, pipeline: Pipeline | None) -> float | None:
     """When the first of the running timers runs out if nothing more comes; `None`: none runs.
 
-    `started`: when the request came. `pipeline`: `None` while there is no answer.
+    `started`: when the request came, or what was last uploaded of it. `pipeline`: `None` while there is no answer.
     """
     return min((at for at, _, _, _ in _running(timers, started, pipeline)), default=None)
 
