@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from penstock.exchange.front import Front
 from penstock.lab.scripted import Do, Script, ScriptedServer, Sleep, Step, whole
@@ -180,6 +183,38 @@ async def test_a_provider_that_does_not_read_is_not_the_clients_fault(house: Hou
         assert (await house.only_row())["outcome"] == "COMPLETE"
     finally:
         provider.close()
+
+
+@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="only Linux tells")
+@pytest.mark.parametrize("abrupt", [True, False])
+def test_who_leaves_while_its_body_is_not_read_is_seen(tmp_path: Path, abrupt: bool) -> None:
+    @in_house(body_seconds=0.1)
+    async def test(house: House) -> None:
+        size = 1 << 30
+
+        async def deaf(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.transport.pause_reading()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+            await asyncio.sleep(5)
+
+        house.upstream.close()
+        provider = await asyncio.start_server(deaf, "127.0.0.1", house.provider, limit=1 << 16)
+        try:
+            async with house.client() as (_, writer):
+                sent = request("POST", FILES, None, {"content-length": str(size)})
+                held = 0
+                while held < 10:  # so that what it still has to send fits between the two
+                    writer.write(sent)
+                    await asyncio.sleep(0.01)
+                    held = held + 1 if any(c._held for c in house.listener.connections) else 0  # pyright: ignore[reportPrivateUsage]
+                    sent = b"x" if held else b"x" * 262_144
+                (writer.transport.abort if abrupt else writer.close)()
+            async with asyncio.timeout(1):
+                assert (await house.only_row())["outcome"] == "CLIENT_GONE"
+            assert not house.listener.connections
+        finally:
+            provider.close()
+
+    test(tmp_path)
 
 
 @in_house(client_connections=2)

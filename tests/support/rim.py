@@ -83,6 +83,9 @@ class Wire(asyncio.Transport):
     # as a socket
     family = 2
 
+    def fileno(self) -> int:
+        return -1
+
     def setsockopt(self, *_: Any) -> None:
         self.reset = True
 

@@ -1,5 +1,7 @@
 """A connection, watched: how many its client may have, and how long it may take over what it alone can do.
 
+While a request's body is not read, because its provider is slow, nobody would see the client leave: so it is looked for.
+
 A connection over its client's limit is refused with the first request that comes on it, for only that tells which protocol is spoken; it
 has as long to come as a head may take. What is over twice the limit is closed without a word.
 """
@@ -7,6 +9,7 @@ has as long to come as a head may take. What is over twice the limit is closed w
 from __future__ import annotations
 
 import asyncio
+import select
 from typing import cast
 
 from penstock.exchange.contract import Front
@@ -15,6 +18,9 @@ from penstock.server.crowd import FULL, Crowd, Place
 from penstock.server.heads import Bad, KnownHeads
 from penstock.server.patience import Wait, Watch, limit_of, too_long
 from penstock.server.settings import Settings
+
+_ENDED = getattr(select, "POLLRDHUP", 0)
+"""Linux tells of the end behind bytes that wait; others do not."""
 
 
 class Guest(Connection):
@@ -53,6 +59,10 @@ class Guest(Connection):
 
     def look(self, now: float) -> None:
         """Send the client away where it has let us wait for too long. `now` in seconds."""
+        if self._held and self._has_left() and self._transport is not None:
+            self._transport.abort()
+            self._leave()
+            return
         wait, mark = self._waits()
         waited = self._watch.waited(wait, mark, now)
         if wait is None or not waited:
@@ -71,6 +81,15 @@ class Guest(Connection):
             if self._transport is not None:
                 self._transport.abort()
             raise
+
+    def _has_left(self) -> bool:
+        """It has ended its side, or reset it, behind what is not read yet. (Where much is unsent at its side, that says no word of it.)"""
+        sock = self._transport.get_extra_info("socket") if self._transport is not None else None
+        if sock is None or not _ENDED or sock.fileno() < 0:
+            return False
+        poll = select.poll()
+        poll.register(sock.fileno(), _ENDED)
+        return bool(poll.poll(0))
 
     def _waits(self) -> tuple[Wait | None, object]:
         """What we wait for our client to do, and a mark that is another one wherever it has done it."""
