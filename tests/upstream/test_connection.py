@@ -534,6 +534,17 @@ class TestUpload:
         rig.connection.upload(taker, b"more")
         assert len(rig.wire.written) == 1
 
+    def test_not_kept_while_much_of_a_request_waits_to_be_read(self) -> None:
+        """The next one would be written behind it."""
+        rig = Rig()
+        for waits in (False, True):
+            taker = rig.send((b"POST", b"/x", b"Host: h\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1_000_000))
+            rig.connection.pause_writing()
+            if not waits:
+                rig.connection.resume_writing()
+            rig.feed(answer("401 Unauthorized", "Content-Length: 2", body=b"{}"))
+            assert (taker.calls, rig.wire.closed, rig.kept) == (["began", "body", "ended"], waits, 1)
+
     def test_kept_after_a_whole_one(self) -> None:
         rig = Rig()
         taker = rig.send(uploading=True)

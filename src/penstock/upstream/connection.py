@@ -243,9 +243,9 @@ class Connection(asyncio.Protocol):
         return Loss(LossKind.RESET, f"the connection was given up {where} the answer ({type(exc).__name__})")
 
     def _finish(self, *, reusable: bool) -> None:
-        """The answer is whole: who waits for it is to be told next."""
+        """The answer is whole: who waits for it is to be told next. A provider that has not read all before it may never read a next request."""
         transport = self._transport
-        reusable = reusable and self._sent_all and self._unwritten is None and transport is not None and not transport.is_closing()
+        reusable = reusable and self._sent_all and not (self._full or self._unwritten) and transport is not None and not transport.is_closing()
         self._release()
         if reusable:
             if self._paused:
