@@ -237,6 +237,16 @@ def test_what_is_no_answer(data: bytes, body: bytes, kind: LossKind, size: int |
     rig.connection.connection_lost(None)  # and no second end
 
 
+@pytest.mark.parametrize(("stated", "coding"), [([], b""), (["GZIP "], b"gzip"), (["br", "gzip"], b"br, gzip"), (["gzip", "br"], b"gzip, br")])
+def test_codings_of_several_headers_are_one_list(stated: list[str], coding: bytes) -> None:
+    """Or the last of them would be taken off, and what is under it told as plain."""
+    rig = Rig()
+    taker = rig.send()
+    rig.feed(answer("200 OK", "Content-Length: 1", *(f"Content-Encoding: {value}" for value in stated), body=b"x"))
+    assert taker.head is not None
+    assert taker.head.content_encoding == coding
+
+
 @pytest.mark.parametrize("blanks", ["", " ", " \t "])
 def test_an_end_before_the_stated_length_is_none(blanks: str) -> None:
     rig = Rig()

@@ -40,14 +40,15 @@ class HeadShape:
     """What the names of an answer's headers say, in their order. Providers send the same names in the same order again and again, so it is
     worked out once and shared by all heads that have them (`shape_of`); it holds nothing of one answer."""
 
-    __slots__ = ("coding", "connection", "kind", "length", "memos", "transfer")
+    __slots__ = ("coding", "codings", "connection", "kind", "length", "memos", "transfer")
 
     def __init__(self, names: tuple[bytes, ...]) -> None:
         low = [name.lower() for name in names]
         where = {name: index for index, name in enumerate(low)}  # the last of each
         self.kind = where.get(b"content-type", -1)
         self.length = where.get(b"content-length", -1)
-        self.coding = where.get(b"content-encoding", -1)
+        self.codings = tuple(index for index, name in enumerate(low) if name == b"content-encoding")
+        self.coding = self.codings[0] if len(self.codings) == 1 else -1
         self.connection = b"connection" in where or b"proxy-connection" in where  # llhttp reads both
         self.transfer = tuple(index for index, name in enumerate(low) if name == b"transfer-encoding")
         self.memos: dict[object, Any] = {}
@@ -90,7 +91,10 @@ class ResponseHead:
         index = shape.kind
         self.content_type = headers[index][1].lower() if index >= 0 else b""
         index = shape.coding
-        self.content_encoding = headers[index][1].strip().lower() if index >= 0 else b""
+        if index >= 0:
+            self.content_encoding = headers[index][1].strip().lower()
+        else:  # none; or several headers, which are one list (RFC 9110, 5.3)
+            self.content_encoding = b", ".join([headers[index][1].strip().lower() for index in shape.codings]) if shape.codings else b""
         transfer = shape.transfer
         coding = b""
         if transfer:
