@@ -176,6 +176,16 @@ async def test_a_head_that_is_known_by_its_bytes_is_read_as_it_was() -> None:
             assert rims[0].wire.out == rims[1].wire.out
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "POST"])
+@pytest.mark.parametrize("length", ["", "Content-Length: 0\r\n"])
+@on_loop
+async def test_a_known_head_states_a_length_where_it_does(method: str, length: str) -> None:
+    """What states none is sent on without one."""
+    request = f"{method} / HTTP/1.1\r\nHost: x\r\n{length}\r\n".encode()
+    rim = Rim(heads=KnownHeads()).feed(request, request, request)
+    assert [talk.request.content_length for talk in rim.talks] == [0 if length else None] * 3
+
+
 @pytest.mark.parametrize("spoilt", [
     b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0x3\r\n\r\nabc", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +3\r\n\r\nabc",
     b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3 3\r\n\r\nabc", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: \r\n\r\n",

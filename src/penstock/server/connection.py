@@ -131,7 +131,7 @@ class Connection(Reader, asyncio.Protocol):
             incoming.body = bytearray()
         incoming.body += body
 
-    def _take(self, known: Known, length: int, body: bytes) -> None:
+    def _take(self, known: Known, length: int | None, body: bytes) -> None:
         """A whole request, in its turn."""
         self._current = incoming = Incoming(known, length, True, self._local)
         incoming.complete = True

@@ -77,8 +77,9 @@ class KnownHeads(dict[tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]], Know
                 self.clear()
             self[key] = known
 
-    def recall(self, data: bytes) -> tuple[Known, int, bytes] | None:
-        """What `data` is, a read that came where a request may begin: one request whose head was remembered, its length, and its whole body.
+    def recall(self, data: bytes) -> tuple[Known, int | None, bytes] | None:
+        """What `data` is, a read that came where a request may begin: one request whose head was remembered, the length that it states, and its
+        whole body.
 
         The same bytes in the same place mean the same to llhttp, so it need not see them again; only the digits of the length may differ.
         """
@@ -97,7 +98,7 @@ class KnownHeads(dict[tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]], Know
             at = data.find(_LENGTH_LOW, 0, end)
             if at < 0:
                 known = self._bytes.get(data) if end == len(data) else None
-                return (known, 0, b"") if known is not None else None
+                return (known, None, b"") if known is not None else None
         at += len(_LENGTH)
         stop = data.find(b"\r", at)
         before, behind = data[:at], data[stop:end]
