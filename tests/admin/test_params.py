@@ -99,7 +99,19 @@ def test_any_text_is_a_time_or_refused(text: str, end: bool) -> None:
         found = parse_time(text, NOW, end=end)
     except BadParameter:
         return
-    assert 0 <= found < 253402300800 + 86400
+    assert 0 <= found < 253402300800
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00+23:59", "9999-12-31", "999999w", "5\u017f"])
+def test_what_no_calendar_has_is_refused_or_bounded_as_on_the_command_line(text: str) -> None:
+    found: list[float | None] = []
+    for parse in (parse_time, parse_on_the_command_line):
+        try:
+            found.append(parse(text, NOW, end=True))
+        except ValueError:
+            found.append(None)
+    assert found[0] == found[1]
+    assert found[0] is None or 0 <= found[0] < 253402300800
 
 
 def test_usage_of_a_key_by_key() -> None:

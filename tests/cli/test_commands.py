@@ -182,3 +182,35 @@ NOW = DAY + 3600 * 14
 ])  # fmt: skip
 def test_times(text: str, end: bool, meant: float) -> None:
     assert parse_time(text, NOW, end=end) == meant
+
+
+class TestExpiry:
+    @pytest.mark.parametrize(("text", "told"), [
+        ("yesterday", "expired already"), ("2020-01-01T00:00Z", "expired already"), ("2020-01-01", "expired already"), ("999999w", "year 9999"),
+    ])  # fmt: skip
+    def test_a_moment_that_is_over_or_that_no_calendar_has_makes_no_key(self, cli: CliRunner, tmp_path: Path, text: str, told: str) -> None:
+        result = cli.invoke(app, ["keys", "create", "k", "--expires", text, "--data-dir", str(tmp_path / "d")])
+        assert result.exit_code == 2, (result.output, result.exception)
+        assert told in result.stderr
+
+    @pytest.mark.parametrize("text", ["90d", "12H", "9999-12-31"])
+    def test_what_is_to_come_does_and_can_be_listed(self, cli: CliRunner, tmp_path: Path, text: str) -> None:
+        data = str(tmp_path / "d")
+        assert cli.invoke(app, ["keys", "create", "k", "--expires", text, "--data-dir", data]).exit_code == 0
+        listed = cli.invoke(app, ["keys", "list", "--data-dir", data])
+        assert listed.exit_code == 0
+        assert "good" in listed.stdout
+
+    def test_a_day_is_no_span_in_which_an_old_text_is_still_taken(self, cli: CliRunner, tmp_path: Path) -> None:
+        data = str(tmp_path / "d")
+        assert cli.invoke(app, ["keys", "create", "k", "--data-dir", data]).exit_code == 0
+        result = cli.invoke(app, ["keys", "rotate", "k", "--grace", "2027-01-31", "--data-dir", data])
+        assert result.exit_code == 2
+        assert "no span of time" in result.stderr
+
+
+def test_sums_until_the_last_of_all_days(cli: CliRunner, data_dir: Path) -> None:
+    for text in ("9999-12-31", "9999-12-31T23:59:59-23:59", "5\u017f"):
+        result = cli.invoke(app, ["usage", "--until", text, "--data-dir", str(data_dir)])
+        assert result.exit_code in (0, 2), result.exception
+    assert "2025" in cli.invoke(app, ["exchanges", "--since", "999999w", "--data-dir", str(data_dir)]).stdout

@@ -28,7 +28,7 @@ def test_a_key_is_good_until_then(cli: CliRunner, tmp_path: Path, text: str, day
     assert days is None or made["expires_at"] == pytest.approx(time.time() + days * DAY, abs=60)
 
 
-@pytest.mark.parametrize("text", ["2020-01-01", "2020-01-01T00:00Z", "2020-01-01T00:00:00Z", "yesterday", "9999-12-31", "999999w", "soon"])
+@pytest.mark.parametrize("text", ["2020-01-01", "2020-01-01T00:00Z", "2020-01-01T00:00:00Z", "yesterday", "999999w", "soon"])
 def test_one_that_would_be_good_at_no_time_is_refused(cli: CliRunner, tmp_path: Path, text: str) -> None:
     """A moment that is over is none to come, however it is written."""
     code, output, _ = keys(cli, tmp_path, "create", "a", "--expires", text)

@@ -150,7 +150,7 @@ def test_names(keys: Keys) -> None:
 @pytest.mark.parametrize(("wanted", "why"), [
     (Wanted(" "), "needs a name"), (Wanted("a", limits=["5"]), "is no limit"), (Wanted("a", budgets=["5"]), "is no budget"),
     (Wanted("a", protocols=["http"]), "there is no protocol http"), (Wanted("a", expires_at=NOW), "expired already"),
-    (Wanted("a", expires_at=1_900_000_000_000.0), "in seconds"), (Wanted("a", expires_at=1e300), "in seconds"),
+    (Wanted("a", expires_at=1_900_000_000_000.0), "year 9999"), (Wanted("a", expires_at=1e300), "year 9999"),
 ])  # fmt: skip
 def test_what_cannot_be_made(keys: Keys, wanted: Wanted, why: str) -> None:
     with pytest.raises(KeyProblem, match=why):
@@ -162,3 +162,9 @@ def test_a_database_that_is_gone_is_told(engine: sa.Engine, keys: Keys) -> None:
         connection.execute(sa.text("DROP TABLE virtual_keys"))
     with pytest.raises(StoreError, match="the keys cannot be had"):
         keys.all()
+
+
+@pytest.mark.parametrize("at", [1e300, 253402300800.0])
+def test_a_key_does_not_expire_where_no_calendar_reaches(at: float) -> None:
+    with pytest.raises(KeyProblem, match="year 9999"):
+        Wanted("n", expires_at=at).key(0.0)

@@ -21,6 +21,8 @@ from penstock.vocabulary.outcome import Ending
 LAST = 50
 MOST = 1000
 """Exchanges of one answer."""
+_END = 253_402_300_799.0
+"""The last second of the year 9999: there are no days behind it."""
 
 _EXCHANGES = ("last", "outcome", "provider", "model", "operation", "since", "until", "id", "open")
 _WHOSE = ("user_id", "project", "session_id", "client", "effort")
@@ -84,7 +86,7 @@ def parse_usage(items: Iterable[tuple[str, str]], now: float) -> Asked:
 
 
 def parse_time(text: str, now: float, *, end: bool = False) -> float:
-    """Seconds since the epoch, 0 at least; `end`: of a day, the first second after it. Raises `BadParameter`."""
+    """Seconds since the epoch, from 0 to the end of the year 9999; `end`: of a day, the first second after it. Raises `BadParameter`."""
     word = text.strip()
     if found := _AGO.fullmatch(word.lower()):
         return max(0.0, now - int(found[1]) * _SECONDS[found[2]])
@@ -96,9 +98,8 @@ def parse_time(text: str, now: float, *, end: bool = False) -> float:
         moment = day or datetime.fromisoformat(_ZONE.sub("+", word) if "T" in word else word)
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        if end and day is not None:
-            moment += timedelta(days=1)
-        return max(0.0, moment.timestamp())
+        seconds = moment.timestamp() + (86_400 if end and day is not None else 0)
+        return min(max(0.0, seconds), _END)
     except (ValueError, OverflowError):
         raise BadParameter(f"{_shown(text)} is no time: write 2025-01-31, 2025-01-31T14:05, 12h, 7d, today, yesterday, or a Unix time") from None
 

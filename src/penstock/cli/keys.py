@@ -14,7 +14,7 @@ import typer
 
 from penstock.cli.setup import ConfigOption, DataDirOption, JsonOption, fail, load_config, split_list
 from penstock.cli.tables import open_console, print_json, show_time
-from penstock.cli.times import is_span, parse_time
+from penstock.cli.times import LAST, parse_span, parse_time
 
 if TYPE_CHECKING:
     from penstock.admission.keys import VirtualKey
@@ -91,9 +91,9 @@ def rotate(
     """Give a key a new text, printed once; everything else of it stays."""
     from penstock.stores.keys import shown
 
-    for_seconds = _seconds(grace)
+    now, span = time.time(), _grace(grace)
     with _keys(config, data_dir) as keys:
-        key, text = keys.rotate(id, time.time(), for_seconds)
+        key, text = keys.rotate(id, now, span)
     if json:
         print_json([{**shown(key), "secret": text}])
         return
@@ -180,18 +180,22 @@ def _until(text: str | None) -> float | None:
     if text is None:
         return None
     now = time.time()
+    span = parse_span(text)
     try:
-        found = parse_time(text, now, end=True)
-    except (ValueError, OverflowError) as error:
+        found = parse_time(text, now, end=True) if span is None else now + span
+    except ValueError as error:
         fail(str(error), 2)
-    return 2 * now - found if is_span(text) else found
+    if found > LAST:
+        fail(f"{text!r} is beyond the year 9999; leave --expires out for a key that does not expire", 2)
+    return found
 
 
-def _seconds(text: str) -> float:
-    if not is_span(text):
-        fail(f"{text!r} is no time to go on for: write 24h, 7d", 2)
-    now = time.time()
-    return now - parse_time(text, now)
+def _grace(text: str) -> float:
+    """Seconds."""
+    span = parse_span(text)
+    if span is None:
+        fail(f"{text!r} is no span of time: write 24h or 7d", 2)
+    return span
 
 
 def _print(keys: list[VirtualKey]) -> None:

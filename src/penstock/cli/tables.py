@@ -97,8 +97,13 @@ def show_ms(value: object) -> str:
 
 
 def show_time(seconds: object) -> str:
-    """UTC, to the second."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S") if isinstance(seconds, int | float) else "-"
+    """UTC, to the second; a dash too where no calendar has it."""
+    if not isinstance(seconds, int | float):
+        return "-"
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return "-"
 
 
 def known(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:

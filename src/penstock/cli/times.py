@@ -12,31 +12,33 @@ from typing import Annotated
 
 import typer
 
-_AGO = re.compile(r"(\d{1,6})\s*(s|m|h|d|w)", re.IGNORECASE)
+_AGO = re.compile(r"([0-9]{1,6})\s*([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+LAST = 253_402_300_799.0
+"""The last second of the year 9999: there are no days behind it."""
+
+
+def parse_span(text: str) -> float | None:
+    """The seconds of `90m`, `12h`, `7d`; `None`: it is no such span."""
+    found = _AGO.fullmatch(text.strip().lower())
+    return None if found is None else float(int(found[1]) * _SECONDS[found[2]])
 
 
 def parse_time(text: str, now: float, *, end: bool = False) -> float:
-    """Seconds since the epoch, 0 at least; `end`: of a day, the first second after it. Raises `ValueError` with a sentence."""
+    """Seconds since the epoch, from 0 to `LAST`; `end`: of a day, the first second after it. Raises `ValueError` with a sentence."""
     word = text.strip().lower()
-    if found := _AGO.fullmatch(word):
-        return max(0.0, now - int(found[1]) * _SECONDS[found[2]])
+    if (span := parse_span(word)) is not None:
+        return max(0.0, now - span)
     today = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     try:
         moment = {"today": today, "yesterday": today - timedelta(days=1)}.get(word) or datetime.fromisoformat(text.strip())
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        seconds = moment.timestamp() + (86_400 if end and (word in ("today", "yesterday") or _DAY.fullmatch(word)) else 0)
     except ValueError:
         raise ValueError(f"{text!r} is no time: write 2025-01-31, 2025-01-31T14:05, 12h, 7d, today or yesterday") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    if end and (word in ("today", "yesterday") or _DAY.fullmatch(word)):
-        moment += timedelta(days=1)
-    return max(0.0, moment.timestamp())
-
-
-def is_span(text: str) -> bool:
-    """Is it so much time (`12h`), and no moment?"""
-    return _AGO.fullmatch(text.strip()) is not None
+    return min(max(0.0, seconds), LAST)
 
 
 def _read_since(text: str | None) -> str | None:

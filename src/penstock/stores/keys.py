@@ -25,8 +25,8 @@ T = TypeVar("T")
 
 SECRET_FILE = "keys.secret"
 """The file of the data directory that holds the secret under which keys are sealed, where the configuration names none."""
-_FARTHEST = 253_402_300_800.0
-"""The year 10000: nobody can be shown a later moment, and what is given in milliseconds lies beyond it."""
+_LATEST = 253_402_300_799.0
+"""The last second of the year 9999, in seconds since the epoch."""
 _SHORTEST = 4
 """Characters of an id's beginning that are enough to name it."""
 
@@ -219,8 +219,8 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
             raise KeyProblem(f"there is no protocol {', '.join(unknown)}; there is {', '.join(ProtocolId)}")
         if self.expires_at is not None and self.expires_at <= now:
             raise KeyProblem("it would have expired already")
-        if self.expires_at is not None and self.expires_at >= _FARTHEST:
-            raise KeyProblem("expires_at is in seconds since 1970, and lies before the year 10000")
+        if self.expires_at is not None and self.expires_at > _LATEST:
+            raise KeyProblem("expires_at is in seconds since 1970, and lies before the end of the year 9999; leave it out for a key that does not expire")
         return VirtualKey(
             id="", name=self.name, fingerprint="", created_at=now, owner=self.owner, project=self.project, tags=tuple(self.tags),
             expires_at=self.expires_at, models=tuple(self.models), routes=tuple(self.routes), protocols=tuple(self.protocols), limits=limits,
