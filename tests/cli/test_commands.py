@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import sqlite3
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from penstock import __version__
-from penstock.cli import app, complete
+from penstock.cli import app, complete, main
 from penstock.cli.times import parse_time
 from penstock.ledger.entry import Entry
 from penstock.ledger.settings import LedgerSettings
@@ -214,3 +218,41 @@ def test_sums_until_the_last_of_all_days(cli: CliRunner, data_dir: Path) -> None
         result = cli.invoke(app, ["usage", "--until", text, "--data-dir", str(data_dir)])
         assert result.exit_code in (0, 2), result.exception
     assert "2025" in cli.invoke(app, ["exchanges", "--since", "999999w", "--data-dir", str(data_dir)]).stdout
+
+
+class TestWords:
+    def run(self, monkeypatch: pytest.MonkeyPatch, encoding: str, *words: str) -> tuple[object, bytes]:
+        """The exit code of `penstock` at a shell, and what its standard output was given."""
+        out = io.BytesIO()
+        monkeypatch.setattr(sys, "argv", ["penstock", *words])
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, out.getvalue()
+
+    @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+    @pytest.mark.parametrize("command", ["exchanges", "usage", "explain"])
+    def test_a_model_of_any_name_is_told_in_any_encoding(
+        self, cli: CliRunner, data_dir: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, command: str
+    ) -> None:
+        del cli
+        with closing(sqlite3.connect(data_dir / "ledger.db")) as connection, connection:
+            connection.execute("update exchanges set model = '\u6a21\u578b', cause = 'nothing \u2014 at all'")
+        code, out = self.run(monkeypatch, encoding, command, *(["a2"] if command == "explain" else []), "--data-dir", str(data_dir))
+        assert code == 0
+        word = "\u2014" if command == "explain" else "\u6a21"
+        assert word.encode(encoding, "backslashreplace") in out
+
+    @pytest.mark.parametrize("words", [("exchanges", "--id"), ("explain",), ("exchanges", "--model"), ("usage", "--key"), ("keys", "create")])
+    def test_a_word_that_is_no_text_is_refused(
+        self, cli: CliRunner, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+    ) -> None:
+        del cli
+        code, _ = self.run(monkeypatch, "utf-8", *words, "a\udcff", "--data-dir", str(data_dir))
+        assert code == 2
+        assert "no UTF-8" in capsys.readouterr().err
+
+    def test_more_rows_than_there_can_be_are_refused(self, cli: CliRunner, data_dir: Path) -> None:
+        for command in (["exchanges"], ["logs", "collect", "-o", str(data_dir / "x.tgz")]):
+            result = cli.invoke(app, [*command, "--last", "9" * 20, "--data-dir", str(data_dir)])
+            assert result.exit_code == 2, result.exception

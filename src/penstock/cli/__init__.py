@@ -34,7 +34,7 @@ from penstock.cli.models import models
 from penstock.cli.prices import prices
 from penstock.cli.replay import replay
 from penstock.cli.serve import serve
-from penstock.cli.streams import UNWRITABLE, flush_or_drop, open_missing
+from penstock.cli.streams import UNWRITABLE, flush_or_drop, open_missing, spell_all
 from penstock.cli.torture import torture
 from penstock.cli.usage import app as usage
 
@@ -78,8 +78,16 @@ def complete(arguments: Sequence[str]) -> list[str]:
 def main() -> None:
     """The `penstock` command."""
     open_missing()
+    spell_all()
     try:
         app(args=complete(sys.argv[1:]))
+    except UnicodeEncodeError:
+        torn = [word for word in sys.argv[1:] if not word.isascii() and any("\ud800" <= char <= "\udfff" for char in word)]
+        if not torn:
+            raise
+        # Names of files may be of any bytes; what is looked for in the ledger is text.
+        typer.echo(f"penstock: {torn[0]!r} is no UTF-8", err=True)
+        raise SystemExit(2) from None
     except OSError as error:
         if error.filename is not None or error.errno not in UNWRITABLE:
             raise

@@ -80,7 +80,11 @@ def edit(config: ConfigOption = None) -> None:
     target = _target(config)
     if not target.is_file():
         fail(f"{target} is not there; penstock config init writes a first one")
-    words = shlex.split(next((os.environ[name] for name in _EDITORS if os.environ.get(name, "").strip()), _USUAL))
+    named = next((name for name in _EDITORS if os.environ.get(name, "").strip()), "")
+    try:
+        words = shlex.split(os.environ[named]) if named else [_USUAL]
+    except ValueError as error:
+        fail(f"{named} cannot be taken apart into words ({str(error).lower()}); write a program and its options")
     try:
         code = subprocess.run([*words, str(target)], check=False).returncode
     except OSError as error:

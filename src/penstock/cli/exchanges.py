@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.setup import ConfigOption, DataDirOption, JsonOption, fail, load_config, reading_ledger, split_list
+from penstock.cli.setup import MOST, ConfigOption, DataDirOption, JsonOption, fail, load_config, reading_ledger, split_list
 from penstock.cli.tables import OUTCOME_STYLES, known, open_console, print_json, show_money, show_ms, show_number, show_text, show_time
 from penstock.cli.times import SinceOption, UntilOption, moment
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def exchanges(
-    last: Annotated[int, typer.Option("--last", "-n", metavar="N", min=1, help="How many, the newest first.")] = 20,
+    last: Annotated[int, typer.Option("--last", "-n", metavar="N", min=1, max=MOST, help="How many, the newest first.")] = 20,
     outcome: Annotated[list[str] | None, typer.Option(metavar="NAME", help="With this outcome: TRUNCATED, ... (repeat, or commas).")] = None,
     provider: Annotated[str | None, typer.Option(metavar="NAME", help="Of this provider.")] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME", help="Of this model, as asked for or as it was.")] = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.setup import ConfigOption, DataDirOption, fail
+from penstock.cli.setup import MOST, ConfigOption, DataDirOption, fail
 
 if TYPE_CHECKING:
     from penstock.cli.bundle import Part, Source
@@ -28,7 +28,7 @@ def collect(
     kind: Annotated[
         str, typer.Option("--type", metavar="all|diagnostics|config|captures|stream-retry", help="What to pack.")] = "all",
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to; else a name with the time, here.")] = None,
-    last: Annotated[int, typer.Option("--last", "-n", metavar="N", min=0, help="Rows of the ledger.")] = 1000,
+    last: Annotated[int, typer.Option("--last", "-n", metavar="N", min=0, max=MOST, help="Rows of the ledger.")] = 1000,
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,

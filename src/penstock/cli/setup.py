@@ -19,6 +19,9 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", h
 DataDirOption = Annotated[str | None, typer.Option("--data-dir", metavar="DIR", help="Where the ledger is kept.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
+MOST = 1_000_000_000
+"""Rows that a command may be asked for: more than there are, and fewer than a database can count to."""
+
 
 def fail(message: str, code: int = 1) -> NoReturn:
     """Say on standard error what went wrong, and exit."""

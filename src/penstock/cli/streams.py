@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 
@@ -19,6 +20,12 @@ def open_missing() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "r" if number == 0 else "w"))  # noqa: PTH123, SIM115  # a descriptor; open to the end
+
+
+def spell_all() -> None:
+    """What standard output cannot spell in its encoding (an old locale's, or half a character in a file's name) is escaped, as on standard error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def flush_or_drop() -> None:
