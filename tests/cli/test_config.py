@@ -152,9 +152,14 @@ def test_edit_without_a_file_an_editor_or_luck(operator: Operator, tmp_path: Pat
     done = operator.run("config", "edit", env={"EDITOR": editor(tmp_path, "", code=3)})
     assert done.code == 1
     assert "exit code 3" in done.err
-    done = operator.run("config", "edit", env={"EDITOR": '"vi'})
-    assert done.code == 1
-    assert "EDITOR cannot be taken apart" in done.err
+
+
+def test_edit_with_half_a_quotation_for_an_editor(cli: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli.invoke(app, ["config", "init"])
+    monkeypatch.setenv("EDITOR", '"vi')
+    result = cli.invoke(app, ["config", "edit"])
+    assert result.exit_code == 1
+    assert "EDITOR cannot be taken apart" in result.stderr
 
 
 # import argo
