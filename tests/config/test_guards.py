@@ -17,6 +17,7 @@ from penstock.stores.guard_formats import Service
 def read(directory: Path, text: str) -> Config:
     file = directory / "penstock.yaml"
     file.write_text(text)
+    file.chmod(0o600)
     return load(file, environ={"HOME": str(directory)})
 
 

@@ -270,3 +270,35 @@ def test_keys_that_every_user_can_read_are_noted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("written_as", "meant"), [("$${HOME}", "${HOME}"), ("a$b$$c", "a$b$$c"), ("${X}y${X}", "1y1"), ("pre-${X}", "pre-1")])
 def test_variables_in_values(tmp_path: Path, written_as: str, meant: str) -> None:
     assert load(written(tmp_path, f"token: '{written_as}'\n"), environ={"HOME": "/h", "X": "1"}).token == meant
+
+
+@pytest.mark.parametrize(("text", "told"), [
+    ('hosts: ["\\ud800"]', "1: hosts[0]: holds half a character"), ('"\\ud83d": 1', "1: holds half a character"),
+    ('guards:\n - {name: "a\\udfff", detect: [email]}', "2: guards[0].name: holds half a character"),
+    ('providers:\n  a: {protocol: openai, api_key_file: "\\ud800"}', "2: providers.a.api_key_file: holds half a character"),
+    ("data_dir: ${TORN}", "1: data_dir: holds half a character"), ("limits: {max_frame: 64M\u0131B}", "1: limits.max_frame: '64M\u0131B' is no size"),
+    ('resolve: {"sk-ant-abc123456789": 1.1.1.1}', "1: resolve.sk-ant-***: "),
+])  # fmt: skip
+def test_odd_characters_are_told_and_neither_raise_nor_get_through(tmp_path: Path, text: str, told: str) -> None:
+    said = errors(written(tmp_path, text), environ={"HOME": "/home/u", "TORN": "a\udcff"})
+    assert f"penstock.yaml:{told}" in said
+    said.encode()
+    assert "abc123456789" not in said
+
+
+@pytest.mark.parametrize(("text", "noted"), [
+    ("token: auto", False), ("token: abcdefgh", True), ('token: "${T}"', False), ("admission: {mode: strict, keys_secret: " + "k" * 32 + "}", True),
+    ("admission: {rules: [{name: r, deny: {key: key_1}}]}", False),
+    ("guards: [{name: m, on: [request], uploads: pass, moderation: {key: sk-moderation}}]", True),
+    ("routes: [{model: x, provider: demo, guards: [{name: m, uploads: pass, webhook: {url: 'http://127.0.0.1:9', key: sk-hook}}]}]", True),
+])  # fmt: skip
+def test_a_file_that_others_can_read_is_told_of_where_it_holds_a_key(tmp_path: Path, text: str, noted: bool) -> None:
+    file = written(tmp_path, text)
+    file.chmod(0o644)
+    notes = load(file, environ={"HOME": "/home/u", "T": "abcdefgh"}).notes
+    assert any("other users can read it" in note for note in notes) == noted
+
+
+def test_a_usual_place_that_cannot_be_looked_into_is_an_error_and_no_empty_file(tmp_path: Path) -> None:
+    said = errors(environ={"HOME": str(tmp_path / ("x" * 300))})
+    assert "this file cannot be read: File name too long" in said

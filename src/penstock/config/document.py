@@ -130,7 +130,7 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode):
                 self._problems.add(Place(self._file, line, here.path), "a key must be a word")
                 continue
-            key = Scalar(str(key_node.value), "str", line)
+            key = Scalar(self._whole(str(key_node.value), Place(self._file, line, here.path)), "str", line)
             if key_node.tag == "tag:yaml.org,2002:merge":
                 self._problems.add(Place(self._file, line, here.path), "merge keys ('<<') are not read; write the keys out")
                 continue
@@ -143,14 +143,21 @@ class _Reader:
         return Section(tuple(items), here.line)
 
     def _scalar(self, node: yaml.Node, here: Place) -> Scalar:
-        text = str(node.value)
+        text = self._whole(str(node.value), here)
         prefix, _, tag = str(node.tag).rpartition(":")
         if prefix != "tag:yaml.org,2002":
             self._problems.add(here, "YAML tags ('!...') are not read")
             return Scalar(text, "str", here.line)
         if tag != "str" or "${" not in text:
             return Scalar(text, tag, here.line)
-        return Scalar(self._put_in(text, here), "str", here.line, raw=text)
+        return Scalar(self._whole(self._put_in(text, here), here), "str", here.line, raw=text)
+
+    def _whole(self, text: str, here: Place) -> str:
+        """`text` without halves of characters, which are noted: neither a file, a database nor JSON takes them. (YAML spells them so: "\\ud83d".)"""
+        if text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text):
+            return text
+        self._problems.add(here, "holds half a character (a surrogate, like \\ud83d, or bytes that are no UTF-8); write the whole one")
+        return text.encode("utf-8", "replace").decode()
 
     def _put_in(self, text: str, here: Place) -> str:
         def value(found: re.Match[str]) -> str:

@@ -14,7 +14,7 @@ from penstock.config import env, legacy_argo, providers
 from penstock.config.admission import read_admission
 from penstock.config.admission_keys import read_long_secret
 from penstock.config.conduct import read_level
-from penstock.config.document import Node, Scalar, Section, parse
+from penstock.config.document import Listing, Node, Scalar, Section, parse
 from penstock.config.errors import Place, Problems, Unfit
 from penstock.config.guards import call_limits, read_guards, together
 from penstock.config.levels import gather
@@ -24,13 +24,16 @@ from penstock.config.prices import read_prices
 from penstock.config.providers import FoundRoute
 from penstock.config.resolve import note_unused, read_resolve
 from penstock.config.rules import exposure, own_listener, same_place
-from penstock.config.settings import Address, Config, Limits, Listening
+from penstock.config.settings import AUTO_TOKEN, Address, Config, Limits, Listening
 from penstock.config.walk import Given, read_fields
 from penstock.policy.guards import Guard
 from penstock.providers import ProviderSettings
 from penstock.telemetry.log import LogSettings
 
 T = TypeVar("T")
+
+_KEYS = frozenset({"api_key", "token", "keys_secret"})
+"""What the file calls its secrets."""
 
 
 def find(path: Path | None, environ: Mapping[str, str]) -> tuple[Path | None, str]:
@@ -41,7 +44,11 @@ def find(path: Path | None, environ: Mapping[str, str]) -> tuple[Path | None, st
     if environ.get(env.CONFIG_VARIABLE, "").strip():
         return _expand(Path(environ[env.CONFIG_VARIABLE].strip()), environ, Path.cwd()), env.CONFIG_VARIABLE
     default = default_file(environ)
-    return (default, "") if default.is_file() else (None, "")
+    try:
+        there = default.is_file()
+    except OSError:
+        there = True  # it cannot be looked for: nobody may go on as if nothing were configured, and who reads it says why
+    return (default, "") if there else (None, "")
 
 
 def default_file(environ: Mapping[str, str]) -> Path:
@@ -262,10 +269,18 @@ def _readable_by_others(file: Path, section: Section) -> tuple[str, ...]:
     return ()
 
 
-def _holds_key(node: Node) -> bool:
+def _holds_key(node: Node, within: str = "") -> bool:
+    if isinstance(node, Listing):
+        return any(_holds_key(item) for item in node.items)
     if not isinstance(node, Section):
         return False
-    return any((key.text in ("api_key", "token") and getattr(below, "raw", None) is None) or _holds_key(below) for key, below in node.items)
+    names = _KEYS | {"key"} if within in ("webhook", "moderation") else _KEYS  # elsewhere a key is named by its id
+    return any((key.text in names and _is_plain(below)) or _holds_key(below, key.text) for key, below in node.items)
+
+
+def _is_plain(node: Node) -> bool:
+    """Is it a secret as it is? `auto` is none, nor is a variable's name."""
+    return isinstance(node, Scalar) and node.raw is None and node.text != AUTO_TOKEN
 
 
 def _place(given: Mapping[str, Given], name: str, path: str, top: Place) -> Place:

@@ -11,6 +11,7 @@ from penstock.config.values import read_address, read_text
 from penstock.config.walk import section_of
 from penstock.providers import BadUrl, ProviderSettings
 from penstock.providers.urls import parse_base
+from penstock.wire.secrets import mask_secrets
 
 MEANS = "Which address to dial for a host and port, in the place of a look-up: \"host:port\": address."
 Pinned = Mapping[tuple[str, int], str]
@@ -21,7 +22,7 @@ def read_resolve(node: Node, place: Place, problems: Problems) -> dict[tuple[str
     section = section_of(node, place, problems, '{"api.example.com:443": 192.0.2.7}')
     found: dict[tuple[str, int], tuple[str, Place]] = {}
     for key, value in section.items if section is not None else ():
-        here = place.below(key.text, key.line)
+        here = place.below(mask_secrets(key.text), key.line)
         if not isinstance(value, Scalar):
             problems.add(here, "must be one address, like 192.0.2.7")
             continue
