@@ -478,3 +478,15 @@ def test_health(house: House, method: str, status: int) -> None:
     if status != 200:
         assert asker.reply.header(b"allow") == b"GET, HEAD, OPTIONS"
     assert not house.book.opened, "no row"
+
+
+@pytest.mark.parametrize("path", [
+    "/openai/v1/sk-proj-abcdefgh123", "/openai/v1/tools;key=sk-proj-abcdefgh123", "/v1/files/sk-proj-abcdefgh123", "/v1/nothing/sk-proj-abcdefgh123",
+    "/v1/responses/sk-proj-abcdefgh123",
+])  # fmt: skip
+def test_a_key_in_a_path_stays_out_of_the_row_also_of_a_head_that_is_known(path: str) -> None:
+    with a_house() as house:
+        for _ in range(2):
+            house.get(path)
+    assert [row.path for row in house.book.opened if row.path and "abcdefgh123" in row.path] == []
+    assert len(house.book.opened) == 2

@@ -15,8 +15,8 @@ class HeadMemo:
 
     def __init__(self) -> None:
         self.names: dict[bytes, bytes] | None = None
-        self.client: tuple[str | None, str | None, str | None, str | None, str | None] | None = None
-        """User agent, fingerprint of the credential, and what it says of user, project and session."""
+        self.client: tuple[str | None, str | None, str | None, str | None, str | None, str] | None = None
+        """User agent, fingerprint of the credential, what it says of user, project and session, and the path as it may be shown."""
         self.plan: Any = None
         """The front's own."""
 

@@ -102,7 +102,6 @@ class Intake(Preparing):
             exchange.spec = gateway.specs[endpoint.protocol]
             allow: Headers = [(b"allow", ", ".join(endpoint.allow).encode())] if endpoint.allow else []
             exchange.entry.client_protocol = endpoint.protocol.value
-            exchange.entry.path = mask_secrets(request.path)  # an unknown path may hold anything, a key in the wrong place too
             self._refuse(endpoint.fault, mask_secrets(endpoint.fault.message), allow)
             return None
         if isinstance(endpoint, Allowed):

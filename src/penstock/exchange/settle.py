@@ -10,9 +10,10 @@ from penstock.ledger.entry import Entry, Found
 from penstock.pipeline.contract import Pipeline
 from penstock.policy.matcher import Findings
 from penstock.providers import credential
+from penstock.routing.endpoints import FIXED
 from penstock.vocabulary.outcome import Outcome
 from penstock.vocabulary.usage import Provenance
-from penstock.wire.secrets import fingerprint
+from penstock.wire.secrets import fingerprint, mask_secrets
 
 
 def open_entry(entry_id: str, instance: str, request: ClientRequest) -> Entry:
@@ -20,17 +21,21 @@ def open_entry(entry_id: str, instance: str, request: ClientRequest) -> Entry:
     entry = Entry(entry_id, time())
     entry.instance = instance
     entry.method = request.method
-    entry.path = request.path
     memo = request.memo
     client = memo.client
     if client is None:
         agent, secret, claimed = request.header(b"user-agent"), credential(request.headers, request.query), read_head(request.header)
         memo.client = client = (
             agent.decode("latin-1") if agent is not None else None, fingerprint(secret) if secret else None,
-            claimed.user, claimed.project, claimed.session,
+            claimed.user, claimed.project, claimed.session, _shown(request.path),
         )  # fmt: skip
-    entry.user_agent, entry.key_fingerprint, entry.user_id, entry.project, entry.session_id = client
+    entry.user_agent, entry.key_fingerprint, entry.user_id, entry.project, entry.session_id, entry.path = client
     return entry
+
+
+def _shown(path: str) -> str:
+    """An unknown path, and what stands behind an id's or a provider's, may hold anything: a key in the wrong place too."""
+    return path if path in FIXED or path.endswith("enerateContent") else mask_secrets(path)
 
 
 def read(entry: Entry, pipeline: Pipeline, started: float) -> None:
