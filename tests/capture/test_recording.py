@@ -291,3 +291,15 @@ def test_a_coding_that_nobody_can_look_into_is_not_kept_where_something_must_be_
         assert files["upstream_response.body"] == kept
         assert meta.parts[0].truncated is masked
         assert ("br" in (meta.parts[0].note or "")) is masked
+
+
+def test_names_in_headers_of_ours_are_masked_there_and_stay_elsewhere() -> None:
+    recording, ended = record(Phase.INBOUND_REQUEST)
+    headers = [(b"x-penstock-provider", b"anthropic"), (b"X-Penstock-Project", b"waterworks"), (b"x-penstock-key", b"pst-key-0001")]
+    body = b'{"model":"anthropic/claude","text":"waterworks pst-key-0001"}'
+    recording.inbound("POST", "/anthropic/v1/messages", headers, body, 100.5)
+    recording.end("COMPLETE", None, 200.0)
+    meta, files = ended.files()
+    assert meta.parts[0].start == "POST /anthropic/v1/messages"
+    assert files["inbound_request.body"] == b'{"model":"anthropic/claude","text":"waterworks ***"}'
+    assert files["inbound_request.head"].count(b"***") == 3

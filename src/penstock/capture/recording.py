@@ -27,6 +27,9 @@ HEAD = 64 * 1024
 LITERALS = 32
 """Secrets of one exchange that are looked for by their letters."""
 
+_NAMES = frozenset({b"x-penstock-provider", b"x-penstock-project", b"x-penstock-session", b"x-penstock-user"})
+"""Headers of ours whose values are words: they are masked where they stand, and stay where the same words stand elsewhere."""
+
 _TRIED = (Phase.PROVIDER_REQUEST, Phase.UPSTREAM_RESPONSE)
 
 
@@ -233,7 +236,7 @@ class Recording:
 
     def _learn(self, headers: Headers, query: str) -> None:
         """Credentials of a head: they are looked for in everything else, whatever they look like, since errors quote them."""
-        found = [bare(value) for name, value in headers if is_secret_header(name)]
+        found = [bare(value) for name, value in headers if is_secret_header(name) and name.lower() not in _NAMES]
         asked = credential((), query) if query else None
         for secret in (*found, *((asked,) if asked else ())):
             if len(secret) >= SHORTEST_LITERAL and len(self._literals) < LITERALS and secret not in self._literals:
