@@ -302,3 +302,13 @@ def test_a_file_that_others_can_read_is_told_of_where_it_holds_a_key(tmp_path: P
 def test_a_usual_place_that_cannot_be_looked_into_is_an_error_and_no_empty_file(tmp_path: Path) -> None:
     said = errors(environ={"HOME": str(tmp_path / ("x" * 300))})
     assert "this file cannot be read: File name too long" in said
+
+
+@pytest.mark.parametrize(("text", "told"), [
+    ("ledger: {url: 'postgresql://[::1'}", "1: ledger.url: is no database"),
+    ("admission: {issuers: [{issuer: i, audiences: [a], jwks_url: 'https://[::1/keys'}]}", "1: admission.issuers[0].jwks_url: 'https://[::1/keys': keys"),
+    ("admission: {issuers: [{issuer: i, audiences: [a], jwks_url: 'https://id:x/keys'}]}", "1: admission.issuers[0].jwks_url: 'https://id:x/keys': keys"),
+    ("admission: {issuers: [{issuer: i, audiences: [a], jwks_url: 'https:///keys'}]}", "1: admission.issuers[0].jwks_url: 'https:///keys': keys"),
+])  # fmt: skip
+def test_urls_that_are_none(tmp_path: Path, text: str, told: str) -> None:
+    assert f"penstock.yaml:{told}" in errors(written(tmp_path, text), environ={"HOME": "/home/u"})

@@ -35,8 +35,12 @@ def read_field_name(value: Scalar) -> str:
 
 def read_jwks_url(value: Scalar) -> str:
     text = values.read_text(value).strip()
-    parts = urlsplit(text)
-    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(parts.hostname or "")):
+    try:
+        parts = urlsplit(text)
+        taken = parts.port != 0 and bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname)))
+    except ValueError:
+        taken = False  # half an IPv6 address, or a port that is no number
+    if not taken:
         raise Unfit(f"{value.shown}: keys are fetched from https://..., or from this machine")
     return text
 

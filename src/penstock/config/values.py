@@ -313,7 +313,10 @@ def read_base_url(value: Scalar) -> str:
 
 def read_database_url(value: Scalar) -> str:
     text = read_text(value).strip()
-    scheme = urlsplit(text).scheme.partition("+")[0]
+    try:
+        scheme = urlsplit(text).scheme.partition("+")[0]
+    except ValueError:
+        scheme = ""  # half an IPv6 address
     if scheme not in ("postgresql", "sqlite"):
         raise Unfit("is no database that the ledger knows; write postgresql://USER:PASSWORD@HOST/NAME or sqlite:////absolute/path.db")
     return text
