@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from penstock.config import AUTO_TOKEN, Address, Config, ConfigErrors, find, load
+from penstock.ledger.engine import locate
+from penstock.ledger.errors import LedgerError
+from penstock.ledger.settings import LedgerSettings
 from penstock.providers import ProviderSettings
 from penstock.routing import Glob, Route
 from penstock.vocabulary.ids import ProtocolId
@@ -304,11 +307,29 @@ def test_a_usual_place_that_cannot_be_looked_into_is_an_error_and_no_empty_file(
     assert "this file cannot be read: File name too long" in said
 
 
-@pytest.mark.parametrize(("text", "told"), [
-    ("ledger: {url: 'postgresql://[::1'}", "1: ledger.url: is no database"),
-    ("admission: {issuers: [{issuer: i, audiences: [a], jwks_url: 'https://[::1/keys'}]}", "1: admission.issuers[0].jwks_url: 'https://[::1/keys': keys"),
-    ("admission: {issuers: [{issuer: i, audiences: [a], jwks_url: 'https://id:x/keys'}]}", "1: admission.issuers[0].jwks_url: 'https://id:x/keys': keys"),
-    ("admission: {issuers: [{issuer: i, audiences: [a], jwks_url: 'https:///keys'}]}", "1: admission.issuers[0].jwks_url: 'https:///keys': keys"),
-])  # fmt: skip
-def test_urls_that_are_none(tmp_path: Path, text: str, told: str) -> None:
-    assert f"penstock.yaml:{told}" in errors(written(tmp_path, text), environ={"HOME": "/home/u"})
+@pytest.mark.parametrize("jwks_url", ["https://[::1/keys", "https://id:x/keys", "https:///keys"])
+def test_urls_of_keys_that_are_none(tmp_path: Path, jwks_url: str) -> None:
+    text = f"admission: {{issuers: [{{issuer: i, audiences: [a], jwks_url: '{jwks_url}'}}]}}"
+    said = errors(written(tmp_path, text), environ={"HOME": "/home/u"})
+    assert f"penstock.yaml:1: admission.issuers[0].jwks_url: '{jwks_url}': keys are fetched from" in said
+
+
+def test_half_an_address_of_a_database(tmp_path: Path) -> None:
+    said = errors(written(tmp_path, "ledger: {url: 'postgresql://[::1'}"), environ={"HOME": "/home/u"})
+    assert "penstock.yaml:1: ledger.url: is no database" in said
+
+
+def test_a_relative_path_of_sqlite_is_relative_to_the_file(tmp_path: Path) -> None:
+    place = tmp_path / "a b%41"
+    config = load(written(place, "ledger: {url: 'sqlite:///rows.db?timeout=5'}"), environ={"HOME": "/home/u"})
+    _, path, _ = locate(LedgerSettings(place, config.ledger_url))
+    assert path == place / "rows.db"
+    config = load(written(place, ""), environ={"HOME": "/home/u", "PENSTOCK_LEDGER_URL": "sqlite:///rows.db"})
+    assert locate(LedgerSettings(place, config.ledger_url))[1] == Path.cwd() / "rows.db"
+    for whole in ("sqlite:////srv/rows.db", "sqlite:///~/rows.db", "postgresql://h/d"):
+        assert load(written(place, f"ledger: {{url: '{whole}'}}"), environ={"HOME": "/home/u"}).ledger_url == whole
+
+
+def test_a_database_at_a_port_that_is_no_number(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="cannot be read; write postgresql"):
+        locate(LedgerSettings(tmp_path, "postgresql://h:x/d"))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar, cast
+from urllib.parse import quote
 
 from penstock.capture.dumps import DumpSettings
 from penstock.capture.settings import CaptureSettings
@@ -34,6 +36,8 @@ T = TypeVar("T")
 
 _KEYS = frozenset({"api_key", "token", "keys_secret"})
 """What the file calls its secrets."""
+_SQLITE = re.compile(r"sqlite(?:\+[a-z0-9]+)?:///(?=[^/~:])")
+"""Before a relative path."""
 
 
 def find(path: Path | None, environ: Mapping[str, str]) -> tuple[Path | None, str]:
@@ -171,7 +175,7 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
             body=_get(given, "limits.body", int) or limits.body,
         ),
         retention_days=cast("int | None", _said(given, "retention", defaults.retention_days)),
-        ledger_url=_get(given, "ledger.url", str),
+        ledger_url=_ledger_url(given, absolute),
         ledger_queue=_get(given, "ledger.queue", int) or defaults.ledger_queue,
         preview=cast("int | None", _said(given, "ledger.preview", None)),
         prices=own_prices,
@@ -190,6 +194,15 @@ def _keys_secret(written: str, problems: Problems) -> str | None:
     except Unfit as error:
         problems.add(Place("environment", None, "PENSTOCK_KEYS_SECRET"), str(error))
         return None
+
+
+def _ledger_url(given: Mapping[str, Given], absolute: Callable[[Path, Place], Path]) -> str | None:
+    """The file of a SQLite URL is a path like any other: a relative one is relative to the configuration's file, where it stands there."""
+    url = _get(given, "ledger.url", str)
+    found = _SQLITE.match(url or "")
+    if url is None or found is None:
+        return url
+    return f"{found[0]}{quote(str(absolute(Path(), given['ledger.url'].place)))}/{url[found.end():]}"
 
 
 def _listening(given: Mapping[str, Given]) -> Listening:

@@ -35,7 +35,7 @@ def locate(settings: LedgerSettings) -> tuple[URL | None, Path | None, str]:
         return None, settings.sqlite_path, str(settings.sqlite_path)
     try:
         url = make_url(settings.url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # of a port that is no number, the latter
         raise LedgerError("the ledger's URL cannot be read; write postgresql://user@host/database or sqlite:///path") from None
     backend = url.drivername.partition("+")[0]
     if backend == "sqlite" and url.database:
