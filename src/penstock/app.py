@@ -92,7 +92,7 @@ class App:
         aliases = [r.model.text for r in config.routes if not set("*?[") & set(r.model.text)]
         self.catalog = Catalog(self.client, list(providers.values()), aliases, monotonic)
         own = [token for token in (self._token, self._admin_token) if token]
-        keys = [key for p in config.providers for key in (p.api_key, *(value for _, value in p.headers)) if key]
+        keys = [key for p in config.providers for key in (p.api_key, *(value for _, value in p.headers)) if key] + [*config.guard_keys]
         self.recorder = Recorder(
             config.data_dir, config.capture, routes=[(r.model.text, r.provider) for r in config.routes], providers=[*providers, Demo.name],
             secrets=[*own, *keys],

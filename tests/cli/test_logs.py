@@ -17,7 +17,8 @@ from typer.testing import CliRunner, Result
 
 from penstock.cli import app
 from penstock.cli.bundle import Part, pack, versions
-from penstock.cli.redaction import redact_document, without
+from penstock.cli.redaction import known_secrets, redact_document, redact_settings, without
+from penstock.config import load
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.writer import Ledger
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
@@ -259,6 +260,30 @@ def test_what_is_no_secret_stays_as_it_is(text: str) -> None:
     import yaml
 
     assert yaml.safe_load(redact_document(text)) == yaml.safe_load(text)
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("guards: [{name: w, on: [request]}]", "guards:\n- name: w\n  'on':\n  - request\n"),
+    ("listen: 0010\nat: 12:30:45\nday: 2001-01-02", "listen: '0010'\nat: '12:30:45'\nday: '2001-01-02'\n"), ("", "null\n...\n"),
+    ("a: &b {c: 1}\nd: *b", "a:\n  c: 1\nd:\n  c: 1\n"), ("x: !secret {a: 1.5, <<: {b: off}}", "x:\n  a: 1.5\n  '<<':\n    b: false\n"),
+])  # fmt: skip
+def test_a_file_is_shown_in_its_own_words(text: str, shown: str) -> None:
+    assert redact_document(text) == shown
+
+
+@pytest.mark.parametrize("text", ["a: &a [*a]", "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))])
+def test_aliases_without_end_are_left_out(text: str) -> None:
+    with pytest.raises(ValueError, match="not valid YAML"):
+        redact_document(text)
+
+
+def test_a_guards_key_is_a_secret_and_guards_are_shown_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text("guards: [{name: hook, uploads: pass, webhook: {url: 'http://127.0.0.1:9', key: sesame-opens, key_header: x-k}}]\n")
+    config = load(file, environ={"HOME": str(tmp_path)})
+    assert "sesame-opens" in known_secrets(config, {})
+    assert redact_settings(config)["conduct"]["guards"]["names"] == ["hook"]
+    assert "sesame-opens" not in str(redact_settings(config))
 
 
 @given(secret=st.text(alphabet="abcdefgh12345678", min_size=6, max_size=20), before=st.text(max_size=30), after=st.text(max_size=30))

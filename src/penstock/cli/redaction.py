@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from penstock.policy.guards import Guards
 from penstock.wire.secrets import MASK, mask_secrets
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ _SECRET_PLACES = frozenset({"headers", "jwks", "patterns"})
 _VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _URL_USER = re.compile(r"(?<=://)[^\s/@]*@")
 _URL_QUERY = re.compile(r"(?<=\?)\S*")
+_MOST_NODES = 20_000
+"""Of a file, as in the configuration itself."""
 _SHORTEST = 6
 """Characters: a shorter value is no secret that could be told from a word."""
 
@@ -34,10 +38,31 @@ def redact_document(text: str) -> str:
     import yaml
 
     try:
-        document: object = yaml.safe_load(text)
+        root = yaml.SafeLoader(text).get_single_node()
+        document = _plainly(root, [_MOST_NODES]) if root is not None else None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ValueError(f"the file is not valid YAML ({type(error).__name__})") from None  # an error quotes the line
     return yaml.safe_dump(_redact(document), sort_keys=False, allow_unicode=True, width=140)
+
+
+def _plainly(node: Any, left: list[int]) -> Any:
+    """A node's value as it is meant here: keys are words (`on` is one), and what YAML would make another number or a date of is its text.
+    `left`: how many nodes there may be still, those that aliases repeat among them. Raises `ValueError`."""
+    left[0] -= 1
+    if left[0] < 0:
+        raise ValueError
+    if isinstance(node.value, str):
+        kind, word = str(node.tag).rpartition(":")[2], node.value
+        if kind in ("null", "bool"):
+            return None if kind == "null" else word.lower() in ("yes", "true", "on")
+        if kind in ("int", "float"):
+            with suppress(ValueError):
+                number = int(word) if kind == "int" else float(word)
+                return number if str(number) == word else word
+        return word
+    if node.id == "mapping":
+        return {key.value if isinstance(key.value, str) else "?": _plainly(value, left) for key, value in node.value}
+    return [_plainly(item, left) for item in node.value]
 
 
 def redact_settings(config: Config) -> dict[str, Any]:
@@ -51,6 +76,7 @@ def known_secrets(config: Config | None, environ: Mapping[str, str]) -> list[str
     if config is not None:
         found |= {config.token or "", config.admission.keys_secret or "", *(provider.api_key or "" for provider in config.providers)}
         found |= {value for provider in config.providers for _, value in provider.headers}
+        found |= set(config.guard_keys)
         password = re.search(r"://[^/@:]*:([^/@]*)@", config.ledger_url or "")
         found |= {password[1]} if password else set[str]()
     return sorted((value for value in found if len(value) >= _SHORTEST), key=len, reverse=True)
@@ -95,6 +121,8 @@ def _spread(value: Any, *, shown: bool = True) -> Any:
         return sorted(spread, key=str) if isinstance(value, set | frozenset) else spread
     if value is None or isinstance(value, bool | int | float):
         return value
+    if isinstance(value, Guards):
+        return {"names": list(value.names), "hold": _spread(value.hold), "windows": _spread(value.windows)}  # their patterns may spell secrets
     return _plain(str(value) if isinstance(value, str | Path) else repr(value))
 
 

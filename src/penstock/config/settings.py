@@ -145,6 +145,13 @@ class Config:
         return self.provider_conduct.get(provider, self.conduct)
 
     @property
+    def guard_keys(self) -> tuple[str, ...]:
+        """What is shown to guards outside."""
+        conducts = (self.conduct, *self.provider_conduct.values(), *self.route_conduct)
+        services = [one.service for conduct in conducts if conduct.guards is not None for one in conduct.guards.outsides]
+        return tuple(dict.fromkeys(key for service in services for key in (service.key, *(value for _, value in service.headers)) if key))
+
+    @property
     def local(self) -> bool:
         """Only this machine reaches the data plane."""
         return self.socket is not None or self.listen.loopback
