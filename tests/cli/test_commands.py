@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from penstock import __version__
@@ -256,3 +258,19 @@ class TestWords:
         for command in (["exchanges"], ["logs", "collect", "-o", str(data_dir / "x.tgz")]):
             result = cli.invoke(app, [*command, "--last", "9" * 20, "--data-dir", str(data_dir)])
             assert result.exit_code == 2, result.exception
+
+
+@pytest.mark.parametrize("width", [20, 80, 120])
+def test_on_a_narrow_terminal_no_id_is_cut_and_no_column_is_left_out(
+    cli: CliRunner, data_dir: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    for name in ("laptop", "a-longer-name"):
+        assert cli.invoke(app, ["keys", "create", name, "--owner", "somebody", "--data-dir", str(data_dir)]).exit_code == 0
+    monkeypatch.setattr("penstock.cli.tables.open_console", lambda: Console(highlight=False, width=width))
+    listed = cli.invoke(app, ["keys", "list", "--data-dir", str(data_dir)]).stdout
+    assert re.findall(r"key_[0-9a-f]{12} .*\bsomebody .*\bgood ", listed)[1:]
+    told = cli.invoke(app, ["exchanges", "--data-dir", str(data_dir)]).stdout
+    assert "2025-02-01 01:00:00" in told
+    for word in ("TRUNCATED", "openai", "gpt-4o", "chat", "terminal", "operation"):
+        assert word in told
+    assert "\u2026" not in listed + told

@@ -95,13 +95,6 @@ def test_any_time_can_be_asked_for(cli: CliRunner, data_dir: Path, arguments: li
     assert cli.invoke(app, [*arguments, "--data-dir", str(data_dir)]).exit_code == 0
 
 
-@pytest.mark.parametrize("arguments", [["exchanges", "--last", "9" * 30], ["usage", "--model", "\udcff"], ["explain", "\udcff"]])
-def test_what_no_database_takes_is_answered_in_words(cli: CliRunner, data_dir: Path, arguments: list[str]) -> None:
-    result = cli.invoke(app, [*arguments, "--data-dir", str(data_dir)])
-    assert result.exit_code == 1
-    assert result.stderr.startswith("penstock: the ledger cannot be read now: "), result.output
-
-
 def test_csv(cli: CliRunner, data_dir: Path) -> None:
     result = cli.invoke(app, ["usage", "--by", "user", "--csv", "--data-dir", str(data_dir)])
     found = {row["user_id"]: row for row in csv.DictReader(io.StringIO(result.stdout))}

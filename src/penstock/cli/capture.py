@@ -13,7 +13,7 @@ import typer
 
 from penstock.cli.gateway import ask_gateway
 from penstock.cli.setup import ConfigOption, DataDirOption, JsonOption, fail, load_config, split_list
-from penstock.cli.tables import OUTCOME_STYLES, open_console, print_json, show_number, show_text, show_time
+from penstock.cli.tables import OUTCOME_STYLES, print_json, print_table, show_number, show_text, show_time
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -82,7 +82,7 @@ def list_(json: JsonOption = False, config: ConfigOption = None, data_dir: DataD
     if json:
         print_json(_row(item) for item in items)
     elif items:
-        open_console().print(tabulate(items))
+        print_table(tabulate(items))
     else:
         typer.echo("none")
 

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.setup import MOST, ConfigOption, DataDirOption, JsonOption, fail, load_config, reading_ledger, split_list
-from penstock.cli.tables import OUTCOME_STYLES, known, open_console, print_json, show_money, show_ms, show_number, show_text, show_time
+from penstock.cli.tables import OUTCOME_STYLES, known, open_console, print_json, print_table, show_money, show_ms, show_number, show_text, show_time
 from penstock.cli.times import SinceOption, UntilOption, moment
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+_SENTENCE = 32
+"""Characters of a line of a cause at least, on a narrow terminal."""
 
 
 def exchanges(
@@ -51,7 +54,7 @@ def exchanges(
     elif id is not None and len(rows) == 1:
         open_console().print(spread(rows[0]))
     else:
-        open_console().print(tabulate(rows))
+        print_table(tabulate(rows))
 
 
 def tabulate(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -75,7 +78,7 @@ def tabulate(rows: Sequence[Mapping[str, Any]]) -> Table:
     told = bool(known(["replay"], rows))
     if told:
         table.add_column("replay", no_wrap=True)
-    table.add_column("cause")
+    table.add_column("cause", min_width=_SENTENCE if any(row["cause"] and row["outcome"] != "COMPLETE" for row in rows) else None)
     for row in rows:
         outcome = row["outcome"]
         table.add_row(

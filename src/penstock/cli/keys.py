@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.setup import ConfigOption, DataDirOption, JsonOption, fail, load_config, split_list
-from penstock.cli.tables import open_console, print_json, show_time
+from penstock.cli.tables import print_json, print_table, show_time
 from penstock.cli.times import LAST, parse_span, parse_time
 
 if TYPE_CHECKING:
@@ -213,4 +213,4 @@ def _print(keys: list[VirtualKey]) -> None:
             key.id, Text(key.name), Text(key.owner or "-"), Text(key.project or "-"), Text(state, style=style), show_time(key.created_at),
             show_time(key.expires_at), Text(", ".join(key.models) or "all"),
         )  # fmt: skip
-    open_console().print(table)
+    print_table(table)

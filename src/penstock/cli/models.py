@@ -9,7 +9,7 @@ import typer
 
 from penstock.cli.asking import ask_providers, build_providers
 from penstock.cli.setup import ConfigOption, JsonOption, load_config, split_list
-from penstock.cli.tables import open_console, print_json, show_text
+from penstock.cli.tables import print_json, print_table, show_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,7 +33,7 @@ def models(
     if json:
         print_json(rows)
     elif any("model" in row for row in rows):
-        open_console().print(tabulate(rows))
+        print_table(tabulate(rows))
     for one in listed:
         if one.models is None:
             typer.echo(f"penstock: provider {one.provider!r} lists nothing: {one.failure}", err=True)

@@ -10,7 +10,7 @@ import typer
 
 from penstock.cli.money import with_usd
 from penstock.cli.setup import ConfigOption, DataDirOption, JsonOption, fail, load_config, reading_ledger
-from penstock.cli.tables import open_console, print_json, show_money, show_number, show_text
+from penstock.cli.tables import print_json, print_table, show_money, show_number, show_text
 from penstock.cli.times import SinceOption, UntilOption, moment
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _print(rows: Sequence[Mapping[str, Any]]) -> None:
         table.add_column({"longer": "other prices above"}.get(name, name.replace("_", " ")), justify="left" if text else "right", no_wrap=not text)
     for row in rows:
         table.add_row(*(show_text(_cell(row.get(name))) for name in names))
-    open_console().print(table)
+    print_table(table)
 
 
 def _cell(value: object) -> str:

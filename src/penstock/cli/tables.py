@@ -13,10 +13,15 @@ from penstock.cli.streams import flush_or_drop
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.table import Table
     from rich.text import Text
 
 OUTCOME_STYLES = {"COMPLETE": "green", "CLIENT_GONE": "yellow", "SHUTDOWN": "yellow", "UNVERIFIED": "yellow", "REFUSED": "magenta"}
 """Every other outcome is red; an exchange that is still open has none."""
+
+
+_WIDEST = 10_000
+"""Columns of a terminal, for measuring."""
 
 
 def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
@@ -55,6 +60,22 @@ def open_console() -> Console:
     from rich.console import Console
 
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=500)
+
+
+def print_table(table: Table) -> None:
+    """Print. On a terminal that is too narrow for its columns the lines are longer than the terminal, which breaks them: no id is cut, and no column
+    is left out."""
+    from rich.measure import Measurement
+
+    console = open_console()
+    wide = console.options.update(max_width=_WIDEST)
+    for column in table.columns:
+        if column.no_wrap:
+            column.min_width = max(Measurement.get(console, wide, cell).maximum for cell in (column.header, *column.cells))
+    least = Measurement.get(console, wide, table).minimum
+    if least > console.width:
+        console.width = least
+    console.print(table)
 
 
 def print_if_heard(what: RenderableType) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from penstock.cli.ports import explain, find_holder, is_taken
 from penstock.cli.setup import JsonOption, fail, split_list
-from penstock.cli.tables import open_console, print_json
+from penstock.cli.tables import open_console, print_json, print_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -193,7 +193,7 @@ def _list(wanted: Sequence[Cell], json: bool) -> None:
     for fault in faults:
         forms.update(fault.forms)
         table.add_row(fault.name, fault.means)
-    open_console().print(table)
+    print_table(table)
 
 
 def _try_own(wanted: Sequence[Cell], jobs: int) -> Report:

@@ -11,7 +11,7 @@ import typer
 from penstock.cli.history import bring_in
 from penstock.cli.money import with_usd
 from penstock.cli.setup import ConfigOption, DataDirOption, JsonOption, fail, load_config, reading_ledger, split_list
-from penstock.cli.tables import OUTCOME_STYLES, known, open_console, print_csv, print_json, show_money, show_number, show_text
+from penstock.cli.tables import OUTCOME_STYLES, known, print_csv, print_json, print_table, show_money, show_number, show_text
 from penstock.cli.times import SinceOption, UntilOption, moment
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def usage(
     elif csv:
         print_csv([with_usd(row) for row in rows])
     elif rows:
-        open_console().print(tabulate_beside(chosen, rows, compare) if compare is not None else tabulate(chosen, rows))
+        print_table(tabulate_beside(chosen, rows, compare) if compare is not None else tabulate(chosen, rows))
     else:
         typer.echo("nothing yet")
 

@@ -229,7 +229,7 @@ def _fetch(engine: sa.Engine, statement: sa.Executable) -> list[dict[str, Any]]:
     try:
         with engine.connect() as connection:
             return [dict(row) for row in connection.execute(statement).mappings()]
-    except (SQLAlchemyError, UnicodeError, OverflowError) as error:  # the latter two: of a filter or a number that no database takes
+    except (SQLAlchemyError, OverflowError) as error:  # the latter: of a number that no database takes
         raise LedgerError(f"the ledger cannot be read now: {_words(error)}") from error
 
 

@@ -220,7 +220,7 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
         if self.expires_at is not None and self.expires_at <= now:
             raise KeyProblem("it would have expired already")
         if self.expires_at is not None and self.expires_at > _LATEST:
-            raise KeyProblem("expires_at is in seconds since 1970, and lies before the end of the year 9999; leave it out for a key that does not expire")
+            raise KeyProblem("expires_at is in seconds since 1970, up to the year 9999; leave it out for a key that does not expire")
         return VirtualKey(
             id="", name=self.name, fingerprint="", created_at=now, owner=self.owner, project=self.project, tags=tuple(self.tags),
             expires_at=self.expires_at, models=tuple(self.models), routes=tuple(self.routes), protocols=tuple(self.protocols), limits=limits,
