@@ -120,6 +120,7 @@ def test_of_what_has_no_model_no_key_and_no_route_no_filter_matches(tmp_path: Pa
     [
         ({"route": "mine"}, "no route 'mine'; there are 0"),
         ({"route": "3"}, "no route '3'"),
+        ({"route": "9" * 5000}, "no route '999"),
         ({"provider": "me"}, "no provider 'me'; there are openai"),
     ],
 )

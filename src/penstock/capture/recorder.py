@@ -20,6 +20,11 @@ from penstock.capture.store import FOLDER, Store
 from penstock.capture.writer import Writer
 from penstock.routing import Glob
 
+_DIGITS = 9
+"""Of a route's number: more are none, and Python refuses to read thousands."""
+_SHOWN = 200
+"""Characters of a route that there is not."""
+
 
 class Recorder:
     def __init__(
@@ -154,9 +159,9 @@ class Recorder:
             return None
         if any(pattern == wanted for pattern, _ in self._routes):
             return wanted, None
-        if wanted.isascii() and wanted.isdigit() and int(wanted) < len(self._routes):
+        if wanted.isascii() and wanted.isdigit() and len(wanted) <= _DIGITS and int(wanted) < len(self._routes):
             return self._routes[int(wanted)]
         if not self._routes:
             raise BadOrder("the configuration has no routes; name a model or a provider")
         known = ", ".join(f"{number} ({pattern})" for number, (pattern, _) in enumerate(self._routes))
-        raise BadOrder(f"there is no route {wanted!r}; there are {known}")
+        raise BadOrder(f"there is no route {wanted[:_SHOWN]!r}; there are {known}")

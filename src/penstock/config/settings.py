@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from penstock.admission.hosts import is_loopback
 from penstock.admission.settings import AdmissionSettings
@@ -15,6 +16,7 @@ from penstock.pricing import OwnPrice
 from penstock.providers import ProviderSettings
 from penstock.routing.routes import Route
 from penstock.stores.guard_calls import CallLimits
+from penstock.stores.guard_formats import Service
 from penstock.telemetry.log import LogSettings
 
 AUTO_TOKEN = "auto"
@@ -148,7 +150,7 @@ class Config:
     def guard_keys(self) -> tuple[str, ...]:
         """What is shown to guards outside."""
         conducts = (self.conduct, *self.provider_conduct.values(), *self.route_conduct)
-        services = [one.service for conduct in conducts if conduct.guards is not None for one in conduct.guards.outsides]
+        services = [cast("Service", one.service) for conduct in conducts if conduct.guards is not None for one in conduct.guards.outsides]
         return tuple(dict.fromkeys(key for service in services for key in (service.key, *(value for _, value in service.headers)) if key))
 
     @property
