@@ -303,3 +303,22 @@ def test_names_in_headers_of_ours_are_masked_there_and_stay_elsewhere() -> None:
     assert meta.parts[0].start == "POST /anthropic/v1/messages"
     assert files["inbound_request.body"] == b'{"model":"anthropic/claude","text":"waterworks ***"}'
     assert files["inbound_request.head"].count(b"***") == 3
+
+
+def test_a_key_is_found_in_the_spellings_of_json_and_of_urls() -> None:
+    recording, ended = record(Phase.INBOUND_REQUEST, UPSTREAM)
+    recording.inbound("POST", "/openai/v1/ab%2Fcd%2Bef%3D12/x", [(b"Authorization", b"Bearer ab/cd+ef=12")], None, 100.5)
+    body = b'{"a":"ab\\/cd+ef=12","b":"https://h/?x=ab%2Fcd%2Bef%3D12","c":"ab/cd+ef=12","d":"ab/cd%2Bef%3D12","e":"ab/cd"}'
+    feed(recording, body)
+    meta, files = ended.files()
+    assert files["upstream_response.body"] == b'{"a":"***","b":"https://h/?x=***","c":"***","d":"***","e":"ab/cd"}'
+    assert meta.parts[0].start == "POST /openai/v1/***/x"
+
+
+def test_many_secrets_of_the_house_leave_room_for_the_exchanges_own() -> None:
+    ended = Ended()
+    house = [b"house-secret-%03d" % number for number in range(100)]
+    recording = Recording(subject(), (UPSTREAM,), 1 << 20, Room(1 << 30), house, ended)
+    recording.inbound("POST", "/v1/chat/completions", [(b"x-api-key", b"somebodys-word")], None, 100.5)
+    feed(recording, b"house-secret-099 somebodys-word")
+    assert ended.files()[1]["upstream_response.body"] == b"*** ***"

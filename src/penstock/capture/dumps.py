@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from penstock.capture.line import GOODBYE, Line
-from penstock.capture.redact import SHORTEST_LITERAL, compile_patterns, redact_body, redact_target
+from penstock.capture.redact import compile_patterns, redact_body, redact_target, spellings
 from penstock.capture.store import RESERVE, write_private
 
 log = logging.getLogger("penstock.dumps")
@@ -82,7 +82,7 @@ class Dumps:
         letters. Opens nothing."""
         self._folders = [folder / FOLDER for folder in dict.fromkeys(folders)]
         self._settings = settings
-        self._literals = sorted({s.encode() for s in secrets if len(s) >= SHORTEST_LITERAL})
+        self._literals = sorted({form for s in secrets for form in spellings(s.encode())})
         self._patterns = compile_patterns(())
         self._line: Line[Dump] = Line("penstock-dumps", self._keep, self._prune)
         self._lock = threading.Lock()

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from penstock.capture.recording import Finished, Recording, Room, Subject
-from penstock.capture.redact import SHORTEST_LITERAL, compile_patterns
+from penstock.capture.redact import compile_patterns, spellings
 from penstock.capture.settings import BadOrder, CaptureSettings, Order
 from penstock.capture.store import FOLDER, Store
 from penstock.capture.writer import Writer
@@ -38,7 +38,7 @@ class Recorder:
         self._settings = settings
         self._routes = routes
         self._providers = frozenset(providers)
-        self._literals = sorted({s.encode() for s in secrets if len(s) >= SHORTEST_LITERAL})
+        self._literals = sorted({form for s in secrets for form in spellings(s.encode())})
         self._clock = clock
         self._room = Room(max(1, settings.total_bytes // 4))
         self._writer = Writer(Store(data_dir), settings, compile_patterns(settings.patterns, mask_keys=settings.mask_keys), self._room.give)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from penstock.capture.redact import SHORTEST_LITERAL, Headers, is_secret_header
+from penstock.capture.redact import Headers, is_secret_header, spellings
 from penstock.capture.settings import Phase
 from penstock.providers import credential
 from penstock.providers.credentials import bare
@@ -25,7 +25,7 @@ HEAD = 64 * 1024
 """Bytes of headers of one head."""
 
 LITERALS = 32
-"""Secrets of one exchange that are looked for by their letters."""
+"""Spellings of secrets of one exchange that are looked for, besides those of the house."""
 
 _NAMES = frozenset({b"x-penstock-provider", b"x-penstock-project", b"x-penstock-session", b"x-penstock-user"})
 """Headers of ours whose values are words: they are masked where they stand, and stay where the same words stand elsewhere."""
@@ -124,7 +124,7 @@ class Finished:
 class Recording:
     """Made by `Recorder.begin`. `phases`: those that are kept; calls for others cost a look into a dictionary."""
 
-    __slots__ = ("_held", "_literals", "_on_end", "_parts", "_room", "_share", "_started", "_subject", "_tries", "parts", "phases")
+    __slots__ = ("_held", "_literals", "_most_literals", "_on_end", "_parts", "_room", "_share", "_started", "_subject", "_tries", "parts", "phases")
 
     def __init__(
         self, subject: Subject, phases: Sequence[Phase], max_bytes: int, room: Room, literals: Sequence[bytes],
@@ -135,6 +135,7 @@ class Recording:
         self._started = subject.started
         self._room = room
         self._literals = list(literals)
+        self._most_literals = len(literals) + LITERALS
         self._on_end: Callable[[Finished | None], None] | None = on_end
         self._share = max(1, max_bytes // len(phases))
         self._held = 0
@@ -239,8 +240,9 @@ class Recording:
         found = [bare(value) for name, value in headers if is_secret_header(name) and name.lower() not in _NAMES]
         asked = credential((), query) if query else None
         for secret in (*found, *((asked,) if asked else ())):
-            if len(secret) >= SHORTEST_LITERAL and len(self._literals) < LITERALS and secret not in self._literals:
-                self._literals.append(secret)
+            for form in spellings(secret):
+                if len(self._literals) < self._most_literals and form not in self._literals:
+                    self._literals.append(form)
 
     def _try_again(self) -> None:
         for phase in _TRIED:

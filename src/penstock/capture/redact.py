@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from urllib.parse import unquote_plus
+from urllib.parse import quote, unquote_plus
 
 from penstock.providers.credentials import CREDENTIAL_HEADERS
 from penstock.wire.secrets import MASK, mask_secrets
@@ -94,6 +94,13 @@ _HINTS: dict[Pattern, tuple[str, ...]] = dict(zip(_KEYS, (
     ("AIza",), ("AKIA", "ASIA"),
 ), strict=False))  # fmt: skip
 """One of these stands in every match: looking for them first costs next to nothing, and mostly there are none."""
+
+
+def spellings(secret: bytes) -> tuple[bytes, ...]:
+    """How a secret may be written: as it is, in JSON of those who escape its slashes, in URLs. What is too short to be looked for has none."""
+    if len(secret) < SHORTEST_LITERAL:
+        return ()
+    return tuple(dict.fromkeys((secret, secret.replace(b"/", b"\\/"), quote(secret, safe="").encode(), quote(secret).encode())))
 
 
 def redact_headers(headers: Headers, literals: Sequence[bytes] = (), patterns: Sequence[Pattern] = ()) -> list[tuple[bytes, bytes]]:
