@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from email.utils import formatdate
 from math import isfinite
+from time import gmtime, strftime, tzset
 
 import pytest
 from hypothesis import example, given
@@ -80,7 +81,23 @@ def test_a_pause_that_the_provider_asks_for() -> None:
     assert status({b"retry-after": b"60"}) == PATIENCE
 
 
-@pytest.mark.parametrize("said", [b"", b"soon", b"\xff", b"nan", b"-nan", b"Wed, 99 Nov 2000 00:00:00 GMT", b"1,5"])
+def test_a_date_without_a_zone_is_no_local_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`asctime`'s form, which a recipient must take (RFC 9110, 5.6.7)."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    tzset()
+    try:
+        assert status({b"retry-after": strftime("%a %b %e %H:%M:%S %Y", gmtime(NOW + 20)).encode()}) == pytest.approx(20.0)
+    finally:
+        monkeypatch.undo()
+        tzset()
+
+
+BEYOND = [b"Mon, 01 Jan 99999999999999999999 00:00:00 GMT", b"Mon, 01 Jan 2026 00:00:00 +99999999999999999999",
+          b"Mon, 01 Jan 2026 99999999999999:00:00 GMT"]  # fmt: skip
+"""Numbers that no date can hold."""
+
+
+@pytest.mark.parametrize("said", [b"", b"soon", b"\xff", b"nan", b"-nan", b"Wed, 99 Nov 2000 00:00:00 GMT", b"1,5", *BEYOND])
 def test_a_pause_that_nobody_understands_is_ours(said: bytes) -> None:
     assert status({b"retry-after": said}) == FIRST
     assert status({b"retry-after-ms": said}) == FIRST
@@ -102,7 +119,8 @@ VALUES = st.one_of(
     st.sampled_from([b"true", b"false", b"1_0", b"0x10"]),
     st.builds(
         lambda *parts: "{} {} {} {} {}:{}:{} {}".format(*parts).encode(),
-        st.sampled_from(["Wed,", "", "Thu", "x,"]), st.integers(-1, 99), st.sampled_from(["Jan", "Feb", "1", "-"]), st.integers(-1, 99999),
+        st.sampled_from(["Wed,", "", "Thu", "x,"]), st.integers(-1, 99), st.sampled_from(["Jan", "Feb", "1", "-"]),
+        st.one_of(st.integers(-1, 99999), st.integers(0, 1 << 70)),
         st.integers(-1, 99), st.integers(-1, 99), st.integers(-1, 99), st.sampled_from(["GMT", "-0000", "+9999", "-9999", "+99", "", "EST"]),
     ),
 )  # fmt: skip

@@ -7,6 +7,7 @@ Only before the client was told anything, and never after a byte of content. `x-
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from math import isnan
 
@@ -77,7 +78,9 @@ def _asked(stated: dict[bytes, bytes], wall: float) -> float | None:
                 continue
             return seconds
         try:
-            return parsedate_to_datetime(value.decode("latin-1")).timestamp() - wall
-        except ValueError:
+            date = parsedate_to_datetime(value.decode("latin-1"))
+            # A date without a zone is asctime's, the last of HTTP's three forms, and means UTC (RFC 9110, 5.6.7).
+            return (date if date.tzinfo is not None else date.replace(tzinfo=UTC)).timestamp() - wall
+        except (ValueError, OverflowError):
             continue
     return None
