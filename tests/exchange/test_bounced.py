@@ -154,6 +154,45 @@ def test_tries_after_a_status_do_not_come_before_it(kept: Kept) -> None:
         house.check_quiet()
 
 
+def test_a_try_after_a_status_may_be_refused_for_its_form_as_well(kept: Kept) -> None:
+    with House(conduct=replace(RETRY, retries=Retries(status=1))) as house:
+        house.gateway.dumps = kept  # pyright: ignore[reportAttributeAccessIssue]
+        asker, ask = house.whole(MESSAGES)
+        ask.answer_json({"error": "busy"}, 529)
+        house.loop.wait(1.0)
+        bounce(house.last)
+        assert json.loads(house.last.sent_body)["stream"] is True
+        house.last.answer().body(ANSWERS[MESSAGES].stream).end()
+        assert (asker.reply.status, asker.reply.json()) == (200, ANSWERS[MESSAGES].body)
+        assert (len(house.asks), len(kept.dumps), house.row().retries) == (3, 1, 2)
+        house.check_quiet()
+
+
+@pytest.mark.parametrize("long", [True, False], ids=["too long to be looked at", "breaks off"])
+def test_an_error_that_cannot_be_read_to_its_end_is_followed_by_another_try_like_any(kept: Kept, long: bool) -> None:
+    with House(conduct=replace(RETRY, retries=Retries(status=1))) as house:
+        house.gateway.dumps = kept  # pyright: ignore[reportAttributeAccessIssue]
+        asker, ask = house.whole(MESSAGES)
+        ask.answer(529, [(b"content-type", b"application/json"), (b"content-length", b"1000000")]).body(b"{" + b" " * (HELD if long else 1))
+        if not long:
+            ask.lose()
+        house.loop.wait(1.0)
+        assert (asker.reply.status, len(house.asks), ask.live) == (None, 2, False)
+        house.last.answer_json(ANSWERS[MESSAGES].body)
+        assert (asker.reply.status, house.row().retries, kept.dumps) == (200, 1, [])
+        house.check_quiet()
+
+
+def test_an_error_that_breaks_off_keeps_its_status(retrying: House, kept: Kept) -> None:
+    asker, ask = retrying.whole(MESSAGES)
+    ask.answer(429, [(b"content-type", b"application/json"), (b"content-length", b"1000"), (b"retry-after", b"7")]).body(b'{"type": "error"').lose()
+    assert (asker.reply.status, asker.reply.header(b"retry-after"), len(retrying.asks)) == (429, b"7", 1)
+    assert told_whole(MESSAGES, asker.reply)["type"] == "rate_limit_error"
+    row = retrying.row()
+    assert (row.outcome, row.status, row.upstream_status, kept.dumps) == ("UPSTREAM_ERROR", 429, 429, [])
+    retrying.check_quiet()
+
+
 def test_a_stream_may_be_asked_for_without_its_usage(retrying: House) -> None:
     asker, ask = retrying.whole(CHAT)
     bounce(ask, 400, b'{"error":{"message":"This model only support stream mode"}}')

@@ -215,10 +215,11 @@ class Gathering(Guarding):
 
     def _after_bounce(self, judge: Judge, head: ResponseHead, now: float) -> bool:
         """An error that may be one is whole. True: there is another try."""
-        as_stream, self.as_stream = self.as_stream, None
+        as_stream = self.as_stream
         sent = as_stream(True) if as_stream is not None and self._is_bounce(judge, head) else None
         if sent is None or as_stream is None:
-            return self._again_after_status(head)  # it was put off until this was known
+            return self._again_after_status(head)  # it was put off until this was known; the next answer may be one
+        self.as_stream = None
         self._dump(judge, head)
         self.note_try(head.status, f"the provider answered {head.status}: it does not answer this without streaming")
         without = as_stream(False)

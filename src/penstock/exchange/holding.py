@@ -130,7 +130,10 @@ class Holding(Watching):
 
     def _may_be_ours(self, head: ResponseHead) -> bool:
         """An error about what we added, or about the form in which we asked: it is no answer to the client's request."""
-        return (self.again is not None and head.status in (400, 422)) or (self.as_stream is not None and head.status >= 400)
+        return self._may_be_about_usage(head) or (self.as_stream is not None and head.status >= 400)
+
+    def _may_be_about_usage(self, head: ResponseHead) -> bool:
+        return self.again is not None and head.status in (400, 422)
 
     def _look_at(self, pipeline: Pipeline, head: ResponseHead) -> None:
         """Hold the answer until it is whole."""
@@ -281,7 +284,7 @@ class Holding(Watching):
             self._forget_answer()
             self._do(self.machine.handle(Input.AGAIN), now)
             return
-        if self.as_stream is not None and whole and self._after_bounce(judge, head, now):
+        if self.as_stream is not None and (self._after_bounce(judge, head, now) if whole else self._again_after_status(head)):
             return
         over = Input.LOST if whole else Input.FAILED
         early = self._early
@@ -326,8 +329,10 @@ class Holding(Watching):
     def _judged_half(self, cause: str, now: float) -> bool:
         """An error that was held broke off. What of it has come says its status, which the client gets; of half a JSON nothing can be read."""
         judge, head, pipeline = self._judge, self.head, self._aside
-        if judge is None or head is None or pipeline is None or head.status < 400 or self._early is not None or self._may_be_ours(head):
+        if judge is None or head is None or pipeline is None or head.status < 400 or self._early is not None or self._may_be_about_usage(head):
             return False
+        if self.as_stream is not None and self._again_after_status(head):
+            return True  # it was put off until it was known whether the request is asked as a stream
         self._judge = None
         pieces = judge.pieces if may_be_foreign(head.content_type) else []
         body = b"".join([pipeline.feed(piece, now) for piece in pieces])
