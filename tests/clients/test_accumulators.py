@@ -307,6 +307,17 @@ def test_the_client_takes_a_completion_that_is_told(case: Case, chars: int | Non
     assert completion_of(told(CHAT, body | {"object": "chat.completion"}, chars, usage=False)).get("usage") is None
 
 
+def test_log_probabilities_of_every_choice_are_counted_once() -> None:
+    """The client doubles what the first chunk of any choice but the first states of them."""
+    log: Object = {"content": [{"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}], "refusal": None}
+    message: Object = {"role": "assistant", "content": "a", "refusal": None}
+    choices = [{"index": index, "message": message, "logprobs": log, "finish_reason": "stop"} for index in range(3)]
+    body = {"id": "c1", "object": "chat.completion", "created": 1, "model": "m", "choices": choices}
+    stream = told(CHAT, body, None)
+    assert folded(CHAT, [stream]) == body
+    assert [choice["logprobs"]["content"] for choice in completion_of(stream)["choices"]] == [log["content"]] * 3
+
+
 @sizes
 @pytest.mark.parametrize(**named(of(RESPONSES)))
 def test_the_client_takes_a_response_that_is_told(case: Case, chars: int | None) -> None:

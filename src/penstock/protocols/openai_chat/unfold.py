@@ -98,7 +98,13 @@ def _parts(choice: Fields, size: int | None) -> Iterator[Fields]:
         if isinstance(message, dict):
             fields = cast("Fields", message)
             pieces = list(_deltas(fields, size))
+            logprobs = choice.get("logprobs")
+            if isinstance(logprobs, dict):
+                # Never in the first chunk of a choice: OpenAI's Python client counts them twice there.
+                choice["logprobs"] = None
             yield {**choice, "delta": fields}
+            if isinstance(logprobs, dict):
+                yield {**at, "delta": {}, "logprobs": logprobs}
             for delta in pieces:
                 yield {**at, "delta": delta}
         else:
