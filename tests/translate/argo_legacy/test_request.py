@@ -51,6 +51,7 @@ def test_golden(case: dict[str, Any]) -> None:
         (Operation.CHAT, {"messages": [], "tools": [{"type": "custom", "custom": {"name": "x"}}]}, "function"),
         (Operation.CHAT, {"messages": [], "tools": [{"function": {"name": "f"}}], "tool_choice": "sometimes"}, "tool_choice"),
         (Operation.COMPLETIONS, {"prompt": [1, 2]}, "tokens"),
+        (Operation.COMPLETIONS, {"prompt": None}, "neither"),
         (Operation.RESPONSES, {"input": 5}, "input"),
         (Operation.RESPONSES, {"input": ["hi"]}, "item"),
         (Operation.EMBEDDINGS, {"input": [[1, 2]]}, "tokens"),
@@ -76,6 +77,27 @@ def test_no_request_breaks_it(operation: Operation, body: dict[str, Any], model:
     told = json.loads(found.body)
     assert (told["user"], told["model"]) == ("ada", model)
     assert told.get("stream") in (None, found.resource == "streamchat")
+
+
+@pytest.mark.parametrize("odd", [[], {}, [{}], {"a": []}], ids=repr)
+@pytest.mark.parametrize("model", ["gpt4o", "claudex", "gemini1", "x"])
+def test_what_cannot_be_an_id_or_a_role_is_none(odd: Any, model: str) -> None:
+    calls = [{"id": odd, "type": "function", "function": {"name": "f", "arguments": "{}"}}, {"id": "c2", "function": {"name": "g"}}]
+    results = [{"role": "tool", "tool_call_id": odd, "content": "1"}, {"role": "tool", "tool_call_id": "c2", "content": "2"}]
+    messages = [{"role": odd, "content": "hi"}, {"role": "assistant", "content": None, "tool_calls": calls}, *results]
+    assert json.loads(asked(Operation.CHAT, {"messages": messages}, model).body)["messages"]
+    items = [
+        {"role": odd, "content": "hi"}, {"type": "function_call", "call_id": odd, "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": odd, "output": "1"},
+    ]  # fmt: skip
+    found = asked(Operation.RESPONSES, {"input": items}, model)
+    assert json.loads(found.body)["messages"]
+    assert found.notes == ("items of type message left out",)
+
+
+def test_a_prompt_of_null_is_none() -> None:
+    found = asked(Operation.COMPLETIONS, {"messages": [{"role": "user", "content": "hi"}], "prompt": None, "system": "s"}, "gpto1mini")
+    assert json.loads(found.body)["system"] == "s"
 
 
 def test_half_an_emoji_passes() -> None:

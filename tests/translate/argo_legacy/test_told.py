@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.protocols import REGISTRY
-from penstock.translate.argo_legacy import AnswerError, Asked, Resource, Told
+from penstock.translate.argo_legacy import AnswerError, Asked, Resource, Told, told_error
 from penstock.vocabulary.ids import Operation, ProtocolId
 from penstock.wire.sse import parse
 from tests.support.argo import CALLS, IN_WORDS, TEXT
@@ -164,6 +164,16 @@ def test_what_is_no_answer_has_no_body() -> None:
         told(Operation.CHAT).body(b'{"response": null}')
 
 
+@each
+def test_half_an_emoji_passes(operation: Operation) -> None:
+    """It has no UTF-8: an answer that was cut may end in one."""
+    body = told(operation).body(b'{"response": "so \\ud83d"}')
+    assert b'"so \\ud83d"' in body
+    assert json.loads(body)
+    error = told_error(500, b'{"error": {"message": "so \\ud83d", "code": "\\ud83d"}}')
+    assert b'"so \\ud83d"' in REGISTRY[SPEAKING[operation]].error_of(error, "px-1")[1]
+
+
 def test_embeddings() -> None:
     body = b'{"embedding": [[0.5, -1], [2, 3]]}'
     value = json.loads(told(Operation.EMBEDDINGS).body(body))
@@ -179,3 +189,8 @@ def test_embeddings() -> None:
 def test_no_embedding(body: bytes) -> None:
     with pytest.raises(AnswerError):
         told(Operation.EMBEDDINGS).body(body)
+
+
+def test_an_embedding_beyond_all_measure() -> None:
+    with pytest.raises(AnswerError, match="measure"):
+        told(Operation.EMBEDDINGS, base64=True).body(b'{"embedding": [[1%b]]}' % (b"0" * 400))

@@ -165,6 +165,15 @@ def loose(data: bytes) -> dict[str, Any] | None:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
+def encode(value: dict[str, Any]) -> bytes:
+    """One line of JSON of what `loose` gives, and of words of others."""
+    try:
+        return msgspec.json.encode(value)
+    except (OverflowError, UnicodeEncodeError):
+        # Integers beyond 64 bits, half surrogates: slower, but it writes them.
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
 def read_delta(data: bytes) -> tuple[Delta | None, bool]:
     """The delta and whether the typed decoder sufficed."""
     try:

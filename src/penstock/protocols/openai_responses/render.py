@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any, assert_never
 
-import msgspec
-
 from penstock.protocols.contract import Observer, Renderer
+from penstock.protocols.openai_responses.frames import encode
 from penstock.protocols.openai_responses.observe import ResponsesObserver
 from penstock.protocols.openai_responses.words import ERROR_TYPES, FAILURE_CODES, INCOMPLETE_REASONS, STATUS_TYPES
 from penstock.protocols.statuses import message_of, status_of
@@ -40,7 +39,7 @@ _NUMBER_LIMIT = 2**53
 
 def error_body(fault: Fault, request_id: str) -> bytes:
     """`{"error": {...}}` as OpenAI's endpoints answer, with our request id as one more member."""
-    return msgspec.json.encode({
+    return encode({
         "error": {
             "message": fault.message,
             "type": fault.type or ERROR_TYPES[fault.kind],
@@ -80,7 +79,7 @@ def error_of(error: UpstreamError, request_id: str) -> tuple[int, bytes]:
         "code": error.code,
         "request_id": request_id,
     }
-    return status, msgspec.json.encode({"error": said})
+    return status, encode({"error": said})
 
 
 def _response(response_id: str, model: str | None, created: int | None) -> dict[str, Any]:
@@ -108,7 +107,7 @@ def _response(response_id: str, model: str | None, created: int | None) -> dict[
 
 
 def _frame(kind: str, number: int, **members: object) -> bytes:
-    data = msgspec.json.encode({"type": kind, "sequence_number": number, **members})
+    data = encode({"type": kind, "sequence_number": number, **members})
     return b"event: %b\ndata: %b\n\n" % (kind.encode(), data)
 
 

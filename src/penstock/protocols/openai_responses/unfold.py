@@ -7,14 +7,13 @@ Order of events as OpenAI sends them: `created`, `in_progress`; for each item `o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any, cast
 
 import msgspec
 
 from penstock.protocols.contract import BodyError
-from penstock.protocols.openai_responses.frames import UNDECODABLE, loose
+from penstock.protocols.openai_responses.frames import UNDECODABLE, encode, loose
 from penstock.protocols.pieces import pieces_of
 from penstock.vocabulary.ids import Operation
 
@@ -65,21 +64,13 @@ def unfold(operation: Operation, body: bytes, size: int | None = None, *, usage:
         whole.decode()
     except UNDECODABLE:
         # What `json` reads and msgspec does not: half surrogates.
-        whole = _encode(response)
+        whole = encode(response)
     output: object = response.get("output")
     items = cast("list[object]", output) if isinstance(output, list) else None if output is not None else []
     named = response.get("object", "response" if "output" in response else None)
     if named != "response" or items is None or not all(isinstance(item, dict) for item in items):
         raise BodyError("the body is not a response")
     return _Unfolding(response, whole, size).frames(_end(response), cast("list[dict[str, Any]]", items))
-
-
-def _encode(value: dict[str, Any]) -> bytes:
-    try:
-        return msgspec.json.encode(value)
-    except (OverflowError, UnicodeEncodeError):
-        # Integers beyond 64 bits, half surrogates: slower, but it writes them.
-        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _end(response: dict[str, Any]) -> str:
@@ -118,7 +109,7 @@ class _Unfolding:
 
     def _event(self, kind: str, **members: object) -> bytes:
         self.number += 1
-        return _frame(kind, _encode({"type": kind, "sequence_number": self.number - 1, **members}))
+        return _frame(kind, encode({"type": kind, "sequence_number": self.number - 1, **members}))
 
     def _of_item(self, kind: str, **members: object) -> bytes:
         return self._event(kind, item_id=self.item_id, output_index=self.index, **members)

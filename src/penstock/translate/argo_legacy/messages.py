@@ -66,7 +66,7 @@ def join_prompt(fields: Fields, model: str) -> None:
         fields["system"] = "\n\n".join(dict.fromkeys(_strings(system, "system"))).strip()
     if prompt is not None:
         fields["prompt"] = ["\n\n".join(_strings(prompt, "prompt"))]
-    if takes_no_system(model) and "prompt" in fields and fields.get("system"):
+    if takes_no_system(model) and prompt is not None and fields.get("system"):
         fields["prompt"] = [fields.pop("system"), *fields["prompt"]]
 
 
@@ -76,6 +76,12 @@ def _strings(value: Any, name: str) -> list[str]:
     if isinstance(value, list) and all(isinstance(item, str) for item in cast("list[Any]", value)):
         return cast("list[str]", value)
     raise BadRequest(f"The field {name!r} must be a text or a list of texts: this provider takes no tokens.")
+
+
+def id_in(fields: Fields, name: str) -> Any:
+    """What may be looked up by; what a list or an object stands for is nothing."""
+    value = fields.get(name)
+    return None if isinstance(value, (list, dict)) else value
 
 
 def texts_of(content: Any) -> list[str]:

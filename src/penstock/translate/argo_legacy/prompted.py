@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 from penstock.protocols.contract import BadRequest
 from penstock.protocols.openai_chat.chunk import UNREADABLE, decode_any, encode_any
-from penstock.translate.argo_legacy.messages import Fields, texts_of
+from penstock.translate.argo_legacy.messages import Fields, id_in, texts_of
 from penstock.translate.argo_legacy.tools import calls_of, choice_of, function_of, name_and_input
 
 OPENS, CLOSES = "<tool_call>", "</tool_call>"
@@ -68,11 +68,11 @@ def tell_history(messages: list[Fields]) -> list[Fields]:
             said = [text for text in texts_of(message.get("content")) if text]
             for call in calls:
                 name, given = name_and_input(call)
-                names[call.get("id")] = name
+                names[id_in(call, "id")] = name
                 said.append(f"{OPENS}\n{encode_any({'name': name, 'arguments': given}).decode()}\n{CLOSES}")
             told.append({"role": "assistant", "content": "\n".join(said)})
         elif message.get("role") == "tool":
-            result = {"name": names.get(message.get("tool_call_id")), "content": "\n\n".join(texts_of(message.get("content")))}
+            result = {"name": names.get(id_in(message, "tool_call_id")), "content": "\n\n".join(texts_of(message.get("content")))}
             text = f"<tool_result>\n{encode_any(result).decode()}\n</tool_result>"
             if told and told[-1].get("role") == "user" and str(told[-1].get("content")).startswith("<tool_result>"):
                 told[-1]["content"] += "\n" + text

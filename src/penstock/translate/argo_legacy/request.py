@@ -78,7 +78,7 @@ def ask(operation: Operation, body: bytes, *, user: str, model: str, stream: boo
     elif with_tools and not silent:
         tools.tell_tools(fields, family)
     join_prompt(fields, model)
-    if messages is None and "prompt" not in fields:
+    if messages is None and fields.get("prompt") is None:
         raise BadRequest("The request holds neither 'messages' nor 'prompt'.")
     if family is Family.CLAUDE and not raw and _is_over(fields.get("max_tokens")):
         fields["max_tokens"] = MOST_TOKENS

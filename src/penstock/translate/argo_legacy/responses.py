@@ -56,8 +56,9 @@ def _messages(value: Any) -> tuple[list[Fields], list[str]]:
             raise BadRequest("Each item of 'input' must be an object.")
         fields = cast("Fields", item)
         kind: Any = fields.get("type", "message")
-        if kind == "message" and fields.get("role") in _ITEM_ROLES:
-            messages.append({"role": fields["role"], "content": _content(fields.get("content"))})
+        role: Any = fields.get("role")
+        if kind == "message" and isinstance(role, str) and role in _ITEM_ROLES:
+            messages.append({"role": role, "content": _content(fields.get("content"))})
         elif kind == "function_call":
             call = {"id": fields.get("call_id"), "type": "function",
                     "function": {"name": fields.get("name"), "arguments": fields.get("arguments")}}  # fmt: skip

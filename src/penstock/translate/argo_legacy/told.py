@@ -130,7 +130,10 @@ class Told:
     def _vector(self, vector: Any) -> Any:
         if not isinstance(vector, list) or not all(isinstance(number, (int, float)) for number in cast("list[Any]", vector)):
             raise AnswerError("an embedding in it is no list of numbers")
-        return _packed(cast("list[float]", vector)) if self._asked.base64 else cast("Any", vector)
+        try:
+            return _packed(cast("list[float]", vector)) if self._asked.base64 else cast("Any", vector)
+        except OverflowError:
+            raise AnswerError("an embedding in it holds a number beyond all measure") from None
 
 
 def _packed(vector: list[float]) -> str:

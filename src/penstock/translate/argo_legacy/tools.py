@@ -11,7 +11,7 @@ from typing import Any, assert_never, cast
 
 from penstock.protocols.contract import BadRequest
 from penstock.protocols.openai_chat.chunk import UNREADABLE, decode_any
-from penstock.translate.argo_legacy.messages import Family, Fields
+from penstock.translate.argo_legacy.messages import Family, Fields, id_in
 
 
 def tell_tools(fields: Fields, family: Family) -> None:
@@ -140,12 +140,12 @@ def _one_by_one(messages: list[Fields]) -> list[Fields]:
         if len(calls) < 2 or len(results) != len(calls):
             told.append(message)
             continue
-        by_id = {result.get("tool_call_id"): result for result in results}
-        matched = len(by_id) == len(calls) and all(call.get("id") in by_id for call in calls)
+        by_id = {id_in(result, "tool_call_id"): result for result in results}
+        matched = len(by_id) == len(calls) and all(id_in(call, "id") in by_id for call in calls)
         for number, call in enumerate(calls):
             content = message.get("content") if number == 0 else ""
             told.append({**message, "content": content, "tool_calls": [call]})
-            told.append(by_id[call.get("id")] if matched else results[number])
+            told.append(by_id[id_in(call, "id")] if matched else results[number])
         at = end
     return told
 
