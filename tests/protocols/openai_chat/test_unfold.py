@@ -182,3 +182,13 @@ def test_the_order_of_the_pseudo_stream() -> None:
 def test_what_is_no_answer_makes_no_stream(body: bytes) -> None:
     with pytest.raises(BodyError):
         SPEC.unfold(Operation.CHAT, body)  # at once, not at the first frame
+
+
+@pytest.mark.parametrize("stated", [True, 1, 1.5, "x", {"a": 1}, {}, "", 0], ids=repr)
+def test_calls_that_are_no_list_stay_what_they_are(stated: Any) -> None:
+    message = {"role": "assistant", "content": "a b", "tool_calls": stated}
+    body = {"object": "chat.completion", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    assembler = SPEC.assembler(Operation.CHAT)
+    for frame in SPEC.unfold(Operation.CHAT, json.dumps(body).encode()):
+        assembler.feed(b"", frame.removeprefix(b"data: ").strip())
+    assert json.loads(assembler.body()) == body

@@ -117,6 +117,19 @@ def test_half_surrogates_survive() -> None:
     assert json.loads(feed((b"response.completed", data)).body()) == json.loads(data)["response"]
 
 
+def test_half_surrogates_survive_beside_finished_items() -> None:
+    done = event("response.output_item.done", output_index=0, item={"type": "message", "id": "b", "x": "\ud83d"})
+    for said in ({"id": "r", "output": [], "user": "\ud83d", "z": None}, {"id": "r", "metadata": {"\ud83d": 1}}, {"id": "r", "\ud83d": 1}):
+        body = feed(done, event("response.completed", response=said)).body()
+        assert json.loads(body) == said | {"output": [{"type": "message", "id": "b", "x": "\ud83d"}]}
+
+
+def test_a_finished_item_that_is_not_utf8_is_no_part_of_a_body() -> None:
+    done = (b"", b'{"type":"response.output_item.done","output_index":0,"item":{"type":"message","id":"\xff"}}')
+    with pytest.raises(BodyError, match="UTF-8"):
+        feed(done, event("response.completed", response={"id": "r", "output": []}))
+
+
 def test_nothing_behind_the_end_is_read() -> None:
     end = event("response.completed", response={"id": "r"})
     assert json.loads(feed(end, (b"", b"[DONE]"), (b"", b"{"), event("error", message="late")).body()) == {"id": "r"}

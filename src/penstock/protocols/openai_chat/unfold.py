@@ -124,13 +124,14 @@ def _deltas(message: Fields, size: int | None) -> Iterator[Fields]:
     texts = {key: message[key] for key in _TEXTS if isinstance(message.get(key), str)}
     for key in texts:
         message[key] = ""
-    calls = message.get("tool_calls")
+    stated = message.get("tool_calls")
+    calls = cast("list[Fields]", stated) if isinstance(stated, list) else []
     if calls:
         del message["tool_calls"]
     for key, text in texts.items():
         for piece in pieces_of(text, size):
             yield {key: piece}
-    for index, call in enumerate(cast("list[Fields]", calls or [])):
+    for index, call in enumerate(calls):
         call["index"] = index
         function = call.get("function")
         arguments = cast("Fields", function).get("arguments") if isinstance(function, dict) else None

@@ -12,7 +12,7 @@ import json
 import msgspec
 
 from penstock.protocols.contract import Assembler, BodyError
-from penstock.protocols.openai_responses.frames import UNDECODABLE, ErrorObject, count, loose, read_body, read_frame, text
+from penstock.protocols.openai_responses.frames import UNDECODABLE, ErrorObject, count, encode, loose, read_body, read_frame, text
 
 _ENDS = frozenset({"response.completed", "response.incomplete"})
 _FAILURES = frozenset({"response.failed", "response.cancelled", "response.canceled"})
@@ -87,8 +87,18 @@ class ResponsesAssembler(Assembler):
             self._body = response if not self._items or identity.output else self._with_items(response)
 
     def _with_items(self, response: bytes) -> bytes:
-        members = _members(response)
-        members["output"] = msgspec.Raw(b"[" + b",".join(self._items[index] for index in sorted(self._items)) + b"]")
+        output = b"[" + b",".join(self._items[index] for index in sorted(self._items)) + b"]"
+        if not _is_text(output):
+            raise BodyError("a finished item of the stream is not UTF-8")
+        try:
+            members = _members(response)
+        except UNDECODABLE:  # half a surrogate pair, which only the lenient reading takes
+            fields = loose(response)
+            if fields is None:
+                raise BodyError("the response in the terminal event cannot be read") from None
+            fields["output"] = json.loads(output)
+            return encode(fields)
+        members["output"] = msgspec.Raw(output)
         return msgspec.json.encode(members)
 
 
