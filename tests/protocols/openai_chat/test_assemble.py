@@ -226,3 +226,27 @@ def test_a_long_stream_takes_time_in_proportion() -> None:
     assembler.feed(b"", b"[DONE]")
     assert len(assembler.body()) > 1_000_000
     assert time.process_time() - started < 5  # of the processor; about 0.2, whereas adding strings would copy ten gigabytes
+
+
+@pytest.mark.parametrize("name", ["tool_calls", "function_call", "custom", "content", "audio", "reasoning_details", "x"])
+def test_whatever_grows_is_counted(name: str) -> None:
+    """The bytes that it is bounded by: of calls as of text."""
+    piece = "x" * 1000
+    told: dict[str, Any] = {
+        "tool_calls": [{"index": 0, "function": {"arguments": piece}}], "function_call": {"arguments": piece}, "content": piece,
+        "audio": {"data": piece}, "reasoning_details": [{"index": 0, "type": "a", "text": piece}], "x": [piece],
+    }  # fmt: skip
+    delta = {"tool_calls": [{"index": 0, "custom": {"input": piece}}]} if name == "custom" else {name: told[name]}
+    assembler = SPEC.assembler(Operation.CHAT)
+    for _ in range(50):
+        assembler.feed(b"", json.dumps(one(delta)).encode())
+    assert 50_000 <= assembler.held <= 75_000
+
+
+@pytest.mark.parametrize("calls", [True, False], ids=["calls", "choices"])
+def test_many_calls_and_choices_are_counted(calls: bool) -> None:
+    assembler = SPEC.assembler(Operation.CHAT)
+    for index in range(500):
+        chunk = one({"tool_calls": [{"index": index}]}) if calls else {"choices": [{"index": index}]}
+        assembler.feed(b"", json.dumps(chunk).encode())
+    assert assembler.held > 100_000

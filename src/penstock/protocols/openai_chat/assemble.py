@@ -24,6 +24,8 @@ from penstock.vocabulary.ids import Operation
 Fields = dict[str, Any]
 
 _GROWING = frozenset({"content", "refusal", "reasoning", "reasoning_content", "arguments", "input", "data", "transcript", "text"})
+_ENTRY = 256
+"""Bytes that a choice or a call takes beside what is said of it."""
 _GROWING_ENTRY = frozenset({"text", "summary", "data"})
 """Of OpenRouter's `reasoning_details`."""
 
@@ -91,6 +93,7 @@ class ChatAssembler(Assembler):
 
     def _add(self, chunk: Fields) -> None:
         choices = chunk.pop("choices", None)
+        self.held += _weight_of_choices(choices)  # as they came: they are taken apart below
         chunk.pop("obfuscation", None)
         stated = chunk.pop("object", None)
         if isinstance(stated, str) and stated and stated != "chat.completion.chunk":
@@ -106,7 +109,6 @@ class ChatAssembler(Assembler):
         groq = chunk.get("x_groq")
         if finished and isinstance(groq, dict) and cast("Fields", groq).get("usage") and not chunk.get("usage"):
             chunk["usage"] = cast("Fields", groq).pop("usage")
-        self.held += _weight_of_choices(choices)
         for key, value in chunk.items():
             if self._top.get(key) != value:
                 self.held += _weight(value)
@@ -116,7 +118,10 @@ class ChatAssembler(Assembler):
         index = choice.get("index", 0)
         if not isinstance(index, int):
             raise BodyError("a choice has no integer index")
-        known = choices.setdefault(index, {"index": index})
+        if index not in choices:
+            self.held += _ENTRY
+            choices[index] = {"index": index}
+        known = choices[index]
         for key, value in choice.items():
             if key == "delta":
                 self._add_delta(index, known, value)
@@ -158,10 +163,14 @@ class ChatAssembler(Assembler):
                 at = max(calls, default=-1) + 1 if call_id or not calls else max(calls)
             elif at in calls and call_id and calls[at].get("id") not in (None, "", call_id):
                 at = max(calls) + 1  # Gemini's surface numbers every call 0; a new id is a new call
-            _merge(calls.setdefault(at, {}), fields)
+            if at not in calls:
+                self.held += _ENTRY
+                calls[at] = {}
+            _merge(calls[at], fields)
 
 
 _ABSENT: Any = object()
+_MERGED = frozenset({"delta", "function", "custom", "function_call", "audio"})
 _OBJECT = 64
 """Bytes that a string, a list or a dictionary takes beside what is in it."""
 
@@ -171,8 +180,20 @@ def _weight_of_choices(choices: Any) -> int:
     beside them is not held again, so the size of the chunk would be far too much."""
     total = 0
     for choice in cast("list[Any]", choices) if isinstance(choices, list) else ():
-        for value in cast("Fields", choice).values():
-            total += sum(map(_weight, cast("Fields", value).values())) if isinstance(value, dict) else _weight(value)
+        if isinstance(choice, dict):
+            total += _weight_of_merged(cast("Fields", choice))
+    return total
+
+
+def _weight_of_merged(fields: Fields) -> int:
+    total = 0
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            total += _weight_of_merged(cast("Fields", value)) if name in _MERGED else sum(map(_weight, cast("Fields", value).values()))
+        elif name == "tool_calls" and isinstance(value, list):
+            total += sum(_weight_of_merged(cast("Fields", call)) for call in cast("list[Any]", value) if isinstance(call, dict))
+        else:
+            total += _weight(value)
     return total
 
 
