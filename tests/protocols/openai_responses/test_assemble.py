@@ -119,9 +119,10 @@ def test_half_surrogates_survive() -> None:
 
 def test_half_surrogates_survive_beside_finished_items() -> None:
     done = event("response.output_item.done", output_index=0, item={"type": "message", "id": "b", "x": "\ud83d"})
-    for said in ({"id": "r", "output": [], "user": "\ud83d", "z": None}, {"id": "r", "metadata": {"\ud83d": 1}}, {"id": "r", "\ud83d": 1}):
-        body = feed(done, event("response.completed", response=said)).body()
-        assert json.loads(body) == said | {"output": [{"type": "message", "id": "b", "x": "\ud83d"}]}
+    answers: list[dict[str, Any]] = [{"output": [], "user": "\ud83d", "z": None}, {"metadata": {"\ud83d": 1}}, {"\ud83d": 1}]
+    for said in answers:
+        body = feed(done, event("response.completed", response={"id": "r", **said})).body()
+        assert json.loads(body) == {"id": "r", **said, "output": [{"type": "message", "id": "b", "x": "\ud83d"}]}
 
 
 def test_a_finished_item_that_is_not_utf8_is_no_part_of_a_body() -> None:
