@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import sys
+from typing import cast
 
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF})
 """What the system says of a standard stream that takes nothing."""
@@ -24,8 +25,9 @@ def open_missing() -> None:
 
 def spell_all() -> None:
     """What standard output cannot spell in its encoding (an old locale's, or half a character in a file's name) is escaped, as on standard error."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    out: object = sys.stdout
+    if isinstance(out, io.TextIOWrapper):
+        cast("io.TextIOWrapper", out).reconfigure(errors="backslashreplace")
 
 
 def flush_or_drop() -> None:

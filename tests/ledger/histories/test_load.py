@@ -184,7 +184,7 @@ def test_codex_s_answers(desk: Desk) -> None:
 def test_long_words_can_be_summed_by(desk: Desk) -> None:
     """They are parts of a key, whose size databases bound."""
     long = "\u00e9\U0001f600" * 2000
-    lines = [*codex_lines(), {"timestamp": LATER.format(1), "type": "turn_context", "payload": {"model": long, "effort": long}}]
+    lines: list[Any] = [*codex_lines(), {"timestamp": LATER.format(1), "type": "turn_context", "payload": {"model": long, "effort": long}}]
     lines[0]["payload"] |= {"model_provider": long, "cwd": f"/{long}", "id": long}
     write_lines(desk.home / ".codex" / "sessions" / "rollout-1.jsonl", [*lines, token_count(LATER.format(2), (10, 0, 5, 0), (10, 0, 5, 0))])
     assert desk.bring("codex").new == 1
