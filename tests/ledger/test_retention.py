@@ -55,7 +55,7 @@ def _sums(engine: sa.Engine, *, few: bool = False) -> list[list[dict[str, Any]]]
 
 
 @given(values=rows, days=st.integers(0, 4), limit=st.integers(1, 7))
-@profile(max_examples=10, deadline=None)
+@profile(max_examples=6, deadline=None)
 def test_no_sum_changes_when_rows_are_retired(values: list[dict[str, Any]], days: int, limit: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
         settings = LedgerSettings(Path(directory))
