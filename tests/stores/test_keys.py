@@ -73,7 +73,9 @@ def test_rotated(keys: Keys) -> None:
     assert refused(rotated, True, NOW + 60) == f"key {key.id} was rotated"
     _, newest = keys.rotate("a", NOW, 0.0)
     ring, _, _ = keys.ring()
-    assert ring.find(old.encode()) is None, "the one before the last is nobody's"
+    first = ring.find(old.encode())
+    assert first is not None
+    assert refused(*first, NOW) == f"key {key.id} was rotated"
     late = ring.find(new.encode())
     assert late is not None
     assert refused(*late, NOW) == f"key {key.id} was rotated"
@@ -99,6 +101,39 @@ def test_taken_over_by_its_digest(keys: Keys) -> None:
         keys.adopt(Wanted("again").key(NOW), digest)
     with pytest.raises(KeyProblem, match="64 hexadecimal"):
         keys.adopt(Wanted("short").key(NOW), digest[:31])
+
+
+def test_the_first_text_of_one_taken_over_is_ours_however_often_it_is_rotated(keys: Keys) -> None:
+    """Nothing in its form says so: unknown, it would go to the provider as the client's own login."""
+    key = keys.adopt(Wanted("old").key(NOW), sha256(b"sk-from-elsewhere").digest())
+    for _ in range(3):
+        keys.rotate(key.id, NOW, 600.0)
+        found = Door(AdmissionSettings(), keys.ring()[0]).look([(b"authorization", b"Bearer sk-from-elsewhere")], "", NOW)
+        assert found.headers == []
+    assert found.why == f"key {key.id} was rotated", "the grace is of the text before the last rotation alone"
+    assert keys.all()[0].name == "old"
+
+
+@pytest.mark.parametrize("spoilt", ["details = 'x'", "details = '{\"limits\": [\"x\"]}'", "details = '[]'"])
+def test_a_key_that_cannot_be_read_lets_nobody_in_and_keeps_no_other_from_being_read(keys: Keys, engine: sa.Engine, spoilt: str) -> None:
+    (one, odd), (other, text) = keys.create(Wanted("a").key(NOW)), keys.create(Wanted("b").key(NOW))
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"UPDATE virtual_keys SET {spoilt} WHERE id = :id"), {"id": one.id})
+    keys.revoke(other.id, NOW)
+    ring, _, _ = keys.ring()
+    for sent in (odd, text):
+        found = ring.find(sent.encode())
+        assert found is not None
+        assert refused(*found, NOW) is not None
+    assert [key.id for key in keys.all()] == [one.id, other.id]
+    assert keys.revoke("a", NOW + 5).id == one.id
+
+
+def test_a_seal_that_is_none_is_nobodys(keys: Keys, engine: sa.Engine) -> None:
+    one, _ = keys.create(Wanted("a").key(NOW))
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE virtual_keys SET seal = 'x', previous_seal = 'y' WHERE id = :id"), {"id": one.id})
+    assert keys.ring()[0].count == 1
 
 
 def test_every_change_is_seen(keys: Keys) -> None:

@@ -5,6 +5,7 @@ A key's own text exists only in the answer of `create` and `rotate`; what is kep
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from penstock.stores.schema import virtual_keys as table
 from penstock.vocabulary.ids import ProtocolId
 
 T = TypeVar("T")
+log = logging.getLogger("penstock.admission")
 
 SECRET_FILE = "keys.secret"
 """The file of the data directory that holds the secret under which keys are sealed, where the configuration names none."""
@@ -38,6 +40,8 @@ class _Details(msgspec.Struct, omit_defaults=True):
     protocols: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
     budgets: tuple[str, ...] = ()
+    first_seal: str | None = None
+    """Of a key that was rotated: its first text may have been made elsewhere, where nothing in its form says that it is ours."""
 
 
 class Keys:
@@ -86,9 +90,11 @@ class Keys:
             row = _find(connection, id)
             if row["revoked_at"] is not None:
                 raise KeyProblem(f"{row['id']} is revoked; make a new key")
+            details = _details(row)
+            details.first_seal = details.first_seal or row["previous_seal"] or row["seal"]
             changed: dict[str, Any] = {
                 "seal": seal(sha, self._secret).hex(), "fingerprint": sha.hex()[:12], "secret_mark": self._mark, "change": _next(connection),
-                "previous_seal": row["seal"], "previous_until": now + grace,
+                "previous_seal": row["seal"], "previous_until": now + grace, "details": msgspec.json.encode(details).decode(),
             }  # fmt: skip
             connection.execute(sa.update(table).where(table.c.id == row["id"]).values(**changed))
             return _key({**row, **changed})
@@ -103,14 +109,14 @@ class Keys:
             if row["revoked_at"] is None:
                 row["revoked_at"] = now
                 connection.execute(sa.update(table).where(table.c.id == row["id"]).values(revoked_at=now, change=_next(connection)))
-            return _key(row)
+            return _key_or_none_of_it(row)
 
         return self._do(act)
 
     def all(self) -> list[VirtualKey]:
-        """The newest last."""
+        """The newest last; of one that cannot be read nothing but its columns, and it is revoked."""
         ordered = sa.select(table).order_by(table.c.created_at, table.c.change)
-        return self._read(lambda connection: [_key(dict(row)) for row in connection.execute(ordered).mappings()])
+        return self._read(lambda connection: [_key_or_none_of_it(dict(row)) for row in connection.execute(ordered).mappings()])
 
     def change(self) -> int:
         """Another number whenever a key has changed. The sum: of two that change at the same time neither sees the other's number."""
@@ -118,13 +124,14 @@ class Keys:
 
     def ring(self) -> tuple[Ring, int, int]:
         """All keys as the door takes them, the number of `change`, and how many keys are sealed under another secret: those cannot be recognised,
-        but that there are keys is so."""
+        but that there are keys is so. One that cannot be read lets nobody in, and keeps no other from being read."""
 
         def act(connection: sa.Connection) -> tuple[Ring, int, int]:
             rows = [dict(row) for row in connection.execute(sa.select(table)).mappings()]
-            ours = [(row, _key(row)) for row in rows if row["secret_mark"] == self._mark]
-            current = [(bytes.fromhex(row["seal"]), key) for row, key in ours]
-            previous = {bytes.fromhex(row["previous_seal"]): key for row, key in ours if row["previous_seal"]}
+            ours = [(row, _key_or_none_of_it(row)) for row in rows if row["secret_mark"] == self._mark]
+            current = [(_bytes(row["seal"]), key) for row, key in ours]
+            first = {_bytes(sealed): replace(key, previous_until=None) for row, key in ours if (sealed := _first_seal(row))}
+            previous = first | {_bytes(row["previous_seal"]): key for row, key in ours if row["previous_seal"]}
             foreign = len(rows) - len(ours)
             return Ring(self._secret, current, previous, foreign), sum(row["change"] for row in rows), foreign
 
@@ -171,11 +178,43 @@ def _row(key: VirtualKey) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _key(row: Mapping[str, Any]) -> VirtualKey:
+def _bytes(sealed: str) -> bytes:
+    """Of what is no seal, those that no key has."""
     try:
-        details = msgspec.json.decode(row["details"], type=_Details)
+        return bytes.fromhex(sealed)
+    except ValueError:
+        return sealed.encode()
+
+
+def _details(row: Mapping[str, Any]) -> _Details:
+    try:
+        return msgspec.json.decode(row["details"], type=_Details)
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+        raise StoreError(f"key {row['id']} in the database cannot be read: {error}") from error
+
+
+def _first_seal(row: Mapping[str, Any]) -> str | None:
+    try:
+        return _details(row).first_seal
+    except StoreError:
+        return None
+
+
+def _key_or_none_of_it(row: Mapping[str, Any]) -> VirtualKey:
+    """A key that cannot be read is still seen to be ours, and is good for nothing."""
+    try:
+        return _key(row)
+    except StoreError as error:
+        log.warning("%s; it lets nobody in", error)
+        since = row["revoked_at"] if row["revoked_at"] is not None else row["created_at"]
+        return VirtualKey(row["id"], row["name"], row["fingerprint"], row["created_at"], row["owner"], row["project"], revoked_at=since)
+
+
+def _key(row: Mapping[str, Any]) -> VirtualKey:
+    details = _details(row)
+    try:
         limits, budgets = limits_of(details.limits), budgets_of(details.budgets)
-    except (msgspec.MsgspecError, BadLimit, BadBudget) as error:
+    except (BadLimit, BadBudget) as error:
         raise StoreError(f"key {row['id']} in the database cannot be read: {error}") from error
     return VirtualKey(
         id=row["id"], name=row["name"], fingerprint=row["fingerprint"], created_at=row["created_at"], owner=row["owner"], project=row["project"],

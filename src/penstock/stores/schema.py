@@ -26,7 +26,7 @@ virtual_keys = sa.Table(
     sa.Column("details", sa.Text, nullable=False),
 )
 """`seal`: the HMAC of the key's SHA-256 in hexadecimal digits. `change`: grows with every change of any key. `details`: JSON: tags, models, routes,
-protocols, limits, budgets."""
+protocols, limits, budgets, and the seal before the first rotation."""
 
 budget_spent = sa.Table(
     "budget_spent",
