@@ -54,15 +54,13 @@ def ran_out(house: House, asker: Asker, ask: FakeAsk, timer: str, after: float) 
 
 @PROTOCOL
 @pytest.mark.parametrize("timer", ["first_content", "max_duration"])
-@pytest.mark.parametrize("stage", ["dialing", "head", "comments", "half a frame", "judged"])
+@pytest.mark.parametrize("stage", ["dialing", "head", "comments", "half a frame"])
 @pytest.mark.parametrize("whole", [True, False])
 def test_before_the_commit(protocol: ProtocolId, timer: str, stage: str, whole: bool) -> None:
     with only(**{timer: 2.0}) as house:
         asker, ask = house.whole(protocol) if whole else house.stream(protocol)
         json = [(b"content-type", b"application/json")]
-        if stage == "judged":
-            ask.answer(500, [(b"content-type", b"text/html")]).body(b"<h1>")
-        elif stage != "dialing":
+        if stage != "dialing":
             ask.answer(200, json if whole else SSE)
         if not whole and stage == "comments":
             ask.body(b": a\n\n")
@@ -71,6 +69,29 @@ def test_before_the_commit(protocol: ProtocolId, timer: str, stage: str, whole: 
         ran_out(house, asker, ask, timer, 2.0)
         assert asker.reply.status == house.row().status == 504
         assert timer in told_whole(protocol, asker.reply)["message"]
+
+
+@PROTOCOL
+@pytest.mark.parametrize("timer", ["first_content", "max_duration"])
+@pytest.mark.parametrize("body", [b"<h1>", b'{"error": {"mess', b""])
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_error_of_which_no_more_comes_keeps_its_status(protocol: ProtocolId, timer: str, body: bytes, whole: bool) -> None:
+    """As one that breaks off does: clients go by it."""
+    with only(**{timer: 2.0}) as house:
+        asker, ask = house.whole(protocol) if whole else house.stream(protocol)
+        ask.answer(429, [(b"content-type", b"text/html" if body.startswith(b"<") else b"application/json"), (b"retry-after", b"7")])
+        if body:
+            ask.body(body)
+        house.until(lambda: asker.reply.over, 3.0)
+        row = house.row()
+        assert ask.cancelled
+        assert asker.reply.status == row.status == row.upstream_status == 429
+        assert (b"retry-after", b"7") in asker.reply.headers
+        assert told_whole(protocol, asker.reply)["message"]
+        assert (row.outcome, row.timer) == ("UPSTREAM_ERROR", timer)
+        assert (row.cause or "").startswith("the provider answered 429")
+        assert f"{timer}: " in (row.cause or "")
+        house.check_quiet()
 
 
 def test_a_request_that_takes_its_time_is_looked_at_as_soon_as_it_is_whole() -> None:

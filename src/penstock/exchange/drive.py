@@ -254,6 +254,8 @@ class Exchange(Metering, Joining):
             outcome = Outcome(Ending.TIMED_OUT, cause, ended_by)
             if self.followed and self._reads_on(outcome):
                 return
+            if self._stage is JUDGED and self.reply is not None and self._judged_half(cause, now, Input.FAILED):
+                return
             self.outcome = outcome
         self._do(self.machine.handle(Input.FAILED), now, faults.timed_out(cause, self.provider_name), self._beside())
 

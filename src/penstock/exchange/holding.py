@@ -326,8 +326,9 @@ class Holding(Watching):
             pipeline.feed(piece, now)
         return self._told_first(pipeline, error, now)
 
-    def _judged_half(self, cause: str, now: float) -> bool:
-        """An error that was held broke off. What of it has come says its status, which the client gets; of half a JSON nothing can be read."""
+    def _judged_half(self, cause: str, now: float, over: Input = Input.LOST) -> bool:
+        """An error that was held broke off, or nothing more came of it. What of it has come says its status, which the client gets; of half a JSON
+        nothing can be read."""
         judge, head, pipeline = self._judge, self.head, self._aside
         if judge is None or head is None or pipeline is None or head.status < 400 or self._early is not None or self._may_be_about_usage(head):
             return False
@@ -340,7 +341,7 @@ class Holding(Watching):
         self.outcome = Outcome(told.ending, f"{told.cause}; {cause}", told.ended_by)
         words = wrap_foreign(self.spec, head.status, head.content_type, body, self.quoted) or body
         self._last_words = head.status, headers_beside(head, self.gateway.settings.drop_response_headers), words
-        self._do(self.machine.handle(Input.LOST), now)
+        self._do(self.machine.handle(over), now)
         pipeline.close()
         return True
 
