@@ -278,6 +278,12 @@ def test_a_provider_that_refuses_the_field_is_asked_without_it_and_remembered(ho
     house.post("/v1/chat/completions", {"model": "m", "stream": True})
     assert b"stream_options" not in house.last.sent_body
     house.last.lose()
+    house.post("/v1/chat/completions", {"model": "another", "stream": True})
+    assert b"stream_options" in house.last.sent_body, "it may know the field"
+    house.last.lose()
+    for number in range(5000):
+        house.gateway.note_no_usage_field("openai", str(number))
+    assert len(house.gateway.no_usage_field) <= 4096
     house.check_quiet()
 
 

@@ -128,7 +128,7 @@ def test_a_provider_that_refuses_to_be_asked_for_usage_is_asked_without() -> Non
         assert json.loads(house.last.sent_body) == {"model": "m", "messages": [], "stream": True}
         house.last.answer(200, SSE).body(ANSWERS[CHAT].stream).end()
         assert asker.reply.json()["choices"][0]["message"]["content"] == "Hello, my friend"
-        assert house.gateway.no_usage_field == {"openai"}
+        assert house.gateway.no_usage_field == {("openai", "m")}
         row = house.row()
         assert (row.outcome, row.retries) == ("COMPLETE", 1)
         house.whole(CHAT)

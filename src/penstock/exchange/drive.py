@@ -64,7 +64,7 @@ class Exchange(Metering, Joining):
             entry.upstream_request_id = names_of(head, self.gateway.settings.drop_response_headers).request_id(head.headers)
             if status < 400:
                 if self._retried:
-                    self.gateway.no_usage_field.add(self.provider_name)
+                    self.gateway.note_no_usage_field(self.provider_name, self.peek.model)
             elif self.as_stream is None and self._again_after_status(head):
                 return
             self._weigh(head, now)

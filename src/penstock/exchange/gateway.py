@@ -27,6 +27,8 @@ from penstock.upstream.contract import Ask, Receiver
 from penstock.vocabulary.ids import Operation, ProtocolId
 from penstock.wire.budget import Budget
 
+_REFUSERS = 4096
+"""Models of which it is remembered that their provider refused the field."""
 LOOK = 0.1
 """Seconds between two looks at the clock for all exchanges: what a timer may be late."""
 
@@ -158,8 +160,8 @@ class Gateway:
     drained_since: float = 0.0
     """When the gateway was told to stop."""
     count: int = 0
-    no_usage_field: set[str] = field(default_factory=set[str])
-    """Providers that refused `stream_options.include_usage`."""
+    no_usage_field: set[tuple[str, str | None]] = field(default_factory=set[tuple[str, str | None]])
+    """Providers that refused `stream_options.include_usage`, and for which model: others of theirs may know it."""
 
     live: set[Live] = field(default_factory=set[Live])
     """Exchanges that are not settled, or whose last bytes are on their way."""
@@ -203,6 +205,11 @@ class Gateway:
         """End every exchange now, in its client's protocol."""
         for exchange in list(self.live):
             exchange.shut_down()
+
+    def note_no_usage_field(self, provider: str, model: str | None) -> None:
+        if len(self.no_usage_field) >= _REFUSERS:
+            self.no_usage_field.clear()
+        self.no_usage_field.add((provider, model))
 
     def next_id(self) -> str:
         """An id that no other exchange of any process has."""

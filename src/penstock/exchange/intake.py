@@ -378,7 +378,7 @@ class Intake(Preparing):
         elif body is not None and way.renamed is None and (peek.usage_asked or not peek.stream):
             exchange.sent = whole_request(request.method, sent, body)  # as it came
         else:
-            ask_usage = way.asks_usage and name not in gateway.no_usage_field
+            ask_usage = way.asks_usage and (name, peek.model) not in gateway.no_usage_field
             self._edit(plan, way, cast(Provider, provider), request, body, ask_usage=ask_usage)
         if not exchange.open_row():
             exchange.refuse(faults.FULL, "the ledger is full", faults.SOON)

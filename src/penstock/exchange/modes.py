@@ -27,7 +27,7 @@ def may_ask_otherwise(conduct: Conduct, endpoint: Endpoint) -> bool:
 def ask_otherwise(exchange: Asking, plan: Plan, way: Way, provider: Provider, request: ClientRequest, body: bytes) -> bool:
     """True: `sent` is set, and asks otherwise. False: ask as it came; `as_stream` is set where it may come to a stream all the same."""
     conduct, peek, spec, endpoint = way.conduct, exchange.peek, plan.spec, plan.endpoint
-    ask_usage = way.asks_usage and provider.name not in exchange.gateway.no_usage_field
+    ask_usage = way.asks_usage and (provider.name, peek.model) not in exchange.gateway.no_usage_field
     if request.method != "POST":
         return False
 
