@@ -156,6 +156,15 @@ def test_a_folder_that_is_a_link_is_not_cleared(tmp_path: Path) -> None:
     assert names(tmp_path / "real") == {"px-old-1"}
 
 
+def test_nothing_is_written_where_nothing_is_cleared(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / FOLDER).symlink_to(tmp_path / "real")
+    written(Dumps([tmp_path / "here", tmp_path / "there"], DumpSettings(keep_days=None)), dump())
+    assert list((tmp_path / "real").iterdir()) == []
+    assert only(tmp_path / "there").exists()
+
+
 def stand_still(line: Line[Any]) -> None:
     """In the place of `start`."""
 

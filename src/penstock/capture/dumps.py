@@ -156,6 +156,8 @@ class Dumps:
         last = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         for folder in self._folders:
             try:
+                if folder.is_symlink():  # what lies there is never pruned, for it need not be ours
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(folder))
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 if shutil.disk_usage(folder).free < RESERVE + len(content):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
