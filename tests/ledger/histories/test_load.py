@@ -55,6 +55,27 @@ class Desk:
         return list(reversed(query.exchanges(self.engine, 100)))
 
 
+def test_what_is_no_file_is_passed_over_and_what_cannot_be_read_is_told(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "some"
+    (folder / "d.jsonl").mkdir(parents=True)
+    os.mkfifo(folder / "f.jsonl")
+    write_lines(folder / "good.jsonl", [claude_line("a", LATER.format(1), input_tokens=1, output_tokens=2)])
+    write_lines(folder / "shut.jsonl", [claude_line("b", LATER.format(2), input_tokens=1, output_tokens=2)])
+    plain = Path.open
+
+    def opened(path: Path, *more: Any, **named: Any) -> Any:
+        if path.name == "shut.jsonl":
+            raise PermissionError(13, "Permission denied", str(path))
+        return plain(path, *more, **named)
+
+    monkeypatch.setattr(Path, "open", opened)  # who runs this may be root
+    found = find_sources(str(folder), {})
+    assert [source.path.name for source in found] == ["shut.jsonl", "good.jsonl"]
+    tally = load(desk.store, Ascriber(Prices()), found, lambda size: None, now=NOW * 2)
+    assert (tally.files, tally.new) == (2, 1)
+    assert "shut.jsonl" in tally.failed[0]
+
+
 @pytest.fixture
 def desk(any_settings: LedgerSettings, tmp_path: Path) -> Iterator[Desk]:
     desk = Desk(any_settings, tmp_path / "home")

@@ -41,7 +41,8 @@ def find_sources(what: str, environ: Mapping[str, str]) -> list[Source]:
         case _:
             path = Path(what).expanduser()
             if path.is_dir():
-                found = [source for file in sorted(path.rglob("*.jsonl")) if (source := _source(file)) is not None]
+                files = [file for file in sorted(path.rglob("*.jsonl")) if _is_file(file)]
+                found = [source for file in files if (source := _source_or_why(file)) is not None]
                 if not found:
                     raise BadSource(f"there is no session of Claude Code's or Codex's in {path}")
                 return sorted(found, key=_order)
@@ -87,6 +88,22 @@ def _source(path: Path) -> Source | None:
     if b'"sessionId"' in head or b'"leafUuid"' in head:
         return _stat(path, claude_code.read)
     return None
+
+
+def _is_file(path: Path) -> bool:
+    """Not a directory, and no pipe, from which nothing may ever come."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _source_or_why(path: Path) -> Source | None:
+    """One of many files: where it cannot be read, whoever reads it says why, and reads the others."""
+    try:
+        return _source(path)
+    except BadSource:
+        return Source(path, claude_code.read, 0, 0.0)
 
 
 def _stat(path: Path, read: Reader) -> Source:
