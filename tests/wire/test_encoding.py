@@ -6,6 +6,7 @@ import gzip
 import itertools
 import tracemalloc
 import zlib
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -39,6 +40,32 @@ def test_any_bytes_give_bytes_or_an_encoding_error(data: bytes, cuts: list[int])
         pass
     else:
         assert not decoder.finished or data.startswith(b"\x1f\x8b")
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+def test_what_stands_behind_many_small_members_is_not_copied_for_each(monkeypatch: pytest.MonkeyPatch, padding: int) -> None:
+    behind = 0
+    make = zlib.decompressobj
+
+    class Member:
+        def __init__(self, wbits: int) -> None:
+            self.real = make(wbits)
+
+        def decompress(self, data: bytes, limit: int) -> bytes:
+            nonlocal behind
+            made = self.real.decompress(data, limit)
+            behind += len(self.real.unused_data)
+            return made
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.real, name)
+
+    monkeypatch.setattr("penstock.wire.encoding.zlib.decompressobj", Member)
+    coded = (gzip.compress(b"x") + b"\0" * padding) * 5000
+    decoder = Gunzip()
+    assert b"".join(decoder.feed(coded)) == b"x" * 5000
+    assert decoder.finished
+    assert behind < 60 * len(coded), "a few times a member's length for each byte, however much stands there"
 
 
 def test_a_flushed_event_leaves_in_the_feed_that_brings_it() -> None:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 
 # 16 above zlib's largest window: a gzip header and trailer are expected (zlib manual, `inflateInit2`).
 _GZIP_WINDOW = 31
+_STEP = 1024
+"""Bytes that are shown of a further member at first; twice as many each time that it goes on."""
 
 
 class EncodingError(ValueError):
@@ -21,13 +23,17 @@ class EncodingError(ValueError):
 class Gunzip:
     """Decodes one gzip body as it comes: one or several members (RFC 1952, 2.2), with zero padding between or behind them."""
 
-    __slots__ = ("_member", "_pending", "fed", "finished", "limit")
+    __slots__ = ("_at", "_member", "_pending", "_step", "fed", "finished", "limit")
 
     def __init__(self, limit: int = 1 << 20) -> None:
         self.limit = limit
         """Bytes of one piece at most."""
         self._member = zlib.decompressobj(wbits=_GZIP_WINDOW)
         self._pending = b""
+        self._at = 0
+        """What of it has been taken."""
+        self._step = 0
+        """How much of it is shown to zlib at once, which copies what stands behind a member's end; 0: all. There may be thousands of members."""
         self.fed = False
         """Something came at all: answers without a body have no gzip in them, whatever their head says."""
         self.finished = False
@@ -37,32 +43,41 @@ class Gunzip:
         """The decoded bytes, in pieces of at most `limit`, made one by one as they are asked for. The caller takes them all; what it does
         not take comes first in the next feed. Raises `EncodingError` where the input is not gzip; then nothing more may be fed."""
         self.fed = self.fed or bool(data)
-        self._pending += data
+        self._pending = self._pending[self._at :] + data
+        self._at = 0
         return self._drain()
 
     def _drain(self) -> Iterator[bytes]:
         try:
-            while self._pending or not self.finished:
+            while self._at < len(self._pending) or not self.finished:
                 if self._member.eof and not self._next_member():
                     return
-                before = self._pending
-                self._pending = b""
-                piece = self._member.decompress(before, self.limit)
+                at, step = self._at, self._step
+                shown = self._pending[at : at + step] if step else self._pending[at:]
+                piece = self._member.decompress(shown, self.limit)
                 # `unconsumed_tail` is input that waits for room, `unused_data` is what follows the member's end.
-                self._pending = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
                 self.finished = self._member.eof
+                left = self._member.unused_data if self.finished else self._member.unconsumed_tail
+                self._at += len(shown) - len(left)
+                self._step = _STEP if self.finished else 2 * step
                 if piece:
                     yield piece
-                elif not self.finished and not self._pending:
+                elif not self.finished and self._at >= len(self._pending):
                     return
         except zlib.error as error:
             raise EncodingError(f"not gzip: {error}") from None
+        finally:
+            if self._at >= len(self._pending):
+                self._pending, self._at = b"", 0
 
     def _next_member(self) -> bool:
         """Is there another member behind the one that has ended? Begins it."""
-        self._pending = self._pending.lstrip(b"\0")
-        if not self._pending:
-            return False
-        self._member = zlib.decompressobj(wbits=_GZIP_WINDOW)
-        self.finished = False
-        return True
+        while self._at < len(self._pending):
+            shown = self._pending[self._at : self._at + _STEP]
+            behind = len(shown.lstrip(b"\0"))
+            self._at += len(shown) - behind
+            if behind:
+                self._member = zlib.decompressobj(wbits=_GZIP_WINDOW)
+                self.finished = False
+                return True
+        return False
