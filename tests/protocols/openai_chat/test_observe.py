@@ -215,6 +215,7 @@ def test_details_and_spellings() -> None:
     }
     see(observer, chunk(usage=usage(5.0, 3, **details)))  # type: ignore[arg-type]
     assert observer.usage == Usage(input=5, output=3, cache_read=1, cache_write=3, reasoning=4, audio_input=2, audio_output=6)
+    observer = new()
     see(observer, chunk(usage=usage(5, 3, prompt_cache_hit_tokens=4, prompt_cache_miss_tokens=1)))
     assert observer.usage == Usage(input=5, output=3, cache_read=4)
     see(
@@ -229,6 +230,26 @@ def test_details_and_spellings() -> None:
         ),
     )
     assert observer.usage == Usage(input=5, output=3, cache_read=4), "what states no number replaces nothing"
+
+
+@pytest.mark.parametrize("last", [usage(0, 0), {}, {"total_tokens": 8}, {"prompt_tokens": 0}])
+def test_zeros_behind_figures_say_nothing(last: dict[str, Any]) -> None:
+    """Proxies that count for themselves, and have not, put them behind the provider's own."""
+    observer = new()
+    see(observer, chunk({"content": "a"}), chunk(finish="stop", usage=usage(5, 3)), chunk(usage=last), DONE)
+    assert (observer.usage, observer.final_usage) == (Usage(input=5, output=3), True)
+    zeros = new()
+    see(zeros, chunk({"content": "a"}), chunk(finish="stop", usage=usage(0, 0)), DONE)
+    assert zeros.usage == Usage(input=0, output=0)
+
+
+def test_a_later_figure_that_leaves_details_out_takes_none_away() -> None:
+    observer = new()
+    details = {"prompt_tokens_details": {"cached_tokens": 4}, "completion_tokens_details": {"reasoning_tokens": 2}}
+    see(observer, chunk({"content": "a"}, usage=usage(5, 3, **details)), chunk(finish="stop", usage=usage(5, 9)))
+    assert observer.usage == Usage(input=5, output=9, cache_read=4, reasoning=2)
+    see(observer, chunk(usage={"completion_tokens": 11}), DONE)
+    assert observer.usage == Usage(input=5, output=11, cache_read=4, reasoning=2)
 
 
 def test_groq_states_usage_in_its_envelope() -> None:

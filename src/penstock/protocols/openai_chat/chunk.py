@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from msgspec import Meta, Raw, Struct
+from msgspec.structs import astuple
 
 from penstock.vocabulary.errors import UpstreamError
 from penstock.vocabulary.usage import Usage
@@ -306,6 +307,23 @@ def read_usage_thoroughly(fields: dict[str, Any]) -> Usage | None:
 
 
 _NO_USAGE = Usage()
+
+
+def further(known: Usage, usage: Usage) -> Usage:
+    """What is known once `usage` is stated behind `known`: counters do not fall, and what is left out has not changed."""
+    if not usage.input and not usage.output and (known.input or known.output):
+        return known
+    if (
+        (usage.cache_read is None and known.cache_read is not None)
+        or (usage.reasoning is None and known.reasoning is not None)
+        or usage.input is None
+        or usage.output is None
+        or (usage.cache_write is None and known.cache_write is not None)
+        or (usage.audio_input is None and known.audio_input is not None)
+        or (usage.audio_output is None and known.audio_output is not None)
+    ):
+        return Usage(*[after if after is not None else before for before, after in zip(astuple(known), astuple(usage), strict=True)])
+    return usage
 
 
 def read_error(value: Any, status: int | None = None) -> UpstreamError:

@@ -7,7 +7,8 @@ Rules, before the code that follows them:
 2. Content is `delta.content`, `reasoning`, `reasoning_content`, `refusal`, `audio`, pieces of tool calls, and `text` (Completions); not the
    role, not empty strings.
 3. `usage` counts in whichever chunk it stands, with or without choices, also inside `x_groq`; counters are cumulative, so the last one
-   wins. The figures are final when every choice that began has its finish reason as they come, or when the stream is terminal.
+   wins, but says nothing of what it leaves out, and nothing at all where it is of zeros behind greater numbers.
+   The figures are final when every choice that began has its finish reason as they come, or when the stream is terminal.
    (OpenAI sends them behind the finish reason, Groq with it, xAI and vLLM's `continuous_usage_stats` in every chunk.)
 4. A frame is USAGE_ONLY when `choices` is an empty list, `usage` is given, and every other field is bookkeeping or empty. OpenAI's moderation
    results and Azure's filter results also come with empty `choices`: they are not.
@@ -39,6 +40,7 @@ from penstock.protocols.openai_chat.chunk import (
     decode_chunk,
     decode_named,
     find_error,
+    further,
     lenient_chunk,
     read_error,
     read_usage,
@@ -296,6 +298,8 @@ class ChatObserver(Followed):
         usage = read_usage(value)
         if usage is None:
             return
+        if self.usage is not EMPTY_USAGE:
+            usage = further(self.usage, usage)
         self.usage = usage
         self.final_usage = self.terminal or (self.unfinished == 0 and self.choices > 0)
         if self.sink is not None:
