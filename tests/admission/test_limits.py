@@ -287,6 +287,18 @@ def test_the_output_that_is_asked_for(body: bytes | None, output: int | None) ->
     assert stated_output(body) == output
 
 
+@pytest.mark.parametrize(("protocol", "body", "output"), [
+    ("openai_chat", b'{"max_completion_tokens": 1, "max_tokens": 9000}', 9000),
+    ("openai_chat", b'{"max_tokens": 9, "max_output_tokens": 1, "generationConfig": {"maxOutputTokens": 1}}', 9),
+    ("openai_chat", b'{"max_output_tokens": 1}', None), ("anthropic_messages", b'{"max_tokens": 9000, "max_completion_tokens": 1}', 9000),
+    ("openai_responses", b'{"max_output_tokens": 9, "max_tokens": 1}', 9), ("openai_responses", b'{"max_tokens": 1}', None),
+    ("gemini", b'{"generationConfig": {"maxOutputTokens": 1}, "generation_config": {"max_output_tokens": 9}, "max_tokens": 1}', 9),
+])  # fmt: skip
+def test_a_bound_that_its_provider_does_not_know_bounds_nothing(protocol: str, body: bytes, output: int | None) -> None:
+    """Else whoever asks for much would set little aside."""
+    assert stated_output(body, protocol) == output
+
+
 def test_averages_follow_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penstock.admission.limits.estimate._MOST", 3)
     means = Averages()

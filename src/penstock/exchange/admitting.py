@@ -105,7 +105,7 @@ class Pass:
         assert facts is not None
         settings = admission.door.settings
         limits: Sequence[Limit] = settings.limits if key is None or not key.limits else (*settings.limits, *key.limits)
-        self._tokens = self._estimate(facts.operation, body, size) if facts.operation in GENERATING else (0, 0)
+        self._tokens = self._estimate(facts, body, size) if facts.operation in GENERATING else (0, 0)
         self._goes_on = facts.operation == Operation.RESPONSES and goes_on(body)
         if not limits:
             return None
@@ -164,10 +164,10 @@ class Pass:
                     return None
                 return Refused(503, "the budgets cannot be read now; try again", answer.why, [retry_after(1.0)], By.BUDGET, binding[0])
 
-    def _estimate(self, operation: str, body: bytes | None, size: int) -> tuple[int, int]:
-        if operation in _NO_OUTPUT:
+    def _estimate(self, facts: Facts, body: bytes | None, size: int) -> tuple[int, int]:
+        if facts.operation in _NO_OUTPUT:
             return input_of(size), 0
-        stated = stated_output(body)
+        stated = stated_output(body, facts.protocol)
         return input_of(size), stated if stated is not None else self._admission.averages.output_of(self._group)
 
     @property

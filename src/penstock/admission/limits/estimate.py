@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from penstock.vocabulary.ids import ProtocolId
+
 BYTES_PER_TOKEN = 4
 UNKNOWN = 512
 """Output tokens of somebody's first answer without a bound."""
@@ -47,18 +49,29 @@ class _Bounds(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Bounds).decode
 
 
-def stated_output(body: bytes | None) -> int | None:
-    """The most output tokens that the request asks for, all of its alternative answers together; `None`: it says nothing that can be read."""
+def stated_output(body: bytes | None, protocol: str | None = None) -> int | None:
+    """The most output tokens that the request asks for, all of its alternative answers together; `None`: it says nothing that can be read. Where it
+    says so twice, the greater number: of Chat's two words some providers know only the older one, and what is no word of its `protocol` bounds
+    nothing (`None`: it may be any)."""
     if not body:
         return None
     try:
         found = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    config = found.generation_config or found.spelt_config or _Generation()
-    stated = [found.max_completion_tokens, found.max_tokens, found.max_output_tokens, config.max_output_tokens]
-    most = next((value for value in stated if type(value) is int and value > 0), None)
-    times = max((value for value in (found.n, found.best_of, config.candidate_count) if type(value) is int and 0 < value <= 128), default=1)
+    configs = [config for config in (found.generation_config, found.spelt_config) if config is not None]
+    stated: list[Any] = []
+    if protocol in (None, ProtocolId.OPENAI_CHAT):
+        stated += [found.max_completion_tokens, found.max_tokens]
+    if protocol in (None, ProtocolId.OPENAI_RESPONSES):
+        stated += [found.max_output_tokens]
+    if protocol in (None, ProtocolId.GEMINI):
+        stated += [config.max_output_tokens for config in configs]
+    if protocol == ProtocolId.ANTHROPIC_MESSAGES:
+        stated += [found.max_tokens]
+    most = max((value for value in stated if type(value) is int and value > 0), default=None)
+    counts = (found.n, found.best_of, *(config.candidate_count for config in configs))
+    times = max((value for value in counts if type(value) is int and 0 < value <= 128), default=1)
     return None if most is None else min(most * times, MOST_OUTPUT)
 
 
