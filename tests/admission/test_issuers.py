@@ -199,6 +199,50 @@ def test_sets_that_hold_no_key(text: str, why: str) -> None:
         read_keys(text, issuer())
 
 
+def rsa_set(size: int, **more: Any) -> tuple[str, bytes]:
+    """A set with one key, its private half in it, and a token that it signed."""
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from jwt import PyJWS
+    from jwt.algorithms import RSAAlgorithm
+
+    key = rsa.generate_private_key(65537, size)
+    token = PyJWS().encode(json.dumps(claims()).encode(), key, algorithm="RS256", headers={"kid": "k1"}).encode()
+    return json.dumps({"keys": [{**RSAAlgorithm.to_jwk(key, as_dict=True), "kid": "k1", **more}]}), token
+
+
+def test_a_set_with_private_keys_is_as_good_as_one_without() -> None:
+    text, token = rsa_set(2048, key_ops=["sign", "verify"])
+    assert verify(token, issuer(), read_keys(text, issuer()), NOW)["sub"] == "ada"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("size", "more"), [(1024, {}), (2048, {"key_ops": ["sign"]}), (2048, {"key_ops": ["encrypt"]})])
+def test_short_keys_and_those_for_something_else_are_none(size: int, more: dict[str, Any]) -> None:
+    with pytest.raises(BadKeys, match="no key for"):
+        read_keys(rsa_set(size, **more)[0], issuer())
+
+
+@pytest.mark.parametrize(("length", "algorithm", "good"), [
+    (31, "HS256", False), (32, "HS256", True), (47, "HS384", False), (48, "HS384", True), (63, "HS512", False), (64, "HS512", True), (0, "HS256", False),
+])  # fmt: skip
+def test_a_secret_is_as_long_as_its_hash(length: int, algorithm: str, good: bool) -> None:
+    shared = issuer(algorithms=(algorithm,))
+    text = jwks({"kty": "oct", "kid": "s", "k": b64(b"s" * length).decode()})
+    if good:
+        assert read_keys(text, shared).find("s", algorithm) is not None
+    else:
+        with pytest.raises(BadKeys, match="no key for"):
+            read_keys(text, shared)
+
+
+def test_a_secret_that_is_long_enough_for_one_hash_serves_no_longer_one() -> None:
+    shared = issuer(algorithms=("HS256", "HS512"))
+    found = read_keys(jwks({"kty": "oct", "kid": "s", "k": b64(b"s" * 32).decode()}), shared)
+    assert found.find("s", "HS256") is not None
+    with pytest.raises(BadToken, match="another algorithm"):
+        found.find("s", "HS512")
+
+
 def test_a_key_that_cannot_be_read_does_not_spoil_the_others() -> None:
     assert len(read_keys(jwks({"kty": "EC", "crv": "P-256", "x": "A", "y": "A"}, jwk("RSA", "k1"), {"kty": "XYZ"}), issuer())) == 1
 

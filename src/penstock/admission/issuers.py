@@ -28,6 +28,10 @@ KINDS: Mapping[str, str] = {
     "EdDSA": "OKP", **dict.fromkeys(("HS256", "HS384", "HS512"), "oct"),
 }  # fmt: skip
 """Algorithms, and the kind of key (`kty`) that each takes."""
+_PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth"})
+"""Members of a key that nobody but its issuer should have."""
+_SHORTEST_RSA = 2048
+"""Bits."""
 _CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
 DEFAULT_ALGORITHMS: tuple[str, ...] = ("RS256", "ES256", "EdDSA")
 
@@ -90,7 +94,8 @@ class KeySet:
 
 
 def read_keys(text: str | bytes, issuer: Issuer) -> KeySet:
-    """A JWK Set (RFC 7517). Keys that cannot be used here (encryption, unknown kinds) are passed over. Raises `BadKeys`."""
+    """A JWK Set (RFC 7517). Keys that cannot be used here (encryption, unknown kinds, shorter than RFC 7518 wants them) are passed over; of a private
+    key the public half is taken. Raises `BadKeys`."""
     from jwt import PyJWK
     from jwt.exceptions import PyJWTError
 
@@ -112,16 +117,23 @@ def read_keys(text: str | bytes, issuer: Issuer) -> KeySet:
             continue
         if only is not None and only not in issuer.algorithms:
             continue
+        meant: object = fields.get("key_ops")
+        if isinstance(meant, list) and "verify" not in meant:
+            continue
+        if kind != "oct":
+            fields = {name: value for name, value in fields.items() if name not in _PRIVATE}
         curve = fields.get("crv")
         fitting = only or next((a for a in issuer.algorithms if KINDS[a] == kind and _CURVES.get(a) in (None, curve)), None)
         if fitting is None:
             continue
         try:
-            keys.append((kid if isinstance(kid, str) else None, PyJWK(fields, fitting), only))
+            key = PyJWK(fields, fitting)
         except (PyJWTError, ValueError, TypeError, KeyError):
             continue
+        if any(KINDS[algorithm] == kind and _is_long_enough(key, algorithm) for algorithm in issuer.algorithms):
+            keys.append((kid if isinstance(kid, str) else None, key, only))
     if not keys:
-        raise BadKeys(f"holds no key for {', '.join(issuer.algorithms)}")
+        raise BadKeys(f"holds no key for {', '.join(issuer.algorithms)} (of RSA, 2048 bits at least; of a shared secret, as many as the hash has)")
     return KeySet(keys)
 
 
@@ -224,7 +236,17 @@ def _decode_part(part: bytes) -> dict[str, Any]:
 
 def _fits(key: PyJWK, algorithm: str) -> bool:
     curve = _CURVES.get(algorithm)
+    if not _is_long_enough(key, algorithm):
+        return False
     return curve is None or getattr(getattr(key.key, "curve", None), "name", None) == _SECP[curve]
+
+
+def _is_long_enough(key: PyJWK, algorithm: str) -> bool:
+    """RFC 7518, 3.2, 3.3 and 3.5: anything shorter must not be used."""
+    value: object = key.key
+    if isinstance(value, bytes):
+        return algorithm[:2] == "HS" and 8 * len(value) >= int(algorithm[2:])
+    return KINDS[algorithm] != "RSA" or getattr(value, "key_size", 0) >= _SHORTEST_RSA
 
 
 _SECP = {"P-256": "secp256r1", "P-384": "secp384r1", "P-521": "secp521r1"}
