@@ -278,7 +278,7 @@ def test_periods() -> None:
 
 @pytest.mark.parametrize(("body", "output"), [
     (None, None), (b"", None), (b"not json", None), (b"[]", None), (b"{}", None), (b'{"max_tokens": 7}', 7), (b'{"max_tokens": "7"}', None),
-    (b'{"max_tokens": 9, "max_completion_tokens": 7}', 7), (b'{"max_output_tokens": 7}', 7), (b'{"max_tokens": 7, "n": 3}', 21),
+    (b'{"max_tokens": 7, "max_completion_tokens": 9}', 9), (b'{"max_output_tokens": 7}', 7), (b'{"max_tokens": 7, "n": 3}', 21),
     (b'{"generationConfig": {"maxOutputTokens": 7, "candidateCount": 2}}', 14), (b'{"max_tokens": 0}', None), (b'{"max_tokens": 7, "n": -1}', 7),
     (b'{"max_tokens": true}', None), (b'{"max_tokens": 7, "best_of": 3}', 21), (b'{"max_tokens": %d}' % 10**30, MOST_OUTPUT),
     (b'{"max_tokens": %d, "n": 128}' % MOST_OUTPUT, MOST_OUTPUT), (b'{"generation_config": {"max_output_tokens": 7, "candidate_count": 2}}', 14),
