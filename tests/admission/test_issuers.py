@@ -223,7 +223,8 @@ def test_short_keys_and_those_for_something_else_are_none(size: int, more: dict[
 
 
 @pytest.mark.parametrize(("length", "algorithm", "good"), [
-    (31, "HS256", False), (32, "HS256", True), (47, "HS384", False), (48, "HS384", True), (63, "HS512", False), (64, "HS512", True), (0, "HS256", False),
+    (31, "HS256", False), (32, "HS256", True), (47, "HS384", False), (48, "HS384", True), (63, "HS512", False), (64, "HS512", True),
+    (0, "HS256", False),
 ])  # fmt: skip
 def test_a_secret_is_as_long_as_its_hash(length: int, algorithm: str, good: bool) -> None:
     shared = issuer(algorithms=(algorithm,))

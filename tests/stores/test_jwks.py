@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import http.server
+import socket
 import threading
+import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -91,6 +94,43 @@ def test_who_comes_meanwhile_waits_for_the_same() -> None:
         bench.jwks.close()
 
     run(main())
+
+
+DRIPPING: dict[str, tuple[str, bytes, bytes]] = {
+    "head": ("http", b"HTTP/1.1 200 OK\r\nx: ", b"x"), "body": ("http", b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n", b" "),
+    "until the end": ("http", b"HTTP/1.1 200 OK\r\n\r\n{}", b" "),
+    "chunks": ("http", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"1\r\n \r\n"), "nothing": ("http", b"", b""),
+    "TLS": ("https", b"\x16\x03\x03\x3f\xff\x02", b"\0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", list(DRIPPING))
+def test_a_server_that_drips_holds_the_fetch_no_longer_than_its_patience(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread fetches: it would fetch nothing else any more, and a process that ends waits for it."""
+    monkeypatch.setattr("penstock.stores.jwks.PATIENCE", 0.3)
+    scheme, first, drop = DRIPPING[where]
+    over = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        peer, _ = listener.accept()
+        with peer, suppress(OSError):
+            peer.sendall(first)
+            for _ in range(200):
+                if over.wait(0.02):
+                    return
+                peer.sendall(drop)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        began = time.monotonic()
+        try:
+            with pytest.raises(OSError):
+                fetcher()(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/keys")
+            assert time.monotonic() - began < 2.0
+        finally:
+            over.set()
+            thread.join(5.0)
 
 
 def test_over_http() -> None:

@@ -7,12 +7,17 @@ then none for `HOLD` seconds: else strangers could make us ask the issuer as oft
 from __future__ import annotations
 
 import asyncio
+import http.client
 import logging
+import socket
 import ssl
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Lock, Timer
 from time import monotonic
+from typing import Any
 
 from penstock.admission.issuers import BadKeys, Issuer, KeySet, read_keys
 
@@ -91,17 +96,98 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
+class _Deadline:
+    """Ends the connections of one fetch when its time is over, whatever still comes on them: a socket's own timeout begins anew with each byte."""
+
+    def __init__(self) -> None:
+        self.over = False
+        self._socks: list[socket.socket] = []
+        self._lock = Lock()
+        self._timer = Timer(PATIENCE, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> _Deadline:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._timer.cancel()
+        with self._lock:
+            for sock in self._socks:
+                sock.close()
+            self._socks.clear()
+
+    def watch(self, sock: socket.socket) -> None:
+        with self._lock:
+            self._socks.append(sock.dup())  # TLS takes the socket itself over; both are one connection
+        if self.over:
+            self._end()
+
+    def _end(self) -> None:
+        self.over = True
+        with self._lock:
+            for sock in self._socks:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+
+class _Plain(http.client.HTTPConnection):
+    deadline: _Deadline
+
+    def connect(self) -> None:
+        super().connect()
+        self.deadline.watch(self.sock)
+
+
+class _Secure(http.client.HTTPSConnection, _Plain):
+    """In this order: TLS begins on a connection that is watched."""
+
+
+def _made_by(kind: type[_Plain], deadline: _Deadline) -> Any:
+    def make(host: str, **more: Any) -> _Plain:
+        made = kind(host, **more)
+        made.deadline = deadline
+        return made
+
+    return make
+
+
+class _Http(urllib.request.HTTPHandler):
+    def __init__(self, deadline: _Deadline) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_made_by(_Plain, self._deadline), req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def __init__(self, deadline: _Deadline, context: ssl.SSLContext) -> None:
+        super().__init__()
+        self._deadline = deadline
+        self._trust = context
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_made_by(_Secure, self._deadline), req, context=self._trust)
+
+
 def fetcher(ca_file: str | None = None) -> Fetch:
     """A fetch over HTTPS (or to this machine over HTTP), without redirects, of bounded size and time."""
     context = ssl.create_default_context()
     if ca_file is not None:
         context.load_verify_locations(ca_file)
-    opener = urllib.request.build_opener(_NoRedirects(), urllib.request.HTTPSHandler(context=context))
 
     def fetch(url: str) -> bytes:
         request = urllib.request.Request(url, headers={"accept": "application/json", "user-agent": "penstock"})
-        with opener.open(request, timeout=PATIENCE) as answer:
-            body: bytes = answer.read(_LARGEST + 1)
+        with _Deadline() as deadline:
+            opener = urllib.request.build_opener(_NoRedirects(), _Http(deadline), _Https(deadline, context))
+            try:
+                with opener.open(request, timeout=PATIENCE) as answer:
+                    body: bytes = answer.read(_LARGEST + 1)
+            except http.client.HTTPException as error:
+                raise OSError(type(error).__name__) from None
+            if deadline.over:
+                raise TimeoutError
         if len(body) > _LARGEST:
             raise OSError("too large")
         return body
