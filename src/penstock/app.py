@@ -32,7 +32,7 @@ from penstock.exchange.quirks import find_quirks
 from penstock.ledger import query
 from penstock.ledger.ascribe import Ascriber
 from penstock.ledger.engine import open_engine
-from penstock.ledger.entry import Entry
+from penstock.ledger.entry import Entry, Maker
 from penstock.ledger.errors import LedgerFull
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.writer import Ledger
@@ -339,12 +339,12 @@ class _Unopened:
     def open(self, entry: Entry) -> None:
         raise LedgerFull("the ledger is not open yet")
 
-    def find_response(self, response_id: str) -> str | None:
+    def find_response(self, response_id: str) -> Maker | None:
         return None
 
-    def remember(self, response_id: str, provider: str) -> None: ...
+    def remember(self, response_id: str, maker: Maker) -> None: ...
 
-    async def provider_of(self, response_id: str) -> str | None:
+    async def maker_of(self, response_id: str) -> Maker | None:
         return None
 
 

@@ -15,6 +15,7 @@ from penstock.admission.rules import All, Effect, Rule, make_test
 from penstock.admission.settings import AdmissionSettings, Mode
 from penstock.exchange.contract import Headers
 from penstock.exchange.gateway import Settings
+from penstock.ledger.entry import Maker
 from penstock.protocols import REGISTRY
 from penstock.vocabulary.ids import ProtocolId
 from tests.laws.talk import DIALECTS, sse
@@ -171,6 +172,80 @@ def test_a_stricter_route() -> None:
         assert a.house.post("/v1/chat/completions", {"model": "paid", "messages": []}, BEARER).reply.status is None
         for one in a.house.asks:
             one.lose()
+
+
+# An answer that was made before.
+
+OTHER = "sk-pst-other"
+STORED = [
+    ("GET", "/v1/responses/resp_1"), ("GET", "/v1/responses/resp_1?stream=true"), ("DELETE", "/v1/responses/resp_1"),
+    ("HEAD", "/v1/responses/resp_1"),
+    ("POST", "/v1/responses/resp_1/cancel"), ("GET", "/v1/responses/resp_1/input_items"), ("GET", "/responses/resp_1"),
+    ("GET", "/openai/v1/responses/resp_1"), ("GET", "/v1/responses//resp_1"), ("GET", "/v1/responses/resp%5F1"), ("GET", "/v1/responses/resp_1/"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize(("method", "path"), STORED)
+def test_a_response_of_another_key_is_not_there(method: str, path: str, stored: bool) -> None:
+    with Admitted(keys={KEY: key(owner="ada"), OTHER: key("key_2")}) as a:
+        made = a.house.book.stored if stored else a.house.book.known
+        made["resp_1"] = Maker("openai", "key_1", "ada")
+        shown: Headers = [(b"authorization", b"Bearer " + OTHER.encode())]
+        asker = a.house.open(method, path, shown).end()
+        a.house.loop.settle()
+        reply = refused(asker, 404, "another key or user", "key", "key_2")
+        if method != "HEAD":
+            assert "resp_1" in told_whole(ProtocolId.OPENAI_RESPONSES, reply)["message"]
+        assert a.house.asks == []
+        a.house.open(method, path, BEARER).end()
+        a.house.loop.settle()
+        assert len(a.house.asks) == 1, "its own key has it"
+        a.house.last.lose()
+        a.check()
+
+
+@pytest.mark.parametrize(("shown", "maker", "there"), [
+    (KEY, Maker("openai", "key_2", "ada"), True), (KEY, Maker("openai", "key_2", None), False), (KEY, Maker("openai", None, None), True),
+    (KEY, Maker("openai", None, "bob"), False), (KEY, None, True), ("token", Maker("openai", None, "ada"), True),
+    ("token", Maker("openai", None, "bob"), False), ("token", Maker("openai", "key_2", "bob"), False),
+    ("token", Maker("openai", "key_2", "ada"), True),
+    ("", Maker("openai", "key_2", None), False), ("", Maker("openai", None, "bob"), True),
+])  # fmt: skip
+def test_whose_a_response_is(shown: str, maker: Maker | None, there: bool) -> None:
+    good = read_keys(jwks(jwk("RSA", "k1")), issuer())
+    settings = AdmissionSettings(issuers=(issuer(),), mode=Mode.OPTIONAL)
+    with Admitted(settings, keys={KEY: key(owner="ada")}, issuers={issuer().issuer: good}) as a:
+        if maker is not None:
+            a.house.book.known["resp_1"] = maker
+        said = sign(claims()) if shown == "token" else shown.encode()
+        asker = a.house.open("GET", "/v1/responses/resp_1", [(b"authorization", b"Bearer " + said)] if shown else []).end()
+        a.house.loop.settle()
+        assert (asker.reply.status == 404, len(a.house.asks)) == (not there, int(there))
+        if there:
+            a.house.last.lose()
+        a.check()
+
+
+def test_without_issuers_a_user_is_what_somebody_said() -> None:
+    with Admitted(keys=KEYS) as a:
+        a.house.book.known["resp_1"] = Maker("openai", None, "bob")
+        a.house.open("GET", "/v1/responses/resp_1", BEARER).end()
+        a.house.loop.settle()
+        assert len(a.house.asks) == 1
+        a.house.last.lose()
+        a.check()
+
+
+def test_whose_it_is_is_known_while_it_is_made() -> None:
+    with Admitted(keys={**KEYS, OTHER: key("key_2")}) as a:
+        asker = ask(a.house, ProtocolId.OPENAI_RESPONSES, BEARER)
+        a.house.last.answer(200, SSE).body(sse({"type": "response.created", "response": {"id": "resp_1"}}, "response.created"))
+        late = a.house.open("GET", "/v1/responses/resp_1", [(b"authorization", b"Bearer " + OTHER.encode())]).end()
+        a.house.loop.settle()
+        refused(late, 404, "another key or user")
+        asker.leave()
+        a.check()
 
 
 # Tokens whose key is not known yet.

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from penstock.ledger import engine as engines
 from penstock.ledger import query
-from penstock.ledger.entry import COLUMNS
+from penstock.ledger.entry import COLUMNS, Maker
 from penstock.ledger.errors import LedgerError, StoreError
 from penstock.ledger.lease import Instance
 from penstock.ledger.rows import Row
@@ -157,7 +157,7 @@ def test_the_provider_of_a_response_is_found_by_its_index(store: Store, reader: 
         make_row("c", operation="chat", response_id="chatcmpl-1", outcome=COMPLETE),
         make_row("d", operation="files", response_id="file-1", provider="first", outcome=COMPLETE),
     ])
-    assert [store.provider_of(id) for id in ("resp_1", "chatcmpl-1", "file-1", "resp_2")] == ["second", None, "first", None]
+    assert [store.maker_of(id) for id in ("resp_1", "chatcmpl-1", "file-1", "resp_2")] == [Maker("second"), None, Maker("first"), None]
     if reader.dialect.name == "sqlite":
         with reader.connect() as connection:
             plan = connection.exec_driver_sql(
@@ -290,7 +290,7 @@ def test_a_locked_database_is_no_reason_to_wait_long(settings: LedgerSettings) -
         store.write([make_row("a")])
     with pytest.raises(StoreError, match="locked"):
         store.hold(OTHER, 5.0)
-    assert store.provider_of("resp_1") is None  # Readers of a WAL never wait.
+    assert store.maker_of("resp_1") is None  # Readers of a WAL never wait.
     blocker.execute("ROLLBACK")
     store.write([make_row("a")])
     blocker.close()

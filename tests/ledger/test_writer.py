@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from penstock.ledger import query
-from penstock.ledger.entry import Entry
+from penstock.ledger.entry import Entry, Maker
 from penstock.ledger.errors import LedgerFull, StoreError
 from penstock.ledger.lease import Instance
 from penstock.ledger.rows import Row
@@ -323,29 +323,29 @@ def test_an_idle_writer_sleeps(ledger: Ledger) -> None:
 def test_responses_are_found_in_memory_then_in_the_database(settings: LedgerSettings) -> None:
     ledger = Ledger.start(replace(settings, recent_responses=3), "i1")
     for at in range(5):
-        entry = make_entry(str(at), operation="responses", response_id=f"resp_{at}", provider=f"p{at}")
+        entry = make_entry(str(at), operation="responses", response_id=f"resp_{at}", provider=f"p{at}", key_id="key_1", user_id="ada")
         ledger.open(entry)
         entry.settle(COMPLETE, MIDNIGHT)
     chat = make_entry("chat", response_id="chatcmpl-1")
     ledger.open(chat)
     chat.settle(COMPLETE, MIDNIGHT)
-    assert [ledger.find_response(f"resp_{at}") for at in range(5)] == [None, None, "p2", "p3", "p4"]
+    assert [ledger.find_response(f"resp_{at}") for at in range(5)] == [None, None, *(Maker(f"p{at}", "key_1", "ada") for at in (2, 3, 4))]
     assert ledger.find_response("chatcmpl-1") is None
     assert ledger.flush()
-    assert asyncio.run(ledger.provider_of("resp_0")) == "p0"
-    assert ledger.find_response("resp_0") == "p0"
-    assert asyncio.run(ledger.provider_of("resp_9")) is None
+    assert asyncio.run(ledger.maker_of("resp_0")) == Maker("p0", "key_1", "ada")
+    assert ledger.find_response("resp_0") == Maker("p0", "key_1", "ada")
+    assert asyncio.run(ledger.maker_of("resp_9")) is None
     ledger.close()
 
 
 def test_a_look_up_that_fails_finds_nothing(settings: LedgerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = Ledger.start(settings, "i1")
 
-    def fail(self: Store, response_id: str) -> str | None:
+    def fail(self: Store, response_id: str) -> Maker | None:
         raise StoreError("gone")
 
-    monkeypatch.setattr(Store, "provider_of", fail)
-    assert asyncio.run(ledger.provider_of("resp_0")) is None
+    monkeypatch.setattr(Store, "maker_of", fail)
+    assert asyncio.run(ledger.maker_of("resp_0")) is None
     ledger.close()
 
 

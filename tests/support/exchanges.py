@@ -15,7 +15,7 @@ from penstock.exchange.front import Front
 from penstock.exchange.gateway import Demo, Gateway, Lists, Settings
 from penstock.exchange.intake import Intake
 from penstock.exchange.permits import Permits
-from penstock.ledger.entry import Entry
+from penstock.ledger.entry import Entry, Maker
 from penstock.ledger.errors import LedgerFull
 from penstock.protocols import REGISTRY
 from penstock.providers import KINDS, Origin, Provider, ProviderSettings, build
@@ -235,6 +235,10 @@ class FakeAsk:
         return self.rest.partition(b"\r\n\r\n")[2]
 
 
+def _maker(said: str | Maker | None) -> Maker | None:
+    return Maker(said) if isinstance(said, str) else said
+
+
 @dataclass
 class FakeBook:
     """The ledger: counts what is opened and settled, and is full when told so."""
@@ -244,9 +248,9 @@ class FakeBook:
     refused: list[Entry] = field(default_factory=list[Entry])
     late: int = 0
     full: bool = False
-    known: dict[str, str] = field(default_factory=dict[str, str])
+    known: dict[str, str | Maker] = field(default_factory=dict[str, "str | Maker"])
     """Responses that are remembered."""
-    stored: dict[str, str] = field(default_factory=dict[str, str])
+    stored: dict[str, str | Maker] = field(default_factory=dict[str, "str | Maker"])
     """Responses that the database knows."""
 
     def open(self, entry: Entry) -> None:
@@ -264,15 +268,15 @@ class FakeBook:
     def note_late(self, entry: Entry) -> None:
         self.late += 1
 
-    def find_response(self, response_id: str) -> str | None:
-        return self.known.get(response_id)
+    def find_response(self, response_id: str) -> Maker | None:
+        return _maker(self.known.get(response_id))
 
-    def remember(self, response_id: str, provider: str) -> None:
-        self.known[response_id] = provider
+    def remember(self, response_id: str, maker: Maker) -> None:
+        self.known[response_id] = maker if maker[1:] != (None, None) else maker.provider
 
-    async def provider_of(self, response_id: str) -> str | None:
+    async def maker_of(self, response_id: str) -> Maker | None:
         await asyncio.sleep(0)
-        return self.stored.get(response_id)
+        return _maker(self.stored.get(response_id))
 
 
 class FakeCatalog:

@@ -22,12 +22,14 @@ from penstock.admission.issuers import subject_of as subject_of_token
 from penstock.admission.keys import Ring
 from penstock.admission.rules import in_order, judge
 from penstock.admission.settings import AdmissionSettings, Mode
-from penstock.admission.subject import ANONYMOUS, BEARER, By, Subject
+from penstock.admission.subject import ANONYMOUS, BEARER, By, Kind, Subject
 
 Header = tuple[bytes, bytes]
 KEY_HEADER = b"x-penstock-key"
 _PLACES = (b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key")
 _TOKEN = re.compile(rb"(?<![A-Za-z0-9_.-])e[yw][A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
+_SHOWN = 64
+"""Characters of an id in an error."""
 _CHALLENGE: Header = (b"www-authenticate", b'Bearer realm="penstock"')
 ASKED = (
     "this gateway asks for a key or a token of its own: send it as the client's API key (Authorization: Bearer, x-api-key, x-goog-api-key) "
@@ -207,6 +209,19 @@ class Door:
         denied = judge(self._rules, facts)
         facts.unsettled = SETTLED
         return None if denied is None else Refused(403, NOT_ALLOWED, denied.why, by=By.RULE, rule=denied.rule)
+
+    def refuse_others(self, subject: Subject, id: str, key_id: str | None, user: str | None) -> Refused | None:
+        """An answer that is asked for by its `id` is not there for whoever it was not made for, as far as that is known: `key_id` and `user` are
+        those of the exchange that made it. (Without issuers a user is only what a client says of itself, and so is one of nobody's.)"""
+        own = subject.key is not None and subject.key.id == key_id
+        same = subject.user is not None and subject.user == user
+        if subject.kind is Kind.TOKEN or own or same or (key_id is None and user is None):
+            return None
+        if key_id is None and (not self._issuers or subject.kind is Kind.ANONYMOUS):
+            return None
+        by = By.KEY if subject.key is not None else By.JWT if subject.kind is Kind.JWT else By.MODE
+        rule = subject.key.id if subject.key is not None else None
+        return Refused(404, f"Response with id {id[:_SHOWN]!r} not found.", "the response was made for another key or user", by=by, rule=rule)
 
     def lists_all(self, subject: Subject) -> bool:
         """Whoever it is may know of every model: nothing here depends on one."""

@@ -25,7 +25,7 @@ from penstock.exchange.gateway import Gateway
 from penstock.exchange.machine import Phase
 from penstock.exchange.plan import Plan, Way, str_of
 from penstock.exchange.scope import Scope, decided_later, model_named
-from penstock.ledger.entry import WORD
+from penstock.ledger.entry import WORD, Maker
 from penstock.routing import Endpoint
 from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.ids import Operation
@@ -39,7 +39,7 @@ _SHOWN = 120
 class Entering:
     """What `Intake` is besides. `exchange.admitted` is set once somebody is known to be let in."""
 
-    __slots__ = ("_asked", "_gateway", "_kept", "exchange")
+    __slots__ = ("_asked", "_gateway", "_kept", "_maker", "exchange")
 
     def __init__(self, gateway: Gateway, exchange: Exchange) -> None:
         self._gateway = gateway
@@ -47,6 +47,8 @@ class Entering:
         self._asked: Record | None = None
         self._kept: list[bytes] | None = None
         """What is uploaded while an answer is waited for."""
+        self._maker: Maker | None = None
+        """Of what is asked for by its id."""
 
     @abstractmethod
     def _refuse(self, fault: Fault, cause: str, headers: Headers | None = None) -> None: ...
@@ -133,7 +135,13 @@ class Entering:
         # No model is used for a list of names, and for an answer that was made before and is asked for by its id.
         unused = endpoint.operation is Operation.MODELS or (endpoint.operation is Operation.RESPONSE_ITEM and endpoint.response_id is not None)
         refused = held.allow(facts, listing=unused, unsettled=SETTLED if endpoint.operation is not Operation.MODELS else decided_later(endpoint))
+        if refused is None and self._maker is not None and self._may_be_anothers(endpoint):
+            refused = door.refuse_others(held.subject, endpoint.response_id or "", self._maker.key_id, self._maker.user_id)
         return True if refused is None else self._turn_away(refused)
+
+    def _may_be_anothers(self, endpoint: Endpoint) -> bool:
+        """Is it asked for an answer that was made before, and is it known who asks?"""
+        return self._gateway.admission is not None and endpoint.operation is Operation.RESPONSE_ITEM
 
     def _permit_models(self, admission: Admission, plan: Plan) -> bool:
         """For a list of models, or one of them. False: it is refused. What somebody may not use is not there for them; a provider's own list,

@@ -16,7 +16,7 @@ from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import Headers
 from penstock.exchange.permits import Permits
 from penstock.exchange.quirks import Quirks
-from penstock.ledger.entry import Entry
+from penstock.ledger.entry import Entry, Maker
 from penstock.pipeline.compose import MIB, Limits
 from penstock.protocols.contract import Peek, ProtocolSpec
 from penstock.providers import Provider
@@ -78,11 +78,11 @@ class Book(Protocol):
         """Raises `LedgerFull`."""
         ...
 
-    def find_response(self, response_id: str) -> str | None: ...
+    def find_response(self, response_id: str) -> Maker | None: ...
 
-    def remember(self, response_id: str, provider: str) -> None: ...
+    def remember(self, response_id: str, maker: Maker) -> None: ...
 
-    async def provider_of(self, response_id: str) -> str | None: ...
+    async def maker_of(self, response_id: str) -> Maker | None: ...
 
 
 class Live(Protocol):

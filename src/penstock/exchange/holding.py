@@ -15,6 +15,7 @@ from penstock.exchange.machine import Command, Input, Phase
 from penstock.exchange.stage import BODY, FLOWING, FRAME, GATHERED, JUDGED, NAMELESS, UNSEEN, WEIGHED, Stage
 from penstock.exchange.telling import UNBUFFERED
 from penstock.exchange.watching import Watching
+from penstock.ledger.entry import Maker
 from penstock.pipeline.compose import READ, Mode
 from penstock.pipeline.contract import Pipeline, State
 from penstock.pipeline.foreign import may_be_foreign, unframed, wrap_foreign
@@ -179,7 +180,7 @@ class Holding(Watching):
         id = pipeline.observer.response_id
         if id is None:
             return False
-        self.gateway.ledger.remember(id, self.provider_name)
+        self.gateway.ledger.remember(id, Maker(self.provider_name, self.entry.key_id, self.entry.user_id))
         return True
 
     def _send_head(self) -> None:

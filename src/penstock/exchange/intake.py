@@ -23,6 +23,7 @@ from penstock.exchange.permits import permit_names
 from penstock.exchange.plan import Plan, Way
 from penstock.exchange.preparing import Preparing
 from penstock.exchange.scope import LISTS, model_named
+from penstock.ledger.entry import Maker
 from penstock.protocols.contract import BadRequest
 from penstock.providers import ArgoLegacyProvider, Provider
 from penstock.routing import Allowed, Choice, Hints, Mismatch, Refusal, resolve
@@ -230,7 +231,7 @@ class Intake(Preparing):
             return
         if body is not None and endpoint.operation is not Operation.RESPONSE_ITEM and not self._peek(plan, body):
             return
-        if endpoint.response_id is not None and endpoint.provider is None:
+        if endpoint.response_id is not None and (endpoint.provider is None or self._may_be_anothers(endpoint)):
             known = gateway.ledger.find_response(endpoint.response_id)
             if known is None and not exchange.uploading:  # what comes of an upload meanwhile could not be kept
                 gateway.spawn(self._looking(self._look_up(plan, endpoint.response_id, body)), "penstock-response-id")
@@ -269,7 +270,7 @@ class Intake(Preparing):
                 self._choose(plan, body, None)
 
     async def _look_up(self, plan: Plan, response_id: str, body: bytes | None) -> None:
-        known = await self._gateway.ledger.provider_of(response_id)
+        known = await self._gateway.ledger.maker_of(response_id)
         if self.exchange.machine.phase is Phase.OPENED:
             self._choose(plan, body, known)
 
@@ -289,7 +290,7 @@ class Intake(Preparing):
         self._body = None
         self.exchange.fail(error)
 
-    def _choose(self, plan: Plan, body: bytes | None, known: str | None) -> None:
+    def _choose(self, plan: Plan, body: bytes | None, known: Maker | None) -> None:
         """The first time that this head asks for this model; from then on its way is known."""
         exchange, gateway, endpoint = self.exchange, self._gateway, plan.endpoint
         request = exchange.request
@@ -297,6 +298,7 @@ class Intake(Preparing):
         peek = exchange.peek
         model = peek.model
         exchange.entry.requested_model = model
+        self._maker = known
         if endpoint.provider is not None:
             way = self._way(plan, cast("Provider | Demo", gateway.faces[endpoint.provider]), None, None)
         else:
@@ -305,7 +307,7 @@ class Intake(Preparing):
             hints = NO_HINTS
             if model is None:
                 named = request.header(_PROVIDER_HEADER)
-                hints = Hints(known, named.decode("latin-1") if named else None)
+                hints = Hints(known and known.provider, named.decode("latin-1") if named else None)
             chosen = gateway.router.choose(endpoint.protocol, endpoint.operation, model, hints)
             if not isinstance(chosen, Choice):
                 kind, status = (FaultKind.BAD_REQUEST, 400) if isinstance(chosen, Mismatch) else (FaultKind.NOT_FOUND, 404)

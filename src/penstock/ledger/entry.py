@@ -11,7 +11,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from operator import attrgetter
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -70,6 +70,14 @@ class Book(Protocol):
 
     def note_settled(self, entry: Entry) -> None: ...
     def note_late(self, entry: Entry) -> None: ...
+
+
+class Maker(NamedTuple):
+    """Where a response (file, batch) was made, and for whom; `None`: not known. A user may be one that somebody only said to be."""
+
+    provider: str
+    key_id: str | None = None
+    user_id: str | None = None
 
 
 class Try(msgspec.Struct, frozen=True, gc=False):

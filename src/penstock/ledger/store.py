@@ -1,4 +1,4 @@
-"""One database behind a few verbs, each one transaction. Used by the writer's thread alone; `provider_of`, `read` and `change` by any."""
+"""One database behind a few verbs, each one transaction. Used by the writer's thread alone; `maker_of`, `read` and `change` by any."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from penstock.ledger import engine as engines
 from penstock.ledger import lease, migrations, retention, shapes
+from penstock.ledger.entry import Maker
 from penstock.ledger.errors import LedgerError, StoreError
 from penstock.ledger.rows import Row, clean, late
 from penstock.ledger.schema import ID_KEPT, exchanges
@@ -141,16 +142,17 @@ class Store:
         """In one transaction. From any thread."""
         return self._do(act)
 
-    def provider_of(self, response_id: str) -> str | None:
-        """The provider that made the response (file, batch) with this id, the latest where several did; `None` where no row says so."""
+    def maker_of(self, response_id: str) -> Maker | None:
+        """Who made the response (file, batch) with this id, and for whom: the latest where several did; `None` where no row says so."""
         query = (
-            sa.select(exchanges.c.provider)
+            sa.select(exchanges.c.provider, exchanges.c.key_id, exchanges.c.user_id)
             .where(exchanges.c.response_id == response_id, ID_KEPT, exchanges.c.provider.is_not(None))
             .order_by(exchanges.c.started_at.desc())
             .limit(1)
         )
         with _told(), self._reader.connect() as connection:
-            return connection.scalar(query)
+            row = connection.execute(query).first()
+        return None if row is None else Maker(*row)
 
     def close(self) -> None:
         if self._held is not None:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 from penstock import __version__
 from penstock.ledger.ascribe import Filler, filled_row
-from penstock.ledger.entry import Entry
+from penstock.ledger.entry import Entry, Maker
 from penstock.ledger.errors import LedgerFull, StoreError
 from penstock.ledger.lease import Instance
 from penstock.ledger.rollup import Roller
@@ -87,7 +87,7 @@ class Ledger:
         self._retry: list[Entry] = []
         """Taken out of the queue and not yet written: the next try begins with them."""
         self._limit = settings.most_entries
-        self._recent: OrderedDict[str, str] = OrderedDict()  # (the first of a plain dict is looked for behind all that were taken out)
+        self._recent: OrderedDict[str, Maker] = OrderedDict()  # (the first of a plain dict is looked for behind all that were taken out)
         self._awake = False
         """The writer will look at the queue again without being told. Written False by the writer before its last look, True by whoever wakes it."""
         self._wake = threading.Event()
@@ -170,7 +170,7 @@ class Ledger:
         """Called by `Entry.settle`."""
         self.counters.settled += 1
         if entry.operation in _ID_OPERATIONS and entry.response_id is not None and entry.provider is not None:
-            self.remember(entry.response_id, entry.provider)
+            self.remember(entry.response_id, Maker(entry.provider, entry.key_id, entry.user_id))
         self._enqueue(entry)
 
     def note_late(self, entry: Entry) -> None:
@@ -187,25 +187,25 @@ class Ledger:
                 self._awake = True
                 self._wake.set()
 
-    def remember(self, response_id: str, provider: str) -> None:
-        """Which provider made this response; may also be told before the row is settled (a response is polled while it streams)."""
+    def remember(self, response_id: str, maker: Maker) -> None:
+        """Who made this response; may also be told before the row is settled (a response is polled while it streams)."""
         recent = self._recent
-        recent[response_id] = provider
+        recent[response_id] = maker
         recent.move_to_end(response_id)
         if len(recent) > self._settings.recent_responses:
             recent.popitem(last=False)
 
-    def find_response(self, response_id: str) -> str | None:
-        """The provider of a response of this process, from memory; `None` where it is not (or no longer) known there."""
+    def find_response(self, response_id: str) -> Maker | None:
+        """The maker of a response of this process, from memory; `None` where it is not (or no longer) known there."""
         return self._recent.get(response_id)
 
-    async def provider_of(self, response_id: str) -> str | None:
-        """The provider of a response, from memory or else from the database; `None` where neither knows, or the database does not answer now."""
+    async def maker_of(self, response_id: str) -> Maker | None:
+        """The maker of a response, from memory or else from the database; `None` where neither knows, or the database does not answer now."""
         known = self._recent.get(response_id)
         if known is not None:
             return known
         try:
-            found = await asyncio.to_thread(self._store.provider_of, response_id)
+            found = await asyncio.to_thread(self._store.maker_of, response_id)
         except StoreError as error:
             log.warning("ledger %s: no look-up of a response: %s", self._store.name, error)
             return None

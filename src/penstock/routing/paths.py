@@ -125,7 +125,7 @@ def _item(path: str) -> dict[str, Endpoint] | None:
                 return None  # no id, but a fixed path with more slashes than it has
             if operation is Operation.MODELS and _method_of(rest) in GEMINI_METHODS:
                 return None
-            response_id = unquote(rest.partition("/")[0]) if operation in _BY_ID else None
+            response_id = _plainly(rest).lstrip("/").partition("/")[0] if operation in _BY_ID else None
             content = operation in (Operation.FILES, Operation.BATCHES) and rest.endswith(("/content", "/results"))
             return {method: Endpoint(protocol, operation, path, body, response_id=response_id, content=content) for method, body in methods.items()}
     return None
