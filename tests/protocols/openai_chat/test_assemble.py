@@ -250,3 +250,28 @@ def test_many_calls_and_choices_are_counted(calls: bool) -> None:
         chunk = one({"tool_calls": [{"index": index}]}) if calls else {"choices": [{"index": index}]}
         assembler.feed(b"", json.dumps(chunk).encode())
     assert assembler.held > 100_000
+
+
+@pytest.mark.parametrize("name", ["delta", "function", "custom", "function_call", "audio", "other"])
+def test_what_is_nested_where_nothing_is_put_together_is_counted(name: str) -> None:
+    """One such chunk is held as hundreds of objects, and each choice has its own."""
+    assembler = SPEC.assembler(Operation.CHAT)
+    deep = b'{"%b":' % name.encode() * 500 + b"{}" + b"}" * 500
+    for index in range(10):
+        assembler.feed(b"", b'{"choices": [{"index": %d, "delta": %b}]}' % (index, deep))
+    assert assembler.held > 10 * 400 * 64
+
+
+@pytest.mark.parametrize("delta", [b'{"delta": {"tool_calls": [%b]}}', b'{"content": [%b]}', b'{"audio": {"function": {"tool_calls": [%b]}}}'])
+def test_lists_of_nothing_are_counted(delta: bytes) -> None:
+    assembler = SPEC.assembler(Operation.CHAT)
+    assembler.feed(b"", b'{"choices": [{"index": 0, "delta": %b}]}' % (delta % b", ".join([b"{}"] * 1000)))
+    assert assembler.held > 1000 * 64
+
+
+def test_what_is_put_together_is_counted_by_what_it_adds() -> None:
+    assembler = SPEC.assembler(Operation.CHAT)
+    call = b'{"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "function": {"arguments": "x"}}]}}]}'
+    for _ in range(1000):
+        assembler.feed(b"", call)
+    assert assembler.held < 1000 * (64 + 64 + 8)

@@ -170,7 +170,8 @@ class ChatAssembler(Assembler):
 
 
 _ABSENT: Any = object()
-_MERGED = frozenset({"delta", "function", "custom", "function_call", "audio"})
+_MERGED = (frozenset({"delta"}), frozenset({"tool_calls", "function_call", "audio"}), frozenset({"function", "custom"}))
+"""What of a choice, of its delta, and of a call there, is put together with what came before."""
 _OBJECT = 64
 """Bytes that a string, a list or a dictionary takes beside what is in it."""
 
@@ -185,13 +186,15 @@ def _weight_of_choices(choices: Any) -> int:
     return total
 
 
-def _weight_of_merged(fields: Fields) -> int:
+def _weight_of_merged(fields: Fields, level: int = 0) -> int:
     total = 0
+    merged = _MERGED[level] if level < len(_MERGED) else frozenset[str]()
     for name, value in fields.items():
-        if isinstance(value, dict):
-            total += _weight_of_merged(cast("Fields", value)) if name in _MERGED else sum(map(_weight, cast("Fields", value).values()))
-        elif name == "tool_calls" and isinstance(value, list):
-            total += sum(_weight_of_merged(cast("Fields", call)) for call in cast("list[Any]", value) if isinstance(call, dict))
+        if name in merged and isinstance(value, (dict, list)):
+            for one in cast("list[Any]", value) if isinstance(value, list) else (cast("Fields", value),):
+                total += _weight_of_merged(cast("Fields", one), level + 1) if isinstance(one, dict) else _weight(one)
+        elif isinstance(value, dict) and not level:
+            total += sum(map(_weight, cast("Fields", value).values()))
         else:
             total += _weight(value)
     return total
