@@ -7,7 +7,7 @@ import sqlite3
 import tempfile
 from contextlib import closing, suppress
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -39,7 +39,8 @@ def locate(settings: LedgerSettings) -> tuple[URL | None, Path | None, str]:
         raise LedgerError("the ledger's URL cannot be read; write postgresql://user@host/database or sqlite:///path") from None
     backend = url.drivername.partition("+")[0]
     if backend == "sqlite" and url.database:
-        path = Path(url.database).expanduser()
+        # SQLAlchemy decodes a database's name since 2.1, and before that leaves `%20` in it.
+        path = Path(unquote(settings.url.partition(":///")[2].partition("?")[0]) or url.database).expanduser()
         return None, path, str(path)
     if backend in ("postgresql", "postgres"):
         return url.set(drivername="postgresql+psycopg"), None, _shown(url)
