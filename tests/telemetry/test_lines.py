@@ -132,3 +132,8 @@ def test_what_guards_found_is_told_only_where_something_was_found() -> None:
     entry = settled(findings=json.dumps(found))
     assert json.loads(exchange_json(entry))["findings"][0] == {"guard": "cards", "action": "mask", "where": "response", "hits": 2}
     assert b" guards=cards:mask@response=2,p?:audit@request=1" in exchange_text(entry)
+
+
+def test_a_model_of_several_words_is_one_field() -> None:
+    entry = settled(model="m tokens=1/2 by=gateway", input_tokens=7)
+    assert b" model='m tokens=1/2 by=gateway' tokens=7/?" in exchange_text(entry)

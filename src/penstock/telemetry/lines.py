@@ -153,7 +153,8 @@ def exchange_text(entry: Settled, colour: bool = False) -> bytes:
         out += f" provider={entry.provider}"
     model = entry.model or entry.requested_model
     if model:
-        out += f" model={_plain(model)}"
+        model = _plain(model)
+        out += f" model={model!r}" if " " in model else f" model={model}"  # no word of it passes for another field
     if entry.input_tokens is not None or entry.output_tokens is not None:
         out += f" tokens={_count(entry.input_tokens)}/{_count(entry.output_tokens)}"
         if entry.cache_read_tokens or entry.cache_write_tokens:
