@@ -82,6 +82,7 @@ def test_an_unknown_group_is_named(reader: sa.Engine) -> None:
         ({"operation": "count_tokens"}, ["b1"]),
         ({"since": MIDNIGHT + 1, "until": MIDNIGHT + DAY_S}, ["b1", "a2"]),
         ({"id_prefix": "a"}, ["a2", "a1"]),
+        ({"id_prefix": "A"}, ["a2", "a1"]),
         ({"id_prefix": "c%"}, ["c%"]),
         ({"id_prefix": "%"}, []),
         ({"open_only": True}, ["b2"]),

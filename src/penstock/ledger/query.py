@@ -172,7 +172,7 @@ def exchanges(
     if until is not None:
         conditions.append(table.started_at < until)
     if id_prefix is not None:
-        conditions.append(table.id.startswith(id_prefix, autoescape=True))
+        conditions.append(table.id.startswith(id_prefix.lower(), autoescape=True))  # as ids are: only SQLite's LIKE takes either case
     if open_only:
         conditions.append(table.outcome.is_(None))
     statement = sa.select(*_SHOWN).where(*conditions).order_by(table.started_at.desc(), table.id.desc()).limit(max(0, last))

@@ -159,7 +159,7 @@ def _find(connection: sa.Connection, id: str) -> dict[str, Any]:
     """By its id, its beginning, or its name; locked, so that `_next` is beyond its number. Raises `KeyProblem`."""
     named = (table.c.id == id) | (table.c.name == id)
     if len(id) >= _SHORTEST + len("key_"):
-        named |= table.c.id.startswith(id, autoescape=True)
+        named |= table.c.id.startswith(id.lower(), autoescape=True)  # as ids are: only SQLite's LIKE takes either case
     found = [dict(row) for row in connection.execute(sa.select(table).where(named).with_for_update()).mappings()]
     if len(found) > 1:
         living = [row for row in found if row["revoked_at"] is None]
