@@ -84,17 +84,20 @@ class ResponseHead:
         self.headers = headers
         self.shape = shape = shape_of(headers)
         index = shape.length
-        length = headers[index][1] if index >= 0 else b""
-        if length and not length.isdigit():  # llhttp goes by the number, and leaves the blanks behind values where they are
-            length = length.rstrip()
-        self.content_length: int | None = int(length) if length.isdigit() else None
+        self.content_length: int | None = None
+        if index >= 0:
+            length = headers[index][1]
+            if length.isdigit() or length.rstrip().isdigit():  # llhttp goes by the number, and leaves the blanks behind values where they are
+                self.content_length = int(length)
         index = shape.kind
         self.content_type = headers[index][1].lower() if index >= 0 else b""
         index = shape.coding
         if index >= 0:
             self.content_encoding = headers[index][1].strip().lower()
-        else:  # none; or several headers, which are one list (RFC 9110, 5.3)
-            self.content_encoding = b", ".join([headers[index][1].strip().lower() for index in shape.codings]) if shape.codings else b""
+        elif shape.codings:  # several headers are one list (RFC 9110, 5.3)
+            self.content_encoding = b", ".join([headers[index][1].strip().lower() for index in shape.codings])
+        else:
+            self.content_encoding = b""
         transfer = shape.transfer
         coding = b""
         if transfer:
