@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from time import time
 
 from penstock.attribution import read_head
@@ -14,6 +15,9 @@ from penstock.routing.endpoints import FIXED
 from penstock.vocabulary.outcome import Outcome
 from penstock.vocabulary.usage import Provenance
 from penstock.wire.secrets import fingerprint, mask_secrets
+
+_GEMINI = re.compile(r"/v1(?:beta|alpha)?/models/gem[a-z0-9.-]{,60}:(?:streamG|g)enerateContent")
+"""As Google's models are called."""
 
 
 def open_entry(entry_id: str, instance: str, request: ClientRequest) -> Entry:
@@ -34,8 +38,9 @@ def open_entry(entry_id: str, instance: str, request: ClientRequest) -> Entry:
 
 
 def _shown(path: str) -> str:
-    """An unknown path, and what stands behind an id's or a provider's, may hold anything: a key in the wrong place too."""
-    return path if path in FIXED or path.endswith("enerateContent") else mask_secrets(path)
+    """An unknown path, and what stands behind an id's or a provider's, may hold anything: a key in the wrong place too. (Masking takes as long as
+    all else here.)"""
+    return path if path in FIXED or _GEMINI.fullmatch(path) is not None else mask_secrets(path)
 
 
 def read(entry: Entry, pipeline: Pipeline, started: float) -> None:
