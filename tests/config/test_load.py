@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 
 from penstock.config import AUTO_TOKEN, Address, Config, ConfigErrors, find, load
 from penstock.ledger.engine import locate
@@ -326,7 +326,12 @@ def test_a_relative_path_of_sqlite_is_relative_to_the_file(tmp_path: Path, monke
     _, path, _ = locate(LedgerSettings(place, config.ledger_url))
     assert path == place / "rows.db"
     url = (config.ledger_url or "").replace("%", "%25")  # as SQLAlchemy before 2.1 gives it back: not decoded
-    monkeypatch.setattr("penstock.ledger.engine.make_url", lambda text: make_url(url))
+    given = make_url(url)
+
+    def undecoded(text: str) -> URL:
+        return given
+
+    monkeypatch.setattr("penstock.ledger.engine.make_url", undecoded)
     assert locate(LedgerSettings(place, config.ledger_url))[1] == place / "rows.db"
     monkeypatch.undo()
     config = load(written(place, ""), environ={"HOME": "/home/u", "PENSTOCK_LEDGER_URL": "sqlite:///rows.db"})

@@ -106,11 +106,13 @@ def test_taken_over_by_its_digest(keys: Keys) -> None:
 def test_the_first_text_of_one_taken_over_is_ours_however_often_it_is_rotated(keys: Keys) -> None:
     """Nothing in its form says so: unknown, it would go to the provider as the client's own login."""
     key = keys.adopt(Wanted("old").key(NOW), sha256(b"sk-from-elsewhere").digest())
+    why = ""
     for _ in range(3):
         keys.rotate(key.id, NOW, 600.0)
         found = Door(AdmissionSettings(), keys.ring()[0]).look([(b"authorization", b"Bearer sk-from-elsewhere")], "", NOW)
         assert found.headers == []
-    assert found.why == f"key {key.id} was rotated", "the grace is of the text before the last rotation alone"
+        why = found.why
+    assert why == f"key {key.id} was rotated", "the grace is of the text before the last rotation alone"
     assert keys.all()[0].name == "old"
 
 

@@ -61,7 +61,7 @@ def test_what_is_no_file_is_passed_over_and_what_cannot_be_read_is_told(desk: De
     os.mkfifo(folder / "f.jsonl")
     write_lines(folder / "good.jsonl", [claude_line("a", LATER.format(1), input_tokens=1, output_tokens=2)])
     write_lines(folder / "shut.jsonl", [claude_line("b", LATER.format(2), input_tokens=1, output_tokens=2)])
-    plain = Path.open
+    plain: Any = Path.open
 
     def opened(path: Path, *more: Any, **named: Any) -> Any:
         if path.name == "shut.jsonl":
