@@ -11,6 +11,7 @@ import pytest
 
 from penstock.capture import Order, Phase, Recorder
 from penstock.capture.export import Exported, export
+from penstock.capture.store import Store
 from penstock.capture.store import StoreError
 from penstock.lab.recordings import load_recordings, split_frames
 from penstock.lab.server import ReplayServer
@@ -121,6 +122,19 @@ def test_what_cannot_be_served_is_copied_and_said(tmp_path: Path, status: int, k
     assert done.recording is None
     assert words in (done.note or "")
     assert (done.folder / "capture.json").is_file()
+
+
+@pytest.mark.parametrize("start", ["\u00b2\u00b2", "9" * 6000, "99999999"])
+def test_a_status_that_is_none_is_no_hindrance(tmp_path: Path, start: str) -> None:
+    recorder = make(tmp_path / "data")
+    answer(begin(recorder), [CHAT])
+    recorder.close()
+    (item,) = Store(tmp_path / "data").items()
+    raw = json.loads((item.path / "capture.json").read_bytes())
+    raw["parts"][0]["start"] = start
+    (item.path / "capture.json").write_text(json.dumps(raw))
+    (item,) = Store(tmp_path / "data").items()
+    assert export(Store(tmp_path / "data"), item, tmp_path / "out").recording is not None
 
 
 def test_without_the_providers_answer_ours_is_served_and_without_any_none(tmp_path: Path) -> None:

@@ -152,6 +152,42 @@ def test_a_damaged_capture_is_listed_cannot_be_read_elsewhere_and_can_be_deleted
     assert store.delete([first, second]) == 2
 
 
+@pytest.mark.parametrize("content", [b"", b'{"id":"\xff"}', b'{"unknown":' + b"[" * 100_000, b"\xff", b"[]", b'{"id":' + b"9" * 10_000])
+def test_whatever_stands_in_a_captures_description_the_others_are_listed(tmp_path: Path, content: bytes) -> None:
+    store = fill(tmp_path, "px-1", "px-2")
+    (store.items()[0].path / META).write_bytes(content)
+    assert [item.meta is None for item in store.items()] == [True, False]
+
+
+def test_of_one_second_the_newest_is_the_one_that_began_last(tmp_path: Path) -> None:
+    recorder = make(tmp_path)
+    recorder.turn_on(Order(count=100))
+    for number in range(8):
+        recording = recorder.begin(subject(f"px-{number}", began=BEGAN + number / 100))
+        assert recording is not None
+        answer(recording, [b"x"])
+    recorder.close()
+    assert [item.meta and item.meta.exchange for item in Store(tmp_path).items()] == [f"px-{number}" for number in reversed(range(8))]
+
+
+@pytest.mark.parametrize("what", ["folder", "pipe", "huge"])
+def test_what_is_no_file_of_a_capture_is_not_read(tmp_path: Path, what: str) -> None:
+    store = fill(tmp_path, "px-1")
+    (item,) = store.items()
+    body = item.path / "upstream_response.body"
+    body.unlink()
+    if what == "folder":
+        body.mkdir()
+    elif what == "pipe":
+        os.mkfifo(body)
+    else:
+        with body.open("wb") as file:
+            file.truncate(1 << 40)
+    assert item.meta is not None
+    with pytest.raises(StoreError, match=r"is no file|is larger than any file of a capture"):
+        store.read(item, item.meta.parts[0])
+
+
 def test_no_link_inside_is_followed(tmp_path: Path) -> None:
     store = fill(tmp_path / "data", "px-1")
     (item,) = store.items()

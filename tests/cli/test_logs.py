@@ -94,7 +94,7 @@ def _open(path: Path) -> dict[str, bytes]:
 
 
 def test_a_bundle_has_everything_and_no_secret(collect: Collect, data_dir: Path, tmp_path: Path) -> None:
-    for place in ("captures/20250101-px-bad/capture.json", "stream_retry_dumps/retry_1.json", "stream_retry_dumps/other.json"):
+    for place in ("captures/20250101-000000-00bada/capture.json", "stream_retry_dumps/retry_1.json", "stream_retry_dumps/other.json"):
         (data_dir / place).parent.mkdir(parents=True, exist_ok=True)
         (data_dir / place).write_text('{"key": "sentinel-key-1"}' if "1.json" in place else "{}")
     (tmp_path / "house" / "stream_retry_dumps").mkdir()
@@ -104,7 +104,7 @@ def test_a_bundle_has_everything_and_no_secret(collect: Collect, data_dir: Path,
     found = _open(tmp_path / "bundle.tar.gz")
     assert set(found) == {
         "diagnostics/versions.json", "diagnostics/spill.json", "diagnostics/exchanges.jsonl", "diagnostics/open.jsonl", "diagnostics/ledger.json",
-        "config/environment.txt", "config/penstock.yaml", "config/settings.json", "captures/20250101-px-bad/capture.json",
+        "config/environment.txt", "config/penstock.yaml", "config/settings.json", "captures/20250101-000000-00bada/capture.json",
         "stream-retry/data/retry_1.json", "stream-retry/config/retry_2.json",
     }  # fmt: skip
     for name, content in found.items():
@@ -289,3 +289,19 @@ def test_a_guards_key_is_a_secret_and_guards_are_shown_by_name(tmp_path: Path) -
 @given(secret=st.text(alphabet="abcdefgh12345678", min_size=6, max_size=20), before=st.text(max_size=30), after=st.text(max_size=30))
 def test_a_known_secret_is_found_wherever_it_stands(secret: str, before: str, after: str) -> None:
     assert secret not in without(before + secret + after, [secret])
+
+
+def test_of_the_captures_only_their_own_files_are_packed_and_none_that_is_no_captures_size(data_dir: Path, tmp_path: Path, collect: Collect) -> None:
+    folder = data_dir / "captures" / "20250101-000000-00bada"
+    folder.mkdir(parents=True)
+    for name in ("capture.json", "upstream_response.body", "upstream_response.2.times", "notes.txt", ".capture.json.swp"):
+        (folder / name).write_text("sentinel-key-1")
+    (data_dir / "captures" / "mine.body").write_text("sentinel-key-1")
+    with (folder / "inbound_request.body").open("wb") as huge:
+        huge.truncate(1 << 40)
+    result = collect("--type", "captures", "--output", "bundle.tar.gz")
+    assert result.exit_code == 0, result.output
+    assert "inbound_request.body  left out" in result.output
+    with tarfile.open(tmp_path / "bundle.tar.gz") as archive:
+        names = {name.removeprefix("captures/20250101-000000-00bada/") for name in archive.getnames()}
+    assert names == {"capture.json", "upstream_response.body", "upstream_response.2.times"}

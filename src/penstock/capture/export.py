@@ -65,7 +65,7 @@ def _make_stream(store: Store, item: Item, meta: Meta) -> tuple[bytes | None, st
     part = meta.last(Phase.UPSTREAM_RESPONSE) or meta.last(Phase.OUTBOUND_RESPONSE)
     if part is None:
         return None, "no answer was captured; capture upstream_response to serve it again"
-    if part.start.isdigit() and int(part.start) >= 400:
+    if len(part.start) == 3 and part.start.isascii() and part.start.isdigit() and int(part.start) >= 400:
         return None, f"the answer is an error (status {part.start}), which replay does not serve"
     body = store.read(item, part).body
     if not body:

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,16 +21,20 @@ from pathlib import Path
 import msgspec
 
 from penstock.capture.layout import BODY, HEAD, META, TIMES, Files, Meta, PartMeta, read_times
+from penstock.capture.settings import LARGEST as LARGEST_CAPTURE
 from penstock.capture.settings import MIB, CaptureSettings
 
 FOLDER = "captures"
 RESERVE = 64 * MIB
 """Bytes that captures leave free on the disk: the ledger lives there too."""
+LARGEST = 4 * LARGEST_CAPTURE
+"""Bytes of one file that is read: no capture's are more."""
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 _FRESH = re.compile(r"\.new-[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 _STALE = 3600.0
 """Seconds after which an unfinished folder has no writer any more."""
 _PART = re.compile(r"[a-z_]+(?:\.[0-9]{1,3})?")
+_FILE = re.compile(rf"{_ID.pattern}/(?:{re.escape(META)}|{_PART.pattern}(?:{'|'.join(map(re.escape, (HEAD, BODY, TIMES)))}))")
 
 _decode = msgspec.json.Decoder(Meta).decode
 
@@ -112,7 +117,9 @@ class Store:
 
     def items(self) -> list[Item]:
         """All captures, the newest first. Raises `StoreError`."""
-        return [Item(name, self.directory / name, self._meta(name)) for name in reversed(self._names())]
+        items = [Item(name, self.directory / name, self._meta(name)) for name in self._names()]
+        # Ids tell seconds; of one second the moment says more.
+        return sorted(items, key=lambda item: (item.id.rpartition("-")[0], item.meta.began if item.meta is not None else 0.0, item.id), reverse=True)
 
     def find(self, wanted: str) -> Item:
         """The capture whose id, or whose exchange's id, is or begins with `wanted`. Raises `StoreError`, also where several are meant."""
@@ -149,7 +156,7 @@ class Store:
     def _meta(self, name: str) -> Meta | None:
         try:
             return _decode(_read(self.directory / name / META) or b"")
-        except (msgspec.MsgspecError, StoreError):
+        except (msgspec.MsgspecError, UnicodeError, RecursionError, StoreError):
             return None
 
     def _names(self) -> list[str]:
@@ -178,8 +185,21 @@ def _names_of(item: Item, part: PartMeta) -> list[str]:
     return [part.file + ending for ending in (HEAD, BODY, TIMES)]
 
 
+def is_capture_file(name: str) -> bool:
+    """Is this, below the folder of captures, the name of a file that captures have?"""
+    return _FILE.fullmatch(name) is not None
+
+
+def read_private(path: Path) -> bytes:
+    """The whole of one file of a capture. Raises `StoreError`, also where it is gone."""
+    content = _read(path)
+    if content is None:
+        raise StoreError(f"{path} is gone")
+    return content
+
+
 def _read(path: Path) -> bytes | None:
-    """`None` where there is no such file."""
+    """`None` where there is no such file. Raises `StoreError`."""
     try:
         # Not through a link, and not waiting for a pipe: these folders may have come from elsewhere.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
@@ -187,11 +207,18 @@ def _read(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        try:
-            return file.read()
-        except OSError as error:
-            raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise StoreError(f"{path} is no file")
+        if status.st_size > LARGEST:
+            raise StoreError(f"{path} is larger than any file of a capture ({status.st_size:,} bytes)")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(LARGEST)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
+    finally:
+        os.close(descriptor)
 
 
 def _measure(path: Path) -> int:

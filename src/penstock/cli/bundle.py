@@ -25,6 +25,8 @@ from penstock import __version__
 from penstock.capture.dumps import FOLDER as DUMPS
 from penstock.capture.dumps import LARGEST
 from penstock.capture.redact import compile_patterns, redact_body
+from penstock.capture.store import FOLDER as CAPTURES
+from penstock.capture.store import StoreError, is_capture_file, read_private
 from penstock.cli.redaction import known_secrets, redact_document, redact_settings, without
 from penstock.wire.secrets import mask_secrets
 
@@ -227,8 +229,16 @@ def _names(environ: Mapping[str, str]) -> bytes:
 
 
 def _captures(source: Source) -> list[Part]:
-    """As they lie there: secrets were taken out before they were written."""
-    return [Part(f"captures/{name}", path.read_bytes) for name, path in _files(source.data_dir / "captures", "*")]
+    """As they lie there: secrets were taken out before they were written. Out of other files that lie there nobody took any."""
+    found = [(name, path) for name, path in _files(source.data_dir / CAPTURES, "*") if is_capture_file(name)]
+    return [Part(f"captures/{name}", lambda path=path: _capture(path)) for name, path in found]
+
+
+def _capture(path: Path) -> bytes:
+    try:
+        return read_private(path)
+    except StoreError as error:
+        raise OSError(str(error)) from error
 
 
 def _dumps(source: Source) -> list[Part]:
