@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,22 @@ def test_the_protocols_folder_may_be_the_root_itself(tmp_path: Path) -> None:
     root.mkdir()
     (root / "cut-short.sse").write_bytes(b": only a comment")
     assert load_recordings(root).recordings[0].protocol is ProtocolId.ANTHROPIC_MESSAGES
+
+
+def test_what_cannot_be_read_or_told_is_passed_over_and_said(tmp_path: Path) -> None:
+    (tmp_path / "good.sse").write_bytes(b'data: {"candidates": []}\r\n\r\n')
+    (tmp_path / "deep.sse").write_bytes(b"data: " + b"[" * 100_000 + b"\n\n")
+    (tmp_path / "latin.sse").write_bytes(b'data: {"choices":["\xff\xfe"]}\n\n')
+    (tmp_path / "folder.sse").mkdir()
+    (tmp_path / "loose.sse").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "device.sse").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.sse")
+    (tmp_path / os.fsdecode(b"name\xff.sse")).write_bytes((tmp_path / "good.sse").read_bytes())
+    with (tmp_path / "huge.sse").open("wb") as file:
+        file.truncate(1 << 40)
+    library = load_recordings(tmp_path)
+    assert [r.name for r in library.recordings] == ["good"]
+    assert {path.name[:4] for path, _ in library.skipped} == {"deep", "lati", "fold", "loos", "devi", "pipe", "name", "huge"}
 
 
 def test_nothing_to_serve_is_said(tmp_path: Path) -> None:

@@ -101,3 +101,8 @@ def test_without_stream_every_recording_is_one_body_or_its_providers_error() -> 
             assert body["error"]["message"]
     # Groq's two recordings end in an error event that states its status.
     assert errors == dict.fromkeys((r.name for r in CHAT if r.name.startswith("test_tool_use_failed")), 400)
+
+
+@pytest.mark.parametrize("body", [b"", b"[" * 100_000, b'{"model":"\xff"}', b"[]"])
+def test_what_is_no_request_is_refused_in_words(body: bytes) -> None:
+    assert Chooser(RECORDINGS).reply("POST", "/v1/chat/completions", "", [], body).status == 400

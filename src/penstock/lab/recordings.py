@@ -6,6 +6,8 @@ is one, is the body of its request. Other files are ignored.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,8 @@ OPERATION_OF: dict[ProtocolId, Operation] = {
 }
 """What a stream of a protocol answers; legacy Completions are told by their content."""
 
+LARGEST = 512 << 20
+"""Bytes of one recording: all of them are held in memory."""
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
@@ -71,8 +75,17 @@ def load_recordings(root: Path) -> Library:
     found: list[Recording] = []
     skipped: list[tuple[Path, str]] = []
     for path in sorted(root.rglob("*.sse")):
-        body = path.read_bytes()
+        try:
+            body = _read(path)
+            request = path.with_suffix(".request.json")
+            asked = _read(request) if request.is_file() else None
+        except OSError as error:
+            skipped.append((path, f"it cannot be read: {error.strerror}"))
+            continue
         folders = path.relative_to(root).parts[:-1]
+        if any("\ud800" <= char <= "\udfff" for char in str(path.relative_to(root))):
+            skipped.append((path, "its name is no UTF-8"))
+            continue
         protocol = _protocol_by_folder((root.name, *folders))
         told = tell_operation(body)
         if protocol is None and told is None:
@@ -82,12 +95,21 @@ def load_recordings(root: Path) -> Library:
             assert told is not None
             protocol = told[0]
         operation = told[1] if told is not None and told[0] == protocol else OPERATION_OF[protocol]
-        request = path.with_suffix(".request.json")
         name = "/".join((*(f for f in folders if f != protocol.value), path.stem))
-        found.append(Recording(name, protocol, operation, body, request.read_bytes() if request.is_file() else None))
+        found.append(Recording(name, protocol, operation, body, asked))
     if not found:
         raise RecordingError(f"no recorded stream (*.sse) below {root} can be served")
     return Library(tuple(found), tuple(skipped))
+
+
+def _read(path: Path) -> bytes:
+    """Raises `OSError`, with its reason, also where it is a folder, a pipe or a device, or larger than any recording."""
+    if not path.is_file():
+        path.stat()
+        raise OSError(errno.EINVAL, "it is no file")
+    if path.stat().st_size > LARGEST:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    return path.read_bytes()
 
 
 def split_frames(body: bytes) -> Iterable[Frame]:
@@ -162,5 +184,5 @@ def _protocol_by_folder(folders: Sequence[str]) -> ProtocolId | None:
 def _decode(data: bytes) -> Any:
     try:
         return msgspec.json.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None

@@ -66,7 +66,7 @@ class Chooser:
             return _refuse(405, f"{path} takes POST, not {method}")
         try:
             request: Any = msgspec.json.decode(body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             return _refuse(400, f"the request's body is not JSON: {error}")
         if not isinstance(request, dict):
             return _refuse(400, "the request's body is not a JSON object")
