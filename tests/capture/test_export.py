@@ -11,8 +11,7 @@ import pytest
 
 from penstock.capture import Order, Phase, Recorder
 from penstock.capture.export import Exported, export
-from penstock.capture.store import Store
-from penstock.capture.store import StoreError
+from penstock.capture.store import Store, StoreError
 from penstock.lab.recordings import load_recordings, split_frames
 from penstock.lab.server import ReplayServer
 from tests.support.captures import CHAT, answer, begin, make, one, subject
