@@ -175,3 +175,26 @@ def test_a_directory_that_cannot_be_synced(tmp_path: Path, monkeypatch: pytest.M
             with pytest.raises(OSError, match=os.strerror(says)):
                 spill.append(rows)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_was_removed_takes_no_further_rows_and_keeps_those_that_it_has(tmp_path: Path) -> None:
+    spill = Spill(tmp_path, "i1")
+    rows = _rows("a", "b")
+    spill.append(rows[:1])
+    [path] = tmp_path.iterdir()
+    path.unlink()
+    spill.append(rows[1:])
+    assert len(list(tmp_path.iterdir())) == 1, "what comes now survives this process"
+    assert _all(spill) == rows
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_spill_file_hinders_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "spill-x-1.jsonl")
+    (tmp_path / "spill-y-1.jsonl").mkdir()
+    (tmp_path / "spill-z-1.jsonl").write_bytes(b'{"id":' + b"[" * 100_000 + b"\n")
+    spill = Spill(tmp_path, "i1")
+    assert spill.adopt([]) == 1
+    assert _all(spill) == []
+    assert spill.torn == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["spill-i1-1.jsonl.damaged", "spill-x-1.jsonl", "spill-y-1.jsonl"]

@@ -385,3 +385,65 @@ def test_it_works_on_postgresql(settings: LedgerSettings, postgres_url: str) -> 
     assert row["late_settles"] == 1
     engine.dispose()
     assert ledger.close() == 0
+
+
+def _remove(settings: LedgerSettings) -> None:
+    for path in settings.data_dir.glob("ledger.db*"):
+        path.unlink()
+
+
+def test_a_file_that_is_gone_takes_no_rows_and_none_is_lost(settings: LedgerSettings) -> None:
+    ledger = Ledger.start(replace(settings, retry_s=0.01), "i1")
+    ledger.open(make_entry("a"))
+    assert ledger.flush()
+    moved = settings.sqlite_path.with_name("away.db")
+    settings.sqlite_path.rename(moved)
+    b = make_entry("b")
+    ledger.open(b)
+    _until(lambda: ledger.failing and ledger.counters.spilled == 1)
+    assert not settings.sqlite_path.exists(), "a disk that vanished may come back"
+    moved.rename(settings.sqlite_path)
+    b.settle(COMPLETE, MIDNIGHT + 1)
+    assert ledger.flush()
+    assert not ledger.failing
+    assert _outcomes(settings) == {"a": None, "b": "COMPLETE"}
+    ledger.close()
+
+
+@pytest.mark.parametrize("copy", ["empty", "ledger"])
+def test_rows_go_to_the_file_that_is_at_the_ledgers_place_by_now(settings: LedgerSettings, copy: str, caplog: pytest.LogCaptureFixture) -> None:
+    ledger = Ledger.start(replace(settings, retry_s=0.01, renew_s=0.05), "i1")
+    ledger.open(make_entry("a"))
+    assert ledger.flush()
+    reader = query.connect(settings)
+    assert len(query.exchanges(reader)) == 1
+    _remove(settings)
+    if copy == "empty":
+        _until(lambda: ledger.failing)  # by its lease: nothing else is written
+        ledger.open(make_entry("b"))
+        _until(lambda: ledger.counters.spilled == 1)
+        settings.sqlite_path.touch(0o600)
+    else:
+        other = replace(settings, data_dir=settings.data_dir / "other")
+        Store.open(other).close()
+        other.sqlite_path.rename(settings.sqlite_path)
+        ledger.open(make_entry("b"))
+    _until(lambda: settings.sqlite_path.stat().st_size > 0 and not ledger.failing and ledger.flush() and [*_outcomes(settings)] == ["b"])
+    assert [row["id"] for row in query.exchanges(reader)] == ["b"], "readers too"
+    assert "i1" in {str(row["id"]) for row in query.instances(reader)}
+    reader.dispose()
+    ledger.close()
+    assert len([r for r in caplog.records if "writing again" in r.getMessage()]) <= 1
+
+
+def test_what_keeps_failing_is_told_once(settings: LedgerSettings, caplog: pytest.LogCaptureFixture) -> None:
+    """Also where nothing is left to write but what was spilled."""
+    ledger = Ledger.start(replace(settings, retry_s=0.005, lock_wait_s=0.001), "i1")
+    with sqlite3.connect(settings.sqlite_path, isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        ledger.open(make_entry("a"))
+        _until(lambda: ledger.counters.failures > 10)
+        other.execute("ROLLBACK")
+    assert ledger.flush()
+    ledger.close()
+    assert len([r for r in caplog.records if r.name == "penstock.ledger" and r.levelno == logging.WARNING]) == 2

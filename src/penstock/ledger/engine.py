@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DisconnectionError, NoSuchModuleError
 
 from penstock.ledger.errors import LedgerError
 from penstock.ledger.settings import LedgerSettings
@@ -112,18 +112,37 @@ def _file_system(directory: Path) -> str | None:
     return None
 
 
+class _Connection(sqlite3.Connection):
+    file: tuple[int, int] | None = None
+    """What was at its path when it was opened."""
+
+
+def identify(path: Path) -> tuple[int, int] | None:
+    """Which file is at `path`; `None` where there is none that can be seen."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def sqlite_engine(path: Path, *, lock_wait_s: float, journal: str = "WAL", read_only: bool = False) -> sa.Engine:
     """An engine on an existing file. Its transactions begin with BEGIN IMMEDIATE, read-only ones with BEGIN.
 
     The driver's own transaction handling is off: it would begin late, and a transaction that reads first and writes then can fail with
     SQLITE_BUSY_SNAPSHOT, for which no waiting helps.
+
+    SQLite itself goes on with a file that was removed or replaced, and what it writes there is lost. So each connection that is taken from the
+    pool is asked for the file that it has open: one that is not at `path` any more is given up, and a new one fails where there is none.
     """
     target = f"file:{quote(str(path))}?mode=rw"
 
     def connect() -> sqlite3.Connection:
+        file = identify(path)  # first: one that comes in between is found out at the checkout
         # As many prepared statements as `shapes` may have.
         connection = sqlite3.connect(
-            target, uri=True, timeout=lock_wait_s, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS)
+            target, uri=True, timeout=lock_wait_s, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS, factory=_Connection)
+        connection.file = file
         # A rollback journal without WAL's checksums needs the full sync to be safe from a power cut.
         connection.execute(f"PRAGMA synchronous={'NORMAL' if journal == 'WAL' else 'FULL'}")
         connection.execute("PRAGMA journal_size_limit=67108864")
@@ -136,6 +155,11 @@ def sqlite_engine(path: Path, *, lock_wait_s: float, journal: str = "WAL", read_
 
     engine = sa.create_engine("sqlite+pysqlite://", creator=connect, poolclass=sa.QueuePool, pool_size=4, max_overflow=4)
     begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
+
+    @event.listens_for(engine, "checkout")
+    def _(connection: _Connection, record: object, proxy: object) -> None:  # pyright: ignore[reportUnusedFunction]
+        if connection.file != identify(path):
+            raise DisconnectionError(f"{path} is gone, or another file")
 
     @event.listens_for(engine, "begin")
     def _(connection: sa.Connection) -> None:  # pyright: ignore[reportUnusedFunction]

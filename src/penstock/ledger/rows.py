@@ -78,7 +78,7 @@ def read(line: bytes) -> Row | None:
     """The row of one line; `None` where it is torn or is no row. Columns that are not known here are left out, missing ones are unknown."""
     try:
         values = msgspec.json.decode(line, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if not (isinstance(values.get("id"), str) and isinstance(values.get("instance"), str) and isinstance(values.get("started_at"), (int, float))):
         return None

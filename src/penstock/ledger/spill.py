@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -51,6 +52,8 @@ class Spill:
 
     def append(self, rows: list[Row]) -> None:
         """Keep the rows. Raises `OSError`, and then has kept none of them."""
+        if self._own is not None and self._own.unlinked:
+            self._own = None  # what is in it is still drained; nobody else will ever find it
         if self._own is None:
             self._own = _File(self._next_path(), new=True)
             self._files.append(self._own)
@@ -116,6 +119,8 @@ class _File:
         try:
             if fcntl is not None:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "no file", str(path))
             if new:
                 _sync_directory(path.parent)
             elif os.stat(path).st_ino != os.fstat(descriptor).st_ino:  # noqa: PTH116
@@ -131,6 +136,11 @@ class _File:
         self._next = 0
         self._ragged = False
         self._damaged = False
+
+    @property
+    def unlinked(self) -> bool:
+        """Was it removed, so that it goes with us?"""
+        return os.fstat(self._file.fileno()).st_nlink == 0
 
     def append(self, data: bytes) -> None:
         descriptor = self._file.fileno()
@@ -186,7 +196,7 @@ class _File:
         self.path = self.path.rename(path)
 
     def remove(self) -> None:
-        if self._damaged:
+        if self._damaged and not self.unlinked:
             self.path.rename(self.path.with_suffix(SUFFIX + ".damaged"))
         else:
             self.path.unlink(missing_ok=True)

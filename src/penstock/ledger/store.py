@@ -28,7 +28,10 @@ _COUNT_LATE = "UPDATE exchanges SET late_settles = ? WHERE id = ? AND late_settl
 class Store:
     """An opened ledger. Every verb either does all of its work or raises `StoreError` and has done nothing."""
 
-    def __init__(self, engine: sa.Engine, reader: sa.Engine, name: str, *, clock: Callable[[], float] = time.time, notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, engine: sa.Engine, reader: sa.Engine, name: str, *, clock: Callable[[], float] = time.time, notes: Sequence[str] = (),
+        path: Path | None = None,
+    ) -> None:  # fmt: skip
         self.name = name
         """The file or the URL without its password, for messages."""
         self.notes: list[str] = list(notes)
@@ -42,6 +45,11 @@ class Store:
         self._shapes = None if self._postgresql else shapes.Shapes(dialect)
         self._held: sa.PoolProxiedConnection | None = None
         """SQLite: the connection that rows are written on, below SQLAlchemy, which would cost more per batch than a small batch itself."""
+        self._path = path
+        self._file = engines.identify(path) if path is not None else None
+        """The file that was opened."""
+        self._lost = False
+        """It was removed or replaced, and what is there now has not been looked at."""
 
     @classmethod
     def open(cls, settings: LedgerSettings, *, clock: Callable[[], float] = time.time) -> Store:
@@ -50,7 +58,7 @@ class Store:
         if path is None:
             assert url is not None
             engine, reader = engines.postgresql_engine(url), engines.postgresql_engine(url, read_only=True)
-            return cls._ready(engine, reader, name, clock, [])
+            return cls._ready(engine, reader, name, clock, [], None)
         engines.prepare_file(path)
         journal, why = engines.choose_journal(path)
         notes: list[str] = []
@@ -59,18 +67,23 @@ class Store:
         _set_journal(path, journal)
         engine = engines.sqlite_engine(path, lock_wait_s=settings.lock_wait_s, journal=journal)
         reader = engines.sqlite_engine(path, lock_wait_s=1.0, read_only=True)
-        return cls._ready(engine, reader, name, clock, notes)
+        return cls._ready(engine, reader, name, clock, notes, path)
 
     @classmethod
-    def _ready(cls, engine: sa.Engine, reader: sa.Engine, name: str, clock: Callable[[], float], notes: list[str]) -> Store:
+    def _ready(
+        cls, engine: sa.Engine, reader: sa.Engine, name: str, clock: Callable[[], float], notes: list[str], path: Path | None,
+    ) -> Store:  # fmt: skip
         try:
             _patiently(lambda: migrations.upgrade(engine, name))
-            return cls(engine, reader, name, clock=clock, notes=notes)
+            return cls(engine, reader, name, clock=clock, notes=notes, path=path)
         except SQLAlchemyError as error:
             raise LedgerError(f"the ledger {name} cannot be used: {_reason(error)}") from error
 
     def write(self, rows: Sequence[Row]) -> None:
-        """Insert or overwrite the rows. A batch with a value that no database takes is cleaned and written once more."""
+        """Insert or overwrite the rows. A batch with a value that no database takes is cleaned and written once more.
+
+        Where the database's file is gone it raises `StoreError`, until one is there again: none is made, for a disk that vanished may come back.
+        """
         try:
             self._write(rows)
         except (OperationalError, sqlite3.OperationalError) as error:
@@ -102,11 +115,33 @@ class Store:
             raise
 
     def _writing(self) -> sqlite3.Connection:
+        self._attend()
         if self._held is None:
             self._held = self._engine.raw_connection()
         connection = self._held.driver_connection
         assert isinstance(connection, sqlite3.Connection)
         return connection
+
+    def _attend(self) -> None:
+        """Let a file go that is not at its path any more, and look at the one in its place: it may be an older copy.
+
+        Raises `StoreError` where that is no ledger of ours.
+        """
+        if self._path is None:
+            return
+        found = engines.identify(self._path)
+        if found != self._file:
+            if self._held is not None:
+                self._held.close()
+                self._held = None
+            self._file, self._lost = found, True
+        if self._lost and found is not None:
+            try:
+                with _told():
+                    migrations.upgrade(self._engine, self.name)
+            except LedgerError as error:
+                raise StoreError(str(error)) from error
+            self._lost = False
 
     def now(self) -> float:
         """The clock by which leases are held: the server's for PostgreSQL, because hosts disagree. Seconds since the epoch."""
@@ -116,6 +151,7 @@ class Store:
             return float(connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())")) or 0.0)
 
     def hold(self, instance: lease.Instance, until: float) -> None:
+        self._attend()
         self._do(lambda connection: lease.hold(connection, instance, until))
 
     def release(self, instance: str, now: float) -> None:

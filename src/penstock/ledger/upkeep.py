@@ -35,9 +35,12 @@ class Upkeep:
         self._retire_at = clock()
         self._registered = False
 
-    def register(self) -> None:
-        """Before the first row of this instance is written: a row of an unknown instance counts as a dead one's. Raises `StoreError`."""
-        if not self._registered:
+    def register(self, *, again: bool = False) -> None:
+        """Before the first row of this instance is written: a row of an unknown instance counts as a dead one's. Raises `StoreError`.
+
+        `again`: whatever was done before; it may be another database by now, and it tells whether this one is well.
+        """
+        if again or not self._registered:
             self._renew()
             self._registered = True
 

@@ -318,7 +318,7 @@ class Ledger:
         if self._failing and self._clock() < self._retry_at:
             self._spill_all()
             return False
-        self._upkeep.register()
+        self._upkeep.register(again=self._failing)
         self._write(len(self._queue))
         if self._failing:
             log.warning("ledger %s: writing again", self._store.name)
