@@ -356,12 +356,19 @@ async def _guarded(work: Awaitable[None]) -> None:
         log.exception("a task failed")
 
 
+def _stop_signals() -> list[signal.Signals]:
+    """A terminal that is closed ends the gateway as SIGTERM does, unless somebody (nohup) had it ignored."""
+    hang_up = getattr(signal, "SIGHUP", None)
+    stop = [signal.SIGTERM, signal.SIGINT]
+    return stop if hang_up is None or signal.getsignal(hang_up) is signal.SIG_IGN else [*stop, hang_up]
+
+
 async def _serve(config: Config, on_ready: Callable[[Started], None]) -> int:
     app = App(config)
     lost = 0
     try:
         loop = asyncio.get_running_loop()
-        for sig in (signal.SIGTERM, signal.SIGINT):
+        for sig in _stop_signals():
             loop.add_signal_handler(sig, app.stop)
         started = await app.start()
         on_ready(started)

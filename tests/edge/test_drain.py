@@ -138,6 +138,23 @@ def test_a_second_signal_ends_all_of_them_at_once(tmp_path: Path) -> None:
     run(main())
 
 
+def test_a_terminal_that_is_closed_ends_streams_as_any_stop_does(tmp_path: Path) -> None:
+    async def main() -> None:
+        plans = scatter(random.Random(13), 8, [Fate.RUNNING], lasting=0.5)
+        settings = {"timers": {"drain": 0.2}}
+        async with storming(plans) as (storm, port), serving(tmp_path, providers_at(port), settings, anew=True) as gateway:
+            running = storm.begin(gateway.port, storm[Fate.RUNNING])
+            async with asyncio.timeout(20):
+                await asyncio.gather(*(plan.arrived.wait() for plan in plans))
+            gateway.signal(signal.SIGHUP)
+            await asyncio.gather(*running)
+            assert await gateway.ended() == 0, gateway.stderr
+            assert {row["outcome"] for row in rows_in(gateway.data_dir)} == {"SHUTDOWN"}
+            assert all(plan.clean for plan in plans)
+
+    run(main())
+
+
 def _one_of_each() -> list[Case]:
     return list({case.recording.protocol: case for case in cases()}.values())
 
