@@ -144,3 +144,65 @@ def test_stop_lets_a_running_answer_end() -> None:
         await stopping
 
     run(test)
+
+
+async def _told(port: int, *pieces: bytes) -> bytes:
+    """All that comes until the listener closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        return await reader.read()
+    except OSError:
+        return b"reset"
+    finally:
+        writer.close()
+
+
+def test_a_head_has_a_size() -> None:
+    async def test() -> None:
+        listener = AdminListener("127.0.0.1", 0)
+        port = await listener.start(hello)
+        field = b"x: " + b"a" * 10_000 + b"\r\n"
+        told = await _told(port, b"GET / HTTP/1.1\r\nhost: localhost\r\n", *[field] * 100)
+        assert told.startswith(b"HTTP/1.1 431 ") or told == b"reset"
+        assert (await _told(port, b"GET / HTTP/1.0\r\n" + field * 2 + b"\r\n")).endswith(b"hello")
+        await listener.stop()
+
+    run(test, uvloop.new_event_loop)
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nhost: localhost\r\n", b"POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\n{"])
+def test_a_request_that_does_not_come_holds_no_place(monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
+    monkeypatch.setattr("penstock.admin.protocol.AdminProtocol.whole_s", 0.05)
+
+    async def test() -> None:
+        listener = AdminListener("127.0.0.1", 0)
+        port = await listener.start(hello)
+        async with asyncio.timeout(3):
+            await asyncio.gather(*(_told(port, begun) for _ in range(250)))
+        assert await get(port) == "hello"
+        await listener.stop()
+
+    run(test, uvloop.new_event_loop)
+
+
+def test_an_answer_may_take_longer_than_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.admin.protocol.AdminProtocol.whole_s", 0.05)
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.2)
+        await hello(scope, receive, send)
+
+    async def test() -> None:
+        listener = AdminListener("127.0.0.1", 0)
+        port = await listener.start(slow)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n" * 3)
+        for _ in range(3):
+            assert b"200 OK" in await reader.readuntil(b"hello")
+        writer.close()
+        await listener.stop()
+
+    run(test, uvloop.new_event_loop)

@@ -14,6 +14,8 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp
 
+from penstock.admin.protocol import AdminProtocol
+
 log = logging.getLogger("penstock.admin")
 
 BACKLOG: Final = 128
@@ -85,7 +87,7 @@ class AdminListener:
         await self.bind()
         sockets = self._sockets
         server = self._server = _Server(uvicorn.Config(
-            app, loop="none", http="httptools", ws="none", lifespan="off", interface="asgi3", log_config=None, log_level="warning",
+            app, loop="none", http=AdminProtocol, ws="none", lifespan="off", interface="asgi3", log_config=None, log_level="warning",
             access_log=False, proxy_headers=False, server_header=False, backlog=BACKLOG, limit_concurrency=MOST, timeout_graceful_shutdown=STOP,
         ))  # fmt: skip
         task = self._task = asyncio.create_task(server.serve(sockets), name="penstock-admin")
