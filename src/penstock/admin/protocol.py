@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -62,5 +62,5 @@ class AdminProtocol(HttpToolsProtocol):
             self._late.cancel()
             self._late = None
 
-    def _give_up(self) -> Any:
+    def _give_up(self) -> None:
         self.transport.close()
