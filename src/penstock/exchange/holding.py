@@ -347,7 +347,10 @@ class Holding(Watching):
         return True
 
     def _pass_on(self, judge: Judge, now: float, *, whole: bool) -> None:
-        self._open_up(now)
+        if self.pipeline is not None and self.pipeline.gathers:
+            self._stage = WEIGHED  # its guards have seen nothing of it yet
+        else:
+            self._open_up(now)
         for piece in judge.pieces:
             self.pass_on(piece, now)
         if whole:

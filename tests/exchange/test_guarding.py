@@ -1,0 +1,60 @@
+"""Guards, and answers that come in another form than they were asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from penstock.exchange.conduct import Conduct
+from penstock.policy.outside import PASSED, Said, Verdict
+from penstock.vocabulary.ids import ProtocolId
+from tests.exchange.test_hearing import house_with
+from tests.support.exchanges import House
+from tests.support.guards import MASKING, REJECTING, body_of, frames_saying
+
+PROTOCOLS = list(ProtocolId)
+SECRET = "it is 4111 1111 1111 1111, really"
+
+
+def whole(protocol: ProtocolId, text: str = SECRET) -> dict[str, Any]:
+    return body_of(protocol, frames_saying(protocol, [text]))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_body_in_the_place_of_a_stream_waits_for_guards_outside(protocol: ProtocolId) -> None:
+    house, bench = house_with()
+    with house:
+        asker, ask = house.stream(protocol, input=[])
+        ask.answer_json(whole(protocol))
+        assert (asker.reply.status, asker.reply.body) == (None, b"")
+        assert SECRET in bench.answer(house, Verdict(Said.REJECT, why="it rejects it")).texts[0].text
+        row = house.row()
+        assert (asker.reply.status, row.outcome, row.rule, row.output_tokens) == (403, "CUT", "judge", 5)
+        assert b"4111" not in asker.reply.body
+        house.check_quiet()
+    house, bench = house_with()
+    with house:
+        asker, ask = house.stream(protocol, input=[])
+        ask.answer_json(whole(protocol))
+        bench.answer(house, PASSED)
+        assert (asker.reply.status, asker.reply.json(), house.row().outcome) == (200, whole(protocol), "COMPLETE")
+        house.check_quiet()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_body_in_the_place_of_a_stream_is_rejected_with_its_status(protocol: ProtocolId) -> None:
+    with House(conduct=Conduct(guards=REJECTING)) as house:
+        asker, ask = house.stream(protocol)
+        ask.answer_json(whole(protocol))
+        row = house.row()
+        assert (asker.reply.status, row.outcome, row.rule, row.output_tokens) == (403, "CUT", "house", 5)
+        assert b"blocked by a policy" in asker.reply.body
+        house.check_quiet()
+    with House(conduct=Conduct(guards=MASKING)) as house:
+        asker, ask = house.stream(protocol)
+        ask.answer_json(whole(protocol, SECRET + " " * 70_000))  # more than is held of an error
+        assert (asker.reply.status, house.row().outcome) == (200, "COMPLETE")
+        assert b"[CARD]" in asker.reply.body
+        assert b"4111" not in asker.reply.body
+        house.check_quiet()
