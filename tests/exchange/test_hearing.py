@@ -87,6 +87,20 @@ def test_the_silence_of_the_provider_counts_while_no_guard_is_waited_for(timer: 
         house.check_quiet()
 
 
+@pytest.mark.parametrize("timer", ["idle", "content", "tool_call"])
+def test_arguments_that_do_not_go_on_are_waited_for_as_long_as_any(timer: str) -> None:
+    house, bench = house_with(timers={timer: 5.0}, keepalive=1.0)
+    with house:
+        asker, ask = house.stream(CHAT)
+        call = b'{"index":0,"id":"call-1","type":"function","function":{"name":"send","arguments":"{\\"to\\":"}}'
+        ask.answer().body(b'data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{"tool_calls":[%b]}}]}\n\n' % call)
+        house.until(lambda: asker.reply.over, 6.0)
+        assert (house.row().outcome, house.row().timer, bench.count) == ("TIMED_OUT", timer, 0)
+        assert b'"error"' in asker.reply.body
+        assert b"to" not in asker.reply.body.partition(b'"error"')[0]
+        house.check_quiet()
+
+
 def test_a_window_that_stays_open_is_asked_about_by_the_clock() -> None:
     house, bench = house_with(windows=Windows(seconds=2.0))
     with house:

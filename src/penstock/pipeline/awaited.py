@@ -224,7 +224,9 @@ class AwaitedStream(GuardedFrames):
 
     @property
     def waiting(self) -> bool:
-        return self.state is _RUNNING and self.awaiting.waiting
+        """Text that waits only for more of its call's arguments waits for the provider."""
+        awaiting = self.awaiting
+        return self.state is _RUNNING and (awaiting.waiting if self._over else awaiting.asking)
 
     @property
     def full(self) -> bool:

@@ -263,6 +263,11 @@ class Awaiting:
         return bool(self._queue) or self._counting
 
     @property
+    def asking(self) -> bool:
+        """Is a verdict waited for that text waits for?"""
+        return any(window is not None for _, window in self._asked.values())
+
+    @property
     def _counting(self) -> bool:
         """Does the end wait for questions that are only counted by? That of a rejection does not."""
         return self.ending and bool(self._asked) and not (self._doomed or self.cutting)
