@@ -398,3 +398,18 @@ def test_a_frame_whose_reading_fails_does_not_go_around_a_guard(closed: bool, mo
     out = stream.feed(frame, 100.0)
     assert (out == frame) is not closed
     assert (stream.state is State.CUT) is closed
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_a_frame_that_masks_have_made_larger_than_one_may_be_is_judged_all_the_same(array: bool) -> None:
+    protocol = GEMINI if array else CHAT
+    spec, budget = REGISTRY[protocol], Budget(1 << 28)
+    scanner = ArraySplitter(1000, budget) if array else Scanner(1000, budget)
+    stream = AwaitedStream(scanner, spec.observer(OPERATIONS[protocol]), spec.error_frame, 100.0, still=spec.keepalive)
+    mask = Guard("own", (of_pattern("x", Terms("own", mask="[MASKED]"), streamed=True),))
+    stream.guard(outsides(Action.REJECT, more=[mask]), spec, OPERATIONS[protocol])
+    text = b"poison. " + b"x" * 600
+    said = b'[{"candidates":[{"index":0,"content":{"parts":[{"text":"%b"}]}}]}\n' if array else (
+        b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n')
+    assert stream.feed(said % text, 100.0) == b""
+    assert stream.wants()[0].texts[0].text == "poison. "

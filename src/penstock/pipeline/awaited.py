@@ -32,6 +32,8 @@ from penstock.wire.budget import Budget
 from penstock.wire.encoding import Gunzip
 from penstock.wire.sse import Frame, Scanner
 
+_ANY = 1 << 62
+"""Bytes of a frame that was within its limit when it came."""
 _RUNNING, _ENDED, _CUT = State.RUNNING, State.ENDED, State.CUT
 
 
@@ -48,10 +50,9 @@ class AwaitedStream(GuardedFrames):
         self.awaiting = Awaiting(ahead, behind, guards.ask_answers, guards.windows, self.findings)
         self.told: Observer = spec.observer(operation)
         """What the client has been told."""
-        limit = self._scanner.limit
-        budget = Budget(4 * limit)
-        self._again: Scanner | ArraySplitter = Scanner(2 * limit, budget) if self._array is None else ArraySplitter(2 * limit, budget)
-        """Takes what our own guards let through apart again."""
+        budget = Budget(4 * self._scanner.limit)
+        self._again: Scanner | ArraySplitter = Scanner(_ANY, budget) if self._array is None else ArraySplitter(_ANY, budget)
+        """Takes what our own guards let through apart again: whole frames, as large as their masks have made them."""
         self._elements = 0
         self._first_told = False
         self._unread = False
@@ -77,6 +78,8 @@ class AwaitedStream(GuardedFrames):
         if self._unheard:
             return b""
         awaiting = self.awaiting
+        if self._scanner.overflowed:
+            self._again.limit = 2 * self._scanner.limit  # from here on there may be pieces
         for frame in self._again.feed(out) if out else ():
             name, payload, raw = frame
             awaiting.add(frame, name, payload, len(raw), now)
