@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from penstock.exchange.conduct import Conduct
+from penstock.pipeline.awaited import AwaitedStream
 from penstock.pipeline.timers import Timers
 from penstock.policy.guards import Guard, Guards
 from penstock.policy.outside import PASSED, Outside, Question, Said, Verdict
@@ -16,7 +17,7 @@ from penstock.policy.windows import Windows
 from penstock.stores.guard_formats import About
 from penstock.vocabulary.ids import ProtocolId
 from tests.support.exchanges import DONE, SSE, STOP, House
-from tests.support.guards import frames_saying
+from tests.support.guards import all_rules, frames_saying
 
 CHAT = ProtocolId.OPENAI_CHAT
 OFF: dict[str, Any] = {"first_content": None, "idle": None, "content": None, "tool_call": None, "client_stall": None, "drain": None}
@@ -163,6 +164,40 @@ def test_a_client_that_leaves_gives_its_questions_up(on_disconnect: str, ended: 
         assert house.row().outcome == "CLIENT_GONE"
         assert not bench.open
         assert asker.reply.body.count(b"Hello") == 0
+        house.check_quiet()
+
+
+def test_of_an_answer_whose_client_left_before_it_began_nothing_is_held() -> None:
+    house, bench = house_with(on_disconnect="drain", timers={"idle": 5.0})
+    with house:
+        asker, ask = house.stream(CHAT)
+        exchange = next(iter(house.gateway.live))
+        asker.leave()
+        ask.answer().body(chunk("Hello there, this is one. "), chunk("And this is two."))
+        pipeline = exchange.pipeline
+        assert isinstance(pipeline, AwaitedStream)
+        assert (pipeline.waiting, pipeline.awaiting.waiting, bench.count) == (False, False, 0)
+        house.loop.wait(6.0)  # and its provider is timed
+        assert house.row().outcome == "CLIENT_GONE"
+        house.check_quiet()
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_rejection_by_a_guard_of_ours_ends_an_answer_whose_client_has_left(before: bool) -> None:
+    guards = Guards([Guard("ours", all_rules(Action.REJECT)), Guard("judge", outside=Outside("judge", "service"))])
+    house, bench = House(conduct=Conduct(guards=guards, on_disconnect="drain")), Bench()
+    house.gateway.judges = bench
+    with house:
+        asker, ask = house.stream(CHAT)
+        ask.answer().body(chunk("Hello there, this is one. "))
+        if before:
+            asker.leave()
+        ask.body(chunk("PRJ-20417 and on "))
+        if not before:
+            asker.leave()
+            ask.body(chunk("and on"))
+        assert ask.cancelled
+        assert house.row().outcome == "CLIENT_GONE"
         house.check_quiet()
 
 

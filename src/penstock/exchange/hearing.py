@@ -96,6 +96,9 @@ class Hearing:
     def answer_began(self, head: ResponseHead, now: float) -> None:
         self._ending = None
         self._inner.answer_began(head, now)
+        pipeline, consulting = self._exchange.pipeline, self._exchange.consulting
+        if isinstance(pipeline, AwaitedStream) and consulting is not None and consulting.over:
+            pipeline.unheard()  # the client left before it began
 
     def answer_body(self, data: bytes, now: float) -> None:
         self._inner.answer_body(data, now)

@@ -165,6 +165,8 @@ class AwaitedStream(GuardedFrames):
 
     def _cut(self, rejection: Rejection) -> bytes:
         """A guard of ours rejects: said behind all that came before."""
+        if self._unheard:
+            self.state = _CUT
         self._cutting = rejection
         self.awaiting.cutting = True
         return b""
@@ -217,6 +219,8 @@ class AwaitedStream(GuardedFrames):
     def unheard(self) -> None:
         """The client has left: nothing is judged any more, and nothing given out."""
         self._unheard = True
+        if self._cutting is not None and self.state is _RUNNING:
+            self.state = _CUT
         self.awaiting.drop()
 
     def close(self) -> None:
