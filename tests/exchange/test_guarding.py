@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from penstock.exchange.conduct import Conduct
 from penstock.policy.outside import PASSED, Said, Verdict
 from penstock.vocabulary.ids import ProtocolId
 from tests.exchange.test_hearing import house_with
-from tests.support.exchanges import House
+from tests.support.exchanges import House, told_last
 from tests.support.guards import MASKING, REJECTING, body_of, frames_saying
 
 PROTOCOLS = list(ProtocolId)
@@ -56,5 +57,42 @@ def test_a_body_in_the_place_of_a_stream_is_rejected_with_its_status(protocol: P
         ask.answer_json(whole(protocol, SECRET + " " * 70_000))  # more than is held of an error
         assert (asker.reply.status, house.row().outcome) == (200, "COMPLETE")
         assert b"[CARD]" in asker.reply.body
+        assert b"4111" not in asker.reply.body
+        house.check_quiet()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_body_that_is_told_as_a_stream_is_paid_for_when_it_is_rejected(protocol: ProtocolId) -> None:
+    """The client has a head of ours already: it is told in band, in the words of a policy, and not which guard it was."""
+    with House(conduct=Conduct(guards=REJECTING, early_head=1.0)) as house:
+        asker, ask = house.stream(protocol)
+        house.loop.wait(2.0)
+        assert asker.reply.status == 200
+        ask.answer_json(whole(protocol))
+        row = house.row()
+        assert (row.outcome, row.rule, row.input_tokens, row.output_tokens) == ("CUT", "house", 3, 5)
+        assert "blocked by a policy" in told_last(protocol, asker.reply)["message"]
+        assert b"house" not in asker.reply.body
+        house.check_quiet()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("end", ["rejected", "left", "shutdown"])
+def test_a_body_that_is_told_as_a_stream_is_paid_for_while_it_is_judged(protocol: ProtocolId, end: str) -> None:
+    house, bench = house_with()
+    house.gateway.conduct = replace(house.gateway.conduct, early_head=1.0)
+    with house:
+        asker, ask = house.stream(protocol, input=[])
+        house.loop.wait(2.0)
+        ask.answer_json(whole(protocol))
+        if end == "rejected":
+            bench.answer(house, Verdict(Said.REJECT, why="it rejects it", message="Not this."))
+            assert told_last(protocol, asker.reply)["message"] == "Not this."
+        elif end == "left":
+            asker.leave()
+        else:
+            house.run(house.gateway.shut_down)
+        row = house.row()
+        assert (row.outcome, row.output_tokens) == ({"rejected": "CUT", "left": "CLIENT_GONE", "shutdown": "SHUTDOWN"}[end], 5)
         assert b"4111" not in asker.reply.body
         house.check_quiet()

@@ -28,6 +28,8 @@ from penstock.exchange.stage import FLOWING, GATHERED, UNSEEN
 from penstock.pipeline.compose import PROMISED, Mode
 from penstock.pipeline.contract import Pipeline, State
 from penstock.pipeline.fold import Fold
+from penstock.pipeline.guarded import fault_of_rejection
+from penstock.pipeline.guarded_body import Weighed
 from penstock.pipeline.pseudo import Pace, Pseudo
 from penstock.protocols.statuses import fault_of
 from penstock.upstream.contract import Loss, ResponseHead
@@ -91,7 +93,11 @@ class Gathering(Guarding):
         if unbegun and self._once_more_after_frame(outcome.cause):
             return
         self.outcome = outcome
-        fault = fault_of(error) if error is not None else faults.truncated(outcome.cause, self.provider_name)
+        rejection = pipeline.findings.rejection if isinstance(pipeline, Weighed) else None
+        if rejection is not None:
+            fault = fault_of_rejection(rejection)
+        else:
+            fault = fault_of(error) if error is not None else faults.truncated(outcome.cause, self.provider_name)
         if self.machine.phase is Phase.HEAD_HELD:
             status, body = failure
             self._last_words = status, self._beside(), body

@@ -215,9 +215,14 @@ class GuardedPseudo(Weighed, Pseudo):
         if not clean or self._why or self._known:
             return None
         self._known = True
-        told = guard_answer(self._spec.id, self._operation, b"".join(self._parts), self._guards.answers, self.findings)
+        body = b"".join(self._parts)
+        super()._account(body)  # it is to be paid for, whatever becomes of it
+        told = guard_answer(self._spec.id, self._operation, body, self._guards.answers, self.findings)
         self._parts = [told]
         return told if self.findings.rejection is None else None
+
+    def _account(self, body: bytes) -> None:
+        """It was, before its guards saw it."""
 
     def _put(self, body: bytes | None) -> None:
         self._parts = [body or b""]

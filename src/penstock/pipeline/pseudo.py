@@ -132,10 +132,7 @@ class Pseudo(Pipeline):
         body = b"".join(self._parts)
         self._parts.clear()
         observer = self.observer
-        try:
-            observer.observe_body(body)
-        except Exception:  # Law 5: whatever the observer does, the answer goes on
-            self.failures += 1
+        self._account(body)
         try:
             self._frames = iter(self._spec.unfold(self._operation, body, self._pace.chars, usage=self._usage))
             self._ahead = next(self._frames, None)
@@ -154,6 +151,13 @@ class Pseudo(Pipeline):
                 return Outcome(Ending.TRUNCATED, "the body ended before it began", EndedBy.UPSTREAM)
             return self._conclude(clean, cause)
         return Outcome(Ending.COMPLETE, "the whole body, told as a stream", EndedBy.UPSTREAM)
+
+    def _account(self, body: bytes) -> None:
+        """What the provider said and what it costs."""
+        try:
+            self.observer.observe_body(body)
+        except Exception:  # Law 5: whatever the observer does, the answer goes on
+            self.failures += 1
 
     def failure(self, request_id: str) -> tuple[int, bytes] | None:
         if self._outcome is None or self._frames is not None or self.state is State.ENDED:
