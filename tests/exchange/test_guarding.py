@@ -96,3 +96,18 @@ def test_a_body_that_is_told_as_a_stream_is_paid_for_while_it_is_judged(protocol
         assert (row.outcome, row.output_tokens) == ({"rejected": "CUT", "left": "CLIENT_GONE", "shutdown": "SHUTDOWN"}[end], 5)
         assert b"4111" not in asker.reply.body
         house.check_quiet()
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_an_array_whose_first_element_is_rejected_is_one_whatever_kept_it_open(early: bool) -> None:
+    with House(conduct=Conduct(guards=REJECTING, early_head=1.0, keepalive=1.0)) as house:
+        asker = house.post("/v1beta/models/m:streamGenerateContent", {"contents": []})
+        if early:
+            house.loop.wait(3.0)
+        house.last.answer(200, [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")]).body(b"[")
+        house.loop.wait(3.0)
+        assert asker.reply.body.strip() == b""
+        assert asker.reply.body
+        house.last.body(b'{"candidates":[{"content":{"parts":[{"text":"PRJ-20417 "}],"role":"model"},"index":0}]}')
+        assert [told["candidates"][0]["finishReason"] for told in asker.reply.json()] == ["SAFETY"]
+        assert house.row().outcome == "CUT"

@@ -389,6 +389,12 @@ def test_whoever_cuts_for_another_reason_goes_on_from_what_the_client_has(protoc
     assert (stream.wants(), stream.verdict(2, PASSED, 101.0), stream.end(None, "px-1")) == ([], b"", b"")
 
 
+def test_whoever_cuts_an_array_of_which_nothing_has_left_opens_it() -> None:
+    stream = awaited(GEMINI, outsides(), array=True)
+    assert stream.feed(b'[{"candidates":[{"content":{"parts":[{"text":"This is one. "}]}}]}', 100.0) == b""
+    assert stream.stop([(b"", b'{"candidates":[]}')]) == b'[{"candidates":[]}]'
+
+
 @pytest.mark.parametrize("closed", [True, False])
 def test_a_frame_whose_reading_fails_does_not_go_around_a_guard(closed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = awaited(CHAT, outsides(closed=closed))

@@ -184,8 +184,12 @@ class AwaitedStream(GuardedFrames):
         if self._array is not None:
             element = self.spec.error_element
             said = b",".join([data for _, data in told]) if told is not None else element(fault, self.request_id) if element is not None else b""
-            return (b"," if self._elements else b"[") + said + b"]"
+            return (b"," if self._opened else b"[") + said + b"]"
         return self._bytes_of(told) if told is not None else self.spec.error_frame(fault, self.request_id, self.told)
+
+    @property
+    def _opened(self) -> bool:
+        return self._elements > 0
 
     def may_speak(self) -> bool:
         if self.state in (_ENDED, _CUT) or not self._promised or self._scanner.overflowed or self.failures or self.told.error is not None:
@@ -208,7 +212,7 @@ class AwaitedStream(GuardedFrames):
         self.awaiting.drop()
         out = self._speak(fault, request_id, self.told) if speaks else b""
         if out and self._array is not None:
-            out = (b"," if self._elements else b"[") + out + b"]"
+            out = (b"," if self._opened else b"[") + out + b"]"
         self.bytes_out += len(out)
         return out
 

@@ -246,7 +246,7 @@ class GuardedFrames(StreamRelay):
         if self._array is not None:
             element = self.spec.error_element
             said = b",".join([data for _, data in told]) if told is not None else element(fault, self.request_id) if element is not None else b""
-            return (b"," if self._array.elements and self.bytes_out else b"[") + said + b"]"
+            return (b"," if self._opened else b"[") + said + b"]"
         if told is not None:
             return self._bytes_of(told)
         return self.spec.error_frame(fault, self.request_id, self.observer)

@@ -215,6 +215,11 @@ class StreamRelay(Pipeline):
         """Bytes were passed on that were not understood."""
         return self._scanner.overflowed or self.failures > 0 or (self._array is not None and not self._array.understood)
 
+    @property
+    def _opened(self) -> bool:
+        """Has the opening bracket of the array left, with its first element?"""
+        return self.events > 0
+
     def keepalive(self) -> bytes:
         # Frames leave whole, so the client is always behind one; what is held of the next one has not left.
         if not self.may_speak():
@@ -273,7 +278,7 @@ class StreamRelay(Pipeline):
         if fault is not None and self.may_speak():
             out = self._speak(fault, request_id, self.observer)
             if self._array is not None:
-                out = (b"," if self.events else b"[") + out + b"]"
+                out = (b"," if self._opened else b"[") + out + b"]"
         elif self._scanner.held and self.state is not State.CUT and (fault is None or self._scanner.overflowed or not self._promised):
             # Nothing is to be said (a terminal event was given out, or nothing is claimed): the rest goes as it came. Half a frame
             # behind an error of the provider's does not go out.
@@ -304,7 +309,7 @@ class StreamRelay(Pipeline):
         `end`, and only where `may_speak`."""
         self.state = State.CUT
         if self._array is not None:
-            out = b"".join([(b"," if self.events else b"[") + data for _, data in frames]) + b"]"
+            out = (b"," if self._opened else b"[") + b",".join([data for _, data in frames]) + b"]"
         else:
             out = b"".join([b"event: %b\ndata: %b\n\n" % frame if frame[0] else b"data: %b\n\n" % frame[1] for frame in frames])
         self.bytes_out += len(out)
