@@ -54,6 +54,11 @@ REQUESTS: list[tuple[ProtocolId, Operation, Any, set[Scope]]] = [
     (GEMINI, Operation.GENERATE, {"systemInstruction": {"parts": [{"text": "zanzibar"}]}}, {S}),
     (GEMINI, Operation.GENERATE, {"contents": [{"role": "user", "parts": [{"text": "zanzibar"}]}]}, {U}),
     (GEMINI, Operation.GENERATE, {"contents": [{"role": "model", "parts": [{"text": "zanzibar"}]}]}, {A}),
+    (GEMINI, Operation.GENERATE, {"contents": {"role": "user", "parts": {"text": "zanzibar"}}}, {U}),  # as Google's own examples write it
+    (GEMINI, Operation.GENERATE, {"contents": [], "system_instruction": {"parts": {"text": "zanzibar"}}}, {S}),
+    (GEMINI, Operation.EMBEDDINGS, {"contents": [], "content": {"parts": [{"text": "zanzibar"}]}}, {U}),
+    (GEMINI, Operation.EMBEDDINGS, {"requests": {"content": {"parts": [{"text": "zanzibar"}]}}}, {U}),
+    (RESPONSES, Operation.RESPONSES, {"input": [{"type": "image_generation_call", "revised_prompt": "zanzibar"}]}, {T}),
     (GEMINI, Operation.GENERATE, {"contents": [{"role": "model", "parts": [{"functionCall": {"args": {"a": "zanzibar"}}}]}]}, {T}),
     (GEMINI, Operation.GENERATE, {"contents": [{"role": "user", "parts": [{"functionResponse": {"response": {"r": "zanzibar"}}}]}]}, {O}),
 ]

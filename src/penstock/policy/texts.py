@@ -183,7 +183,7 @@ def responses_item(item: Object) -> Iterator[Place]:
             yield from strings(piece, Scope.TOOL_RESULTS, "stdout", "stderr")
         return
     yield from strings(item, Scope.TOOL_ARGUMENTS, "arguments", kind=Kind.ARGUMENTS)
-    yield from strings(item, Scope.TOOL_ARGUMENTS, "input", "code")
+    yield from strings(item, Scope.TOOL_ARGUMENTS, "input", "code", "revised_prompt")
     yield from content(item, "queries", Scope.TOOL_ARGUMENTS)
     for found in objects(item.get("results")):
         yield from strings(found, Scope.TOOL_RESULTS, "text")
@@ -279,12 +279,17 @@ def _gemini_request(body: Object) -> Iterator[Place]:
         inner = as_object(body.get(name))
         if inner:
             yield from _gemini_request(inner)
-    for request in objects(body.get("requests")):
+    for request in _one_or_more(body.get("requests")):
         yield from _gemini_request(request)
     for key in ("systemInstruction", "system_instruction"):
-        for part in objects(as_object(body.get(key)).get("parts")):
+        for part in _one_or_more(as_object(body.get(key)).get("parts")):
             yield from gemini_part(part, Scope.SYSTEM)
-    said = body.get("contents", body.get("content"))
-    for turn in [cast("Object", said)] if isinstance(said, dict) else objects(said):
-        for part in objects(turn.get("parts")):
-            yield from gemini_part(part, Scope.ASSISTANT if turn.get("role") == "model" else Scope.USER)
+    for key in ("contents", "content"):
+        for turn in _one_or_more(body.get(key)):
+            for part in _one_or_more(turn.get("parts")):
+                yield from gemini_part(part, Scope.ASSISTANT if turn.get("role") == "model" else Scope.USER)
+
+
+def _one_or_more(value: object) -> Iterator[Object]:
+    """Google takes one object for a list of one, and its own examples write `"parts": {"text": ...}`."""
+    return iter([cast("Object", value)]) if isinstance(value, dict) else objects(value)
