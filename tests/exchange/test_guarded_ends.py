@@ -8,8 +8,10 @@ import pytest
 
 from penstock.exchange.conduct import Conduct
 from penstock.pipeline.timers import Timers
+from penstock.policy.guards import Guard, Guards
+from penstock.policy.matcher import Hold
 from tests.support.exchanges import CHUNK, House
-from tests.support.guards import REJECTING
+from tests.support.guards import REJECTING, all_rules
 
 
 def saying(text: str) -> bytes:
@@ -31,6 +33,25 @@ def test_what_is_rejected_at_the_end_is_the_end_and_the_row_says_so(end: str) ->
         assert (row.outcome, row.rule, ask.cancelled, client.reply.over) == ("CUT", "house", True, "ended")
         assert b"4111" not in client.reply.body
         assert (b"content_filter" in client.reply.body, b'"error"' in client.reply.body) == (True, False)
+        house.check_quiet()
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_text_that_is_held_when_its_client_has_left_does_not_keep_the_provider_from_being_timed(closed: bool) -> None:
+    guards = Guards([Guard("house", all_rules(closed=closed))], Hold(seconds=3.0))
+    conduct = Conduct(guards=guards, on_disconnect="drain", drain_seconds=None, timers=Timers(idle=5.0, content=None))
+    with House(conduct=conduct) as house:
+        client = house.chat()
+        ask = house.last.answer().body(CHUNK)
+        client.leave()
+        ask.body(saying("it is jane@exa"))
+        house.loop.wait(2.0)
+        assert ask.live
+        house.loop.wait(2.0)
+        assert ask.live is not closed  # what is held cannot be judged, and that rejects it
+        house.loop.wait(2.0)
+        assert not ask.live
+        assert house.row().outcome == "CLIENT_GONE"
         house.check_quiet()
 
 

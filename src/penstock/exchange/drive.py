@@ -321,7 +321,9 @@ class Exchange(Metering, Joining):
     # -- the end -----------------------------------------------------------------------------------------------------------------------
 
     def _stopped(self, pipeline: Pipeline, now: float) -> None:
-        if pipeline.state is _ENDED:
+        if self.machine.phase is _DRAINING:
+            self._do(self.machine.handle(_TERMINAL), now)
+        elif pipeline.state is _ENDED:
             self.outcome = pipeline.conclude(True, "")
             self._do(self.machine.handle(_TERMINAL), now)
         elif pipeline.state is State.CUT:

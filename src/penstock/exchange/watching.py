@@ -92,7 +92,8 @@ class Watching(Asking):
     def _release(self, now: float) -> None:
         """What a guard has held for as long as it may."""
         pipeline = self.pipeline
-        due = pipeline.deadline() if pipeline is not None and self.machine.phase is Phase.STREAMING else None
+        # (Also where its client has left: as long as text may be held, the provider is not timed.)
+        due = pipeline.deadline() if pipeline is not None and self.machine.phase in (Phase.STREAMING, Phase.DRAINING) else None
         if pipeline is not None and due is not None and now >= due:
             self.say(pipeline.tick(now), now)
             if pipeline.state is not State.RUNNING:
