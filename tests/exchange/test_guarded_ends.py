@@ -10,6 +10,7 @@ from penstock.exchange.conduct import Conduct
 from penstock.pipeline.timers import Timers
 from penstock.policy.guards import Guard, Guards
 from penstock.policy.matcher import Hold
+from penstock.policy.rules import Terms, built_in
 from tests.support.exchanges import CHUNK, House
 from tests.support.guards import REJECTING, all_rules
 
@@ -52,6 +53,19 @@ def test_text_that_is_held_when_its_client_has_left_does_not_keep_the_provider_f
         house.loop.wait(2.0)
         assert not ask.live
         assert house.row().outcome == "CLIENT_GONE"
+        house.check_quiet()
+
+
+def test_a_full_stop_behind_a_masked_key_does_not_keep_the_provider_from_being_timed() -> None:
+    guards = Guards([Guard("house", (built_in("cloud_key", Terms("house")),))], Hold(seconds=3.0))
+    with House(conduct=Conduct(guards=guards, timers=Timers(idle=5.0, content=None))) as house:
+        client = house.chat()
+        house.last.answer().body(CHUNK, saying("It is AKIAIOSFODNN7EXAMPLE."))
+        house.loop.wait(4.0)
+        assert b'"."' in client.reply.body
+        house.loop.wait(2.0)
+        assert (house.row().outcome, house.row().timer) == ("TIMED_OUT", "idle")
+        assert b"AKIA" not in client.reply.body
         house.check_quiet()
 
 

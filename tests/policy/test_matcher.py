@@ -120,6 +120,26 @@ def test_the_bound_in_time(closed: bool) -> None:
     assert closed or findings.held_seconds == 2.0
 
 
+def test_full_stops_behind_a_key_that_may_go_on_are_held_within_the_bounds() -> None:
+    findings = Findings()
+    matcher = Matcher([built_in("cloud_key", Terms("d"))], findings, Hold(chars=10, seconds=3.0))
+    out = matcher.feed("AKIAIOSFODNN7EXAMPLE.", 100.0)
+    assert matcher.deadline() == 103.0
+    out += matcher.expire(103.0)
+    assert (matcher.deadline(), matcher.held) == (None, 0)
+    out += matcher.feed("rest", 104.0)
+    for _ in range(20):
+        out += matcher.feed(".", 104.0)
+    assert matcher.held <= 10
+    out += matcher.feed("rest and", 104.0)
+    out += matcher.finish(105.0)
+    told = "".join([text for text, _, _ in out])
+    assert told.startswith("[CLOUD_KEY].")
+    assert told.endswith(" and")
+    assert "rest" not in told
+    assert findings.rejection is None
+
+
 @pytest.mark.parametrize("closed", [True, False])
 def test_a_pattern_that_runs_away_is_stopped(closed: bool) -> None:
     rule = of_pattern(r"(?:a|aa){1,200}z", Terms("redos", closed=closed, seconds=0.01), streamed=True)

@@ -253,8 +253,9 @@ class Matcher:
             return
         end = len(self._text)
         for index, rule in enumerate(self._rules):
-            if at[index] < end and at[index] <= limit and index not in self._running:
-                self._cannot(rule, why)
+            if at[index] < end and at[index] <= limit:
+                if index not in self._running:  # else it is a full stop behind a match that may go on, and belongs to none
+                    self._cannot(rule, why)
                 at[index] = end
 
     def _release(self, now: float) -> list[Piece]:
