@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 
 from penstock.exchange.conduct import Conduct
-from penstock.policy.outside import PASSED, Said, Verdict
+from penstock.exchange.gateway import Settings
+from penstock.pipeline.compose import Limits
+from penstock.policy.guards import Guard, Guards
+from penstock.policy.outside import PASSED, Outside, Said, Verdict
 from penstock.vocabulary.ids import ProtocolId
-from tests.exchange.test_hearing import house_with
+from tests.exchange.test_hearing import Bench, house_with
+from tests.pipeline.test_guarded import ENDS
 from tests.support.exchanges import House, told_last
-from tests.support.guards import MASKING, REJECTING, body_of, frames_saying
+from tests.support.guards import MASKING, REJECTING, all_rules, body_of, frames_saying
 
 PROTOCOLS = list(ProtocolId)
 SECRET = "it is 4111 1111 1111 1111, really"
@@ -111,3 +115,24 @@ def test_an_array_whose_first_element_is_rejected_is_one_whatever_kept_it_open(e
         house.last.body(b'{"candidates":[{"content":{"parts":[{"text":"PRJ-20417 "}],"role":"model"},"index":0}]}')
         assert [told["candidates"][0]["finishReason"] for told in asker.reply.json()] == ["SAFETY"]
         assert house.row().outcome == "CUT"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("outside", [True, False])
+def test_a_rejected_frame_that_is_too_large_to_be_read_is_told_as_any_rejection(protocol: ProtocolId, outside: bool) -> None:
+    guards = Guards([Guard("judge", outside=Outside("judge", "service")) if outside else Guard("judge", all_rules())])
+    house, bench = House(settings=Settings(limits=Limits(frame=4000)), conduct=Conduct(guards=guards)), Bench()
+    house.gateway.judges = bench
+    with house:
+        asker, ask = house.stream(protocol, input=[])
+        small, large = (next(index for index, frame in enumerate(frames) if b"llo" in frame) for frames in (
+            frames_saying(protocol, ["Hello. "]), frames_saying(protocol, ["Hello" * 3000])))
+        ask.answer().body(*frames_saying(protocol, ["Hello. "])[: small + 1])
+        while bench.open:
+            bench.answer(house)
+        ask.body(frames_saying(protocol, ["Hello" * 3000])[large])
+        row = house.row()
+        assert (row.outcome, row.rule, asker.reply.over) == ("CUT", "judge" if outside else "house", "ended")
+        assert b"HelloHello" not in asker.reply.body
+        assert ENDS[protocol] in asker.reply.body.replace(b" ", b"")
+        house.check_quiet()

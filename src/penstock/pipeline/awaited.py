@@ -39,8 +39,8 @@ _RUNNING, _ENDED, _CUT = State.RUNNING, State.ENDED, State.CUT
 
 class AwaitedStream(GuardedFrames):
     __slots__ = (
-        "_again", "_cutting", "_elements", "_ends", "_first_told", "_over", "_see", "_unheard", "_unread", "awaiting", "closer", "editor", "findings",
-        "request_id", "rest", "spec", "told",
+        "_again", "_cutting", "_elements", "_ends", "_first_told", "_over", "_see", "_unheard", "_unread", "_unread_told", "awaiting", "blind",
+        "closer", "editor", "findings", "request_id", "rest", "spec", "told",
     )  # fmt: skip
 
     def guard(self, guards: Guards, spec: ProtocolSpec, operation: Operation) -> None:
@@ -55,7 +55,7 @@ class AwaitedStream(GuardedFrames):
         """Takes what our own guards let through apart again: whole frames, as large as their masks have made them."""
         self._elements = 0
         self._first_told = False
-        self._unread = False
+        self._unread = self._unread_told = False
         self._over = False
         """Nothing more comes; what has come may still wait."""
         self._ends = False
@@ -125,6 +125,8 @@ class AwaitedStream(GuardedFrames):
             if mark & CONTENT and not self._first_told:
                 self._first_told = True
                 self.first_content_at = now
+        elif self._scanner.overflowed:
+            self._unread_told = True
         if self._kept is not None:
             self._kept.add(raw)
         return raw
@@ -192,10 +194,9 @@ class AwaitedStream(GuardedFrames):
         return self._elements > 0
 
     def may_speak(self) -> bool:
-        if self.state in (_ENDED, _CUT) or not self._promised or self._scanner.overflowed or self.failures or self.told.error is not None:
+        if self.state in (_ENDED, _CUT) or not self._promised or self._unread_told or self.failures or self.told.error is not None:
             return False
-        array = self._array
-        return array is None or (array.understood and not (array.closed and not self.awaiting.waiting))
+        return self._array is None or not self._array.closed or self.awaiting.waiting
 
     def conclude(self, clean: bool, cause: str) -> Outcome:
         if self.rest is None:

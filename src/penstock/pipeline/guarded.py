@@ -72,6 +72,8 @@ class GuardedFrames(StreamRelay):
     findings: Findings
     spec: ProtocolSpec
     rest: bytes | None
+    blind: bool
+    """Bytes were given out that were not understood, because every guard is open."""
     request_id: str
     """Named by an error that a guard puts into the stream; empty until `guarding.identify` says it."""
 
@@ -81,6 +83,7 @@ class GuardedFrames(StreamRelay):
         self.findings = Findings()
         self.editor = EDITORS[spec.id](guards.answers, self.findings, guards.hold)
         self.rest = None
+        self.blind = False
         self.request_id = ""
         self.closer = None
         self._feed = self._scan_guarded
@@ -179,6 +182,7 @@ class GuardedFrames(StreamRelay):
                     before, data = edit
             elif self._scanner.overflowed or (array is not None and not array.understood):
                 editor.cannot("it could not be read")
+                self.blind = self.blind or findings.rejection is None
             elif array is not None and array.closed:
                 before = editor.flush(now)
             if findings.rejection is not None:
@@ -228,6 +232,12 @@ class GuardedFrames(StreamRelay):
         out = self._cut(rejection) if rejection is not None else self._give(told, now)
         self.bytes_out += len(out)
         return out
+
+    def may_speak(self) -> bool:
+        """What could not be read and was rejected has not left: the client is behind a whole frame."""
+        if self.state in (State.ENDED, _CUT) or not self._promised or self.blind or self.failures or self.observer.error is not None:
+            return False
+        return self._array is None or not self._array.closed
 
     def _give(self, told: list[Told], now: float) -> bytes:
         """Tell the observer what the client is told."""
@@ -280,4 +290,4 @@ class GuardedFrames(StreamRelay):
 class GuardedStream(GuardedFrames):
     """A stream in the client's own protocol."""
 
-    __slots__ = ("closer", "editor", "findings", "request_id", "rest", "spec")
+    __slots__ = ("blind", "closer", "editor", "findings", "request_id", "rest", "spec")
