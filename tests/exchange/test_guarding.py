@@ -15,7 +15,7 @@ from penstock.policy.outside import PASSED, Outside, Said, Verdict
 from penstock.vocabulary.ids import ProtocolId
 from tests.exchange.test_hearing import Bench, house_with
 from tests.pipeline.test_guarded import ENDS
-from tests.support.exchanges import House, told_last
+from tests.support.exchanges import CHUNK, DONE, STOP, House, told_last
 from tests.support.guards import MASKING, REJECTING, all_rules, body_of, frames_saying
 
 PROTOCOLS = list(ProtocolId)
@@ -135,4 +135,44 @@ def test_a_rejected_frame_that_is_too_large_to_be_read_is_told_as_any_rejection(
         assert (row.outcome, row.rule, asker.reply.over) == ("CUT", "judge" if outside else "house", "ended")
         assert b"HelloHello" not in asker.reply.body
         assert ENDS[protocol] in asker.reply.body.replace(b" ", b"")
+        house.check_quiet()
+
+
+ELEMENT = b'{"candidates":[{"content":{"parts":[{"text":"One is here. "}],"role":"model"},"index":0}]}'
+
+
+@pytest.mark.parametrize("outside", [True, False])
+@pytest.mark.parametrize("pieces", [
+    [b"zanzibar"], [b"[" + ELEMENT, b"}} zanzibar"], [b"[" + ELEMENT + b"]", b" zanzibar"], [b"[" + ELEMENT + b"\n, ]\nzanzibar"],
+])
+def test_what_is_no_array_is_rejected(pieces: list[bytes], outside: bool) -> None:
+    guards = Guards([Guard("judge", outside=Outside("judge", "service")) if outside else Guard("house", all_rules())])
+    house, bench = House(conduct=Conduct(guards=guards)), Bench()
+    house.gateway.judges = bench
+    with house:
+        asker = house.post("/v1beta/models/m:streamGenerateContent", {"contents": []})
+        ask = house.last.answer(200, [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")])
+        for piece in pieces:
+            ask.body(piece)
+            while bench.open:
+                bench.answer(house)
+        assert house.row().outcome == "CUT"
+        assert b"zanzibar" not in asker.reply.body
+        house.check_quiet()
+
+
+@pytest.mark.parametrize("outside", [True, False])
+def test_half_a_frame_behind_the_end_is_not_given_out(outside: bool) -> None:
+    guards = Guards([Guard("judge", outside=Outside("judge", "service")) if outside else Guard("house", all_rules())])
+    house, bench = House(conduct=Conduct(guards=guards)), Bench()
+    house.gateway.judges = bench
+    with house:
+        asker, ask = house.stream(ProtocolId.OPENAI_CHAT)
+        ask.answer().body(CHUNK, STOP, DONE + CHUNK.replace(b'"a"', b'"zanzibar"')[:-2])
+        while bench.open:
+            bench.answer(house)
+        if ask.live:
+            ask.end()
+        assert (house.row().outcome, asker.reply.over) == ("COMPLETE", "ended")
+        assert asker.reply.body.endswith(DONE)
         house.check_quiet()

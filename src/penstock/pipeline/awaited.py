@@ -83,7 +83,7 @@ class AwaitedStream(GuardedFrames):
         for frame in self._again.feed(out) if out else ():
             name, payload, raw = frame
             awaiting.add(frame, name, payload, len(raw), now)
-            if payload is None and self._scanner.overflowed and not self._unread:
+            if payload is None and not self._unread and self._unreadable(raw):
                 self._unread = True
                 awaiting.cannot("it could not be read")
         if (self.state is _ENDED or self._cutting is not None) and not self._over:
@@ -125,7 +125,7 @@ class AwaitedStream(GuardedFrames):
             if mark & CONTENT and not self._first_told:
                 self._first_told = True
                 self.first_content_at = now
-        elif self._scanner.overflowed:
+        elif self._unreadable(raw):
             self._unread_told = True
         if self._kept is not None:
             self._kept.add(raw)

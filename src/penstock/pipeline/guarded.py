@@ -27,6 +27,8 @@ from penstock.wire.sse import Frame, parse
 
 _CUT = State.CUT
 _BOM = b"\xef\xbb\xbf"
+_AROUND = b" \t\r\n,"
+"""Between the elements of an array, and behind it."""
 REFUSAL = "The request or its answer was blocked by a policy of this gateway."
 
 
@@ -180,7 +182,7 @@ class GuardedFrames(StreamRelay):
                 edit = editor.edit(name, payload, now)
                 if edit is not None:
                     before, data = edit
-            elif self._scanner.overflowed or (array is not None and not array.understood):
+            elif self._unreadable(frame[2]):
                 editor.cannot("it could not be read")
                 self.blind = self.blind or findings.rejection is None
             elif array is not None and array.closed:
@@ -197,6 +199,13 @@ class GuardedFrames(StreamRelay):
         if changed:
             self._scanner.whole = False
         return out
+
+    def _unreadable(self, raw: bytes) -> bool:
+        """Is `raw`, a frame without data, more than what stands between frames?"""
+        array = self._array
+        if self._scanner.overflowed or array is None:
+            return self._scanner.overflowed
+        return not array.understood or (array.closed and raw.strip(_AROUND) not in (b"", b"]"))
 
     def _told(self, frame: Frame, before: list[Told], data: bytes | None) -> list[Frame]:
         """`before`, and the frame with `data` in the place of its own; `None`: as it came."""
@@ -281,8 +290,9 @@ class GuardedFrames(StreamRelay):
     def end(self, fault: Fault | None, request_id: str) -> bytes:
         rest, self.rest = self.rest or b"", b""
         self.bytes_out += len(rest)
+        if self.state is _CUT or (self._scanner.held and not self.blind and self._scanner.tail().strip()):
+            self._scanner.close()  # half a frame has not been judged
         if self.state is _CUT:
-            self._scanner.close()
             return rest
         return rest + super().end(fault, request_id)
 
