@@ -171,7 +171,7 @@ def test_of_an_answer_whose_client_left_before_it_began_nothing_is_held() -> Non
     house, bench = house_with(on_disconnect="drain", timers={"idle": 5.0})
     with house:
         asker, ask = house.stream(CHAT)
-        exchange = next(iter(house.gateway.live))
+        exchange = asker.intake.exchange
         asker.leave()
         ask.answer().body(chunk("Hello there, this is one. "), chunk("And this is two."))
         pipeline = exchange.pipeline

@@ -33,7 +33,7 @@ class Pipeline(ABC):
     def __init__(self, observer: Observer, now: float) -> None:
         self.observer = observer
         self.state = _RUNNING
-        self.events = 0
+        self.events: int = 0
         """Upstream frames with data so far."""
         self.failures: int = 0
         """Times that the observer raised: our bug, and never the client's loss."""
