@@ -176,3 +176,25 @@ def test_half_a_frame_behind_the_end_is_not_given_out(outside: bool) -> None:
         assert (house.row().outcome, asker.reply.over) == ("COMPLETE", "ended")
         assert asker.reply.body.endswith(DONE)
         house.check_quiet()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_client_that_reads_again_is_told_nothing_that_was_not_judged(protocol: ProtocolId) -> None:
+    house, bench = house_with()
+    house.gateway.conduct = replace(house.gateway.conduct, early_head=1.0)
+    with house:
+        asker, ask = house.stream(protocol, input=[])
+        house.loop.wait(2.0)
+        ask.answer_json(whole(protocol))
+        asker.pause()
+        asker.resume()
+        house.loop.wait(1.0)
+        assert (asker.reply.over, b"4111" in asker.reply.body, len(bench.open)) == (None, False, 1)
+        asker.pause()
+        bench.answer(house, PASSED)
+        house.loop.wait(1.0)
+        assert b"4111" not in asker.reply.body
+        asker.resume()
+        house.loop.wait(1.0)
+        assert (asker.reply.over, b"4111" in asker.reply.body, house.row().outcome) == ("ended", True, "COMPLETE")
+        house.check_quiet()

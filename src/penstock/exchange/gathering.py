@@ -153,8 +153,8 @@ class Gathering(Guarding):
     def _tell(self, now: float) -> None:
         """What is due of it; and when the next is."""
         pipeline = self._gatherer()
-        if self.paused_at is not None:
-            return  # until the client reads again
+        if self.paused_at is not None or pipeline.waiting:
+            return  # until the client reads again, or its guards have answered
         self.say(pipeline.tick(now), now)
         due = pipeline.deadline()
         if pipeline.state is State.BROKEN:
