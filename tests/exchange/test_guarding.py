@@ -198,3 +198,19 @@ def test_a_client_that_reads_again_is_told_nothing_that_was_not_judged(protocol:
         house.loop.wait(1.0)
         assert (asker.reply.over, b"4111" in asker.reply.body, house.row().outcome) == ("ended", True, "COMPLETE")
         house.check_quiet()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_body_that_is_told_as_a_stream_waits_for_its_client_and_ends(protocol: ProtocolId) -> None:
+    with House(conduct=Conduct(guards=MASKING, early_head=1.0)) as house:
+        asker, ask = house.stream(protocol)
+        house.loop.wait(2.0)
+        asker.pause()
+        ask.answer_json(whole(protocol))
+        house.loop.wait(40.0)  # long enough for any look at what guards may hold
+        assert b"really" not in asker.reply.body
+        asker.resume()
+        house.loop.wait(1.0)
+        assert (asker.reply.over, house.row().outcome) == ("ended", "COMPLETE")
+        assert b"[CARD]" in asker.reply.body
+        house.check_quiet()

@@ -15,7 +15,7 @@ from penstock.exchange.hearing import Consulting, Hearing
 from penstock.exchange.holding import Holding
 from penstock.exchange.machine import Input, Phase
 from penstock.exchange.settle import read_findings
-from penstock.exchange.stage import FLOWING
+from penstock.exchange.stage import FLOWING, GATHERED
 from penstock.pipeline.contract import Pipeline, State
 from penstock.pipeline.guarded import fault_of_rejection
 from penstock.pipeline.guarded_body import Weighed
@@ -77,7 +77,8 @@ class Guarding(Holding):
             self._stopped(pipeline, now)
 
     def _release(self, now: float) -> None:
-        super()._release(now)
+        if self._stage is not GATHERED:  # what is told by time has a clock of its own
+            super()._release(now)
         if self.hearing is not None:
             self.hearing.look(now)
 
