@@ -8,12 +8,13 @@ from base64 import b64decode
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 
-from penstock.ledger.entry import COLUMNS, EVENTS, LINE, SENTENCE, TAIL_BYTES, TRIES, WORD, Entry, Try, row_of
+from penstock.ledger.entry import COLUMNS, EVENTS, KINDS, LINE, SENTENCE, TAIL_BYTES, TOKENS_LIMIT, TRIES, WORD, Entry, Try, row_of
 from penstock.ledger.rows import clean
 from penstock.vocabulary.errors import UpstreamError
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
-from penstock.vocabulary.usage import Provenance, Usage
+from penstock.vocabulary.usage import Kinds, Provenance, Usage
 from tests.support.ledgers import COMPLETE, GONE, make_entry
 
 
@@ -56,12 +57,37 @@ def test_what_is_not_known_is_none_and_not_zero() -> None:
     assert set(row.values()) == {None}
 
 
+KINDS_OF = st.builds(Kinds, **{name: st.none() | st.integers(0, 10**12) | st.integers(-(2**70), 2**70) for name in Kinds.__struct_fields__})
+
+
+@given(KINDS_OF)
+def test_kinds_of_tokens_are_taken_over_as_far_as_they_can_be_summed(kinds: Kinds) -> None:
+    entry = Entry("a", 1.0)
+    entry.account(Usage(output=5, kinds=kinds), Provenance.REPORTED)
+    row = dict(zip(COLUMNS, row_of(entry), strict=True))
+    wanted = [value if value is not None and 0 <= value <= TOKENS_LIMIT else None for value in astuple(kinds)]
+    assert [row[name] for name in KINDS] == wanted
+    assert entry.kinds == (None if wanted == [None] * len(KINDS) else Kinds(*wanted))
+    assert clean(row_of(entry)) == row_of(entry)
+
+
+def test_what_was_told_again_was_not_used_of_any_kind() -> None:
+    entry = Entry("a", 1.0)
+    kinds = Kinds(image_output=1290)
+    entry.account(Usage(output=1300, kinds=kinds), Provenance.REPORTED)
+    entry.spare()
+    row = dict(zip(COLUMNS, row_of(entry), strict=True))
+    assert (entry.kinds, [row[name] for name in KINDS], row["output_tokens"]) == (None, [None] * len(KINDS), 0)
+    assert entry.spared is not None
+    assert (entry.spared.output_tokens, entry.spared.kinds) == (1300, kinds)
+
+
 def test_usage_is_taken_over_whole() -> None:
     entry = Entry("a", 1.0)
     names = (
         "input", "output", "cache_read", "cache_write", "cache_write_5m", "cache_write_1h", "reasoning", "audio_input", "audio_output", "tool_use",
     )  # fmt: skip
-    entry.account(Usage(**{name: at for at, name in enumerate(names, 1)}, tool_requests=11), Provenance.PARTIAL)
+    entry.account(Usage(*range(1, 11), tool_requests=11), Provenance.PARTIAL)
     assert [getattr(entry, f"{name}_tokens") for name in names] == list(range(1, 11))
     assert (entry.tool_requests, entry.usage_source) == (11, "partial")
 

@@ -16,12 +16,13 @@ from alembic.script import ScriptDirectory
 
 from penstock.ledger import engine as engines
 from penstock.ledger import migrations, query
-from penstock.ledger.entry import COLUMNS, row_of
+from penstock.ledger.entry import COLUMNS, KINDS, row_of
 from penstock.ledger.errors import LedgerError
 from penstock.ledger.schema import HEAD, TOKENS_CHECK, exchanges, metadata
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.store import Store
 from penstock.stores import schema as stores_schema
+from penstock.vocabulary.usage import Kinds, Provenance, Usage
 from tests.support.ledgers import COMPLETE, make_entry
 
 WHOLE = sa.MetaData()
@@ -86,7 +87,7 @@ def _make_old(settings: LedgerSettings, revision: str) -> None:
 LATEST = (
     "cost_nanousd", "saved_nanousd", "price_version", "service_tier", "web_searches", "user_id", "project", "session_id", "client", "effort",
     "preview", "origin", "key_id", "charged_input", "charged_output", "charged_micros", "rule", "findings", "held_chars",
-    "held_ms", "replay", "replay_of", "avoided_nanousd",
+    "held_ms", "replay", "replay_of", "avoided_nanousd", *KINDS,
 )  # fmt: skip
 
 
@@ -128,6 +129,35 @@ def test_an_older_ledger_is_upgraded_and_keeps_its_rows(any_settings: LedgerSett
     assert new is not None
     assert (old["input_tokens"], [old[name] for name in (*added, *LATEST)]) == (7, [None] * (len(added) + len(LATEST)))
     assert [new[name] for name in ("outcome", *added)] == ["COMPLETE", "tool_call", "claude-*", 1.5, 20.25, None, '[[30.0,"ping",40]]']
+    test_head_is_what_the_tables_say(any_settings)
+
+
+def test_kinds_of_tokens_come_to_rows_and_sums_that_are_there(any_settings: LedgerSettings) -> None:
+    """What was summed before stays summed, and counts beside what comes later."""
+    _make_old(any_settings, "0006")
+    engine = _engine(any_settings)
+    keys = "provider, model, requested_model, operation, outcome, key_fingerprint, user_id, project, session_id, client, effort, key_id"
+    with engine.begin() as connection:
+        for table, time in (("daily (day", "'1969-12-30'"), ("hourly (hour", "0")):
+            connection.exec_driver_sql(
+                f"INSERT INTO {table}, {keys}, exchanges, unreported, unpriced, output_tokens) "
+                f"VALUES ({time}, 'google', 'm', '', 'generate', 'COMPLETE', '', '', '', '', '', '', '', 2, 0, 0, 20)")
+        connection.exec_driver_sql("INSERT INTO rolled (hour, rows) VALUES (0, 2)")
+    engine.dispose()
+    store = Store.open(any_settings)
+    entry = make_entry("new", 7300.0, instance="i1", provider="google", operation="generate")
+    entry.account(Usage(output=1300, kinds=Kinds(image_output=1290, cache_read_audio=4)), Provenance.REPORTED)
+    entry.settle(COMPLETE, 7301.0)
+    store.write([row_of(entry)])
+    store.close()
+    reader = query.connect(any_settings)
+    [total] = query.usage(reader, (), provider="google")
+    new = query.exchange(reader, "new")
+    reader.dispose()
+    names = ("exchanges", "output_tokens", "image_output_tokens", "cache_read_audio_tokens", "image_input_tokens")
+    assert [total[name] for name in names] == [5, 1340, 1290, 4, None]
+    assert new is not None
+    assert [new[name] for name in names[1:]] == [1300, 1290, 4, None]
     test_head_is_what_the_tables_say(any_settings)
 
 

@@ -30,6 +30,7 @@ rows = st.lists(
         "provider": words, "model": words, "user_id": words, "session_id": words, "client": words, "effort": words, "project": words,
         "operation": st.sampled_from(["chat", "messages", "count_tokens", None]),
         "usage_source": st.sampled_from([None, "reported", "partial"]),
+        "image_output_tokens": counts,
         "input_tokens": counts, "cost_nanousd": counts, "saved_nanousd": st.one_of(st.none(), st.integers(-(10**9), 10**9)), "bytes_out": counts,
         "settled": st.sampled_from([COMPLETE, COMPLETE, COMPLETE, GONE, CRASHED, None]),
     }),

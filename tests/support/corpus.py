@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from msgspec.structs import asdict
 
 from penstock.lab.recordings import Recording, load_recordings
+from penstock.vocabulary.usage import NO_KINDS, Kinds, Usage
 
 ROOT = Path(__file__).parent.parent / "corpus"
 COLUMNS = {
     "input": "input_tokens", "output": "output_tokens", "cache_read": "cache_read_tokens", "cache_write": "cache_write_tokens",
     "cache_write_5m": "cache_write_5m_tokens", "cache_write_1h": "cache_write_1h_tokens", "reasoning": "reasoning_tokens",
     "audio_input": "audio_input_tokens", "audio_output": "audio_output_tokens", "tool_use": "tool_use_tokens", "tool_requests": "tool_requests",
-    "web_searches": "web_searches",
+    "web_searches": "web_searches", **{name: f"{name}_tokens" for name in Kinds.__struct_fields__},
 }  # fmt: skip
 """Columns of the ledger by the words of `vocabulary.usage`."""
+
+
+def figures(usage: Usage) -> dict[str, int]:
+    """What is known of it, by the same words."""
+    plain = {**asdict(usage), **asdict(usage.kinds or NO_KINDS)}
+    return {word: plain[word] for word in COLUMNS if plain[word] is not None}
+
+
+def usage_of(figures: Mapping[str, int | None]) -> Usage:
+    """The other way round."""
+    kinds = Kinds(**{word: value for word, value in figures.items() if word in Kinds.__struct_fields__})
+    plain = {word: value for word, value in figures.items() if word not in Kinds.__struct_fields__}
+    return Usage(**plain, kinds=None if kinds == NO_KINDS else kinds)
 
 
 @dataclass(frozen=True, slots=True)

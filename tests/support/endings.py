@@ -15,13 +15,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from penstock.lab.scripted import LAST_CHUNK, SSE_HEAD, ScriptedServer, Visit, chunk, head
 from penstock.protocols import REGISTRY
 from penstock.protocols.contract import CONTENT, Observer
 from penstock.vocabulary.ids import ProtocolId
 from tests.support.corpus import Case, cases, distinct
+from tests.support.corpus import figures as figures_of
 from tests.support.gateway import gateway, providers_at
 from tests.support.http import Answer, read_answer, request
 from tests.support.process import Row
@@ -177,7 +176,7 @@ def verdict(end: End) -> Verdict:
             content = bool(observer.observe(frame.name, frame.data, 0.0) & CONTENT) or content
     if end.at == len(end.body):
         kept = end.at
-    figures = {word: value for word, value in msgspec.structs.asdict(observer.usage).items() if value is not None}
+    figures = figures_of(observer.usage)
     if observer.error is not None:
         return Verdict("UPSTREAM_ERROR", kept, told=False, figures=figures)
     closed = end.how is How.CLEAN and end.at == kept and (not end.array or end.at == len(end.body))

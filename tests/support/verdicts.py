@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from penstock.protocols import REGISTRY
 from penstock.vocabulary.ids import ProtocolId
 from tests.support.corpus import COLUMNS, Case
+from tests.support.corpus import figures as figures_of
 from tests.support.process import Row
 from tests.support.storm import ERRORS, FAILED, Fate, Plan
 
@@ -100,7 +99,7 @@ def stated_until(plan: Plan) -> dict[str, int]:
             break
         if frame.data:
             observer.observe(frame.name, frame.data, 0.0)
-    return {word: value for word, value in msgspec.structs.asdict(observer.usage).items() if value is not None}
+    return figures_of(observer.usage)
 
 
 def check_killed(plan: Plan, outcome: str | None, killed_at: float, lag: float) -> None:

@@ -22,7 +22,10 @@ app.command(name="import")(bring_in)
 
 _HEADINGS = {
     "input_tokens": "input", "output_tokens": "output", "cache_read_tokens": "cache read", "cache_write_tokens": "cache write",
-    "reasoning_tokens": "reasoning", "audio_input_tokens": "audio in", "audio_output_tokens": "audio out", "tool_use_tokens": "tool use",
+    "reasoning_tokens": "reasoning", "audio_input_tokens": "audio in", "audio_output_tokens": "audio out", "image_input_tokens": "images in",
+    "image_output_tokens": "images out", "video_input_tokens": "video in", "video_output_tokens": "video out",
+    "cache_read_audio_tokens": "cached audio", "cache_read_image_tokens": "cached images", "cache_read_video_tokens": "cached video",
+    "tool_use_tokens": "tool use",
     "tool_requests": "tool requests", "web_searches": "web searches", "cost_nanousd": "cost", "saved_nanousd": "saved",
     "avoided_nanousd": "avoided",
 }  # fmt: skip

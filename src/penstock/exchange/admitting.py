@@ -290,7 +290,7 @@ def charged(entry: Entry) -> Tokens:
     usage = Usage(
         entry.input_tokens, entry.output_tokens, entry.cache_read_tokens, entry.cache_write_tokens, entry.cache_write_5m_tokens,
         entry.cache_write_1h_tokens, entry.reasoning_tokens, entry.audio_input_tokens, entry.audio_output_tokens, entry.tool_use_tokens,
-        entry.tool_requests, entry.web_searches,
+        entry.tool_requests, entry.web_searches, entry.kinds,
     )  # fmt: skip
     # A stream whose events were not understood is taken for a body: its bytes tell how much it was.
     told = entry.streamed is True and bool(entry.events)

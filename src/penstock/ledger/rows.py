@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from penstock.ledger.entry import COLUMNS, LINE, TAIL_BYTES
-from penstock.ledger.schema import TOKENS, TOKENS_LIMIT, exchanges
+from penstock.ledger.entry import COLUMNS, LINE, TAIL_BYTES, TOKENS_LIMIT
+from penstock.ledger.schema import TOKENS, exchanges
 from penstock.pricing.money import MOST_NANOS
 
 Row = tuple[Any, ...]

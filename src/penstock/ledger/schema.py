@@ -12,19 +12,21 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.expression import ColumnElement
 
-HEAD = "0006"
+from penstock.ledger.entry import KINDS, TOKENS_LIMIT
+
+HEAD = "0007"
 """The revision that this code reads and writes: the newest in `migrations/versions`."""
 
 metadata = sa.MetaData()
 
-TOKENS: tuple[str, ...] = (
+_CHECKED: tuple[str, ...] = (
     "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens",
     "reasoning_tokens", "audio_input_tokens", "audio_output_tokens", "tool_use_tokens", "tool_requests",
 )  # fmt: skip
-"""What a provider states: sums of usage, and nothing that we measured."""
+"""Those that the table bounds; `Entry` bounds `KINDS`, because to add a check to a table is to read all of it."""
 
-TOKENS_LIMIT = 10**12
-"""A count beyond it (or below 0) is no count and is stored as unknown; so sums over nine million rows cannot overflow 64 bits."""
+TOKENS: tuple[str, ...] = (*_CHECKED, *KINDS)
+"""What a provider states: sums of usage, and nothing that we measured."""
 
 ID_OPERATIONS: tuple[str, ...] = ("responses", "files", "batches")
 """Operations whose `response_id` clients come back with."""
@@ -42,7 +44,7 @@ def _reals(*names: str) -> list[sa.Column[Any]]:
     return [sa.Column(name, sa.Double) for name in names]
 
 
-TOKENS_CHECK = " AND ".join(f"({name} IS NULL OR {name} BETWEEN 0 AND {TOKENS_LIMIT})" for name in TOKENS)
+TOKENS_CHECK = " AND ".join(f"({name} IS NULL OR {name} BETWEEN 0 AND {TOKENS_LIMIT})" for name in _CHECKED)
 
 exchanges = sa.Table(
     "exchanges",
@@ -57,7 +59,7 @@ exchanges = sa.Table(
     *_texts("provider", "client_protocol", "upstream_protocol", "operation", "method", "path"),
     sa.Column("streamed", sa.Boolean),
     *_texts("response_id", "requested_model", "model", "stop_reason", "usage_source"),
-    *_counts(*TOKENS),
+    *_counts(*_CHECKED),
     *_reals("ttft_ms", "duration_ms", "largest_gap_ms"),
     *_counts("events", "bytes_in", "bytes_out", "retries"),
     *_texts("upstream_request_id", "user_agent", "key_fingerprint", "error_type", "error_code", "error_message"),
@@ -76,7 +78,7 @@ exchanges = sa.Table(
     *_counts("held_chars"),
     *_reals("held_ms"),
     *_texts("replay", "replay_of"),
-    *_counts("avoided_nanousd"),
+    *_counts("avoided_nanousd", *KINDS),
     sa.CheckConstraint(TOKENS_CHECK, name="credible_counts"),
 )
 

@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from penstock.ledger.entry import COLUMNS
+from penstock.ledger.entry import COLUMNS, KINDS
 from penstock.ledger.rows import Row
 from penstock.ledger.schema import exchanges
 from penstock.vocabulary.ids import Operation, ProtocolId
@@ -47,7 +47,7 @@ _SELDOM = frozenset({
     "tool_requests", "error_type", "error_code", "error_message", "timer", "tries", "tail", "tail_bytes", "saved_nanousd", "service_tier",
     "web_searches", "user_id", "project", "effort", "preview", "origin",
     "key_id", "charged_input", "charged_output", "charged_micros", "rule", "findings", "held_chars", "held_ms", "replay", "replay_of",
-    "avoided_nanousd",
+    "avoided_nanousd", *KINDS,
 })
 Mask = tuple[bool, ...]
 """Which of `COLUMNS` have a value."""

@@ -70,7 +70,8 @@ def tokens_of(made: Made) -> Tokens:
         usage = replace(stated, input=known, output=output)
     tokens = Tokens(_input(usage, made.protocol), _output(usage, made.protocol), usage)
     if tokens.input > MOST or tokens.output > MOST:
-        known = {name: None if value is not None and value > MOST // 4 else value for name, value in asdict(stated).items()}
+        plain = asdict(replace(stated, kinds=None))
+        known = {name: None if value is not None and value > MOST // 4 else value for name, value in plain.items()}
         return tokens_of(dataclasses.replace(made, usage=Usage(**known), final=False))
     return tokens
 
