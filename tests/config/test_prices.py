@@ -30,12 +30,13 @@ def test_every_key_of_a_price(tmp_path: Path) -> None:
     config = loaded(tmp_path, """
 prices:
   - {provider: "v*", model: "llama-*", tier: batch, input: 0.10, output: "0.4", cache_read: 0.02, cache_write: 0.3, cache_write_1h: 0.5,
-     audio_input: 1, reasoning: 0.7, audio_output: 2, web_search: 10, long: {above: 200000, input: 1, output: 2}}
+     audio_input: 1, reasoning: 0.7, audio_output: 2, web_search: 10, image_input: 11, image_output: 12, video_input: 13, video_output: 14,
+     cache_read_audio: 15, cache_read_image: 16, cache_read_video: 17, long: {above: 200000, input: 1, output: 2}}
   - {model: "claude-*", discount: 15%}
   - {provider: proxy, like: openai, discount: -0.1}
   - {provider: local, input: 0}
 """)
-    rates = Rates(*(Decimal(rate) for rate in ("0.10", "0.02", "0.3", "0.5", "1", "0.4", "0.7", "2", "10")))
+    rates = Rates(*(Decimal(rate) for rate in ("0.10", "0.02", "0.3", "0.5", "1", "0.4", "0.7", "2", "10", *map(str, range(11, 18)))))
     assert config.prices == (
         OwnPrice(Glob("v*"), Glob("llama-*"), "batch", rates, 200_000, Rates(Decimal(1), output=Decimal(2))),
         OwnPrice(model=Glob("claude-*"), factor=Decimal("0.85")),

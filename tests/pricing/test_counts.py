@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.pricing.counts import Counts, Stated, take_apart
+from penstock.vocabulary.usage import Kinds
 
 FIELDS = (
     "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "reasoning_tokens",
@@ -18,7 +19,61 @@ FIELDS = (
 
 
 def stated(**counts: int | None) -> Stated:
-    return cast("Stated", SimpleNamespace(**{**dict.fromkeys(FIELDS), **counts}))
+    return cast("Stated", SimpleNamespace(**{**dict.fromkeys(FIELDS), "kinds": None, **counts}))
+
+
+def of_kinds(protocol: str, kinds: Kinds, **counts: int | None) -> Counts:
+    found = take_apart(protocol, cast("Stated", SimpleNamespace(**{**dict.fromkeys(FIELDS), **counts}, kinds=kinds)))
+    assert found is not None
+    return found
+
+
+def test_an_image_made_by_gemini_is_in_its_output_and_its_thoughts_are_not() -> None:
+    usage = {"input_tokens": 12, "output_tokens": 1303, "reasoning_tokens": 100}
+    assert of_kinds("gemini", Kinds(image_output=1290), **usage) == Counts(input=12, output=13, reasoning=100, image_output=1290)
+    assert of_kinds("openai_chat", Kinds(image_output=1190), **usage) == Counts(input=12, output=13, reasoning=100, image_output=1190)
+
+
+def test_what_was_cached_of_a_kind_is_in_its_kind_and_in_what_was_cached() -> None:
+    kinds = Kinds(image_input=300, video_input=200, cache_read_audio=60, cache_read_image=100, cache_read_video=40)
+    usage = {"input_tokens": 1000, "cache_read_tokens": 250, "audio_input_tokens": 80, "output_tokens": 1}
+    for protocol in ("gemini", "openai_chat"):
+        found = of_kinds(protocol, kinds, **usage)
+        assert found == Counts(
+            input=370, cache_read=50, audio_input=20, output=1, image_input=200, video_input=160, cache_read_audio=60, cache_read_image=100,
+            cache_read_video=40)
+        assert found.context == 1000
+
+
+def test_where_nobody_says_what_was_cached_of_a_kind_no_token_is_billed_twice() -> None:
+    """Of 1,000 tokens 900 were cached and 800 were sound: at least 700 of them are the same."""
+    found = take_apart("openai_chat", stated(input_tokens=1000, cache_read_tokens=900, audio_input_tokens=800))
+    assert found == Counts(cache_read=200, audio_input=100, cache_read_audio=700)
+    found = take_apart("openai_chat", stated(input_tokens=1000, cache_write_tokens=900, audio_input_tokens=800))
+    assert found == Counts(cache_write_5m=900, audio_input=100)
+    assert take_apart("openai_chat", stated(input_tokens=10, audio_input_tokens=80)) == Counts(audio_input=80), "contradicted: as stated"
+
+
+@given(
+    st.lists(st.integers(0, 10**6), min_size=14, max_size=14), st.booleans(),
+    st.sampled_from(["openai_chat", "openai_responses", "gemini"]),
+)  # fmt: skip
+def test_whatever_is_told_of_kinds_the_parts_are_the_total(parts: list[int], told: bool, protocol: str) -> None:
+    text, sound, image, video, text_read, sound_read, image_read, video_read, tools, said, thought, spoken, drawn, filmed = parts
+    gemini = protocol == "gemini"
+    tools = tools if gemini else 0
+    known = (sound_read, image_read, video_read) if told else (None, None, None)
+    found = of_kinds(
+        protocol, Kinds(image + image_read, drawn, video + video_read, filmed, *known),
+        input_tokens=text + sound + image + video + text_read + sound_read + image_read + video_read, tool_use_tokens=tools if gemini else None,
+        cache_read_tokens=text_read + sound_read + image_read + video_read, audio_input_tokens=sound + sound_read,
+        output_tokens=said + spoken + drawn + filmed + (0 if gemini else thought), reasoning_tokens=thought, audio_output_tokens=spoken,
+    )  # fmt: skip
+    exact = Counts(
+        text + tools, text_read, 0, 0, sound, said, thought, spoken, 0, image, drawn, video, filmed, sound_read, image_read, video_read)
+    assert sum(found) == sum(exact)
+    assert found.context == exact.context
+    assert found == exact or not told
 
 
 def test_openai_s_input_contains_what_was_cached_and_its_output_the_reasoning() -> None:
@@ -50,12 +105,16 @@ def test_nothing_stated_is_nothing_known_and_a_part_is_a_part() -> None:
     assert take_apart("openai_chat", stated(input_tokens=0)) == Counts()
 
 
+COUNTS = st.one_of(st.none(), st.integers(0, 10**6))
+
+
 @given(
-    st.fixed_dictionaries({name: st.one_of(st.none(), st.integers(0, 10**6)) for name in FIELDS}),
+    st.fixed_dictionaries(dict.fromkeys(FIELDS, COUNTS)),
+    st.none() | st.builds(Kinds, **dict.fromkeys(Kinds.__struct_fields__, COUNTS)),
     st.sampled_from(["openai_chat", "openai_responses", "anthropic_messages", "gemini"]),
 )
-def test_no_part_is_ever_negative(counts: dict[str, int | None], protocol: str) -> None:
-    found = take_apart(protocol, stated(**counts))
+def test_no_part_is_ever_negative(counts: dict[str, int | None], kinds: Kinds | None, protocol: str) -> None:
+    found = take_apart(protocol, cast("Stated", SimpleNamespace(**counts, kinds=kinds)))
     assert found is None or min(found) >= 0
 
 

@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 from genai_prices import Usage as ListUsage
 from genai_prices import calc_price
+from genai_prices.data_snapshot import get_snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,6 +55,67 @@ def test_our_sum_is_the_list_s_own(model: tuple[str, str], parts: list[int], tie
     ours = cost(listed(), model[0], model[1], counts, tier)
     assert ours is not None
     assert abs(ours - theirs.total_price * 10**9) <= Decimal("0.5")
+
+
+NAMED = {
+    "input_audio_mtok": "audio_input", "output_audio_mtok": "audio_output", "input_image_mtok": "image_input", "output_image_mtok": "image_output",
+    "input_video_mtok": "video_input", "output_video_mtok": "video_output", "cache_audio_read_mtok": "cache_read_audio",
+    "cache_image_read_mtok": "cache_read_image", "cache_video_read_mtok": "cache_read_video",
+}  # fmt: skip
+TIMES = (1_748_736_000.0, AT, 1_796_083_200.0)
+"""2025-06-01, 2026-11-01, 2026-12-01: lists change."""
+
+
+def by_kind() -> list[tuple[str, str]]:
+    """Every model of the lists that has a rate for a kind of token, at any time and in any tier."""
+    found: list[tuple[str, str]] = []
+    for maker in get_snapshot().providers:
+        for model in maker.models:
+            prices = [each.prices for each in model.prices] if isinstance(model.prices, list) else [model.prices]
+            prices += [variant.prices for variant in model.price_variants or ()]
+            if any(getattr(price, key) is not None for price in prices for key in NAMED):
+                found.append((maker.id, model.id))
+    return found
+
+
+@pytest.mark.parametrize(("maker", "model"), by_kind())
+def test_every_model_with_rates_for_kinds_of_tokens_costs_what_its_list_says(maker: str, model: str) -> None:
+    """Counts of all kinds at once, each a prime, so that no two rates can be mistaken for each other."""
+    from datetime import UTC, datetime
+
+    for at in TIMES:
+        for tier in (None, "batch", "priority", "flex"):
+            asked = context(tier)
+            with_kinds = Counts(1009, 2003, 0, 0, 3001, 4001, 0, 5003, 0, 6007, 7001, 8009, 9001, 10007, 11003, 12007)
+            read = sum(with_kinds[index] for index in (1, 13, 14, 15))
+            usage = ListUsage(
+                input_tokens=with_kinds.context, cache_read_tokens=read, cache_write_tokens=0,
+                input_audio_tokens=13008, input_image_tokens=17010, input_video_tokens=20016,
+                cache_audio_read_tokens=10007, cache_image_read_tokens=11003, cache_video_read_tokens=12007,
+                cache_audio_write_tokens=0, cache_image_write_tokens=0, cache_video_write_tokens=0,
+                output_tokens=4001 + 5003 + 7001 + 9001, output_audio_tokens=5003, output_image_tokens=7001, output_video_tokens=9001,
+            )  # fmt: skip
+            theirs = calc_price(usage, model, provider_id=maker, genai_request_timestamp=datetime.fromtimestamp(at, UTC), price_context=asked)
+            ours = cost(Prices(places={maker: Place()}), maker, model, with_kinds, tier, at)
+            assert ours is not None
+            assert abs(ours - theirs.total_price * 10**9) <= Decimal("0.5"), (tier, at)
+
+
+def test_a_picture_costs_what_its_maker_says() -> None:
+    """Google, "Gemini Developer API pricing": a picture of 1024 x 1024 is 1,290 tokens, $0.039; and not what so much text would cost."""
+    assert cost(listed(), "google", "gemini-2.5-flash-image", Counts(input=10, image_output=1290)) == 10 * 300 + 1290 * 30_000
+    assert cost(listed(), "google", "gemini-2.5-flash-image", Counts(input=10, output=1290)) == 10 * 300 + 1290 * 2500
+    assert cost(listed(), "openai", "gpt-image-1.5", Counts(40, output=60, image_input=60, image_output=4100)) == (
+        40 * 5000 + 60 * 8000 + 60 * 10_000 + 4100 * 32_000)
+
+
+def test_what_was_cached_of_a_kind_without_a_rate_costs_what_is_cached_or_else_its_kind() -> None:
+    sound, counts = Decimal(3), Counts(cache_read_audio=1_000_000)
+    for rates, dollars in (
+        (Rates(Decimal(1)), 1), (Rates(Decimal(1), audio_input=sound), 3), (Rates(Decimal(1), Decimal("0.5"), audio_input=sound), 0.5),
+        (Rates(Decimal(1), Decimal("0.5"), audio_input=sound, cache_read_audio=Decimal(2)), 2),
+    ):  # fmt: skip
+        assert cost(Prices([OwnPrice(model=Glob("m"), rates=rates)]), "p", "m", counts) == dollars * MILLION
 
 
 def test_what_each_request_costs_besides_is_in_its_price() -> None:
@@ -134,6 +196,8 @@ def test_the_version_says_which_list_it_was() -> None:
     assert sources[:2] == [own.version, f"{list_version}, {cut.version}"]
     assert OwnPrice(model=Glob("gpt-*"), rates=Rates(Decimal(2))).version != own.version
     assert OwnPrice(model=Glob("gpt-*"), rates=Rates(Decimal(1))).version == own.version
+    assert OwnPrice(model=Glob("gpt-*"), rates=Rates(Decimal(1), image_output=Decimal(1))).version != own.version
+    assert own.version == "own 7391d244", "an entry of old keeps its fingerprint"
 
 
 def test_what_the_cache_saved() -> None:
@@ -142,6 +206,10 @@ def test_what_the_cache_saved() -> None:
     assert price is not None
     # Read at a tenth; written at 1.25 times and twice the input, which is 5 dollars.
     assert price.saved == 10_000 * 4500 - 1000 * 1250 - 500 * 5000
+    own = Prices([OwnPrice(model=Glob("m"), rates=Rates(Decimal(1), Decimal("0.5"), audio_input=Decimal(4), cache_read_audio=Decimal(1)))])
+    price = own.price("p", "m", None, None, Counts(cache_read_audio=1000, cache_read_image=100), AT, saved=True)
+    assert price is not None
+    assert price.saved == 1000 * 3000 + 100 * 500
 
 
 @pytest.mark.parametrize("counts", [Counts(input=10**15), Counts(output=10**14)])

@@ -16,8 +16,6 @@ from penstock.cli.times import SinceOption, UntilOption, moment
 if TYPE_CHECKING:
     from penstock.config import Config
 
-_PARTS = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "audio_input", "output", "reasoning", "audio_output", "web_searches")
-
 
 def prices(
     models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="Models, as their providers call them.")] = None,
@@ -66,7 +64,7 @@ def known_prices(settings: Config, models: Sequence[str], provider: str | None, 
         for name in names:
             tariff = lists.tariff(name, model, None, tier, now)
             if tariff is not None:
-                rates = {part: rate for part, rate in zip(_PARTS, tariff.rates, strict=True) if rate is not None}
+                rates: dict[str, Any] = {part: rate for part, rate in tariff.rates._asdict().items() if rate is not None}
                 if tariff.request:
                     rates["requests"] = to_usd(tariff.request // 10**6)  # per thousand, as searches are
                 rows.append({"provider": name, "model": model, "source": tariff.source, **rates, "longer": [start for start, _ in tariff.tiers]})

@@ -147,6 +147,13 @@ PRICE: tuple[Field | Group, ...] = (
     Field("audio_input", values.read_usd, "Of sound that is read. Left out: as input.", MONEY),
     Field("reasoning", values.read_usd, "Of thinking. Left out: as output.", MONEY),
     Field("audio_output", values.read_usd, "Of sound that is made. Left out: as output.", MONEY),
+    Field("image_input", values.read_usd, "Of pictures that are read. Left out: as input.", MONEY),
+    Field("image_output", values.read_usd, "Of pictures that are made. Left out: as output.", MONEY),
+    Field("video_input", values.read_usd, "Of film that is read. Left out: as input.", MONEY),
+    Field("video_output", values.read_usd, "Of film that is made. Left out: as output.", MONEY),
+    Field("cache_read_audio", values.read_usd, "Of sound read from the cache. Left out: as cache_read, or else as audio_input.", MONEY),
+    Field("cache_read_image", values.read_usd, "Of pictures read from the cache. Left out: as cache_read, or else as image_input.", MONEY),
+    Field("cache_read_video", values.read_usd, "Of film read from the cache. Left out: as cache_read, or else as video_input.", MONEY),
     Field("web_search", values.read_usd, "US dollars per thousand searches of the web that the provider ran.", MONEY),
     Group("long", (
         Field("above", values.read_count, "Tokens of context, cached ones too, above which these prices hold for the whole request.", COUNT),

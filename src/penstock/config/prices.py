@@ -13,11 +13,13 @@ from penstock.config.walk import Given, read_fields, section_of
 from penstock.pricing import OwnPrice, Rates
 from penstock.pricing.own import EVERYTHING
 from penstock.routing import Glob
+from penstock.vocabulary.usage import Kinds
 
 _EXAMPLE = "{model: \"my-*\", input: 0.25, output: 1}"
 _PARTS: Mapping[str, str] = {
     "input": "input", "output": "output", "cache_read": "cache_read", "cache_write": "cache_write_5m", "cache_write_1h": "cache_write_1h",
     "audio_input": "audio_input", "reasoning": "reasoning", "audio_output": "audio_output", "web_search": "web_searches",
+    **{name: name for name in Kinds.__struct_fields__},
 }  # fmt: skip
 """Parts of `Rates` by the keys of the file."""
 

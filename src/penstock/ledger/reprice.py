@@ -13,16 +13,18 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
+from penstock.ledger.entry import KINDS
 from penstock.ledger.retention import UNPRICED
 from penstock.ledger.rollup import void
 from penstock.ledger.schema import HOUR_S, exchanges
 from penstock.ledger.store import Store
 from penstock.pricing import Prices, Stated, take_apart
+from penstock.vocabulary.usage import NO_KINDS, Kinds
 
 BATCH = 500
 """Rows of one transaction."""
-_COUNTED = tuple(name for name in Stated.__annotations__)
-_READ = ("id", "started_at", "provider", "model", "requested_model", "service_tier", "upstream_protocol", "client_protocol", *_COUNTED)
+_COUNTED = tuple(name for name in Stated.__annotations__ if name != "kinds")
+_READ = ("id", "started_at", "provider", "model", "requested_model", "service_tier", "upstream_protocol", "client_protocol", *_COUNTED, *KINDS)
 
 
 @dataclass(slots=True)
@@ -61,7 +63,9 @@ def _unpriced(connection: sa.Connection, after: tuple[float, str], until: float 
 
 
 def _price(prices: Prices, row: dict[str, Any]) -> tuple[int, str] | None:
-    counts = take_apart(row["upstream_protocol"] or row["client_protocol"], cast("Stated", SimpleNamespace(**{name: row[name] for name in _COUNTED})))
+    kinds = Kinds(*(row[name] for name in KINDS))
+    stated = SimpleNamespace(**{name: row[name] for name in _COUNTED}, kinds=None if kinds == NO_KINDS else kinds)
+    counts = take_apart(row["upstream_protocol"] or row["client_protocol"], cast("Stated", stated))
     if counts is None:
         return None
     found = prices.price(row["provider"], row["model"], row["requested_model"], row["service_tier"], counts, row["started_at"])

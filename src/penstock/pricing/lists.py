@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 _PARTS: Mapping[str, str] = {
     "input": "input_mtok", "cache_read": "cache_read_mtok", "cache_write_5m": "cache_write_mtok", "cache_write_1h": "cache_write_1h_mtok",
     "audio_input": "input_audio_mtok", "output": "output_mtok", "reasoning": "output_reasoning_mtok", "audio_output": "output_audio_mtok",
-    "web_searches": "web_searches_kcount",
+    "web_searches": "web_searches_kcount", "image_input": "input_image_mtok", "image_output": "output_image_mtok",
+    "video_input": "input_video_mtok", "video_output": "output_video_mtok", "cache_read_audio": "cache_audio_read_mtok",
+    "cache_read_image": "cache_image_read_mtok", "cache_read_video": "cache_video_read_mtok",
 }  # fmt: skip
 """Our parts by the list's keys. A write is listed without its lifetime where it is the five minutes that are the default."""
 _OF_KIND: Mapping[str, str] = {"anthropic": "anthropic", "gemini": "google"}

@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from penstock.pricing.tariff import Rates, Tariff
+from penstock.vocabulary.usage import Kinds
 
 
 class Names(Protocol):
@@ -58,7 +59,8 @@ class OwnPrice:
     @property
     def version(self) -> str:
         """Tells entries apart, whatever they are called: the same text for the same content."""
-        content = repr((self.provider.text, self.model.text, self.tier, self.rates, self.above, self.long, self.like, self.factor))
+        rates, long = _spelt(self.rates), _spelt(self.long)
+        content = repr((self.provider.text, self.model.text, self.tier, rates, self.above, long, self.like, self.factor))
         return f"own {sha256(content.encode()).hexdigest()[:8]}"
 
     def tariff(self) -> Tariff | None:
@@ -70,3 +72,19 @@ class OwnPrice:
             filled = Rates(*(base if rate is None else rate for base, rate in zip(self.rates, self.long, strict=True)))
             tiers[self.above] = filled.scaled(self.factor)
         return Tariff.make(self.version, tiers)
+
+
+class _Spelt(str):
+    """Shown as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _spelt(rates: Rates | None) -> _Spelt:
+    """As the `repr` of rates was before there were kinds in them: no entry of old gets another fingerprint."""
+    known = None if rates is None else [
+        f"{part}={rate!r}" for part, rate in rates._asdict().items() if rate is not None or part not in Kinds.__struct_fields__]
+    return _Spelt(None if known is None else f"Rates({', '.join(known)})")

@@ -28,13 +28,20 @@ class Rates(NamedTuple):
     reasoning: Decimal | None = None
     audio_output: Decimal | None = None
     web_searches: Decimal | None = None
+    image_input: Decimal | None = None
+    image_output: Decimal | None = None
+    video_input: Decimal | None = None
+    video_output: Decimal | None = None
+    cache_read_audio: Decimal | None = None
+    cache_read_image: Decimal | None = None
+    cache_read_video: Decimal | None = None
 
     def scaled(self, factor: Decimal) -> Rates:
         return Rates(*(None if rate is None else rate * factor for rate in self))
 
 
 class Tariff(msgspec.Struct, frozen=True):
-    """Made once per model and kept: pricing a row is nine multiplications."""
+    """Made once per model and kept: pricing a row is a multiplication for each part."""
 
     source: str
     """Which price list, and its version."""
@@ -61,10 +68,15 @@ class Tariff(msgspec.Struct, frozen=True):
     def saved(self, counts: Counts) -> int:
         """Nanos that the prompt cache saved: what the same tokens would have cost without it, less what they cost. Negative where more
         was written than read."""
-        rates = self._rates(counts)
-        plain = rates[0]
+        rates = Counts(*self._rates(counts))
         return round_to_nanos(
-            counts.cache_read * (plain - rates[1]) + counts.cache_write_5m * (plain - rates[2]) + counts.cache_write_1h * (plain - rates[3]))
+            counts.cache_read * (rates.input - rates.cache_read)
+            + counts.cache_write_5m * (rates.input - rates.cache_write_5m)
+            + counts.cache_write_1h * (rates.input - rates.cache_write_1h)
+            + counts.cache_read_audio * (rates.audio_input - rates.cache_read_audio)
+            + counts.cache_read_image * (rates.image_input - rates.cache_read_image)
+            + counts.cache_read_video * (rates.video_input - rates.cache_read_video)
+        )
 
     def _rates(self, counts: Counts) -> tuple[int, ...]:
         if self.tiers:
@@ -76,20 +88,33 @@ class Tariff(msgspec.Struct, frozen=True):
 
 
 def _per_token(rates: Rates) -> tuple[int, ...]:
-    """What has no rate of its own costs what contains it: cached and spoken input as input, an hour's write as a short one, thoughts and
-    speech as output."""
+    """What has no rate of its own costs what contains it: cached input and input of any kind as input, an hour's write as a short one, thoughts and
+    output of any kind as output; what was cached of a kind as what is cached, or else as its kind."""
     plain = rates.input or Decimal(0)
     out = rates.output or Decimal(0)
-    short = plain if rates.cache_write_5m is None else rates.cache_write_5m
+    short = _first(rates.cache_write_5m, plain)
+    sound, image, video = (_first(rate, plain) for rate in (rates.audio_input, rates.image_input, rates.video_input))
     own = (
         plain,
-        plain if rates.cache_read is None else rates.cache_read,
+        _first(rates.cache_read, plain),
         short,
-        short if rates.cache_write_1h is None else rates.cache_write_1h,
-        plain if rates.audio_input is None else rates.audio_input,
+        _first(rates.cache_write_1h, short),
+        sound,
         out,
-        out if rates.reasoning is None else rates.reasoning,
-        out if rates.audio_output is None else rates.audio_output,
+        _first(rates.reasoning, out),
+        _first(rates.audio_output, out),
         (rates.web_searches or Decimal(0)) * 1000,
+        image,
+        _first(rates.image_output, out),
+        video,
+        _first(rates.video_output, out),
+        _first(rates.cache_read_audio, rates.cache_read, sound),
+        _first(rates.cache_read_image, rates.cache_read, image),
+        _first(rates.cache_read_video, rates.cache_read, video),
     )
     return tuple(per_token(rate) for rate in own)
+
+
+def _first(*rates: Decimal | None) -> Decimal:
+    """The first that there is; the last one always is."""
+    return next(rate for rate in rates if rate is not None)
