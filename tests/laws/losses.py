@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from penstock.vocabulary.events import StopReason
 from penstock.vocabulary.ids import ProtocolId
+from penstock.vocabulary.usage import Kinds
 from tests.support.neutral import Call, Choice, Said
 
 CHAT, RESPONSES, MESSAGES, GEMINI = ProtocolId.OPENAI_CHAT, ProtocolId.OPENAI_RESPONSES, ProtocolId.ANTHROPIC_MESSAGES, ProtocolId.GEMINI
@@ -102,7 +103,14 @@ STOP = Loss("no reason is stop", "An answer that was complete without a stop rea
 OTHER = Loss("no reason is other", "An answer that was complete without a stop reason is told as `OTHER`.", _becomes(None, StopReason.OTHER))
 LIFETIMES = Loss("cache lifetimes", "Cache writes are not told apart by lifetime.", _without("cache_write_5m", "cache_write_1h"))
 WRITES = Loss("cache writes", "Cache writes are not told.", _without("cache_write", "cache_write_5m", "cache_write_1h"))
-AUDIO = Loss("audio tokens", "Audio tokens are not told apart.", _without("audio_input", "audio_output"))
+KINDS = Loss(
+    "kinds of tokens", "Tokens of sound, pictures and film are not told apart.",
+    _without("audio_input", "audio_output", *Kinds.__struct_fields__),
+)
+CACHED_KINDS = Loss(
+    "cached kinds", "Cached tokens are not told apart by kind, and neither are those of film that was made.",
+    _without("video_output", "cache_read_audio", "cache_read_image", "cache_read_video"),
+)
 TOOL_USE = Loss("tool-use tokens", "Gemini's tokens of tool results are not told.", _without("tool_use"))
 REQUESTS = Loss("tool requests", "Calls of the provider's own tools are not counted.", _without("tool_requests", "web_searches"))
 ZEROS = Loss("zeros", "Input and output that nobody stated are told as 0.", _zeros)
@@ -119,8 +127,8 @@ LOSSES: dict[tuple[ProtocolId, ProtocolId], tuple[Loss, ...]] = {
     (RESPONSES, RESPONSES): (RESP, RESPONSES_NAME, EPOCH, REQUIRED, STOP, BY_CALLS),
     (MESSAGES, MESSAGES): (MESSAGES_NAME, ZEROS, REQUESTS),
     (GEMINI, GEMINI): (TIME, OTHER, BY_CALLS, SPELLING),
-    (CHAT, RESPONSES): (ALTERNATIVES, RESP, RESPONSES_NAME, STOP, BY_CALLS, AUDIO, REQUIRED),
-    (CHAT, MESSAGES): (ALTERNATIVES, TIME, MESSAGES_NAME, AUDIO, ZEROS),
+    (CHAT, RESPONSES): (ALTERNATIVES, RESP, RESPONSES_NAME, STOP, BY_CALLS, KINDS, REQUIRED),
+    (CHAT, MESSAGES): (ALTERNATIVES, TIME, MESSAGES_NAME, KINDS, ZEROS),
     (CHAT, GEMINI): (TIME, OTHER, BY_CALLS, WRITES, SPELLING),
     (RESPONSES, CHAT): (PAUSE,),
     (RESPONSES, MESSAGES): (TIME, ZEROS),
@@ -128,9 +136,9 @@ LOSSES: dict[tuple[ProtocolId, ProtocolId], tuple[Loss, ...]] = {
     (MESSAGES, CHAT): (SEQUENCE, PAUSE, LIFETIMES, REQUESTS),
     (MESSAGES, RESPONSES): (RESP, SEQUENCE, STOP, BY_CALLS, LIFETIMES, REQUESTS, REQUIRED),
     (MESSAGES, GEMINI): (SEQUENCE, PAUSE_OTHER, OTHER, BY_CALLS, WRITES, REQUESTS, SPELLING),
-    (GEMINI, CHAT): (TIME, CHAT_NAME, TOOL_USE, SPELLING),
-    (GEMINI, RESPONSES): (TIME, ALTERNATIVES, RESP, RESPONSES_NAME, AUDIO, TOOL_USE, REQUIRED, SPELLING),
-    (GEMINI, MESSAGES): (TIME, ALTERNATIVES, MESSAGES_NAME, AUDIO, TOOL_USE, ZEROS, SPELLING),
+    (GEMINI, CHAT): (TIME, CHAT_NAME, CACHED_KINDS, TOOL_USE, SPELLING),
+    (GEMINI, RESPONSES): (TIME, ALTERNATIVES, RESP, RESPONSES_NAME, KINDS, TOOL_USE, REQUIRED, SPELLING),
+    (GEMINI, MESSAGES): (TIME, ALTERNATIVES, MESSAGES_NAME, KINDS, TOOL_USE, ZEROS, SPELLING),
 }
 """(P, Q): what P -> Q -> P does not keep of an answer that P has told, in the order in which it is lost."""
 

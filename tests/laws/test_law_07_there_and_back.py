@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from penstock.protocols import REGISTRY
 from penstock.vocabulary.events import Ended, Event, Started, Stopped, StopReason, TextDelta, ToolDelta, ToolEnded, ToolStarted, UsageSeen
 from penstock.vocabulary.ids import ProtocolId
-from penstock.vocabulary.usage import Usage
+from penstock.vocabulary.usage import Kinds, Usage
 from tests.laws.losses import GEMINI, LOSSES, SPELLING, Loss, lose, page
 from tests.support.corpus import Case, cases
 from tests.support.neutral import Said, answers, read, spell, told
@@ -105,6 +105,7 @@ FULL = Usage(
     tool_use=1,
     tool_requests=3,
     web_searches=2,
+    kinds=Kinds(1, 2, 3, 4, 2, 1, 1),
 )
 CALLED: list[Event] = [ToolStarted(0, "c", "f"), ToolDelta(0, '{ "a": 1 }'), ToolEnded(0)]
 
@@ -133,7 +134,8 @@ WITNESSES: dict[str, list[Event]] = {
     "no reason is other": witness(reason=None),
     "cache lifetimes": witness(),
     "cache writes": witness(),
-    "audio tokens": witness(),
+    "kinds of tokens": witness(),
+    "cached kinds": witness(),
     "tool-use tokens": witness(),
     "tool requests": witness(),
     "zeros": witness(usage=None),

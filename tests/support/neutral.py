@@ -26,8 +26,7 @@ from penstock.vocabulary.events import (
     UsageSeen,
 )
 from penstock.vocabulary.ids import ProtocolId
-from penstock.vocabulary.usage import Usage
-from tests.support.corpus import COLUMNS
+from tests.support.corpus import COLUMNS, figures, usage_of
 from tests.support.relays import OPERATIONS, neutral
 
 USAGE = tuple(COLUMNS)
@@ -84,7 +83,7 @@ def read(events: Iterable[Event]) -> Said:
             case ToolEnded():
                 assert (event.choice, event.part) in calls
             case UsageSeen():
-                said.usage = {name: value for name in USAGE if (value := getattr(event.usage, name)) is not None}
+                said.usage = figures(event.usage)
             case Stopped():
                 said.choices.setdefault(event.choice, Choice()).stop = event.reason
             case Failed():
@@ -125,7 +124,7 @@ REASONS = st.one_of(
     st.sampled_from([reason for reason in StopReason if reason is not StopReason.OTHER]).map(Stopped),
     st.sampled_from(["LANGUAGE", "max_messages", "a_new_word"]).map(lambda word: Stopped(StopReason.OTHER, word)),
 )
-USAGES = st.builds(Usage, **{name: st.none() | st.integers(0, 10**6) for name in USAGE})
+USAGES = st.fixed_dictionaries({name: st.none() | st.integers(0, 10**6) for name in USAGE}).map(usage_of)
 
 
 @st.composite

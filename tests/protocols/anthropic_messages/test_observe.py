@@ -10,7 +10,6 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import asdict
 
 from penstock.protocols.anthropic_messages import SPEC
 from penstock.protocols.contract import CONTENT, ERROR, MALFORMED, TERMINAL, TOOL, Observer
@@ -32,6 +31,7 @@ from penstock.vocabulary.events import (
 from penstock.vocabulary.ids import Operation
 from penstock.vocabulary.usage import EMPTY_USAGE, Provenance, Usage
 from penstock.wire.sse import parse
+from tests.support.corpus import figures
 
 CORPUS = Path(__file__).parents[2] / "corpus" / "anthropic_messages"
 INDEX: list[dict[str, Any]] = yaml.safe_load((CORPUS / "index.yaml").read_text("utf-8"))
@@ -89,7 +89,7 @@ def test_a_recording_is_read_as_its_index_says(entry: dict[str, Any]) -> None:
     assert [bit for bit in bits if bit & TERMINAL] == [TERMINAL]
     assert bits[-1] == TERMINAL
     assert (seer.response_id, seer.model, seer.stop_reason) == (entry["response_id"], entry["model"], entry["stop_reason"])
-    assert {key: value for key, value in asdict(seer.usage).items() if value is not None} == entry["usage"]
+    assert figures(seer.usage) == entry["usage"]
     assert seer.calls == entry["tools"]
     assert (seer.tools, seer.malformed, seer.unknown) == ({}, 0, 0)
     assert seer.provenance() is Provenance.REPORTED

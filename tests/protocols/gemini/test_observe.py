@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
+from google.genai.types import GenerateContentResponseUsageMetadata
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ from penstock.protocols.gemini import SPEC
 from penstock.protocols.gemini.observe import GeminiObserver
 from penstock.vocabulary.errors import UpstreamError
 from penstock.vocabulary.ids import Operation
-from penstock.vocabulary.usage import EMPTY_USAGE, Provenance, Usage
+from penstock.vocabulary.usage import EMPTY_USAGE, Kinds, Provenance, Usage
 
 CORPUS = Path(__file__).parents[2] / "corpus" / "gemini"
 INDEX: list[dict[str, Any]] = yaml.safe_load((CORPUS / "index.yaml").read_text(encoding="utf-8"))
@@ -136,6 +137,37 @@ def test_usage_is_cumulative_and_the_last_value_of_each_field_counts() -> None:
     see(o, {"usageMetadata": audio})
     assert o.usage == Usage(input=9, output=2, cache_read=4, reasoning=0, audio_input=8, audio_output=2, tool_use=5)
     assert o.provenance() is Provenance.REPORTED
+
+
+def test_tokens_are_told_by_kind_with_pages_as_pictures() -> None:
+    """By the official client's own names: what it does not know would not be in it."""
+
+    def of(**counts: int) -> list[dict[str, Any]]:
+        return [{"modality": kind, "tokenCount": tokens} for kind, tokens in counts.items()]
+
+    stated = GenerateContentResponseUsageMetadata.model_validate({
+        "promptTokenCount": 3000, "candidatesTokenCount": 1300, "cachedContentTokenCount": 900, "totalTokenCount": 4300,
+        "promptTokensDetails": of(TEXT=100, IMAGE=258, DOCUMENT=516, VIDEO=1000, AUDIO=1126),
+        "candidatesTokensDetails": of(TEXT=3, IMAGE=1290, VIDEO=7), "cacheTokensDetails": of(TEXT=50, AUDIO=100, IMAGE=200, DOCUMENT=50, VIDEO=500),
+    }).model_dump(mode="json", by_alias=True, exclude_none=True)  # fmt: skip
+    assert "cacheTokensDetails" in stated
+    wanted = Usage(3000, 1300, 900, audio_input=1126, kinds=Kinds(774, 1290, 1000, 7, 100, 250, 500))
+    o = GeminiObserver()
+    see(o, {**text("a"), "usageMetadata": stated})
+    see(o, {**text("b"), "usageMetadata": {"candidatesTokenCount": 1300}})
+    assert o.usage == wanted
+    for body in (stated, {**stated, "promptTokenCount": 3000.0}):
+        o = GeminiObserver()
+        o.observe_body(json.dumps({**text("a", finishReason="STOP"), "usageMetadata": body}).encode())
+        assert (o.usage, o.final_usage) == (wanted, True)
+
+
+@pytest.mark.parametrize("modality", ["TEXT", "MODALITY_UNSPECIFIED", None, "A_NEW_ONE"])
+def test_nothing_but_text_is_no_kind(modality: str | None) -> None:
+    o = GeminiObserver()
+    told = [{"modality": modality, "tokenCount": 4}, {"modality": "IMAGE"}]
+    see(o, {**text("a"), "usageMetadata": {"promptTokenCount": 4, "promptTokensDetails": told, "cacheTokensDetails": told}})
+    assert o.usage == Usage(input=4)
 
 
 def test_counts_in_other_spellings() -> None:

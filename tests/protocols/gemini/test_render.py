@@ -31,7 +31,7 @@ from penstock.vocabulary.events import (
     UsageSeen,
 )
 from penstock.vocabulary.ids import Operation
-from penstock.vocabulary.usage import Usage
+from penstock.vocabulary.usage import Kinds, Usage
 
 CORPUS = Path(__file__).parents[2] / "corpus" / "gemini"
 ANSWER: list[Event] = [
@@ -167,6 +167,11 @@ def test_usage_says_what_is_known() -> None:
     assert usage_metadata(Usage(input=1, output=2, cache_read=3, reasoning=4, audio_output=5)) == {
         "promptTokenCount": 1, "candidatesTokenCount": 2, "cachedContentTokenCount": 3, "thoughtsTokenCount": 4, "totalTokenCount": 7,
         "candidatesTokensDetails": [{"modality": "AUDIO", "tokenCount": 5}],
+    }  # fmt: skip
+    assert usage_metadata(Usage(audio_input=9, kinds=Kinds(image_input=1, image_output=2, video_output=3, cache_read_audio=0))) == {
+        "promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 9}, {"modality": "IMAGE", "tokenCount": 1}],
+        "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 2}, {"modality": "VIDEO", "tokenCount": 3}],
+        "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 0}],
     }  # fmt: skip
 
 

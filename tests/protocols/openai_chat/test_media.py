@@ -6,13 +6,14 @@ import json
 from typing import Any
 
 import pytest
+from openai.types import ImagesResponse
 
 from penstock.protocols.contract import CONTENT, ERROR, MALFORMED, TERMINAL, Observer
 from penstock.protocols.openai_chat import SPEC
 from penstock.vocabulary.errors import UpstreamError
 from penstock.vocabulary.events import Ended, Failed, UsageSeen
 from penstock.vocabulary.ids import Operation
-from penstock.vocabulary.usage import EMPTY_USAGE, Provenance, Usage
+from penstock.vocabulary.usage import EMPTY_USAGE, Kinds, Provenance, Usage
 
 
 def see(observer: Observer, *events: dict[str, Any]) -> list[int]:
@@ -57,13 +58,19 @@ def see(observer: Observer, *events: dict[str, Any]) -> list[int]:
                     "input_tokens_details": {"text_tokens": 10, "image_tokens": 40},
                 },
             },
-            Usage(input=50, output=50),
+            Usage(input=50, output=50, kinds=Kinds(image_input=40, image_output=50)),
         ),
         (
             Operation.IMAGES,
             {"type": "image_edit.partial_image"},
             {"type": "image_edit.completed", "usage": {"input_tokens": 1, "output_tokens": 2}},
-            Usage(input=1, output=2),
+            Usage(input=1, output=2, kinds=Kinds(image_output=2)),
+        ),
+        (
+            Operation.IMAGES,
+            {"type": "image_generation.partial_image"},
+            {"type": "image_generation.completed", "usage": {"input_tokens": 1, "output_tokens": 9, "output_tokens_details": {"image_tokens": 7}}},
+            Usage(input=1, output=9, kinds=Kinds(image_output=7)),
         ),
     ],
 )
@@ -119,6 +126,16 @@ def test_bytes_that_are_no_json() -> None:
     assert observer.error == UpstreamError("broken")
 
 
+PICTURE = ImagesResponse.model_validate({
+    "created": 1, "data": [{"b64_json": "A"}],
+    "usage": {
+        "input_tokens": 100, "input_tokens_details": {"image_tokens": 60, "text_tokens": 40},
+        "output_tokens": 4160, "output_tokens_details": {"image_tokens": 4100, "text_tokens": 60}, "total_tokens": 4260,
+    },
+}).model_dump(exclude_none=True)  # fmt: skip
+"""The official client's own shape: what it does not know would not be in it."""
+
+
 @pytest.mark.parametrize(
     ("operation", "body", "usage"),
     [
@@ -130,6 +147,14 @@ def test_bytes_that_are_no_json() -> None:
             Usage(1, 2, audio_input=1),
         ),
         (Operation.IMAGES, {"created": 1, "data": [{"b64_json": "A"}], "usage": {"input_tokens": 1, "output_tokens": 2}}, Usage(1, 2)),
+        (Operation.IMAGES, PICTURE, Usage(100, 4160, kinds=Kinds(image_input=60, image_output=4100))),
+        (
+            Operation.AUDIO,
+            {"text": "a", "usage": {"input_tokens": 30, "input_token_details": {
+                "audio_tokens": 20, "image_tokens": 4, "cached_tokens": 15, "cached_tokens_details": {"text_tokens": 2, "audio_tokens": 10,
+                                                                                                     "image_tokens": 3}}}},
+            Usage(30, None, 15, audio_input=20, kinds=Kinds(image_input=4, cache_read_audio=10, cache_read_image=3)),
+        ),
         (Operation.MODELS, {"object": "list", "data": []}, EMPTY_USAGE),
     ],
 )

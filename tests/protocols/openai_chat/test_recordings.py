@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
-from msgspec.structs import asdict
 
 from penstock.protocols.contract import TERMINAL, USAGE_ONLY, Observer
 from penstock.protocols.openai_chat import SPEC
 from penstock.vocabulary.ids import Operation
 from penstock.vocabulary.usage import Provenance
+from tests.support.corpus import figures
 
 CORPUS = Path(__file__).parents[2] / "corpus" / "openai_chat"
 INDEX: list[dict[str, Any]] = yaml.safe_load((CORPUS / "index.yaml").read_text(encoding="utf-8"))
@@ -46,7 +46,7 @@ def test_recordings_are_read_as_the_index_says(entry: dict[str, Any], sink: bool
         assert not observer.terminal
         observer.observe(name, data, 1.0)
     outcome = "UPSTREAM_ERROR" if observer.error else "COMPLETE" if observer.closable() else "TRUNCATED"
-    told = {key: value for key, value in asdict(observer.usage).items() if value is not None}
+    told = figures(observer.usage)
     seen = {
         "name": entry["name"],
         "shows": entry["shows"],

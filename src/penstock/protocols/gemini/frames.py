@@ -56,6 +56,7 @@ class UsageMetadata(msgspec.Struct, gc=False, rename="camel"):
     tool_use_prompt_token_count: Count | None = None
     prompt_tokens_details: list[ModalityCount] | None = None
     candidates_tokens_details: list[ModalityCount] | None = None
+    cache_tokens_details: list[ModalityCount] | None = None
 
 
 class PromptFeedback(msgspec.Struct, gc=False, rename="camel"):
@@ -174,6 +175,7 @@ def _usage(usage: dict[str, Any]) -> UsageMetadata:
         count(usage.get("toolUsePromptTokenCount")),
         _details(usage.get("promptTokensDetails")),
         _details(usage.get("candidatesTokensDetails")),
+        _details(usage.get("cacheTokensDetails")),
     )
 
 

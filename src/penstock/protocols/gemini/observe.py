@@ -30,6 +30,7 @@ A part of nothing but a signature counts as content: to tell it from media of a 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import msgspec
@@ -39,7 +40,7 @@ from penstock.protocols.gemini.frames import Frame, FunctionCall, ModalityCount,
 from penstock.protocols.gemini.tell import Teller
 from penstock.protocols.gemini.words import NOT_BLOCKED, NOT_FINISHED
 from penstock.vocabulary.errors import UpstreamError
-from penstock.vocabulary.usage import EMPTY_USAGE, Usage
+from penstock.vocabulary.usage import EMPTY_USAGE, NO_KINDS, Kinds, Usage
 
 _CANDIDATES = 64
 """More than the API allows for (8): beyond that an index is no index, and no memory is spent on it."""
@@ -208,6 +209,8 @@ class GeminiObserver(Observer):
                 new.prompt_tokens_details = old.prompt_tokens_details
             if new.candidates_tokens_details is None:
                 new.candidates_tokens_details = old.candidates_tokens_details
+            if old.cache_tokens_details is not None and new.cache_tokens_details is None:
+                new.cache_tokens_details = old.cache_tokens_details
         self._figures = new
         self._stale = True
         if not self.final_usage:
@@ -215,20 +218,37 @@ class GeminiObserver(Observer):
 
 
 def _usage_of(figures: UsageMetadata) -> Usage:
+    read = _NONE if figures.prompt_tokens_details is None else _by_kind(figures.prompt_tokens_details)
+    made = _NONE if figures.candidates_tokens_details is None else _by_kind(figures.candidates_tokens_details)
+    cached = _NONE if figures.cache_tokens_details is None else _by_kind(figures.cache_tokens_details)
+    kinds = None
+    if read or made or cached:
+        kinds = Kinds(
+            read.get("IMAGE"), made.get("IMAGE"), read.get("VIDEO"), made.get("VIDEO"), cached.get("AUDIO"), cached.get("IMAGE"), cached.get("VIDEO"))
     return Usage(
         input=figures.prompt_token_count,
         output=figures.candidates_token_count,
         cache_read=figures.cached_content_token_count,
         reasoning=figures.thoughts_token_count,
         tool_use=figures.tool_use_prompt_token_count,
-        audio_input=_audio(figures.prompt_tokens_details),
-        audio_output=_audio(figures.candidates_tokens_details),
+        audio_input=read.get("AUDIO"),
+        audio_output=made.get("AUDIO"),
+        kinds=None if kinds == NO_KINDS else kinds,
     )
 
 
-def _audio(details: list[ModalityCount] | None) -> int | None:
-    counts = [d.token_count for d in details or () if d.modality == "AUDIO" and d.token_count is not None]
-    return sum(counts) if counts else None
+_NONE: Mapping[str, int] = {}
+
+
+def _by_kind(details: list[ModalityCount]) -> Mapping[str, int]:
+    """The counts that are not of text (which a modality that is not said is taken for), by modality; pages of documents as pictures."""
+    told: dict[str, int] = {}
+    for detail in details:
+        kind, tokens = detail.modality, detail.token_count
+        if kind is not None and kind != "TEXT" and tokens is not None:
+            kind = "IMAGE" if kind == "DOCUMENT" else kind
+            told[kind] = told.get(kind, 0) + tokens
+    return told
 
 
 def _error_of(raw: msgspec.Raw, status: int | None) -> UpstreamError:

@@ -17,7 +17,7 @@ from penstock.protocols.gemini.words import CODES, FINISH_WORDS, STATUS_BY_HTTP,
 from penstock.protocols.statuses import message_of, status_of
 from penstock.vocabulary.errors import Fault, UpstreamError
 from penstock.vocabulary.events import Ended, Event, Failed, ReasoningDelta, Started, Stopped, TextDelta, ToolDelta, ToolEnded, ToolStarted, UsageSeen
-from penstock.vocabulary.usage import Usage
+from penstock.vocabulary.usage import NO_KINDS, Usage
 
 KEEPALIVE = b"\r\n\r\n"
 """Two empty lines, with the line ends that Google writes. No comment: its Python client takes every line but `data:` for JSON. And not one empty
@@ -137,10 +137,16 @@ def usage_metadata(usage: Usage) -> dict[str, Any]:
     told: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
     if usage.input is not None and usage.output is not None:
         told["totalTokenCount"] = usage.input + usage.output + (usage.reasoning or 0) + (usage.tool_use or 0)
-    if usage.audio_input is not None:
-        told["promptTokensDetails"] = [{"modality": "AUDIO", "tokenCount": usage.audio_input}]
-    if usage.audio_output is not None:
-        told["candidatesTokensDetails"] = [{"modality": "AUDIO", "tokenCount": usage.audio_output}]
+    kinds = usage.kinds or NO_KINDS
+    details = {
+        "promptTokensDetails": {"AUDIO": usage.audio_input, "IMAGE": kinds.image_input, "VIDEO": kinds.video_input},
+        "candidatesTokensDetails": {"AUDIO": usage.audio_output, "IMAGE": kinds.image_output, "VIDEO": kinds.video_output},
+        "cacheTokensDetails": {"AUDIO": kinds.cache_read_audio, "IMAGE": kinds.cache_read_image, "VIDEO": kinds.cache_read_video},
+    }
+    for key, counts in details.items():
+        known = [{"modality": kind, "tokenCount": count} for kind, count in counts.items() if count is not None]
+        if known:
+            told[key] = known
     return told
 
 

@@ -16,10 +16,10 @@ from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from msgspec import Meta, Raw, Struct
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from penstock.vocabulary.errors import UpstreamError
-from penstock.vocabulary.usage import Usage
+from penstock.vocabulary.usage import NO_KINDS, Kinds, Usage
 
 UNREADABLE = (ValueError, RecursionError)
 """What decoders raise for bytes that are not theirs: malformed JSON, broken UTF-8, numbers out of range, nesting without end."""
@@ -236,11 +236,15 @@ class _Read(Struct, gc=False):
     cached_tokens: _Count | None = None
     cache_write_tokens: _Count | None = None
     audio_tokens: _Count | None = None
+    image_tokens: _Count | None = None
+    video_tokens: _Count | None = None
+    cached_tokens_details: None = None
 
 
 class _Made(Struct, gc=False):
     reasoning_tokens: _Count | None = None
     audio_tokens: _Count | None = None
+    image_tokens: _Count | None = None
 
 
 class ChatUsage(Struct, gc=False):
@@ -267,10 +271,13 @@ def usage_of(stated: ChatUsage) -> Usage:
     read = stated.prompt_tokens_details or _NOTHING_READ
     made = stated.completion_tokens_details or _NOTHING_MADE
     cached = read.cached_tokens
-    return Usage(
+    usage = Usage(
         stated.prompt_tokens, stated.completion_tokens, cached if cached is not None else stated.prompt_cache_hit_tokens, read.cache_write_tokens,
         None, None, made.reasoning_tokens, read.audio_tokens, made.audio_tokens,
     )  # fmt: skip
+    if read.image_tokens is None and made.image_tokens is None and read.video_tokens is None:
+        return usage
+    return replace(usage, kinds=Kinds(read.image_tokens, made.image_tokens, read.video_tokens))
 
 
 def read_usage(value: Any) -> Usage | None:
@@ -278,7 +285,8 @@ def read_usage(value: Any) -> Usage | None:
 
     Chat, Completions, embeddings: `prompt_tokens`, `completion_tokens`; images, transcriptions, speech: `input_tokens`, `output_tokens`
     (their details are `input_tokens_details`, or `input_token_details` for transcriptions). DeepSeek states cache hits as
-    `prompt_cache_hit_tokens`. A transcription billed by its duration states no tokens.
+    `prompt_cache_hit_tokens`. A transcription billed by its duration states no tokens. Tokens of pictures stand in the details of both
+    (`image_tokens`: Chat's for the prompt, the images API's and OpenRouter's for the answer too), and are in the totals.
     """
     if not isinstance(value, dict):
         return None
@@ -293,7 +301,11 @@ def read_usage_thoroughly(fields: dict[str, Any]) -> Usage | None:
     get = fields.get
     read = _dict(get("prompt_tokens_details") or get("input_tokens_details") or get("input_token_details"))
     made = _dict(get("completion_tokens_details") or get("output_tokens_details") or get("output_token_details"))
-    cached = count(read.get("cached_tokens"))
+    cached, of_cached = count(read.get("cached_tokens")), _dict(read.get("cached_tokens_details"))
+    kinds = Kinds(
+        count(read.get("image_tokens")), count(made.get("image_tokens")), count(read.get("video_tokens")),
+        cache_read_audio=count(of_cached.get("audio_tokens")), cache_read_image=count(of_cached.get("image_tokens")),
+    )  # fmt: skip
     usage = Usage(
         input=count(fields["prompt_tokens"] if "prompt_tokens" in fields else get("input_tokens")),
         output=count(fields["completion_tokens"] if "completion_tokens" in fields else get("output_tokens")),
@@ -302,6 +314,7 @@ def read_usage_thoroughly(fields: dict[str, Any]) -> Usage | None:
         reasoning=count(made.get("reasoning_tokens")),
         audio_input=count(read.get("audio_tokens")),
         audio_output=count(made.get("audio_tokens")),
+        kinds=None if kinds == NO_KINDS else kinds,
     )
     return usage if usage != _NO_USAGE else None
 

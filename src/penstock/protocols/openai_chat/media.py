@@ -18,15 +18,19 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from penstock.protocols.contract import CONTENT, ERROR, MALFORMED, TERMINAL, Observer
 from penstock.protocols.openai_chat.body import observe_body, observe_error
 from penstock.protocols.openai_chat.chunk import UNREADABLE, decode_any, find_error, read_error, read_usage, word
 from penstock.vocabulary.events import Ended, Failed, UsageSeen
-from penstock.vocabulary.usage import EMPTY_USAGE
+from penstock.vocabulary.usage import EMPTY_USAGE, NO_KINDS, Usage
 
 _PIECES = ("transcript.text.delta", "transcript.text.segment", "speech.audio.delta", "image_generation.partial_image", "image_edit.partial_image")
 _LAST = ("transcript.text.done", "speech.audio.done", "image_generation.completed", "image_edit.completed")
+
+_PICTURES = ("image_generation.completed", "image_edit.completed")
+"""Their `output_tokens` are "the number of image tokens in the output image" (the images API's streaming reference), told without details."""
 
 
 class _Event(Struct, gc=False):
@@ -65,6 +69,8 @@ class MediaObserver(Observer):
         self.response_id = self.response_id or word(event.id)
         self.model = self.model or word(event.model)
         usage = read_usage(event.usage)
+        if usage is not None and kind in _PICTURES:
+            usage = _all_picture(usage)
         if usage is not None:
             self.usage = usage
             if self.sink is not None:
@@ -104,6 +110,13 @@ class MediaObserver(Observer):
         if self.sink is not None and not self.terminal:
             self.sink.append(Failed(error))
         return ERROR
+
+
+def _all_picture(usage: Usage) -> Usage:
+    kinds = usage.kinds or NO_KINDS
+    if kinds.image_output is not None or usage.output is None:
+        return usage
+    return replace(usage, kinds=replace(kinds, image_output=usage.output))
 
 
 def _decode_or_none(data: bytes) -> Any:

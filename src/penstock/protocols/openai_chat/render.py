@@ -28,7 +28,7 @@ from penstock.vocabulary.events import (
     UsageSeen,
 )
 from penstock.vocabulary.ids import Operation
-from penstock.vocabulary.usage import Usage
+from penstock.vocabulary.usage import NO_KINDS, Usage
 
 DONE = b"data: [DONE]\n\n"
 KEEPALIVE = b": keep-alive\n"
@@ -106,8 +106,12 @@ def usage_object(usage: Usage) -> dict[str, Any]:
         value["completion_tokens"] = usage.output
     if usage.input is not None and usage.output is not None:
         value["total_tokens"] = usage.input + usage.output
-    read = {"cached_tokens": usage.cache_read, "cache_write_tokens": usage.cache_write, "audio_tokens": usage.audio_input}
-    made = {"reasoning_tokens": usage.reasoning, "audio_tokens": usage.audio_output}
+    kinds = usage.kinds or NO_KINDS
+    read = {
+        "cached_tokens": usage.cache_read, "cache_write_tokens": usage.cache_write, "audio_tokens": usage.audio_input,
+        "image_tokens": kinds.image_input, "video_tokens": kinds.video_input,
+    }  # fmt: skip
+    made = {"reasoning_tokens": usage.reasoning, "audio_tokens": usage.audio_output, "image_tokens": kinds.image_output}
     for name, details in (("prompt_tokens_details", read), ("completion_tokens_details", made)):
         known = {key: number for key, number in details.items() if number is not None}
         if known:
