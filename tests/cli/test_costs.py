@@ -164,6 +164,28 @@ def test_prices(cli: CliRunner, tmp_path: Path) -> None:
     assert cli.invoke(app, ["prices", "--config", str(file)]).exit_code == 2
 
 
+def test_pictures_have_columns_where_there_are_any(cli: CliRunner, data_dir: Path, tmp_path: Path) -> None:
+    where = ["--data-dir", str(data_dir)]
+    assert "images" not in cli.invoke(app, ["usage", *where], env={"COLUMNS": "200"}).stdout
+    store = Store.open(LedgerSettings(data_dir))
+    store.write([make_row("px-picture", started_at=NOW - 60, outcome=COMPLETE, model="painter", image_output_tokens=1290, output_tokens=1303)])
+    store.close()
+    table = cli.invoke(app, ["usage", *where], env={"COLUMNS": "200"}).stdout
+    assert "images out" in table
+    assert "1,290" in table
+    [row] = [row for row in rows_of(cli, "usage", *where) if row["model"] == "painter"]
+    assert (row["output_tokens"], row["image_output_tokens"], row["image_input_tokens"]) == (1303, 1290, None)
+    told = list(csv.DictReader(io.StringIO(cli.invoke(app, ["usage", "--csv", *where]).stdout)))
+    assert [each["image_output_tokens"] for each in told if each["model"] == "painter"] == ["1290"]
+    shown = cli.invoke(app, ["exchanges", "--id", "px-picture", *where]).stdout
+    assert ["image_output_tokens", "1,290"] in [line.split() for line in shown.splitlines()]
+    file = tmp_path / "p.yaml"
+    file.write_text("providers:\n  gemini: {}\n")
+    file.chmod(0o600)
+    [row] = rows_of(cli, "prices", "gemini-2.5-flash-image", "--config", str(file))
+    assert (row["input"], row["output"], row["image_output"]) == (0.3, 2.5, 30)
+
+
 def test_a_history_is_brought_in_once(cli: CliRunner, tmp_path: Path) -> None:
     path = write_lines(tmp_path / ".claude" / "projects" / "p" / "s.jsonl", [
         claude_line("msg_1", "2025-11-18T22:00:00Z", input_tokens=1_000_000, output_tokens=0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from penstock.ledger import query
@@ -12,12 +13,11 @@ from penstock.ledger.writer import Ledger
 from penstock.pricing import OwnPrice, Prices, Rates
 from penstock.routing import Glob
 from penstock.vocabulary.said import Said
+from penstock.vocabulary.usage import Kinds, Provenance, Usage
 from tests.support.ledgers import COMPLETE, MIDNIGHT, make_entry
 
 
 def ascriber(preview: int | None = None) -> Ascriber:
-    from decimal import Decimal
-
     return Ascriber(Prices([OwnPrice(model=Glob("gpt-4o"), rates=Rates(Decimal(1), Decimal("0.1"), output=Decimal(4)))]), preview)
 
 
@@ -55,6 +55,19 @@ def test_what_our_markers_saved() -> None:
     one = entry(input_tokens=100, cache_read_tokens=40, output_tokens=1, marked=True)
     one.settle(COMPLETE, MIDNIGHT + 1)
     assert row_of_filled(one, ascriber())["saved_nanousd"] == 40 * 900
+
+
+def test_a_picture_that_was_told_again_cost_nothing_and_avoided_its_price() -> None:
+    rates = Rates(Decimal(1), output=Decimal(2), image_output=Decimal(30))
+    filler = Ascriber(Prices([OwnPrice(model=Glob("gpt-4o"), rates=rates)]))
+    for again, wanted in ((False, (38_726_000, None, 1290)), (True, (0, 38_726_000, None))):
+        one = entry(client_protocol="gemini", operation="generate")
+        one.account(Usage(0, 1303, kinds=Kinds(image_output=1290)), Provenance.REPORTED)
+        if again:
+            one.spare()
+        one.settle(COMPLETE, MIDNIGHT + 1)
+        row = row_of_filled(one, filler)
+        assert (row["cost_nanousd"], row["avoided_nanousd"], row["image_output_tokens"]) == wanted
 
 
 def test_only_what_generates_costs_and_only_what_is_known() -> None:

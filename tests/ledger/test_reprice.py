@@ -11,14 +11,16 @@ import sqlalchemy as sa
 
 from penstock.ledger import query
 from penstock.ledger import reprice as module
+from penstock.ledger.entry import row_of
 from penstock.ledger.reprice import reprice
 from penstock.ledger.rollup import Roller, put, sum_up
 from penstock.ledger.schema import HOUR_S, rolled
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.store import Store
-from penstock.pricing import OwnPrice, Prices, Rates
+from penstock.pricing import OwnPrice, Prices, Rates, take_apart
 from penstock.routing import Glob
-from tests.support.ledgers import COMPLETE, GONE, MIDNIGHT, make_row
+from penstock.vocabulary.usage import Kinds, Provenance, Usage
+from tests.support.ledgers import COMPLETE, GONE, MIDNIGHT, make_entry, make_row
 
 NOW = MIDNIGHT + 100 * HOUR_S
 MINE = OwnPrice(model=Glob("mine"), rates=Rates(input=Decimal(1), output=Decimal(2)))
@@ -71,6 +73,23 @@ def test_only_what_has_no_price_gets_one(store: Store, any_settings: LedgerSetti
     assert totals(any_settings)[1] == 60_007
     again = reprice(store, Prices([OwnPrice(model=Glob("mine"), rates=Rates(input=Decimal(9)))]), NOW)
     assert (again.priced, priced(store)) == (0, after), "a price stays, whatever is known later"
+
+
+def test_kinds_of_tokens_get_their_own_rates_later_too(store: Store) -> None:
+    """Whoever reads the row later finds what whoever wrote it knew."""
+    rates = Rates(Decimal(1), Decimal("0.5"), audio_input=Decimal(3), output=Decimal(2), image_output=Decimal(30), cache_read_audio=Decimal(2))
+    entry = make_entry("picture", MIDNIGHT, instance="i1", model="mine", client_protocol="gemini", operation="generate")
+    entry.account(Usage(100, 1303, 50, audio_input=40, kinds=Kinds(image_output=1290, cache_read_audio=10)), Provenance.REPORTED)
+    entry.settle(COMPLETE, MIDNIGHT + 1)
+    store.write([row_of(entry)])
+    done = reprice(store, Prices([OwnPrice(model=Glob("mine"), rates=rates)]), NOW)
+    cost = (20 * 1 + 30 * 3 + 10 * 2) * 1000 + 40 * 500 + (13 * 2 + 1290 * 30) * 1000
+    assert (done.priced, done.nanousd) == (1, cost)
+    counts = take_apart("gemini", entry)
+    assert counts is not None
+    found = Prices([OwnPrice(model=Glob("mine"), rates=rates)]).price("p", "mine", None, None, counts, NOW)
+    assert found is not None
+    assert found.nanos == cost
 
 
 def test_in_a_time_and_over_many_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
