@@ -56,6 +56,7 @@ def see(observer: Observer, *events: dict[str, Any]) -> list[int]:
                     "output_tokens": 50,
                     "total_tokens": 100,
                     "input_tokens_details": {"text_tokens": 10, "image_tokens": 40},
+                    "output_tokens_details": {},  # as it comes (github.com/maximhq/bifrost/issues/4777)
                 },
             },
             Usage(input=50, output=50, kinds=Kinds(image_input=40, image_output=50)),
