@@ -13,7 +13,7 @@ from msgspec.structs import astuple
 from penstock.admission.budget.account import NOTHING, Wish, grant, grant_more
 from penstock.admission.budget.charge import Made, tokens_of
 from penstock.admission.budget.spec import Action, BadBudget, Budget, budgets_of, make_budget, parse_budget, spell_budget, window_of
-from penstock.vocabulary.usage import Usage
+from penstock.vocabulary.usage import Kinds, Usage
 
 
 @pytest.mark.parametrize(("text", "amount"), [
@@ -110,7 +110,7 @@ def test_what_is_charged(what: Made, tokens: tuple[int, int]) -> None:
 @pytest.mark.parametrize("most", [2**63 - 1, 10**13])
 def test_what_nobody_can_have_used_is_no_count(protocol: str, final: bool, most: int) -> None:
     """It could not be added up: the keeper of budgets would try again for ever."""
-    usage = Usage(input=most, output=most, cache_read=most, cache_write=5, reasoning=most, tool_use=most)
+    usage = Usage(input=most, output=most, cache_read=most, cache_write=5, reasoning=most, tool_use=most, kinds=Kinds(image_output=most))
     found = tokens_of(made(protocol, usage=usage, final=final, events=20))
     assert (found.input, found.output) == (tokens_of(made(protocol, usage=Usage(cache_write=5), events=20)).input, 20)
     assert max(value or 0 for value in astuple(found.usage)) < 10**12

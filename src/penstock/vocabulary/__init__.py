@@ -9,7 +9,8 @@ Glossary (one word, one meaning):
 - *terminal event*: the event after which a protocol's stream is complete.
 - *ending*: one of the closed list of ways in which an exchange is over (`Ending`); *outcome*: the ending with its cause.
 - *fault*: an error that we tell a client. *upstream error*: an error that a provider told us.
-- *usage*: tokens, as the provider states them; unknown is `None`, never 0.
+- *usage*: tokens, as the provider states them; unknown is `None`, never 0. *kinds*: those among them that are of pictures, film or cached sound
+  (a provider's *modality*).
 
 No I/O, no clock, no other room.
 """
