@@ -27,7 +27,7 @@ from penstock.vocabulary.events import (
     UsageSeen,
 )
 from penstock.vocabulary.ids import Operation
-from penstock.vocabulary.usage import EMPTY_USAGE, Provenance, Usage
+from penstock.vocabulary.usage import EMPTY_USAGE, Provenance, Kinds, Usage
 
 DONE = b"[DONE]"
 
@@ -250,6 +250,10 @@ def test_a_later_figure_that_leaves_details_out_takes_none_away() -> None:
     assert observer.usage == Usage(input=5, output=9, cache_read=4, reasoning=2)
     see(observer, chunk(usage={"completion_tokens": 11}), DONE)
     assert observer.usage == Usage(input=5, output=11, cache_read=4, reasoning=2)
+    pictured = new()
+    pictures = {"completion_tokens_details": {"image_tokens": 2}}
+    see(pictured, chunk({"content": "a"}, usage=usage(5, 3, **pictures)), chunk(finish="stop", usage=usage(5, 9)), DONE)
+    assert pictured.usage == Usage(input=5, output=9, kinds=Kinds(image_output=2))
 
 
 def test_groq_states_usage_in_its_envelope() -> None:

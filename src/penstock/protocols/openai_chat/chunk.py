@@ -334,6 +334,7 @@ def further(known: Usage, usage: Usage) -> Usage:
         or (usage.cache_write is None and known.cache_write is not None)
         or (usage.audio_input is None and known.audio_input is not None)
         or (usage.audio_output is None and known.audio_output is not None)
+        or (usage.kinds is None and known.kinds is not None)
     ):
         return Usage(*[after if after is not None else before for before, after in zip(astuple(known), astuple(usage), strict=True)])
     return usage
