@@ -27,7 +27,7 @@ from penstock.vocabulary.events import (
     UsageSeen,
 )
 from penstock.vocabulary.ids import Operation
-from penstock.vocabulary.usage import EMPTY_USAGE, Provenance, Kinds, Usage
+from penstock.vocabulary.usage import EMPTY_USAGE, Kinds, Provenance, Usage
 
 DONE = b"[DONE]"
 
