@@ -13,6 +13,7 @@ from penstock.admission.issuers import KeySet, read_keys
 from penstock.admission.limits.spec import Limit, make_limit
 from penstock.admission.rules import All, Effect, Rule, make_test
 from penstock.admission.settings import AdmissionSettings, Mode
+from penstock.attribution.bodies import clear
 from penstock.exchange.contract import Headers
 from penstock.exchange.gateway import Settings
 from penstock.ledger.entry import Maker
@@ -225,6 +226,20 @@ def test_whose_a_response_is(shown: str, maker: Maker | None, there: bool) -> No
         if there:
             a.house.last.lose()
         a.check()
+
+
+def test_a_long_name_is_known_again_as_rows_have_it() -> None:
+    good = read_keys(jwks(jwk("RSA", "k1")), issuer())
+    settings = AdmissionSettings(issuers=(issuer(),), mode=Mode.OPTIONAL)
+    for name, there in (("spiffe://" + "a" * 120, True), ("spiffe://b" + "a" * 119, False)):
+        with Admitted(settings, issuers={issuer().issuer: good}) as a:
+            a.house.book.known["resp_1"] = Maker("openai", None, clear("spiffe://" + "a" * 120))
+            asker = a.house.open("GET", "/v1/responses/resp_1", [(b"authorization", b"Bearer " + sign(claims(sub=name)))]).end()
+            a.house.loop.settle()
+            assert (asker.reply.status == 404, len(a.house.asks)) == (not there, int(there))
+            if there:
+                a.house.last.lose()
+            a.check()
 
 
 def test_without_issuers_a_user_is_what_somebody_said() -> None:

@@ -16,6 +16,7 @@ from penstock.admission.budget.account import Answer
 from penstock.admission.door import NOT_ALLOWED, Found, Refused
 from penstock.admission.facts import SETTLED, Facts
 from penstock.admission.subject import By
+from penstock.attribution.bodies import clear
 from penstock.dedup import Record
 from penstock.exchange.admitting import Admission, Pass, fault_of
 from penstock.exchange.asking import UNREAD
@@ -136,7 +137,10 @@ class Entering:
         unused = endpoint.operation is Operation.MODELS or (endpoint.operation is Operation.RESPONSE_ITEM and endpoint.response_id is not None)
         refused = held.allow(facts, listing=unused, unsettled=SETTLED if endpoint.operation is not Operation.MODELS else decided_later(endpoint))
         if refused is None and self._maker is not None and self._may_be_anothers(endpoint):
-            refused = door.refuse_others(held.subject, endpoint.response_id or "", self._maker.key_id, self._maker.user_id)
+            user = self._maker.user_id
+            if clear(user) == clear(held.subject.user):  # once there is a row, no more is known of whom it was made for
+                user = held.subject.user
+            refused = door.refuse_others(held.subject, endpoint.response_id or "", self._maker.key_id, user)
         return True if refused is None else self._turn_away(refused)
 
     def _may_be_anothers(self, endpoint: Endpoint) -> bool:
