@@ -173,6 +173,29 @@ def test_a_head_has_a_size() -> None:
     run(test, uvloop.new_event_loop)
 
 
+def test_what_stands_behind_a_body_has_a_size_and_a_body_as_much_as_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.admin.protocol.AdminProtocol.whole_s", 1000.0)
+
+    async def read(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        await hello(scope, receive, send)
+
+    async def test() -> None:
+        listener = AdminListener("127.0.0.1", 0)
+        port = await listener.start(read)
+        head, piece = b"POST / HTTP/1.1\r\nhost: localhost\r\n%b\r\n", b"a" * 10_000
+        async with asyncio.timeout(8):
+            told = await _told(port, head % b"transfer-encoding: chunked\r\n" + b"1\r\na\r\n0\r\nx: ", *[piece] * 100)
+            assert told in (b"", b"reset")
+            for framing, pieces in (b"content-length: 1000000\r\n", [piece] * 100), (b"transfer-encoding: chunked\r\n", [b"2710\r\n%b\r\n" % piece] * 100):
+                last = b"" if framing[:1] == b"c" else b"0\r\n\r\n"
+                assert (await _told(port, head % (framing + b"connection: close\r\n"), *pieces, last)).endswith(b"hello")
+        await listener.stop()
+
+    run(test, uvloop.new_event_loop)
+
+
 @pytest.mark.parametrize("begun", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nhost: localhost\r\n", b"POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\n{"])
 def test_a_request_that_does_not_come_holds_no_place(monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
     monkeypatch.setattr("penstock.admin.protocol.AdminProtocol.whole_s", 0.05)

@@ -8,7 +8,7 @@ from typing import Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD: Final = 64 * 1024
-"""Bytes of a head that may wait for its end."""
+"""Bytes of a request, besides its body, before its end: of a head, and of what stands around chunks and behind the last one."""
 WHOLE: Final = 10.0
 """Seconds from a connection, or from a request's first byte, to that request's last: nothing large is sent here."""
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -21,7 +21,7 @@ class AdminProtocol(HttpToolsProtocol):
     head_limit = HEAD
     whole_s = WHOLE
     _late: asyncio.TimerHandle | None = None
-    _in_head = True
+    _coming = _in_head = True
     _head = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -34,22 +34,28 @@ class AdminProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._in_head and not self.transport.is_closing():
+        if self._coming and not self.transport.is_closing():
             self._head += len(data)
             if self._head > self.head_limit:
-                self.transport.write(_TOO_LARGE)
+                if self._in_head:
+                    self.transport.write(_TOO_LARGE)
                 self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head, self._head = True, 0
+        self._coming, self._in_head, self._head = True, True, 0
         self._expect()
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._head -= len(body)
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
+        self._coming = False
         self._came()
         super().on_message_complete()
 
