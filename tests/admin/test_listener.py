@@ -188,7 +188,8 @@ def test_what_stands_behind_a_body_has_a_size_and_a_body_as_much_as_it_may(monke
         async with asyncio.timeout(8):
             told = await _told(port, head % b"transfer-encoding: chunked\r\n" + b"1\r\na\r\n0\r\nx: ", *[piece] * 100)
             assert told in (b"", b"reset")
-            for framing, pieces in (b"content-length: 1000000\r\n", [piece] * 100), (b"transfer-encoding: chunked\r\n", [b"2710\r\n%b\r\n" % piece] * 100):
+            chunk = b"2710\r\n%b\r\n" % piece
+            for framing, pieces in (b"content-length: 1000000\r\n", [piece] * 100), (b"transfer-encoding: chunked\r\n", [chunk] * 100):
                 last = b"" if framing[:1] == b"c" else b"0\r\n\r\n"
                 assert (await _told(port, head % (framing + b"connection: close\r\n"), *pieces, last)).endswith(b"hello")
         await listener.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from penstock.exchange.gateway import Settings
 from penstock.pipeline.compose import Limits
 from penstock.policy.guards import Guard, Guards
 from penstock.policy.outside import PASSED, Outside, Said, Verdict
+from penstock.policy.rules import Action
 from penstock.vocabulary.ids import ProtocolId
 from tests.exchange.test_hearing import Bench, house_with
 from tests.pipeline.test_guarded import ENDS
@@ -158,6 +160,30 @@ def test_what_is_no_array_is_rejected(pieces: list[bytes], outside: bool) -> Non
                 bench.answer(house)
         assert house.row().outcome == "CUT"
         assert b"zanzibar" not in asker.reply.body
+        house.check_quiet()
+
+
+@pytest.mark.parametrize("outside", [True, False])
+@pytest.mark.parametrize("before", [[], [ELEMENT]])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_an_array_whose_end_came_with_what_is_rejected_is_closed(outside: bool, before: list[bytes], at_once: bool) -> None:
+    judge = [Guard("judge", outside=Outside("judge", "service"))] if outside else []
+    guards = Guards([*judge, Guard("house", all_rules(Action.REJECT))])
+    house, bench = House(conduct=Conduct(guards=guards)), Bench()
+    house.gateway.judges = bench
+    with house:
+        asker = house.post("/v1beta/models/m:streamGenerateContent", {"contents": []})
+        ask = house.last.answer(200, [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")])
+        bad = ELEMENT.replace(b"One is here", b"4111 1111 1111 1111")
+        pieces = [b"[", *([before[0], b",\n"] if before else []), bad + b"\n]\n"]
+        for piece in [b"".join(pieces)] if at_once else pieces:
+            ask.body(piece)
+            while bench.open:
+                bench.answer(house)
+        assert (house.row().outcome, house.row().rule) == ("CUT", "house")
+        assert len(json.loads(asker.reply.body)) == len(before) + 1
+        assert b"4111" not in asker.reply.body
+        assert ENDS[ProtocolId.GEMINI] in asker.reply.body.replace(b" ", b"")
         house.check_quiet()
 
 

@@ -39,8 +39,8 @@ _RUNNING, _ENDED, _CUT = State.RUNNING, State.ENDED, State.CUT
 
 class AwaitedStream(GuardedFrames):
     __slots__ = (
-        "_again", "_cutting", "_elements", "_ends", "_first_told", "_over", "_see", "_unheard", "_unread", "_unread_told", "awaiting", "blind",
-        "closer", "editor", "findings", "request_id", "rest", "spec", "told",
+        "_again", "_cutting", "_elements", "_ends", "_first_told", "_over", "_see", "_shut_told", "_unheard", "_unread", "_unread_told", "awaiting",
+        "blind", "closer", "editor", "findings", "request_id", "rest", "shut", "spec", "told",
     )  # fmt: skip
 
     def guard(self, guards: Guards, spec: ProtocolSpec, operation: Operation) -> None:
@@ -55,7 +55,7 @@ class AwaitedStream(GuardedFrames):
         """Takes what our own guards let through apart again: whole frames, as large as their masks have made them."""
         self._elements = 0
         self._first_told = False
-        self._unread = self._unread_told = False
+        self._unread = self._unread_told = self._shut_told = False
         self._over = False
         """Nothing more comes; what has come may still wait."""
         self._ends = False
@@ -127,6 +127,8 @@ class AwaitedStream(GuardedFrames):
                 self.first_content_at = now
         elif self._unreadable(raw):
             self._unread_told = True
+        elif b"]" in raw:
+            self._shut_told = True
         if self._kept is not None:
             self._kept.add(raw)
         return raw
@@ -196,7 +198,10 @@ class AwaitedStream(GuardedFrames):
     def may_speak(self) -> bool:
         if self.state in (_ENDED, _CUT) or not self._promised or self._unread_told or self.failures or self.told.error is not None:
             return False
-        return self._array is None or not self._array.closed or self.awaiting.waiting
+        return self._array is None or not self._is_shut(self._array)
+
+    def _is_shut(self, array: ArraySplitter) -> bool:
+        return self._shut_told or (array.single and self._opened)
 
     def conclude(self, clean: bool, cause: str) -> Outcome:
         if self.rest is None:

@@ -23,6 +23,7 @@ from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.events import StopReason
 from penstock.vocabulary.ids import Operation, ProtocolId
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
+from penstock.wire.array import ArraySplitter
 from penstock.wire.sse import Frame, parse
 
 _CUT = State.CUT
@@ -76,6 +77,8 @@ class GuardedFrames(StreamRelay):
     rest: bytes | None
     blind: bool
     """Bytes were given out that were not understood, because every guard is open."""
+    shut: bool
+    """The closing bracket of the array has left."""
     request_id: str
     """Named by an error that a guard puts into the stream; empty until `guarding.identify` says it."""
 
@@ -85,7 +88,7 @@ class GuardedFrames(StreamRelay):
         self.findings = Findings()
         self.editor = EDITORS[spec.id](guards.answers, self.findings, guards.hold)
         self.rest = None
-        self.blind = False
+        self.blind = self.shut = False
         self.request_id = ""
         self.closer = None
         self._feed = self._scan_guarded
@@ -196,6 +199,8 @@ class GuardedFrames(StreamRelay):
                 self.events -= len(before)
             else:
                 out.append(frame)
+            if payload is None and array is not None and b"]" in frame[2]:
+                self.shut = True
         if changed:
             self._scanner.whole = False
         return out
@@ -246,7 +251,11 @@ class GuardedFrames(StreamRelay):
         """What could not be read and was rejected has not left: the client is behind a whole frame."""
         if self.state in (State.ENDED, _CUT) or not self._promised or self.blind or self.failures or self.observer.error is not None:
             return False
-        return self._array is None or not self._array.closed
+        return self._array is None or not self._is_shut(self._array)
+
+    def _is_shut(self, array: ArraySplitter) -> bool:
+        """Has its end left? (It may have come, in the read with what was rejected, and stay behind.)"""
+        return self.shut or (array.single and self._opened)
 
     def _give(self, told: list[Told], now: float) -> bytes:
         """Tell the observer what the client is told."""
@@ -300,4 +309,4 @@ class GuardedFrames(StreamRelay):
 class GuardedStream(GuardedFrames):
     """A stream in the client's own protocol."""
 
-    __slots__ = ("blind", "closer", "editor", "findings", "request_id", "rest", "spec")
+    __slots__ = ("blind", "closer", "editor", "findings", "request_id", "rest", "shut", "spec")

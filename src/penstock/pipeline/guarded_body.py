@@ -72,7 +72,7 @@ class Weighed(Pipeline):
 class GuardedFold(Weighed, GuardedFrames, Fold):
     """A stream that becomes a body; or a body that came in its place, which is judged whole."""
 
-    __slots__ = ("_guards", "_judged_as", "_judged_by", "blind", "closer", "editor", "findings", "judging", "request_id", "rest", "spec")
+    __slots__ = ("_guards", "_judged_as", "_judged_by", "blind", "closer", "editor", "findings", "judging", "request_id", "rest", "shut", "spec")
 
     def guard(self, guards: Guards, spec: ProtocolSpec, operation: Operation) -> None:
         super().guard(guards, spec, operation)

@@ -96,6 +96,11 @@ class ArraySplitter:
         return self._place is _Place.CLOSED
 
     @property
+    def single(self) -> bool:
+        """An object stood in the place of the array."""
+        return self._single
+
+    @property
     def understood(self) -> bool:
         """False from the first byte that cannot stand in such a body."""
         return self._place is not _Place.LOST
