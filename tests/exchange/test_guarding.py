@@ -140,6 +140,33 @@ def test_a_rejected_frame_that_is_too_large_to_be_read_is_told_as_any_rejection(
         house.check_quiet()
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("how", ["inside", "outside", "at the end"])
+def test_a_rejection_behind_what_passed_unread_does_not_look_like_a_good_end(protocol: ProtocolId, how: str) -> None:
+    """With every guard open what cannot be read passes, and nothing is put behind it: no words, but no clean end either."""
+    outside = how == "outside"
+    judge = Guard("judge", outside=Outside("judge", "service", closed=False)) if outside else Guard("house", all_rules(Action.REJECT, closed=False))
+    house, bench = House(settings=Settings(limits=Limits(frame=4000)), conduct=Conduct(guards=Guards([judge]))), Bench()
+    house.gateway.judges = bench
+    with house:
+        asker, ask = house.stream(protocol, input=[])
+        said = "4111 1111 1111 1111" if how == "at the end" else "It is zanzibar. "
+        large, last = (next(index for index, frame in enumerate(frames) if word in frame) for word, frames in (
+            (b"HelloHello", frames_saying(protocol, ["Hello" * 3000])), (said[:4].encode(), frames_saying(protocol, [said]))))
+        ask.answer().body(*frames_saying(protocol, ["Hello" * 3000])[: large + 1])
+        ask.body(*frames_saying(protocol, [said])[: last + 1])
+        if ask.live:
+            ask.end()
+        while bench.open:
+            bench.answer(house, Verdict(Said.REJECT, why="it rejects it"))
+        row = house.row()
+        assert (row.outcome, row.rule, asker.reply.over) == ("CUT", "judge" if outside else "house", "aborted")
+        assert b"HelloHello" in asker.reply.body
+        assert said[:16].encode() not in asker.reply.body
+        assert ENDS[protocol] not in asker.reply.body.replace(b" ", b"")
+        house.check_quiet()
+
+
 ELEMENT = b'{"candidates":[{"content":{"parts":[{"text":"One is here. "}],"role":"model"},"index":0}]}'
 
 

@@ -109,7 +109,7 @@ class Exchange(Metering, Joining):
             phase = self.machine.phase
             if pipeline is not None and phase is not _SETTLED and phase is not _DRAINING:
                 self.outcome = outcome = pipeline.conclude(True, "")
-                if outcome.ending in _NOT_WHOLE:
+                if outcome.ending in _NOT_WHOLE or (outcome.ending is not _COMPLETE and stage is FLOWING and pipeline.mute):
                     if (stage is not FRAME and stage is not BODY) or not self._once_more_after_frame(outcome.cause):
                         self._do(self.machine.handle(Input.LOST), now, faults.truncated(outcome.cause, self.provider_name))
                     return
@@ -344,7 +344,8 @@ class Exchange(Metering, Joining):
         """Nothing more is waited for, and nothing is added."""
         self.outcome = said
         self.cancel()
-        self._do(self.machine.handle(_UPSTREAM_ENDED), now)
+        mute = self.pipeline is not None and self.pipeline.mute
+        self._do(self.machine.handle(Input.FAILED if mute else _UPSTREAM_ENDED), now)
 
     def lingered(self, now: float) -> None:
         """The provider did not end its answer."""

@@ -203,6 +203,10 @@ class AwaitedStream(GuardedFrames):
     def _is_shut(self, array: ArraySplitter) -> bool:
         return self._shut_told or (array.single and self._opened)
 
+    @property
+    def mute(self) -> bool:
+        return self.state is _CUT and self._unread_told
+
     def conclude(self, clean: bool, cause: str) -> Outcome:
         if self.rest is None:
             self.rest = b""  # what our own guards hold yet has not been judged outside

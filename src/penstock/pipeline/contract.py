@@ -107,6 +107,11 @@ class Pipeline(ABC):
         """May an error of ours still be told in band? Not behind a terminal event, nor where the bytes were not understood."""
         return False
 
+    @property
+    def mute(self) -> bool:
+        """A policy ended it and had no words for the client: it must not end as if it were whole."""
+        return False
+
     def deadline(self) -> float | None:
         """When `tick` wants to be called; `None`: never."""
         return None

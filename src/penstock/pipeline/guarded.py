@@ -257,6 +257,10 @@ class GuardedFrames(StreamRelay):
         """Has its end left? (It may have come, in the read with what was rejected, and stay behind.)"""
         return self.shut or (array.single and self._opened)
 
+    @property
+    def mute(self) -> bool:
+        return self.state is _CUT and self.blind
+
     def _give(self, told: list[Told], now: float) -> bytes:
         """Tell the observer what the client is told."""
         for name, data in told:
