@@ -10,6 +10,7 @@ import pytest
 from penstock.exchange.conduct import Conduct, Retries
 from penstock.exchange.contract import Headers
 from penstock.exchange.judge import HELD
+from penstock.pipeline.timers import Timers
 from penstock.protocols import REGISTRY
 from penstock.upstream.contract import LossKind
 from penstock.vocabulary.ids import ProtocolId
@@ -432,6 +433,25 @@ def test_an_error_that_breaks_off_keeps_its_status(
     assert (row.outcome, row.status, row.upstream_status) == ("UPSTREAM_ERROR", 429, 429)
     assert row.cause == "the provider answered 429; it broke"
     house.check_quiet()
+
+
+@pytest.mark.parametrize("path", ["/v1/files/f1", "/v1/files/f1/content", "/openai/v1/vector_stores"])
+@pytest.mark.parametrize("coding", [b"identity", b"br"])
+@pytest.mark.parametrize("how", ["lost", "stalled"])
+def test_an_error_of_which_nothing_comes_keeps_its_status_where_bodies_pass_as_they_come(path: str, coding: bytes, how: str) -> None:
+    with House(conduct=Conduct(timers=Timers(max_duration=2.0))) as house:
+        asker = house.get(path)
+        ask = house.last.answer(404, [(b"content-type", b"application/json"), (b"content-encoding", coding), (b"content-length", b"90"), *NAMED])
+        if how == "lost":
+            ask.lose(LossKind.RESET, "it broke")
+        else:
+            house.loop.wait(3.0)
+        assert (asker.reply.status, asker.reply.over) == (404, "ended")
+        assert "Not Found" in told_whole(ProtocolId.OPENAI_CHAT, asker.reply)["message"]
+        kept_headers(asker.reply)
+        row = house.row()
+        assert (row.outcome, row.status, row.upstream_status) == ("UPSTREAM_ERROR", 404, 404)
+        house.check_quiet()
 
 
 @pytest.mark.parametrize("kind", [b"application/json", b"text/html"])

@@ -139,7 +139,7 @@ class Exchange(Metering, Joining):
                 return
             if phase is _DRAINING:
                 pass  # the client left before
-            elif stage is JUDGED and self._judged_half(loss.cause, now):
+            elif (stage is JUDGED or stage is BODY) and self._judged_half(loss.cause, now):
                 return
             elif pipeline is not None and self._early is None and stage is not JUDGED:
                 self.outcome = pipeline.conclude(False, loss.cause)
@@ -254,7 +254,7 @@ class Exchange(Metering, Joining):
             outcome = Outcome(Ending.TIMED_OUT, cause, ended_by)
             if self.followed and self._reads_on(outcome):
                 return
-            if self._stage is JUDGED and self.reply is not None and self._judged_half(cause, now, Input.FAILED):
+            if self._stage in (JUDGED, BODY) and self.reply is not None and self._judged_half(cause, now, Input.FAILED):
                 return
             self.outcome = outcome
         self._do(self.machine.handle(Input.FAILED), now, faults.timed_out(cause, self.provider_name), self._beside())

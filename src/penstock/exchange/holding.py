@@ -330,14 +330,14 @@ class Holding(Watching):
     def _judged_half(self, cause: str, now: float, over: Input = Input.LOST) -> bool:
         """An error that was held broke off, or nothing more came of it. What of it has come says its status, which the client gets; of half a JSON
         nothing can be read."""
-        judge, head, pipeline = self._judge, self.head, self._aside
+        head = self.head
+        judge, pipeline = (Judge(b""), self.pipeline) if self._stage is BODY else (self._judge, self._aside)
         if judge is None or head is None or pipeline is None or head.status < 400 or self._early is not None or self._may_be_about_usage(head):
             return False
         if self.as_stream is not None and self._again_after_status(head):
             return True  # it was put off until it was known whether the request is asked as a stream
         self._judge = None
-        pieces = judge.pieces if may_be_foreign(head.content_type) else []
-        body = b"".join([pipeline.feed(piece, now) for piece in pieces])
+        body = b"".join([pipeline.feed(piece, now) for piece in (judge.pieces if may_be_foreign(head.content_type) else [])])
         told = pipeline.conclude(False, cause)
         self.outcome = Outcome(told.ending, f"{told.cause}; {cause}", told.ended_by)
         words = wrap_foreign(self.spec, head.status, head.content_type, body, self.quoted) or body
