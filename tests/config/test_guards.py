@@ -142,6 +142,16 @@ guards:
         assert words in told
 
 
+@pytest.mark.parametrize("name", [
+    "Transfer-Encoding", "content-length", "connection", "upgrade", "te", "trailer", "host", "expect", "proxy-authorization", "content-encoding",
+    "Authorization", "x-api-key", "api-key", "x-goog-api-key", "x-penstock-key", "cookie",
+])  # fmt: skip
+def test_what_belongs_to_a_connection_or_is_a_key_is_not_forwarded(tmp_path: Path, name: str) -> None:
+    told = wrong(tmp_path, f"guards: [{{name: a, webhook: {{url: 'http://h/', forward: [x-tenant, {name}]}}}}]\n")
+    assert "stays in the house" in told
+    assert "x-tenant" not in told
+
+
 def test_where_a_guard_does_not_look_is_said(tmp_path: Path) -> None:
     [note] = read(tmp_path, "guards: [{name: secrets, detect: [secrets]}]").notes
     assert "'secrets' looks into no upload" in note

@@ -11,6 +11,8 @@ from penstock.config.shape import COUNT, COUNT_OR_OFF, FLAG, SECONDS, SIZE, STRI
 from penstock.policy.recognisers import GROUPS, RECOGNISERS
 from penstock.policy.rules import Action, Scope
 from penstock.policy.windows import Windows
+from penstock.providers.credentials import CREDENTIAL_HEADERS
+from penstock.providers.headers import HOP_BY_HOP
 from penstock.stores.guard_calls import CallLimits
 from penstock.stores.guard_formats import MODERATION_MODEL
 
@@ -23,6 +25,7 @@ ON_ERROR = ("closed", "open")
 IN_STREAM = ("stop", "error")
 
 FORMATS = ("penstock", "agentgateway")
+_NOT_FORWARDED = HOP_BY_HOP | CREDENTIAL_HEADERS | {b"host", b"expect", b"cookie", b"content-type", b"content-encoding", b"accept-encoding"}
 _CATEGORY = re.compile(r"([A-Za-z0-9_/ -]+?)(?: *>= *([0-9]*\.?[0-9]+))?")
 
 
@@ -32,6 +35,14 @@ def read_category(value: Scalar) -> tuple[str, float | None]:
     if found is None or float(found[2] or 0) > 1:
         raise Unfit(f"{value.shown} is no category; write its name, or its name and a score from 0 to 1, like violence>=0.5")
     return found[1], None if found[2] is None else float(found[2])
+
+
+def read_forwarded(value: Scalar) -> str:
+    """The name of a header of the client's that may go to somebody else, with a body of ours: none of its connection, and none with its key."""
+    name = values.read_header_name(value)
+    if name.encode() in _NOT_FORWARDED or name.startswith(("x-penstock-", "proxy-")):
+        raise Unfit(f"{value.shown} stays in the house: it belongs to the client's connection, or carries its key; name another header")
+    return name
 
 
 GUARD: tuple[Field | Group, ...] = (
@@ -45,7 +56,7 @@ GUARD: tuple[Field | Group, ...] = (
         Field("format", values.choice(FORMATS), "penstock (docs/guards.md), or agentgateway's webhook.", {"enum": list(FORMATS)}, default="penstock"),
         Field("key", values.read_secret, "Sent with each question, as a bearer token unless key_header says otherwise.", STRING),
         Field("key_header", values.read_header_name, "The header that carries the key, as it is.", STRING),
-        Field("forward", values.read_header_name, "Headers of the client's that go with a question.", STRING, many=True),
+        Field("forward", read_forwarded, "Headers of the client's that go with a question.", STRING, many=True),
     ), "A server of your own that is asked; it finds by itself, so detect, patterns and words do not stand beside it."),
     Group("moderation", (
         Field("base_url", values.read_base_url, "An API with /moderations, as OpenAI has it.", STRING, default="https://api.openai.com/v1"),
