@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from penstock.exchange.conduct import Conduct
+from penstock.exchange.hearing import AT_ONCE
 from penstock.pipeline.awaited import AwaitedStream
 from penstock.pipeline.timers import Timers
 from penstock.policy.guards import Guard, Guards
@@ -99,6 +100,33 @@ def test_arguments_that_do_not_go_on_are_waited_for_as_long_as_any(timer: str) -
         assert (house.row().outcome, house.row().timer, bench.count) == ("TIMED_OUT", timer, 0)
         assert b'"error"' in asker.reply.body
         assert b"to" not in asker.reply.body.partition(b'"error"')[0]
+        house.check_quiet()
+
+
+@pytest.mark.parametrize("end", ["complete", "rejected", "left"])
+def test_a_frame_of_many_sentences_leaves_room_for_the_questions_of_others(end: str) -> None:
+    house, bench = house_with()
+    said = "".join([f"This is sentence number {number}. " for number in range(1000)])
+    with house:
+        asker, ask = house.stream(CHAT)
+        ask.answer().body(chunk(said), STOP, DONE).end()
+        assert len(bench.open) == AT_ONCE
+        other, its = house.stream(CHAT)
+        its.answer().body(chunk("It is well. "), STOP, DONE).end()
+        assert len(bench.open) == AT_ONCE + 1
+        if end == "left":
+            asker.leave()
+            assert len(bench.open) == 1
+        while bench.open:
+            assert len(bench.open) <= AT_ONCE + 1
+            about = bench.open[min(bench.open)][0].texts[0].text
+            bench.answer(house, Verdict(Said.REJECT, why="no") if end == "rejected" and "number 700." in about else PASSED)
+        assert b"It is well." in other.reply.body
+        assert other.reply.over == "ended"
+        if end == "complete":
+            assert (asker.reply.over, said.encode() in asker.reply.body) == ("ended", True)
+        elif end == "rejected":
+            assert b"content_filter" in asker.reply.body
         house.check_quiet()
 
 

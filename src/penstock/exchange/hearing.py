@@ -7,6 +7,7 @@ body or request is put before its guards by `weigh`, and goes on when they have 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,6 +20,9 @@ from penstock.upstream.contract import Loss, Receiver, ResponseHead
 
 if TYPE_CHECKING:
     from penstock.exchange.guarding import Guarding
+
+AT_ONCE = 128
+"""Questions of one exchange that are with its guards; the rest waits here, so that one large frame leaves room for the questions of others."""
 
 
 class Judged(Protocol):
@@ -35,16 +39,20 @@ class Judged(Protocol):
 class Consulting:
     """The questions of one exchange that are not answered."""
 
-    __slots__ = ("_about", "_calls", "_count", "_judges", "over")
+    __slots__ = ("_about", "_calls", "_count", "_judges", "_later", "over")
 
     def __init__(self, judges: Judges, about: About) -> None:
         self._judges = judges
         self._about = about
         self._calls: dict[int, Callable[[], None]] = {}
+        self._later: deque[tuple[Question, Callable[[Verdict], None]]] = deque()
         self._count = 0
         self.over = False
 
     def put(self, question: Question, answered: Callable[[Verdict], None]) -> None:
+        if len(self._calls) >= AT_ONCE:
+            self._later.append((question, answered))
+            return
         self._count += 1
         number = self._count
 
@@ -52,6 +60,8 @@ class Consulting:
             self._calls.pop(number, None)
             if not self.over:
                 answered(verdict)
+            if self._later and len(self._calls) < AT_ONCE:
+                self.put(*self._later.popleft())
 
         self._calls[number] = self._judges.ask(question, self._about, told)
 
@@ -72,6 +82,7 @@ class Consulting:
     def drop(self) -> None:
         """Give up what is asked."""
         calls, self._calls = self._calls, {}
+        self._later.clear()
         for give_up in calls.values():
             give_up()
 
