@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.types import CompletionUsage
 
+from penstock.protocols.openai_chat import SPEC
 from penstock.protocols.openai_chat.body import observe_body
 from penstock.protocols.openai_chat.chunk import ChatUsage, read_usage_thoroughly, usage_of
 from penstock.protocols.openai_chat.observe import ChatObserver
 from penstock.protocols.openai_chat.render import usage_object
+from penstock.vocabulary.events import Event
+from penstock.vocabulary.ids import Operation
 from penstock.vocabulary.usage import EMPTY_USAGE, Kinds, Usage
 
 COUNTS = st.none() | st.booleans() | st.integers(-2, 1 << 64) | st.sampled_from([5.0, 5.5, "5"]) | st.integers(0, 100_000)
@@ -42,6 +46,26 @@ def test_a_body_is_read_as_its_usage_is(stated: dict[str, Any]) -> None:
     observe_body(observer, msgspec.json.encode({"id": "c", "choices": [], "usage": stated}))
     assert observer.usage == (read_usage_thoroughly(stated) or EMPTY_USAGE)
     assert not observer.malformed
+
+
+@pytest.mark.parametrize("odd", [rb'"completion_tokens": "\ud800"', rb'"\ud800": 1', rb'"prompt_tokens_details": {"cached_tokens": "\udfff"}'])
+def test_half_a_surrogate_pair_in_it_is_no_count_and_no_mistake_of_ours(odd: bytes) -> None:
+    stated = b'{"id": "c", "model": "m", "choices": [], "usage": {"prompt_tokens": 7, %b}}' % odd
+    for operation in (Operation.CHAT, Operation.COMPLETIONS):
+        for sink in (None, list[Event]()):
+            observer = SPEC.observer(operation)
+            observer.sink = sink
+            observer.observe(b"", stated, 1.0)
+            assert observer.usage.input == 7
+        observer = SPEC.observer(operation)
+        observer.observe_body(stated)
+        assert observer.usage.input == 7
+
+
+def test_half_a_surrogate_pair_in_a_choice_of_a_body() -> None:
+    observer = ChatObserver()
+    observer.observe_body(rb'{"id": "c", "choices": [{"index": 0, "finish_reason": "stop", "message": {"tool_calls": "\ud800"}}]}')
+    assert (observer.stop_reason, observer.malformed) == ("stop", 0)
 
 
 def test_the_usual_spelling_takes_the_quick_way() -> None:

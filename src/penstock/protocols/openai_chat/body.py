@@ -140,7 +140,7 @@ def _lenient_body(body: bytes) -> _Body | None:
 def _lenient_choice(value: Any) -> _Choice:
     try:
         return msgspec.convert(value, _Choice)
-    except msgspec.ValidationError:
+    except UNREADABLE:
         fields = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
         return _Choice(index=fields.get("index"), finish_reason=fields.get("finish_reason"))
 

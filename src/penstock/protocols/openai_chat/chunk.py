@@ -292,7 +292,7 @@ def read_usage(value: Any) -> Usage | None:
         return None
     try:
         return usage_of(msgspec.convert(value, ChatUsage))
-    except msgspec.ValidationError:
+    except UNREADABLE:  # half a surrogate pair is no `ValidationError`
         return read_usage_thoroughly(_dict(cast("Any", value)))
 
 
