@@ -458,3 +458,22 @@ def test_sums_of_nothing_are_not_kept(engine: sa.Engine) -> None:
     shares(ask(budgets, wish(5, subject="s1")))
     assert held(engine) == 10
     budgets.close()
+
+
+def test_what_is_spent_goes_to_the_file_that_is_at_the_path_by_now(settings: LedgerSettings) -> None:
+    Store.open(settings).close()
+    engine = open_engine(settings)
+    budgets = gateway(engine, tidy=100)
+    (share,) = shares(ask(budgets, wish(50)))
+    for path in settings.data_dir.glob("ledger.db*"):
+        path.rename(path.with_name(f"old-{path.name}"))
+    assert isinstance(ask(budgets, wish(1)), Unknown)
+    assert not settings.sqlite_path.exists(), "a disk that vanished may come back"
+    Store.open(settings).close()
+    budgets.settle([(share, 40)], Charge(40, 0, None))
+    assert budgets.flush()
+    other = open_engine(settings)
+    assert spent(other) == {"b": 40}
+    other.dispose()
+    assert budgets.close() == 0
+    engine.dispose()

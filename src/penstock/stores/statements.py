@@ -7,6 +7,7 @@ SQLite does. What goes wrong there is an `sqlite3.Error` and no `SQLAlchemyError
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -64,19 +65,27 @@ class Database(Protocol):
 
 
 class Sqlite:
-    """Implements `Database` and `Running`."""
+    """Implements `Database` and `Running`. The connection that is kept is let go where another file, or none, is at its path: SQLite itself would
+    go on with the file that was removed, and what is spent there nobody else sees."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._kept: sa.PoolProxiedConnection | None = None
         self._driver: sqlite3.Connection | None = None
+        self._path = ""
+        self._file: tuple[int, int] | None = None
+        """What was at the path when the connection was taken."""
 
     @contextmanager
     def begin(self) -> Generator[Running]:
+        if self._driver is not None and _identify(self._path) != self._file:
+            self.close()
         driver = self._driver
         if driver is None:
-            self._kept = self._engine.raw_connection()
+            self._kept = self._engine.raw_connection()  # the engine looks by itself
             self._driver = driver = cast("sqlite3.Connection", self._kept.driver_connection)
+            self._path = driver.execute("PRAGMA database_list").fetchone()[2]
+            self._file = _identify(self._path)
         try:
             driver.execute("BEGIN IMMEDIATE")
             yield self
@@ -104,6 +113,14 @@ class Sqlite:
     def all(self, text: str, values: Sequence[Values]) -> None:
         assert self._driver is not None
         self._driver.executemany(text, values)
+
+
+def _identify(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - once per turn
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 class Postgresql:
