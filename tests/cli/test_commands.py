@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sqlite3
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+import penstock
 from penstock import __version__
 from penstock.cli import app, complete, main
 from penstock.cli.times import parse_time
@@ -274,3 +276,11 @@ def test_on_a_narrow_terminal_no_id_is_cut_and_no_column_is_left_out(
     for word in ("TRUNCATED", "openai", "gpt-4o", "chat", "terminal", "operation"):
         assert word in told
     assert "\u2026" not in listed + told
+
+
+def test_an_interrupt_while_it_is_read_in_is_told_in_words(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt")
+    path = os.pathsep.join([str(tmp_path), str(Path(penstock.__file__).parent.parent)])
+    done = subprocess.run(
+        [sys.executable, "-c", "from penstock.cli import main"], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "penstock: interrupted\n")

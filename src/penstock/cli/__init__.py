@@ -21,22 +21,26 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated
 
-import typer
+try:
+    import typer
 
-from penstock.cli.capture import app as capture
-from penstock.cli.check import check
-from penstock.cli.config import app as config
-from penstock.cli.exchanges import exchanges
-from penstock.cli.explain import explain
-from penstock.cli.keys import app as keys
-from penstock.cli.logs import app as logs
-from penstock.cli.models import models
-from penstock.cli.prices import prices
-from penstock.cli.replay import replay
-from penstock.cli.serve import serve
-from penstock.cli.streams import UNWRITABLE, flush_or_drop, open_missing, spell_all
-from penstock.cli.torture import torture
-from penstock.cli.usage import app as usage
+    from penstock.cli.capture import app as capture
+    from penstock.cli.check import check
+    from penstock.cli.config import app as config
+    from penstock.cli.exchanges import exchanges
+    from penstock.cli.explain import explain
+    from penstock.cli.keys import app as keys
+    from penstock.cli.logs import app as logs
+    from penstock.cli.models import models
+    from penstock.cli.prices import prices
+    from penstock.cli.replay import replay
+    from penstock.cli.serve import serve
+    from penstock.cli.streams import UNWRITABLE, flush_or_drop, open_missing, spell_all
+    from penstock.cli.torture import torture
+    from penstock.cli.usage import app as usage
+except KeyboardInterrupt:  # while all this is read, which takes a moment; later Typer makes the same of it
+    sys.stderr.write("penstock: interrupted\n")
+    raise SystemExit(130) from None
 
 app = typer.Typer(
     name="penstock",
