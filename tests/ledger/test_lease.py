@@ -47,6 +47,16 @@ def test_who_slept_through_its_own_lease_judges_nobody_for_a_term() -> None:
     assert lease.may_judge(4015.0)
 
 
+def test_a_clock_that_was_ahead_and_is_set_back_keeps_nobody_from_judging() -> None:
+    lease = Lease(15.0)
+    lease.renew(100.0)
+    lease.renew(31_536_000.0)
+    for now in (105.0, 110.0, 115.0):
+        lease.renew(now)
+    lease.renew(120.0)
+    assert lease.may_judge(120.0)
+
+
 @pytest.fixture
 def store(any_settings: LedgerSettings) -> Iterator[Store]:
     store = Store.open(any_settings)

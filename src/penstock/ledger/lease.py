@@ -47,6 +47,8 @@ class Lease:
         """The database holds the lease until `now` + term."""
         if self.until is not None and now > self.until:
             self.judges_from = now + self.term_s
+        # A term at most: a clock that was ahead for a while and was set back must not keep it from judging until then.
+        self.judges_from = min(self.judges_from, now + self.term_s)
         self.until = now + self.term_s
 
     def may_judge(self, now: float) -> bool:
