@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,7 @@ from penstock.ledger.engine import open_engine
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.store import Store
 from penstock.stores import budgets as module
+from penstock.stores import shares as on_file
 from penstock.stores.budgets import Budgets, read_spent
 from penstock.stores.schema import budget_held, budget_shares, instances
 
@@ -477,3 +479,18 @@ def test_what_is_spent_goes_to_the_file_that_is_at_the_path_by_now(settings: Led
     other.dispose()
     assert budgets.close() == 0
     engine.dispose()
+
+
+def test_whose_own_clock_is_ahead_takes_nobody_for_dead(engine: sa.Engine) -> None:
+    """Leases are held by the database's clock where there is one: by that alone somebody is dead whose row is not written yet."""
+    one = gateway(engine, tidy=100)
+    (share,) = shares(ask(one, wish(10, "cut")))
+    ahead = Budgets(engine, "i2", directly, lambda: NOW + 3600, tidy=100, lease_clock=lambda _: NOW)
+    assert ahead.tidy() == 0
+    given: list[int] = []
+    one.extend(share, 5, given.append)
+    assert one.flush()
+    assert given == [5]
+    assert one.close() == 0
+    with engine.connect() as connection:
+        assert abs(on_file.lease_now(connection) - time.time()) < 60

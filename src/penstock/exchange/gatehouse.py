@@ -27,6 +27,7 @@ from penstock.stores.budgets import Budgets, read_spent
 from penstock.stores.errors import StoreError
 from penstock.stores.jwks import Fetch, Jwks
 from penstock.stores.keys import Keys, Wanted, shown
+from penstock.stores.shares import lease_now
 
 T = TypeVar("T")
 log = logging.getLogger("penstock.admission")
@@ -53,7 +54,8 @@ class Gatehouse:
         urls = [issuer for issuer in settings.issuers if issuer.jwks_url is not None]
         fetched = fetch() if urls else None
         self._jwks: dict[str, Jwks] = {one.issuer: Jwks(one, self._put, fetched) for one in urls} if fetched is not None else {}
-        self.budgets = Budgets(engine, gateway.instance, asyncio.get_running_loop().call_soon_threadsafe, reader=reader)
+        tell = asyncio.get_running_loop().call_soon_threadsafe
+        self.budgets = Budgets(engine, gateway.instance, tell, reader=reader, lease_clock=lease_now)
         self._admission = Admission(self._door, MemoryLimits(), self._refresh, self.budgets, pricing)
 
     def start(self) -> None:

@@ -75,9 +75,9 @@ class Budgets:
 
     def __init__(
         self, engine: sa.Engine, instance: str, tell: Callable[..., object], clock: Callable[[], float] = time.time, reader: sa.Engine | None = None,
-        tidy: float = TIDY,
+        tidy: float = TIDY, lease_clock: Callable[[sa.Connection], float] | None = None,
     ) -> None:  # fmt: skip
-        """`reader`: an engine for reading, which takes no lock; left out: the same."""
+        """`reader`: an engine for reading, which takes no lock; left out: the same. `lease_clock`: by which others are dead; left out: `clock`."""
         self.counters = Counters()
         self._engine = engine
         self._reader = reader or engine
@@ -86,6 +86,7 @@ class Budgets:
         self._instance = instance
         self._tell = tell
         self._clock = clock
+        self._lease_clock = lease_clock or (lambda _: clock())
         self._database = database_of(engine)
         self._statements = Statements(engine.dialect.name, instance)
         self.turns = Turns()
@@ -163,7 +164,7 @@ class Budgets:
             on_file.forget_told(connection, self._instance)
         while True:
             with self._engine.begin() as connection:
-                some = on_file.reckon(connection, self._instance, self._clock())
+                some = on_file.reckon(connection, self._instance, self._lease_clock(connection))
             if not some:
                 return reckoned
             reckoned += some

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from time import time
 from typing import Any
 
 import sqlalchemy as sa
@@ -62,6 +63,13 @@ def _write(connection: sa.Connection, changed: Sequence[Mapping[str, Any]], gone
 
 def _named(key: Key) -> dict[str, Any]:
     return dict(zip(("its_exchange", *(f"its_{name}" for name in PLACE)), key, strict=True))
+
+
+def lease_now(connection: sa.Connection) -> float:
+    """The clock by which the ledger holds leases: the server's for PostgreSQL, because hosts disagree. Seconds since the epoch."""
+    if connection.dialect.name != "postgresql":
+        return time()
+    return float(connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())")) or 0.0)
 
 
 def forget_told(connection: sa.Connection, own: str) -> int:
