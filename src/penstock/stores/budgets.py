@@ -86,7 +86,7 @@ class Budgets:
         self._instance = instance
         self._tell = tell
         self._clock = clock
-        self._lease_clock = lease_clock or (lambda _: clock())
+        self._lease_clock = lease_clock
         self._database = database_of(engine)
         self._statements = Statements(engine.dialect.name, instance)
         self.turns = Turns()
@@ -164,7 +164,8 @@ class Budgets:
             on_file.forget_told(connection, self._instance)
         while True:
             with self._engine.begin() as connection:
-                some = on_file.reckon(connection, self._instance, self._lease_clock(connection))
+                now = self._lease_clock(connection) if self._lease_clock is not None else self._clock()
+                some = on_file.reckon(connection, self._instance, now)
             if not some:
                 return reckoned
             reckoned += some
