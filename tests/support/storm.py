@@ -313,9 +313,9 @@ class Storm:
         try:
             writer.write(plan.question())
             if plan.fate is Fate.GONE_WAITING:
-                await plan.arrived.wait()
+                await _until(plan.arrived, reader)
             elif plan.fate is Fate.GONE_AT_HEAD:
-                await plan.headed.wait()  # which the gateway holds until the first frame
+                await _until(plan.headed, reader)  # the head, which the gateway holds until the first frame
             else:
                 await self._listen(plan, reader)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -354,6 +354,17 @@ async def storming(plans: list[Plan]) -> AsyncGenerator[tuple[Storm, int]]:
     finally:
         watch.cancel()
         storm.server.close()
+
+
+async def _until(event: asyncio.Event, reader: asyncio.StreamReader) -> None:
+    """Until the event, or the end of a gateway that was killed before it asked anybody."""
+    both = [asyncio.create_task(event.wait(), name="event"), asyncio.create_task(reader.read(), name="end")]
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in both:
+            task.cancel()
+        await asyncio.gather(*both, return_exceptions=True)
 
 
 def leave(writer: asyncio.StreamWriter, *, abrupt: bool) -> None:
