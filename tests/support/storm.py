@@ -358,7 +358,7 @@ async def storming(plans: list[Plan]) -> AsyncGenerator[tuple[Storm, int]]:
 
 async def _until(event: asyncio.Event, reader: asyncio.StreamReader) -> None:
     """Until the event, or the end of a gateway that was killed before it asked anybody."""
-    both = [asyncio.create_task(event.wait(), name="event"), asyncio.create_task(reader.read(), name="end")]
+    both: list[asyncio.Task[object]] = [asyncio.create_task(event.wait(), name="event"), asyncio.create_task(reader.read(), name="end")]
     try:
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
     finally:
