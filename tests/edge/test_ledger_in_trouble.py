@@ -96,7 +96,6 @@ def test_kill_9_while_the_database_is_locked(tmp_path: Path) -> None:
                     await asyncio.sleep(0.6)
                     killed_at = asyncio.get_running_loop().time()
                     lag = storm.lag
-                    lag = storm.lag
                 await gateway.kill()
                 await asyncio.gather(*clients)
                 # A few may have been written before: the lock was not taken in the first instant.

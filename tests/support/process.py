@@ -129,6 +129,10 @@ class Process:
         assert found is not None
         return int(found[1]) * 1024
 
+    def starved(self) -> float:
+        """Seconds for which its threads were ready to run and had no processor, since it began (Linux's own count)."""
+        return sum(int(file.read_text().split()[1]) for file in Path(f"/proc/{self.pid}/task").glob("*/schedstat")) / 1e9
+
     def fill_disk(self) -> None:
         """From now on no byte goes into any file (pipes and sockets do): as on a full disk, and for root as well."""
         _, hard = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
