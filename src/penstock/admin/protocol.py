@@ -25,7 +25,7 @@ class AdminProtocol(HttpToolsProtocol):
     _head = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)  # pyright: ignore[reportArgumentType]
+        super().connection_made(transport)  # pyright: ignore[reportArgumentType]  # uvicorn narrows what asyncio gives; sockets give that
         self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:
