@@ -250,6 +250,14 @@ async def _slow(visit: Visit, speaker: Speaker) -> None:
     await visit.send(LAST_CHUNK)
 
 
+@_play("well", 200, "COMPLETE", "")
+async def _well(visit: Visit, speaker: Speaker) -> None:
+    """Healthy, and in no need of time."""
+    call = b"".join([*speaker.call(0), *speaker.arguments(0, '{"query": "x"}')])
+    await _begin(visit, _start(speaker) + call + b"".join([*speaker.finish(), *speaker.terminal()]))
+    await visit.send(LAST_CHUNK)
+
+
 def _late(name: str, after: str) -> None:
     """The same play after a silence in which the client got its head: nothing but the words can be told then."""
     play = PLAYS[after]
