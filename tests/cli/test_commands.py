@@ -19,7 +19,6 @@ from typer.testing import CliRunner
 import penstock
 from penstock import __version__
 from penstock.cli import app, complete, main
-from penstock.cli.times import parse_time
 from penstock.ledger.entry import Entry
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.writer import Ledger
@@ -181,15 +180,6 @@ class TestExchanges:
 
 
 NOW = DAY + 3600 * 14
-
-
-@pytest.mark.parametrize(("text", "end", "meant"), [
-    ("2025-01-31", False, DAY), ("2025-01-31", True, DAY + 86400), ("today", False, DAY), ("Yesterday", True, DAY),
-    ("90m", False, NOW - 5400), ("7d", True, NOW - 7 * 86400), ("2025-01-31T14:05", True, DAY + 14 * 3600 + 300),
-    ("2025-01-31T14:05+01:00", False, DAY + 13 * 3600 + 300), ("2025-01-31 14:05Z", False, DAY + 14 * 3600 + 300),
-])  # fmt: skip
-def test_times(text: str, end: bool, meant: float) -> None:
-    assert parse_time(text, NOW, end=end) == meant
 
 
 class TestExpiry:

@@ -1,8 +1,7 @@
 """What the query of an API request asks for. Everything that is not understood is refused in words: a filter that is silently left out
 would show somebody else's sums.
 
-Times: `2025-01-31`, `2025-01-31T14:05`, `12h` (ago), `today`, `yesterday`, or seconds since the epoch; UTC unless a zone is written. A day
-is meant whole: `since` from its first second, `until` to its last. These are the command line's ways to write them.
+Times are written as on the command line (`ledger.moments`): a day is meant whole, `since` from its first second, `until` to its last.
 """
 
 from __future__ import annotations
@@ -10,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, cast
 
+from penstock.ledger.moments import parse_time
 from penstock.ledger.query import GROUPS, Group
 from penstock.vocabulary.ids import Operation
 from penstock.vocabulary.outcome import Ending
@@ -21,19 +20,12 @@ from penstock.vocabulary.outcome import Ending
 LAST = 50
 MOST = 1000
 """Exchanges of one answer."""
-_END = 253_402_300_799.0
-"""The last second of the year 9999: there are no days behind it."""
 
 _EXCHANGES = ("last", "outcome", "provider", "model", "operation", "since", "until", "id", "open")
 _WHOSE = ("user_id", "project", "session_id", "client", "effort")
 _USAGE = ("by", "since", "until", "provider", "model", "requested_model", "operation", "outcome", "key_fingerprint", "key_id", "key", *_WHOSE)
 _LISTS = frozenset({"by", "outcome"})
 _LONGEST = 256
-_AGO = re.compile(r"([0-9]{1,6})([smhdw])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_DAY = re.compile(r"[0-9]{4}-?[0-9]{2}-?[0-9]{2}")
-_EPOCH = re.compile(r"[0-9]{9,11}(?:\.[0-9]{1,9})?")  # from 1973 on: fewer digits are a year or a day that somebody wrote
-_ZONE = re.compile(r" (?=[0-9]{2}:?[0-9]{2}\Z)")
 
 
 class BadParameter(ValueError):
@@ -83,33 +75,6 @@ def parse_usage(items: Iterable[tuple[str, str]], now: float) -> Asked:
         **{name: _text(said, name) for name in _WHOSE},
     }
     return Asked(filters, by=tuple(dict.fromkeys(cast("list[Group]", groups))))
-
-
-def parse_time(text: str, now: float, *, end: bool = False) -> float:
-    """Seconds since the epoch, from 0 to the end of the year 9999; `end`: of a day, the first second after it. Raises `BadParameter`."""
-    word = text.strip()
-    if found := _AGO.fullmatch(word.lower()):
-        return max(0.0, now - int(found[1]) * _SECONDS[found[2]])
-    if _EPOCH.fullmatch(word):
-        return float(word)
-    try:
-        day = _day(word.lower(), now)
-        # A plus sign in a query is a blank by the time it comes here.
-        moment = day or datetime.fromisoformat(_ZONE.sub("+", word) if "T" in word else word)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        seconds = moment.timestamp() + (86_400 if end and day is not None else 0)
-        return min(max(0.0, seconds), _END)
-    except (ValueError, OverflowError):
-        raise BadParameter(f"{_shown(text)} is no time: write 2025-01-31, 2025-01-31T14:05, 12h, 7d, today, yesterday, or a Unix time") from None
-
-
-def _day(word: str, now: float) -> datetime | None:
-    """The midnight that begins the day that `word` is; `None` where it is none."""
-    today = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    if word in ("today", "yesterday"):
-        return today - timedelta(days=word == "yesterday")
-    return datetime.fromisoformat(word).replace(tzinfo=UTC) if _DAY.fullmatch(word) else None
 
 
 def _gather(items: Iterable[tuple[str, str]], known: Sequence[str]) -> dict[str, list[str]]:
@@ -163,8 +128,11 @@ def _flag(said: Mapping[str, list[str]], name: str) -> bool:
 
 def _span(said: Mapping[str, list[str]], now: float) -> dict[str, float | None]:
     since, until = _text(said, "since"), _text(said, "until")
-    begin = None if since is None else parse_time(since, now)
-    end = None if until is None else parse_time(until, now, end=True)
+    try:
+        begin = None if since is None else parse_time(since, now)
+        end = None if until is None else parse_time(until, now, end=True)
+    except ValueError as error:
+        raise BadParameter(str(error)) from None
     if begin is not None and end is not None and begin >= end:
         raise BadParameter("since must be before until")
     return {"since": begin, "until": end}
