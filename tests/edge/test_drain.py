@@ -6,8 +6,8 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -142,17 +142,49 @@ def test_a_terminal_that_is_closed_ends_streams_as_any_stop_does(tmp_path: Path)
     async def main() -> None:
         plans = scatter(random.Random(13), 8, [Fate.RUNNING], lasting=0.5)
         settings = {"timers": {"drain": 0.2}}
-        async with storming(plans) as (storm, port), serving(tmp_path, providers_at(port), settings, anew=True) as gateway:
-            running = storm.begin(gateway.port, storm[Fate.RUNNING])
-            async with asyncio.timeout(20):
-                await asyncio.gather(*(plan.arrived.wait() for plan in plans))
-            gateway.signal(signal.SIGHUP)
-            await asyncio.gather(*running)
-            assert await gateway.ended() == 0, gateway.stderr
+        async with storming(plans) as (storm, port):
+            with _hang_up(signal.SIG_DFL):
+                gateway = await Process.start(tmp_path, providers_at(port), settings, anew=True)
+            try:
+                running = storm.begin(gateway.port, storm[Fate.RUNNING])
+                async with asyncio.timeout(20):
+                    await asyncio.gather(*(plan.arrived.wait() for plan in plans))
+                gateway.signal(signal.SIGHUP)
+                async with asyncio.timeout(20):
+                    await asyncio.gather(*running)
+                assert await gateway.ended() == 0, gateway.stderr
+            finally:
+                await gateway.end()
             assert {row["outcome"] for row in rows_in(gateway.data_dir)} == {"SHUTDOWN"}
             assert all(plan.clean for plan in plans)
 
     run(main())
+
+
+def test_one_that_was_begun_with_nohup_does_not_hear_its_terminal(tmp_path: Path) -> None:
+    async def main() -> None:
+        with _hang_up(signal.SIG_IGN):
+            gateway = await Process.start(tmp_path, providers_at(nobody()), anew=True)
+        try:
+            gateway.signal(signal.SIGHUP)
+            for _ in range(3):
+                assert (await ask(gateway.port, "GET", "/health")).status == 200
+            gateway.signal(signal.SIGTERM)
+            assert await gateway.ended() == 0, gateway.stderr
+        finally:
+            await gateway.end()
+
+    run(main())
+
+
+@contextmanager
+def _hang_up(handler: signal.Handlers) -> Generator[None]:
+    """What a process that is started within does with SIGHUP at first: it inherits that, and these tests may themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def _one_of_each() -> list[Case]:
