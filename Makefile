@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Real timers, and processes that are killed in their midst: these have the machine to themselves.
 ALONE := $(wildcard $(patsubst %,tests/edge/test_%.py,\
-	client_gone drain endings endings_awake ledger_in_trouble limits_rim replays two_gateways under_fire upstream_rim))
+	client_gone drain endings endings_awake held_up ledger_in_trouble limits_rim replays two_gateways under_fire upstream_rim))
 
 # Streams of bytes, good and spoilt, at both rims and through every observer.
 FUZZ := $(wildcard tests/*/test_fuzz*.py) tests/laws/test_spoilt_recordings.py

@@ -62,7 +62,7 @@ async def test_a_handler_may_answer_before_the_body_came() -> None:
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 401 No\r\n")
     writer.write(b"{}")
     asked = await server.asked(1)
-    await asyncio.wait_for(asked.over.wait(), 1)
+    await asyncio.wait_for(asked.over.wait(), 5)
     assert seen == [b"", b"{}"]
     server.close()
 
@@ -101,7 +101,7 @@ async def test_a_client_that_leaves_is_noticed_and_cannot_be_sent_to() -> None:
     await reader.readuntil(b"\r\n\r\n")
     writer.close()
     asked = await server.asked(1)
-    await asyncio.wait_for(asked.over.wait(), 1)
+    await asyncio.wait_for(asked.over.wait(), 5)
     await asyncio.sleep(0)
     assert asked.lost_at is not None
     assert after

@@ -202,7 +202,7 @@ class TestFaults:
             assert not asked.over.is_set()
             left_at = asyncio.get_running_loop().time()
             client.writer.close()
-            await asyncio.wait_for(asked.over.wait(), 1)
+            await asyncio.wait_for(asked.over.wait(), 5)
             assert asked.lost_at is not None
             assert asked.lost_at - left_at < 0.1
             assert not asked.answered

@@ -70,7 +70,7 @@ class BadGateway(LabServer):
         request = "\r\n".join((f"{asked.method} {asked.target} HTTP/1.1", *lines, "", "")).encode() + asked.body
         client = await ask(self._provider, request)
         with suppress(TimeoutError):
-            await asyncio.wait_for(client.answer.over.wait(), 2)
+            await asyncio.wait_for(client.answer.over.wait(), 5)
         form = "array" if asked.path.endswith("streamGenerateContent") and "alt=sse" not in asked.query else asked.path.rpartition("/")[2]
         await link.write(whole(self._relay(client.answer.decoded().kept, form), 200, f"content-type: {client.answer.header('content-type')}"))
 

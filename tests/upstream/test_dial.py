@@ -128,7 +128,7 @@ def test_a_silent_address_before_a_good_one() -> None:
                 return [*await here(host, hole), *await here(host, at)]
 
             client = Client(Settings(connect=5), Dialer(proxies={}, resolve=two))
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(4):
                 assert (await ask(client, Origin("http", NAME, port))).body == b"{}"
             client.close()
         server.close()
@@ -244,7 +244,7 @@ def test_a_handshake_that_is_none(trust: Trust, words: bytes | None) -> None:
         origin = Origin("https", NAME, server.sockets[0].getsockname()[1])
         loss = await loss_of(origin, trust.dialer(), Settings(connect=5 if words is not None else 0.05))
         assert loss.kind is (LossKind.TLS if words is not None else LossKind.CONNECT_TIMEOUT)
-        async with asyncio.timeout(0.2):
+        async with asyncio.timeout(2):
             await left.wait()
         server.close()
 
@@ -387,7 +387,7 @@ def test_cancelled_in_the_handshake(trust: Trust) -> None:
         asked = client.ask(origin, GET, taker, head_only=False, uploading=False, fresh=False)
         await began.wait()
         asked.cancel()
-        async with asyncio.timeout(0.1):
+        async with asyncio.timeout(2):
             await left.wait()
         assert (client.open, client.dialing, taker.loss) == (0, 0, None)
         server.close()

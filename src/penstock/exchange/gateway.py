@@ -14,6 +14,7 @@ from penstock.dedup import Desk
 from penstock.exchange.admitting import Admission
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import Headers
+from penstock.exchange.looks import Looks
 from penstock.exchange.permits import Permits
 from penstock.exchange.quirks import Quirks
 from penstock.ledger.entry import Entry, Maker
@@ -166,6 +167,7 @@ class Gateway:
     live: set[Live] = field(default_factory=set[Live])
     """Exchanges that are not settled, or whose last bytes are on their way."""
     _sweep: asyncio.TimerHandle | None = None
+    _looks: Looks = field(default_factory=Looks)
     _prefix: str = ""
 
     def __post_init__(self) -> None:
@@ -175,17 +177,24 @@ class Gateway:
         """Keep an eye on its time. One timer for all, and none for an exchange: a stream that is well costs one comparison a look."""
         self.live.add(exchange)
         if self._sweep is None:
-            self._sweep = asyncio.get_running_loop().call_later(LOOK, self._look)
+            self._look_later(self.clock())
+
+    def _look_later(self, now: float) -> None:
+        self._looks.plan(now + LOOK)
+        self._sweep = asyncio.get_running_loop().call_later(LOOK, self._look)
 
     def _look(self) -> None:
         self._sweep = None
         now = self.clock()
+        if self._looks.missed(now):
+            self._look_later(now)
+            return
         for exchange in [live for live in self.live if live.due <= now]:
             exchange.tick(now)
         if self.desk is not None and self.desk.holds:
             self.desk.sweep(now)
         if self.live or (self.desk is not None and self.desk.holds):
-            self._sweep = asyncio.get_running_loop().call_later(LOOK, self._look)
+            self._look_later(now)
 
     def conduct_of(self, provider: str, route: int | None) -> Conduct:
         """How an exchange with `provider` that came by this route is conducted."""

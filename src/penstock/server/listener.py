@@ -11,6 +11,7 @@ from pathlib import Path
 
 from penstock.admission import is_loopback
 from penstock.exchange.contract import Front
+from penstock.exchange.looks import Looks
 from penstock.server.crowd import Crowd
 from penstock.server.guest import Guest
 from penstock.server.heads import KnownHeads
@@ -35,6 +36,7 @@ class Listener:
         self._crowd = Crowd(settings.client_connections) if settings.client_connections is not None and settings.socket_path is None else None
         self._period = period(settings)
         self._timer: asyncio.TimerHandle | None = None
+        self._looks = Looks()
         self.connections: set[Guest] = set()
         self.port = settings.port
         """The port in use; after `start`, the real one where 0 was asked for."""
@@ -56,7 +58,7 @@ class Listener:
 
     def _make(self) -> Guest:
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._period, self._look)
+            self._look_later(asyncio.get_running_loop())
         return Guest(self._front, self.connections, self._settings, local=self._local, heads=self._heads, crowd=self._crowd)
 
     def _look(self) -> None:
@@ -64,10 +66,17 @@ class Listener:
         self._timer = None
         if self.connections:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._period, self._look)
             now = loop.time()
+            missed = self._looks.missed(now)
+            self._look_later(loop)
+            if missed:
+                return
             for connection in list(self.connections):
                 connection.look(now)
+
+    def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._looks.plan(loop.time() + self._period)
+        self._timer = loop.call_later(self._period, self._look)
 
     @property
     def busy(self) -> int:
