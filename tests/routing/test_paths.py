@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,6 +99,31 @@ def test_openai_and_anthropic_paths(method: str, path: str, protocol: ProtocolId
 def test_gemini_paths(method: str, path: str, operation: Operation, body: str, version: str) -> None:
     assert resolve(method, version + path, False, PROVIDERS) == Endpoint(GEMINI, operation, version + path,
         body)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(("path", "operation", "body"), [
+    ("/publishers/google/models/gemini-2.5-pro:generateContent", Operation.GENERATE, "peek"),
+    ("/publishers/google/models/gemini-2.5-pro:streamGenerateContent", Operation.GENERATE, "peek"),
+    ("/publishers/google/models/gemini-2.5-pro%3AcountTokens", Operation.COUNT_TOKENS, "peek"),
+    ("/publishers/google/models/e:embedContent", Operation.EMBEDDINGS, "peek"),
+    ("/publishers/google/models/imagen:predict", Operation.OTHER, "stream"),
+    ("/endpoints/123:generateContent", Operation.GENERATE, "peek"),
+])
+@pytest.mark.parametrize("version", ["/v1", "/v1beta1", "/v1beta", ""])
+def test_gemini_behind_a_project_as_vertex_ai_has_it(path: str, operation: Operation, body: str, version: str) -> None:
+    """Below a provider's name, too: what is not recognised there is neither guarded nor counted."""
+    whole = f"{version}/projects/p/locations/eu{path}"
+    wanted = Endpoint(GEMINI, operation, whole, body)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert resolve("POST", whole, False, PROVIDERS) == wanted
+    assert resolve("POST", f"/gemini{whole}", False, PROVIDERS) == replace(wanted, provider="gemini", verbatim=True)
+
+
+@pytest.mark.parametrize("path", ["/v1/projects", "/v1/projects/p/locations", "/v1/projects/p/publishers/anthropic/models/claude:rawPredict"])
+def test_what_else_stands_behind_a_project_is_nothing_of_gemini_s(path: str) -> None:
+    assert isinstance(resolve("POST", path, False, PROVIDERS), Refusal)
+    found = resolve("POST", f"/gemini{path}", False, PROVIDERS)
+    assert isinstance(found, Endpoint)
+    assert found.operation is Operation.OTHER
 
 
 def test_gemini_uploads() -> None:

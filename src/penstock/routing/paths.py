@@ -39,6 +39,8 @@ _BY_ID = frozenset({Operation.RESPONSE_ITEM, Operation.FILES, Operation.BATCHES}
 _COLON = re.compile(r"%3a", re.IGNORECASE)
 _PARAMETERS = re.compile(r";[^/]*")
 _SLASHES = re.compile(r"/{2,}")
+_PROJECT = re.compile(r"/(?:v1(?:beta1|beta|alpha)?/)?projects/(?:[^/]+/)+(?:models|endpoints)/[^/]+")
+"""Vertex AI puts a project in front: `/v1/projects/p/locations/l/publishers/google/models/m:generateContent`, `.../endpoints/123:generateContent`."""
 _STORED: tuple[tuple[re.Pattern[str], ProtocolId], ...] = (
     (re.compile(r"(?:/v1)?/chat/completions(?:/[^/]+)?", re.IGNORECASE), ProtocolId.OPENAI_CHAT),
     (re.compile(r"(?:/v1)?/conversations/[^/]+/items(?:/[^/]+)?", re.IGNORECASE), ProtocolId.OPENAI_RESPONSES),
@@ -132,7 +134,11 @@ def _item(path: str) -> dict[str, Endpoint] | None:
 
 
 def _gemini(path: str, googles: bool = False) -> dict[str, Endpoint] | None:
-    """`/v1beta/...` and `/v1alpha/...` wholly; `/v1/...` and no version only where a custom method of a model stands at the end."""
+    """`/v1beta/...` and `/v1alpha/...` wholly; `/v1/...`, no version, and what stands behind a project only where a model's custom method stands at
+    the end."""
+    if _PROJECT.fullmatch(path) is not None:
+        known = GEMINI_METHODS.get(_method_of(path))
+        return None if known is None else {"POST": Endpoint(ProtocolId.GEMINI, known[0], path, known[1])}
     version, _, rest = path[1:].partition("/")
     upload = version in ("upload", "download")
     if upload:
