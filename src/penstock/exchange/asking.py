@@ -142,6 +142,8 @@ class Asking(Telling):
         if self.source is not None:
             self._follow(self.source, receiver)
             return
+        if self.entry.retries is None:
+            self.entry.retries = 0  # known from the first try on
         if self.quirks is not None:
             self._gate = gate = self.quirks.guard(receiver, self.spec, plan.endpoint.operation, self.noticed)
             receiver = gate or receiver
