@@ -242,6 +242,15 @@ routes:
     assert loaded(tmp_path, text).route_conduct[0].keepalive == 20.0
 
 
+def test_transparent_repairs_no_stream_and_says_so(tmp_path: Path) -> None:
+    text = "transparent: true\nproviders:\n  openai: {terminal: finish_reason}\n  gemini: {}\n"
+    config = loaded(tmp_path, text)
+    assert config.conduct_of("openai").terminal == "event"
+    assert [note.rpartition("penstock.yaml:")[2] for note in config.notes] == [
+        "3: providers.openai.terminal: has no effect while transparent is true, for it would change bytes"]
+    assert loaded(tmp_path, text.replace("finish_reason", "event")).notes == ()
+
+
 # Log and captures
 
 

@@ -13,7 +13,9 @@ from penstock.pipeline.pseudo import Pace
 Level = Mapping[str, Given]
 """What one place of the file says, by key: `timers.idle`, `retries.status`, `keepalive`, `on_disconnect`, `on_disconnect.drain.seconds`."""
 
-AS_IT_CAME: Mapping[str, object] = {"nonstream_mode": "passthrough", "anthropic_stream_mode": "passthrough", "pseudo_stream": False, "dedup": "off"}
+AS_IT_CAME: Mapping[str, object] = {
+    "nonstream_mode": "passthrough", "anthropic_stream_mode": "passthrough", "pseudo_stream": False, "dedup": "off", "terminal": "event",
+}
 """Under `transparent: true`."""
 LEGACY = "argo_legacy"
 """The kind of the providers that know `real_stream`."""
