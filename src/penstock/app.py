@@ -64,6 +64,8 @@ class Started:
     data_port: int
     admin_port: int | None
     notes: tuple[str, ...]
+    key_asked: bool = False
+    """Clients have to show a key or a token of this gateway's own."""
 
 
 class App:
@@ -240,7 +242,7 @@ class App:
             self.listener.close()
             await self.admin.stop()
             raise
-        return Started(self.listener.port, admin_port, tuple(ledger.notes))
+        return Started(self.listener.port, admin_port, tuple(ledger.notes), self._gatehouse.strict)
 
     async def run(self) -> None:
         """Serve until `stop` is called; then drain."""

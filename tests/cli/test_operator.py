@@ -82,6 +82,13 @@ class TestFromNothing:
             assert "data: [DONE]" in run_curl(operator, gateway)
 
     @pytest.mark.usefixtures("curl")
+    def test_the_line_to_copy_holds_a_place_for_a_key_where_one_is_asked_for(self, operator: Operator) -> None:
+        key = operator.run("keys", "create", "laptop").out.strip()
+        with operator.serve() as gateway:
+            assert "data: [DONE]" in run_curl(operator, gateway, {"KEY": key})
+            assert "authentication_error" in run_curl(operator, gateway, {"KEY": "none"})
+
+    @pytest.mark.usefixtures("curl")
     def test_the_line_of_the_readme_streams_too(self, operator: Operator) -> None:
         readme = (Path(__file__).parents[2] / "README.md").read_text()
         line = next(block for block in re.findall(r"```sh\n(.*?)```", readme, re.DOTALL) if block.startswith("curl "))

@@ -60,6 +60,9 @@ def test_the_line_to_copy_is_a_request_that_curl_understands() -> None:
     assert "unix-socket" not in words
     assert '-H "authorization: Bearer $(cat ' in curl_line(BannerInfo("1", "http://x", None, [], Path("/d"), None, True, Path("/d/token")))
     assert "Bearer $TOKEN" in curl_line(BannerInfo("1", "http://x", None, [], Path("/d"), None, True))
+    by_key = BannerInfo("1", "http://x", None, [], Path("/d"), key_asked=True)
+    assert "Bearer $KEY" in curl_line(by_key)
+    assert "penstock keys create" in shown(by_key)
     by_socket = shlex.split(curl_line(BannerInfo("1", "/run/a b/s", None, [], Path("/d"))))
     assert by_socket[by_socket.index("--unix-socket") + 1] == "/run/a b/s"
 
@@ -102,7 +105,7 @@ def test_the_options_reach_the_gateway_and_its_exit_code_comes_back(monkeypatch:
 
     def serve(config: Config, on_ready: Callable[[Any], None]) -> int:
         seen.append(config)
-        on_ready(SimpleNamespace(data_port=4999, admin_port=None, notes=()))
+        on_ready(SimpleNamespace(data_port=4999, admin_port=None, notes=(), key_asked=False))
         return 3
 
     monkeypatch.setattr("penstock.app.serve", serve)

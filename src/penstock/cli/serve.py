@@ -52,6 +52,8 @@ class BannerInfo:
     notes: Sequence[str] = ()
     everywhere: str | None = None
     """The address, where that is every one of this machine's; `data_url` is then only the one to try."""
+    key_asked: bool = False
+    """Clients must show a key or a JSON Web Token."""
 
 
 def serve(
@@ -80,7 +82,7 @@ def serve(
     from penstock.stores.errors import StoreError
 
     def show(started: app.Started) -> None:
-        print_if_heard(banner(describe(settings, started.data_port, started.admin_port, started.notes)))
+        print_if_heard(banner(describe(settings, started.data_port, started.admin_port, started.notes, key_asked=started.key_asked)))
 
     try:
         code = app.serve(settings, show)
@@ -91,7 +93,7 @@ def serve(
     raise typer.Exit(code)
 
 
-def describe(config: Config, data_port: int, admin_port: int | None, notes: Sequence[str]) -> BannerInfo:
+def describe(config: Config, data_port: int, admin_port: int | None, notes: Sequence[str], *, key_asked: bool = False) -> BannerInfo:
     """The banner's facts. The ports are those that were taken, which tells what a configured 0 became."""
     from penstock import __version__
     from penstock.config import AUTO_TOKEN
@@ -108,6 +110,7 @@ def describe(config: Config, data_port: int, admin_port: int | None, notes: Sequ
         token_file=config.data_dir / "token" if config.token == AUTO_TOKEN else None,
         notes=(*config.notes, *notes),
         everywhere=f"{config.listen.host}, port {data_port}" if config.listen.host in _EVERYWHERE and not config.socket else None,
+        key_asked=key_asked,
     )
 
 
@@ -125,6 +128,8 @@ def banner(info: BannerInfo) -> RenderableType:
         facts.add_row("", f"and every other address of this machine ({info.everywhere})")
     if info.token_asked:
         facts.add_row("token", f"asked of every client; it is in {info.token_file}" if info.token_file else "asked of every client")
+    elif info.key_asked:
+        facts.add_row("keys", "asked of every client; penstock keys create NAME makes one")
     if info.admin_url is not None:
         facts.add_row("admin", info.admin_url)
     facts.add_row("data", str(info.data_dir))
@@ -155,6 +160,8 @@ def curl_line(info: BannerInfo) -> str:
     if info.token_asked:
         value = f"$(cat {_quote(str(info.token_file))})" if info.token_file else "$TOKEN"
         words.append(f'-H "authorization: Bearer {value}"')
+    elif info.key_asked:
+        words.append('-H "authorization: Bearer $KEY"')
     return " ".join([*words, f"-d '{_BODY}'"])
 
 

@@ -20,7 +20,7 @@ from penstock.admission.door import Door
 from penstock.admission.issuers import Issuer, KeySet, read_keys
 from penstock.admission.keys import Ring, VirtualKey
 from penstock.admission.limits.store import MemoryLimits
-from penstock.admission.settings import AdmissionSettings
+from penstock.admission.settings import AdmissionSettings, Mode
 from penstock.exchange.admitting import Admission
 from penstock.exchange.gateway import Gateway
 from penstock.stores.budgets import Budgets, read_spent
@@ -57,6 +57,11 @@ class Gatehouse:
         tell = asyncio.get_running_loop().call_soon_threadsafe
         self.budgets = Budgets(engine, gateway.instance, tell, reader=reader, lease_clock=lease_now)
         self._admission = Admission(self._door, MemoryLimits(), self._refresh, self.budgets, pricing)
+
+    @property
+    def strict(self) -> bool:
+        """Does everybody have to show a key or a token, where no route says otherwise?"""
+        return self._door.mode is Mode.STRICT
 
     def start(self) -> None:
         """Blocks for some milliseconds. Raises `StoreError`."""
