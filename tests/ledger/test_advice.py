@@ -13,6 +13,8 @@ from penstock.vocabulary.outcome import Ending
 
 LATE = {"upstream_status": 200, "events": 5}
 """Of an answer that had begun."""
+FULL_OF_ONE = "This client has as many connections to this gateway as it may have; try again."
+"""`server.crowd`'s words."""
 
 ROWS: list[tuple[str, dict[str, Any], float | None]] = [
     ("open", {"outcome": None}, None),
@@ -70,7 +72,7 @@ ROWS: list[tuple[str, dict[str, Any], float | None]] = [
     ("client_gone", {"outcome": "CLIENT_GONE", "ended_by": "client", **LATE}, 3.0),
     ("client_gone", {"outcome": "CLIENT_GONE", "ended_by": "client", **LATE}, None),
     *((f"refused.{status}", {"outcome": "REFUSED", "status": status, "cause": "x"}, None) for status in (
-        400, 401, 403, 404, 405, 408, 413, 415, 429, 431, 503)),
+        400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 431, 503)),
     ("refused.401.key", {"outcome": "REFUSED", "status": 401, "ended_by": "gateway", "cause": "no key and no token was shown"}, None),
     ("refused.401.key", {"outcome": "REFUSED", "status": 401, "ended_by": "gateway", "cause": "a token of https://id: it has expired"}, None),
     ("refused.403.rule", {"outcome": "REFUSED", "status": 403, "ended_by": "gateway", "cause": "rule 'x' denies it"}, None),
@@ -80,6 +82,8 @@ ROWS: list[tuple[str, dict[str, Any], float | None]] = [
     ("refused.503.stopping", {"outcome": "REFUSED", "status": 503, "cause": "the gateway is shutting down"}, None),
     ("refused.503.ledger", {"outcome": "REFUSED", "status": 503, "cause": "the ledger is full"}, None),
     ("refused.503.bodies", {"outcome": "REFUSED", "status": 503, "cause": "as many request bodies are held as may be"}, None),
+    ("refused.503.connections", {"outcome": "REFUSED", "status": 503, "cause": FULL_OF_ONE}, None),
+    ("refused.503.budgets", {"outcome": "REFUSED", "status": 503, "cause": "the budgets could not be read in time", "rule": "small"}, None),
     ("refused.503", {"outcome": "REFUSED", "status": 503, "cause": "max_streams of provider a: as many are under way as may be"}, None),
     ("refused", {"outcome": "REFUSED", "status": 418}, None),
     ("unverified.gateway", {"outcome": "REFUSED", "status": 500, "ended_by": "gateway"}, None),

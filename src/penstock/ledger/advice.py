@@ -173,14 +173,21 @@ ADVICE: Mapping[str, Advice] = {
                           ("limits.body_gap", "limits.head_time")),
     "refused.413": Advice("The request's body is larger than this gateway takes.", ("Raise `limits.body`.",), ("limits.body",)),
     "refused.415": Advice("The request's body is in a form that is not read here.", ("Send JSON, uncompressed.",)),
-    "refused.429": Advice("One client opened more connections than it may.", ("Raise `limits.connections_per_client`.",),
-                          ("limits.connections_per_client",)),
+    "refused.422": Advice("An `Idempotency-Key` came again with another body, while its first request was under way or kept.", (
+        "The client should send each key with one body. Where it cannot help it: `dedup: off` {where}.",), ("dedup",)),
+    "refused.429": Advice("On one connection, more requests were sent before their answers than may wait.", (
+        "Look at the client: it should wait for an answer, or open another connection.",)),
     "refused.431": Advice("The request's head is larger than this gateway takes.", ("Raise `limits.head` or `limits.head_fields`.",),
                           ("limits.head", "limits.head_fields")),
     "refused.503.stopping": Advice("The gateway was stopping.", ("Ask again; whoever balances should look at /ready of the admin plane.",)),
     "refused.503.ledger": Advice("The ledger could write neither to its database nor to its spill file, and no request is answered unaccounted.", (
         "Look at the disk of the data directory, and at `penstock logs collect --type diagnostics`.",)),
     "refused.503.bodies": Advice("As many request bodies were held as may be.", ("Raise `limits.peeked_total`.",), ("limits.peeked_total",)),
+    "refused.503.connections": Advice("One client had as many connections open as it may.", (
+        "Raise `limits.connections_per_client`: behind a proxy all clients have one address.",), ("limits.connections_per_client",)),
+    "refused.503.budgets": Advice("The database did not tell in time what is left of the budgets, and some of them bind.", (
+        "Ask again. If it happens often, look at the ledger's database. Budgets that only `audit` or `warn` (`admission.budgets`) refuse nobody.",),
+        ("admission.budgets",)),
     "refused.503": Advice("As many exchanges were under way as may be.", (
         "Ask again; official clients do so by themselves.", "Or raise `max_streams` of what the cause names."), ("max_streams",)),
     "refused.401.user": Advice(
@@ -284,9 +291,10 @@ def _refused(status: Any, cause: str, ended_by: Any) -> str:
     if "has no such model" in cause:
         return "404.model"
     if status == 503:
-        for word, found in (("shut", "503.stopping"), ("ledger", "503.ledger"), ("bodies", "503.bodies")):
+        words = ("shut", "stopping"), ("ledger", "ledger"), ("bodies", "bodies"), ("connections to", "connections"), ("budgets could not", "budgets")
+        for word, found in words:
             if word in cause:
-                return found
+                return f"503.{found}"
     if status == 401 and ("key" in cause or "a token of" in cause):
         return "401.key"
     if status == 403 and cause.startswith("guard "):
