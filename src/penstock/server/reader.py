@@ -100,6 +100,8 @@ class Reader(ABC):
                 request = self._upgrading.request
                 framing = b"transfer-encoding: chunked" if request.chunked else b"content-length: %d" % (request.content_length or 0)
                 rest = rest[offset:]
+                if not self._upgrading.keep_alive:  # behind such a head it takes nothing any more
+                    self._parser = parser = httptools.HttpRequestParser(self)
                 parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
                 try:
                     parser.feed_data(rest)
