@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from penstock.pipeline.array_relay import ArrayRelay, DecodedArray
 from penstock.pipeline.body import BodyRelay, OpaqueRelay
 from penstock.pipeline.compose import Answer, Limits, Mode, compose
 from penstock.pipeline.decoded import DecodedBody, DecodedStream
@@ -48,10 +49,10 @@ def mode(answer: Answer) -> Mode:
         (replace(PLAIN, coding=b"gzip"), DecodedBody, False, True),
         (replace(PLAIN, coding=b"zstd"), OpaqueRelay, False, False),
         (replace(PLAIN, stream_asked=True), BodyRelay, False, False),  # asked for a stream and answered whole: passed on whole
-        (ARRAY, StreamRelay, True, False),
-        (replace(ARRAY, content_type=b"application/json; charset=utf-8"), StreamRelay, True, False),
+        (ARRAY, ArrayRelay, True, False),
+        (replace(ARRAY, content_type=b"application/json; charset=utf-8"), ArrayRelay, True, False),
         (replace(ARRAY, content_type=b"text/event-stream"), StreamRelay, True, False),
-        (replace(ARRAY, coding=b"gzip"), DecodedStream, True, True),
+        (replace(ARRAY, coding=b"gzip"), DecodedArray, True, True),
         (replace(ARRAY, status=400), BodyRelay, False, False),
         (replace(ARRAY, content_type=b"text/html"), BodyRelay, False, False),
         (replace(ARRAY, content_type=b""), BodyRelay, False, False),

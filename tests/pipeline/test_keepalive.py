@@ -111,6 +111,7 @@ def test_a_decoded_stream_is_kept_open_too() -> None:
 
 
 PART = b'{"candidates":[{"content":{"parts":[{"text":"a"}]},"index":0}]}'
+DONE = b'{"candidates":[{"finishReason":"STOP","index":0}]}'
 
 
 def test_an_array_is_kept_open_with_white_space() -> None:
@@ -124,7 +125,7 @@ def test_an_array_is_kept_open_with_white_space() -> None:
     assert [list(e) for e in json.loads(out)] == [["candidates"], ["candidates"], ["error"]]
 
 
-@pytest.mark.parametrize("pieces", [[b"[", PART, b"]"], [b"<html>"], [b'{"error":{"code":500}}']], ids=["closed", "not an array", "an error"])
+@pytest.mark.parametrize("pieces", [[b"[", DONE, b"]"], [b"<html>"], [b'{"error":{"code":500}}']], ids=["closed", "not an array", "an error"])
 def test_nothing_in_an_array_that_is_over_or_none(pieces: list[bytes]) -> None:
     assert Relay(GEMINI, array=True).feed(*pieces).pipeline.keepalive() == b""
 

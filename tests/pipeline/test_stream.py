@@ -18,7 +18,7 @@ from penstock.vocabulary.outcome import EndedBy, Ending
 from penstock.wire.budget import Budget
 from penstock.wire.sse import Scanner
 from tests.support.exchanges import CHUNK, DONE, STOP, USAGE
-from tests.support.relays import FAULT, ID, Relay, frames_of, relayed
+from tests.support.relays import FAULT, ID, Relay, every, frames_of, relayed, zipped
 
 CHAT, GEMINI = ProtocolId.OPENAI_CHAT, ProtocolId.GEMINI
 ERROR = b'data: {"error":{"message":"overloaded","code":"x"}}\n\n'
@@ -153,8 +153,11 @@ LAST = b'{"candidates":[{"finishReason":"STOP","index":0}]}'
         (b"[", Ending.TRUNCATED, True, b"[E]"),
         (b"", Ending.TRUNCATED, True, b"[E]"),
         (b" [\n", Ending.TRUNCATED, True, b"[E]"),
-        (b"[" + PART + b"]", Ending.TRUNCATED, False, b""),  # closed: there is no place for an error any more
-        (b"[]", Ending.TRUNCATED, False, b""),
+        (b"[" + PART + b"]", Ending.TRUNCATED, True, b",E]"),  # the bracket of a broken answer waits, and the error takes its place
+        (b"[" + PART + b"\n,\n]\n", Ending.TRUNCATED, True, b",E]"),
+        (b"[]", Ending.TRUNCATED, True, b"[E]"),
+        (b"[" + PART + b"]" + b" " * 2000, Ending.TRUNCATED, False, b""),  # more than is held behind it
+        (b"[" + LAST[:-1] + b',"x":"]"}]', Ending.COMPLETE, False, b""),
         (b"<html>", Ending.UNVERIFIED, False, b""),
         (b'[{"error":{"code":503,"message":"m","status":"UNAVAILABLE"}}]', Ending.UPSTREAM_ERROR, False, b""),
         (b'{"error":{"code":503,"message":"m","status":"UNAVAILABLE"}}', Ending.UPSTREAM_ERROR, False, b""),
@@ -168,6 +171,9 @@ def test_arrays(body: bytes, ending: Ending, spoke: bool, last: bytes) -> None:
     element = REGISTRY[GEMINI].error_element
     assert element is not None
     assert relay.last == last.replace(b"E", element(FAULT, ID))
+    assert relay.pipeline.bytes_out == len(relay.out)
+    for other in (relayed(GEMINI, every(body, 1), array=True), relayed(GEMINI, every(zipped(body), 3), gzip=True, array=True)):
+        assert (other.out, other.spoke, other.pipeline.bytes_out) == (relay.out, spoke, len(relay.out))
     if spoke:
         assert json.loads(relay.out)[-1]["error"]["code"] == 502
     else:

@@ -148,7 +148,7 @@ def _decide(answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, 
         return Recipe(lambda now, _: OpaqueRelay(observer(operation), status, coding, budget, now), sse or array, False)
     kinds = kinds_of(guards, gzip=gzip)
     if (sse or array) and not unknown:
-        frame, relay = limits.frame, kinds.stream
+        frame, relay = limits.frame, kinds.array if array else kinds.stream
         scanner = Scanner if sse else ArraySplitter
         speak = _speak_in_array(spec) if array else spec.error_frame
         take_usage, promised, still = answer.take_usage, operation in PROMISED, SPACE if array else spec.keepalive

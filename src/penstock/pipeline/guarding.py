@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from penstock.pipeline.array_relay import ArrayRelay, DecodedArray
 from penstock.pipeline.awaited import AwaitedStream, DecodedAwaitedStream
 from penstock.pipeline.body import BodyRelay
 from penstock.pipeline.contract import Pipeline
@@ -34,17 +35,21 @@ JUDGED = frozenset({
 @dataclass(frozen=True, slots=True)
 class Kinds:
     stream: type[StreamRelay]
+    array: type[StreamRelay]
     body: type[BodyRelay]
     fold: type[Fold]
     pseudo: type[Pseudo]
 
 
-_PLAIN = Kinds(StreamRelay, BodyRelay, Fold, Pseudo), Kinds(DecodedStream, DecodedBody, DecodedFold, DecodedPseudo)
+_PLAIN = Kinds(StreamRelay, ArrayRelay, BodyRelay, Fold, Pseudo), Kinds(DecodedStream, DecodedArray, DecodedBody, DecodedFold, DecodedPseudo)
 _GUARDED = (
-    Kinds(GuardedStream, GuardedBody, GuardedFold, GuardedPseudo),
-    Kinds(DecodedGuardedStream, DecodedGuardedBody, DecodedGuardedFold, DecodedGuardedPseudo),
+    Kinds(GuardedStream, GuardedStream, GuardedBody, GuardedFold, GuardedPseudo),
+    Kinds(DecodedGuardedStream, DecodedGuardedStream, DecodedGuardedBody, DecodedGuardedFold, DecodedGuardedPseudo),
 )  # fmt: skip
-_AWAITED = replace(_GUARDED[0], stream=AwaitedStream), replace(_GUARDED[1], stream=DecodedAwaitedStream)
+_AWAITED = (
+    replace(_GUARDED[0], stream=AwaitedStream, array=AwaitedStream),
+    replace(_GUARDED[1], stream=DecodedAwaitedStream, array=DecodedAwaitedStream),
+)
 
 
 def kinds_of(guards: Guards | None, *, gzip: bool) -> Kinds:

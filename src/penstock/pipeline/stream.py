@@ -237,7 +237,11 @@ class StreamRelay(Pipeline):
         if self.state in (_ENDED, State.CUT) or not self._promised or self._scanner.overflowed or self.failures or self.observer.error is not None:
             return False
         array = self._array
-        return array is None or (array.understood and not array.closed)
+        return array is None or (array.understood and not self._is_shut(array))
+
+    def _is_shut(self, array: ArraySplitter) -> bool:
+        """Has its end left?"""
+        return array.closed
 
     def conclude(self, clean: bool, cause: str) -> Outcome:
         observer = self.observer

@@ -7,7 +7,8 @@ Rules
 -----
 The input is one JSON array. An element leaves in the feed that completes it. What stands between elements (the opening bracket, commas,
 white space) travels in front of the next element's bytes and is not part of its data: so after any frame that left, an error element of
-our own may follow, with its comma. The closing bracket and all that comes behind it travel as frames without data.
+our own may follow, with its comma. The closing bracket and all that comes behind it travel as frames without data (`pipeline.array_relay`
+holds the bracket of an answer that has no proper end).
 
 An object in the place of the array (Google answers some errors so) is one element; behind it, as behind the closing bracket, all is over.
 Only brackets and strings are looked at: whether an element is good JSON is its reader's question. A number or a word as an element is
@@ -66,7 +67,7 @@ class ArraySplitter:
 
     __slots__ = (
         "_budget", "_depth", "_escaped", "_in_string", "_lead", "_parts", "_passing", "_place", "_single",
-        "elements", "held", "limit", "overflowed", "whole",
+        "behind", "elements", "held", "limit", "overflowed", "whole",
     )  # fmt: skip
 
     idle = False
@@ -85,6 +86,8 @@ class ArraySplitter:
         self._single = False  # an object stood in the place of the array
         self.elements = 0
         """Elements completed so far, those passed on in pieces included. While it is 0, no opening bracket has left."""
+        self.behind = 0
+        """Bytes given out behind the last element, the closing bracket among them, since that came."""
         self.held = 0
         self.overflowed = False
         self.whole = True
@@ -258,6 +261,7 @@ class ArraySplitter:
             self._parts += piece
             piece = bytes(self._parts)
             self.close()
+        self.behind += len(piece)
         frames.append((b"", None, piece))
 
     def _hold(self, piece: bytes, frames: list[Frame]) -> None:

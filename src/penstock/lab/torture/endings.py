@@ -111,7 +111,7 @@ _enter_all()
 
 @fault(Must.BROKEN, forms=("gemini", "array"))
 async def end_without_finish_reason(up: Stage) -> None:
-    """Gemini's stream ends cleanly without a finish reason; the error must follow, and no clean end (behind a closed array: a broken one)."""
+    """Gemini's stream ends cleanly without a finish reason; the error must follow, and no clean end (behind a closed array a broken one will do)."""
     await up.head()
     await up.send(*up.say.opening(), *up.texts(), *up.say.terminal())
     await up.end()
