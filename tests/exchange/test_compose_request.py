@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.exchange.compose_request import edit_body, upstream_request
+from penstock.exchange.compose_request import edit_body, upstream_request, whole_request
 from penstock.exchange.contract import ClientRequest, Headers
 from penstock.exchange.plan import Plan
 from penstock.protocols import REGISTRY
@@ -139,10 +139,14 @@ def test_framing_is_ours_and_said_once(kind: str, names: list[str]) -> None:
     ],
 )
 def test_framing(method: str, length: int | None, chunked: bool, body: bytes | None, framing: bytes | None) -> None:
-    _, _, rest = upstream_request(plan(), OPENAI, request(method=method, length=length, chunked=chunked), CHAT.path, body)
-    found = [line for line in rest.split(b"\r\n\r\n")[0].split(b"\r\n") if line.lower().startswith((b"content-length", b"transfer-encoding"))]
-    assert found == ([] if framing is None else [framing])
-    assert rest.endswith(b"\r\n\r\n" + (body or b""))
+    asked = request(method=method, length=length, chunked=chunked)
+    made = [upstream_request(plan(), OPENAI, asked, CHAT.path, body)]
+    if body is not None:
+        made.append(whole_request(asked, plan().sent_to(OPENAI), body))
+    for *_, rest in made:
+        found = [line for line in rest.split(b"\r\n\r\n")[0].split(b"\r\n") if line.lower().startswith((b"content-length", b"transfer-encoding"))]
+        assert found == ([] if framing is None else [framing])
+        assert rest.endswith(b"\r\n\r\n" + (body or b""))
 
 
 def test_what_stands_below_a_providers_name_goes_verbatim() -> None:

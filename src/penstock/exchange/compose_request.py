@@ -8,6 +8,9 @@ from penstock.protocols.contract import Peek, ProtocolSpec
 from penstock.providers import Provider
 from penstock.routing import Endpoint
 
+_BODILESS = frozenset({"GET", "HEAD", "DELETE"})
+"""Of these a request without a word on a body has none, and gets no word on one."""
+
 
 def edit_body(
     spec: ProtocolSpec, endpoint: Endpoint, peek: Peek, model: str | None, path: str, body: bytes, *, ask_usage: bool
@@ -34,13 +37,16 @@ def upstream_request(
     method = request.method
     if body is None:
         framing = b"Content-Length: %d\r\n" % request.content_length if request.content_length is not None else b"Transfer-Encoding: chunked\r\n"
-    elif body or request.content_length is not None or method not in ("GET", "HEAD", "DELETE"):
+    elif body or request.content_length is not None or method not in _BODILESS:
         framing = b"Content-Length: %d\r\n" % len(body)
     else:
         framing = b""
     return method.encode(), target, b"%b%bAccept-Encoding: identity\r\n\r\n%b" % (sent.lines, framing, body or b"")
 
 
-def whole_request(method: str, sent: SentHead, body: bytes) -> tuple[bytes, bytes, bytes]:
+def whole_request(request: ClientRequest, sent: SentHead, body: bytes) -> tuple[bytes, bytes, bytes]:
     """The same for a body that is sent as it came, to the path as it came."""
+    method = request.method
+    if not body and request.content_length is None and method in _BODILESS:
+        return method.encode(), sent.target, sent.lines + b"Accept-Encoding: identity\r\n\r\n"
     return method.encode(), sent.target, b"%bContent-Length: %d\r\nAccept-Encoding: identity\r\n\r\n%b" % (sent.lines, len(body), body)

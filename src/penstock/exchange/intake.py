@@ -378,7 +378,7 @@ class Intake(Preparing):
         elif way.otherwise and body is not None and ask_otherwise(exchange, plan, way, cast(Provider, provider), request, body):
             pass  # `sent` is set
         elif body is not None and way.renamed is None and (peek.usage_asked or not peek.stream):
-            exchange.sent = whole_request(request.method, sent, body)  # as it came
+            exchange.sent = whole_request(request, sent, body)  # as it came
         else:
             ask_usage = way.asks_usage and (name, peek.model) not in gateway.no_usage_field
             self._edit(plan, way, cast(Provider, provider), request, body, ask_usage=ask_usage)
