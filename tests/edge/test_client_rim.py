@@ -316,6 +316,36 @@ async def stalled(house: House) -> None:
 # -- slow readers --------------------------------------------------------------------------------------------------------------------------
 
 
+PICTURE = DELTA.replace(b"hi", b"x" * 16_000_000)
+
+
+async def picture(visit: Visit) -> None:
+    """A frame of 16 MB, as image models send them, and more of the stream only later."""
+    await visit.body()
+    await visit.send(SSE_HEAD + chunk(PICTURE))
+    await asyncio.sleep(1.5)
+    await visit.send(chunk(STOP + DONE) + LAST_CHUNK)
+
+
+@in_house(picture, timers={"client_stall": "400ms"})
+async def test_a_large_frame_may_be_taken_for_longer_than_a_client_may_take_nothing(house: House) -> None:
+    loop = asyncio.get_running_loop()
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        sock.setblocking(False)
+        await loop.sock_connect(sock, ("127.0.0.1", house.running.port))
+        await loop.sock_sendall(sock, request("POST", CHAT, BODY))
+        got, tail, began = 0, b"", loop.time()
+        async with asyncio.timeout(60):
+            while not tail.endswith(LAST_CHUNK) and (piece := await loop.sock_recv(sock, 300_000)):
+                got, tail = got + len(piece), (tail + piece)[-200:]
+                await asyncio.sleep(0.02)
+    assert got > len(PICTURE), "it was given up"
+    assert tail.endswith(LAST_CHUNK)
+    assert loop.time() - began > 1.0, "slowly"
+    assert (await house.running.last_row())["outcome"] == "COMPLETE"
+
+
 @in_house(begin)
 async def test_a_slow_reader_pauses_the_upstream_and_gets_every_byte(house: House) -> None:
     total = 60 << 20

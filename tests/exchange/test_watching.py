@@ -281,6 +281,22 @@ def test_client_stall(dialect: Dialect) -> None:
         house.check_quiet()
 
 
+@EACH
+def test_a_client_that_takes_a_large_frame_slowly_is_not_stalled(dialect: Dialect) -> None:
+    with only(client_stall=2.0) as house:
+        asker, _ = streaming(house, dialect)
+        asker.reply.waiting = 10_000
+        pause(house, asker)
+        while asker.reply.waiting > 1_000:
+            house.loop.wait(1.5)
+            asker.reply.waiting -= 1_000
+            assert asker.reply.over is None
+        took = house.until(lambda: asker.reply.over, 3.0)
+        assert 2.0 - STEP <= took <= 2.0 + 0.25
+        assert house.row().timer == "client_stall"
+        house.check_quiet()
+
+
 def test_who_was_told_nothing_has_no_status_in_its_row() -> None:
     with only(client_stall=1.0) as house:
         asker, _ = house.stream(CHAT)

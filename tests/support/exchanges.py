@@ -82,6 +82,8 @@ class FakeReply:
     """The client went away: whatever is called now is for nobody."""
     paused: bool = False
     address: str | None = "127.0.0.1"
+    waiting: int = 0
+    """Bytes that the client has not taken."""
 
     def head(self, status: int, headers: Headers, length: int | None) -> None:
         assert self.over is None
@@ -117,6 +119,9 @@ class FakeReply:
     def resume_upload(self) -> None:
         assert self.over is None
         self.paused = False
+
+    def unsent(self) -> int:
+        return self.waiting
 
     def peer(self) -> str | None:
         return self.address

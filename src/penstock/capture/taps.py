@@ -25,6 +25,7 @@ class Replying(Protocol):
     def abort(self) -> None: ...
     def pause_upload(self) -> None: ...
     def resume_upload(self) -> None: ...
+    def unsent(self) -> int: ...
     def peer(self) -> str | None: ...
 
 
@@ -76,6 +77,9 @@ class ReplyTap:
 
     def resume_upload(self) -> None:
         self._reply.resume_upload()
+
+    def unsent(self) -> int:
+        return self._reply.unsent()
 
     def peer(self) -> str | None:
         return self._reply.peer()

@@ -77,6 +77,10 @@ class Reply(Protocol):
 
     def resume_upload(self) -> None: ...
 
+    def unsent(self) -> int:
+        """Bytes that were written and that the client has not taken yet, as far as is known."""
+        ...
+
     def peer(self) -> str | None:
         """The address that the client is connected from; `None`: a unix socket, or no longer known."""
         ...

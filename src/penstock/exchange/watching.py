@@ -16,6 +16,8 @@ from penstock.pipeline.contract import Pipeline, State
 from penstock.pipeline.watch import excuse, expired, next_look
 from penstock.vocabulary.outcome import EndedBy
 
+_TAKING, _LOOKS = 1.0, 20
+"""Whether a client takes something is looked for so often (seconds), and so many times in the time for which it may take nothing."""
 NEWS = 1.0
 """Seconds after which an exchange is looked at again whose request is still being read."""
 
@@ -28,6 +30,8 @@ class Watching(Asking):
     _held_up = False  # by the provider, who takes no more of it
     lingers_until: float | None = None
     """Until then the provider may end its answer behind the terminal event."""
+    _untaken: tuple[float, int, float] | None = None
+    """Which pause it was, what the client had not taken, and since when it was so much."""
     _whole = False  # the answer was, when its client had left
     _left_at: float | None = None
     _left_tokens = 0
@@ -109,7 +113,7 @@ class Watching(Asking):
             return True
         if self.paused_at is not None:
             # We do not read either: only the client's own timer runs.
-            if timers.client_stall is not None and now >= self.paused_at + timers.client_stall:
+            if timers.client_stall is not None and now >= self._idle_since(self.paused_at, now) + timers.client_stall:
                 self.expire("client_stall", f"client_stall: the client took nothing for {timers.client_stall:g} s", now, EndedBy.CLIENT)
                 return True
             return False
@@ -143,7 +147,9 @@ class Watching(Asking):
         due = inf
         if self.paused_at is not None:
             if timers.client_stall is not None:
-                due = self.paused_at + timers.client_stall
+                due = self._idle_since(self.paused_at, now) + timers.client_stall
+                if self._untaken is not None and self._untaken[1]:
+                    due = min(due, now + min(_TAKING, timers.client_stall / _LOOKS))
             if timers.max_duration is not None:
                 due = min(due, self.started + timers.max_duration)
         else:
@@ -178,6 +184,14 @@ class Watching(Asking):
             self.reply.resume_upload()
 
     # -- a client that does not read, or has left ---------------------------------------------------------------------------------------
+
+    def _idle_since(self, paused: float, now: float) -> float:
+        """Since when the client has taken nothing. It may take a large frame for as long as it likes, bit by bit."""
+        left = self.reply.unsent() if self.reply is not None else 0
+        seen = self._untaken
+        if seen is None or seen[0] != paused or seen[1] != left:
+            self._untaken = seen = (paused, left, paused if seen is None or seen[0] != paused else now)
+        return seen[2]
 
     def excuse(self, now: float) -> None:
         """The client reads again: the time in which we did not is not the provider's."""

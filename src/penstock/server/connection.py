@@ -24,6 +24,7 @@ from penstock.server.heads import NOTHING, Bad, Incoming, Known, KnownHeads
 from penstock.server.reader import Reader
 from penstock.server.refusals import REASONS, write_refusal
 from penstock.server.settings import Settings
+from penstock.server.taking import untaken
 
 _STATUS_LINES = {code: b"HTTP/1.1 %d %b" % (code, phrase) for code, phrase in REASONS.items()}
 _HEADER = b": ".join
@@ -374,6 +375,9 @@ class Connection(Reader, asyncio.Protocol):
         if self._transport is not None and self._held:
             self._held = False
             self._transport.resume_reading()
+
+    def unsent(self) -> int:
+        return untaken(self._transport) if self._transport is not None else 0
 
     def peer(self) -> str | None:
         found = self._transport.get_extra_info("peername") if self._transport is not None else None

@@ -6,6 +6,8 @@ import asyncio
 import socket
 import struct
 
+from penstock.server.taking import untaken
+
 LONGEST = 30.0
 """Seconds for which a client may go on sending to a connection that was closed for it."""
 
@@ -46,10 +48,10 @@ class Farewell:
     def _watch(self) -> None:
         loop = asyncio.get_running_loop()
         self._until = loop.time() + LONGEST
-        loop.call_later(self._patience, self._look, self.heard, self._transport.get_write_buffer_size())
+        loop.call_later(self._patience, self._look, self.heard, untaken(self._transport))
 
     def _look(self, heard: int, unsent: int) -> None:
-        loop, now = asyncio.get_running_loop(), self._transport.get_write_buffer_size()
+        loop, now = asyncio.get_running_loop(), untaken(self._transport)
         reads = now != unsent
         sends = self.heard != heard and loop.time() < self._until
         if reads or (sends and not now):

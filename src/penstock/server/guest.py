@@ -18,6 +18,7 @@ from penstock.server.crowd import FULL, Crowd, Place
 from penstock.server.heads import Bad, KnownHeads
 from penstock.server.patience import Wait, Watch, limit_of, too_long
 from penstock.server.settings import Settings
+from penstock.server.taking import untaken
 
 _ENDED = getattr(select, "POLLRDHUP", 0)
 """Linux tells of the end behind bytes that wait; others do not."""
@@ -104,5 +105,5 @@ class Guest(Connection):
             ours = self._held or (self._replying if current is reading else reading.expects)
             return (None, None) if ours else (Wait.BODY, (reading, self._fed))
         if current is None and (self._paused or not self._queue) and self._transport is not None:
-            return Wait.NEXT, (self._turns, self._transport.get_write_buffer_size())
+            return Wait.NEXT, (self._turns, untaken(self._transport))
         return None, None
