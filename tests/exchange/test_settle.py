@@ -66,6 +66,15 @@ def test_an_answer_without_content_has_no_first_one() -> None:
     assert (entry.ttft_ms, entry.events, entry.malformed, entry.usage_source) == (None, 0, 0, "none")
 
 
+@pytest.mark.parametrize(("status", "content"), [(200, True), (301, True), (400, False), (503, False)])
+def test_an_error_that_passes_as_it_came_is_no_content(status: int, content: bool) -> None:
+    relay = Relay(distinct()[0].recording.protocol, stream=False, status=status).feed(b'{"error":{"message":"no"}}').finish()
+    entry = Entry("px-1", 0.0)
+    entry.upstream_status = status
+    read(entry, relay.pipeline, 0.0)
+    assert (entry.ttft_ms is not None) is content
+
+
 def test_settled_once() -> None:
     entry = Entry("px-1", 0.0)
     assert close_entry(entry, DONE, 5.0, 7.5) is True

@@ -53,7 +53,7 @@ def read(entry: Entry, pipeline: Pipeline, started: float) -> None:
     entry.account(observer.usage, observer.provenance())
     if observer.error is not None:
         entry.blame(observer.error)
-    if pipeline.first_content_at is not None:
+    if pipeline.first_content_at is not None and (entry.upstream_status or 200) < 400:  # an error's words are no content
         entry.ttft_ms = (pipeline.first_content_at - started) * 1e3
     entry.largest_gap_ms = pipeline.largest_gap * 1e3
     entry.events = pipeline.events
