@@ -64,6 +64,16 @@ def test_the_real_stream_goes_on_behind_it(waiting: House, dialect: Dialect) -> 
     waiting.check_quiet()
 
 
+def test_a_failure_for_nothing_names_the_model_that_was_asked_for(waiting: House) -> None:
+    asker, ask = opened(waiting, ProtocolId.OPENAI_RESPONSES)
+    ask.lose()
+    failed = json.loads(asker.reply.body.split(b"data: ")[-1])["response"]
+    row = waiting.row()
+    assert (failed["status"], failed["model"], failed["created_at"]) == ("failed", row.requested_model, int(row.started_at))
+    assert row.requested_model
+    assert row.model is None
+
+
 def test_it_comes_in_time_and_not_before() -> None:
     with House(conduct=CONDUCT) as house:
         asker, _ = house.stream(ProtocolId.OPENAI_CHAT)

@@ -105,6 +105,8 @@ class Telling:
         """Tell `fault` in band where that is possible, and end the answer so that its end cannot be taken for a good one."""
         pipeline, reply = self.pipeline, self.reply
         spoke = pipeline is not None and pipeline.may_speak()
+        if pipeline is not None:
+            pipeline.observer.assume(self.entry.requested_model, int(self.entry.started_at))
         last = pipeline.end(fault, self.quoted) if pipeline is not None else b""
         self.reply = None
         if reply is None:

@@ -122,6 +122,11 @@ class Observer(ABC):
         """Read one whole JSON body of an answer below 400: ids, model, stop reason, usage. A body that is not understood sets nothing
         but `malformed`."""
 
+    def assume(self, model: str | None, at: int) -> None:
+        """What an error of ours may name where the provider has named none: the model that was asked for, and when (seconds since the epoch). No
+        dialect but Responses names either in an error."""
+        del model, at
+
     def observe_error(self, status: int, body: bytes) -> None:
         """Read the body of an answer with a status of 400 or above into `error`; a body that is not understood gives its status alone."""
         self.error = UpstreamError(status=status)

@@ -270,6 +270,19 @@ def test_error_frame_is_what_the_sdk_declares() -> None:
         assert isinstance(event.response, Response)
 
 
+def test_error_frame_names_what_was_asked_for_where_nobody_named_anything() -> None:
+    observer = ResponsesObserver()
+    observer.assume("gpt-asked", 1_700_000_000)
+    for _, data in frames(error_frame(FAULT, "req_1", observer)):
+        response = json.loads(data)["response"]
+        assert (response["model"], response["created_at"]) == ("gpt-asked", 1_700_000_000)
+    assert observer.model is None
+    told = {"id": "resp_1", "model": "gpt-told", "created_at": 17}
+    observer.observe(b"", json.dumps({"type": "response.created", "response": told}).encode(), 0.0)
+    response = json.loads(frames(error_frame(FAULT, "req_1", observer))[-1][1])["response"]
+    assert (response["model"], response["created_at"]) == ("gpt-told", 17)
+
+
 def test_error_frame_keeps_the_providers_words() -> None:
     fault = Fault(FaultKind.UPSTREAM_BROKEN, 502, "Quota.", type="insufficient_quota", code="insufficient_quota", param="input")
     error = json.loads(frames(error_frame(fault, "req_1", ResponsesObserver()))[-1][1])["response"]["error"]

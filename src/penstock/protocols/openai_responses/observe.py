@@ -55,10 +55,11 @@ class ResponsesObserver(Observer):
 
     malformed: int
     unknown: int
-    __slots__ = ("_called", "_calls", "_parts", "_parts_begun", "_started", "created_at", "created_seen", "sequence_number", "untyped")
+    __slots__ = ("_called", "_calls", "_parts", "_parts_begun", "_started", "assumed", "created_at", "created_seen", "sequence_number", "untyped")
 
     def __init__(self) -> None:
         super().__init__()
+        self.assumed: tuple[str | None, int] = (None, 0)
         self.created_at: int | None = None
         """Seconds since the epoch, from the Response."""
         self.created_seen = False
@@ -109,6 +110,9 @@ class ResponsesObserver(Observer):
         if response.error is not None or response.status == "failed":
             self.error = _merged(response.error, None)
         self.calls = sum(item.type in KINDS for item in response.output or ())
+
+    def assume(self, model: str | None, at: int) -> None:
+        self.assumed = model, at
 
     def observe_error(self, status: int, body: bytes) -> None:
         found = read_error(body)

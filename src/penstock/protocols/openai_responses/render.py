@@ -52,12 +52,13 @@ def error_body(fault: Fault, request_id: str) -> bytes:
 
 def error_frame(fault: Fault, request_id: str, observer: Observer) -> bytes:
     """`response.failed`, after a `response.created` where the client has seen no beginning. Numbers go on where the stream stopped."""
-    number, begun, created = 0, False, None
+    number, begun, created, model = 0, False, None, observer.model
     if isinstance(observer, ResponsesObserver):
-        begun, created = observer.created_seen, observer.created_at
+        begun, created = observer.created_seen, observer.created_at or observer.assumed[1]
+        model = model or observer.assumed[0]
         if -1 <= observer.sequence_number < _NUMBER_LIMIT:
             number = observer.sequence_number + 1
-    base = _response(observer.response_id or f"resp_{request_id}", observer.model, created)
+    base = _response(observer.response_id or f"resp_{request_id}", model, created)
     error = {
         "code": fault.code or FAILURE_CODES.get(fault.kind, "server_error"),
         "message": fault.message,
