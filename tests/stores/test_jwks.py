@@ -74,13 +74,30 @@ def test_the_last_good_ones_stay_while_it_is_away(trouble: str | Exception) -> N
 def test_an_unknown_key_makes_one_fetch_and_then_none_for_a_while() -> None:
     async def main() -> None:
         bench = Bench()
-        await bench.jwks.refresh()
-        assert not await bench.jwks.refresh(asked=True)
+        assert await bench.jwks.refresh(asked=True)
+        for _ in range(5):
+            assert not await bench.jwks.refresh(asked=True)
         bench.now += HOLD
         assert await bench.jwks.refresh(asked=True)
         for _ in range(5):
             assert not await bench.jwks.refresh(asked=True)
         assert bench.asked == 2
+        bench.jwks.close()
+
+    run(main())
+
+
+def test_a_key_that_is_new_right_after_a_fetch_nobody_asked_for_is_fetched() -> None:
+    """At the start and at each refresh: an issuer may rotate its keys in the very next second."""
+
+    async def main() -> None:
+        bench = Bench()
+        await bench.jwks.refresh()
+        bench.answer = jwks(jwk("RSA", "k2"))
+        assert await bench.jwks.refresh(asked=True)
+        bench.got[-1].find("k2", "RS256")
+        await bench.jwks.refresh()
+        assert not await bench.jwks.refresh(asked=True), "the last one that was asked for is not long ago"
         bench.jwks.close()
 
     run(main())

@@ -1,7 +1,8 @@
 """The keys of issuers, from their JWKS URL: fetched at the start, again every so often, and when a token names a key that is not known.
 
 What was fetched last stays in use for as long as the issuer is away or answers nonsense. A token with an unknown key makes one fetch, and
-then none for `HOLD` seconds: else strangers could make us ask the issuer as often as they like.
+then none for `HOLD` seconds: else strangers could make us ask the issuer as often as they like. Fetches that no token asked for do not count there:
+an issuer may take a new key up right after one of them.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class Jwks:
         self._fetch = fetch
         self._clock = clock
         self._fetched_at: float | None = None
+        self._asked_at: float | None = None
+        """When a token last made a fetch."""
         self._well = False
         self._running: asyncio.Future[None] | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="penstock-jwks")
@@ -54,14 +57,16 @@ class Jwks:
         return max(0.0, self._fetched_at + (REFRESH if self._well else RETRY) - self._clock())
 
     async def refresh(self, *, asked: bool = False) -> bool:
-        """Fetch now; whoever comes while that is under way waits for the same. `asked`: a token asked for it, so not more often than `HOLD`
+        """Fetch now; whoever comes while that is under way waits for the same. `asked`: a token asks for it, so not more often than `HOLD`
         allows. False: nothing new came. Never raises."""
         running = self._running
         if running is not None:
             await asyncio.shield(running)
             return self._well
-        if asked and self._fetched_at is not None and self._clock() - self._fetched_at < HOLD:
-            return False
+        if asked:
+            if self._asked_at is not None and self._clock() - self._asked_at < HOLD:
+                return False
+            self._asked_at = self._clock()
         self._running = running = asyncio.get_running_loop().create_future()
         try:
             return await self._once()
