@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from penstock.protocols import REGISTRY
 from penstock.protocols.contract import ProtocolSpec
 from penstock.protocols.statuses import fault_of, message_of, status_of
-from penstock.vocabulary.errors import FaultKind, UpstreamError
+from penstock.vocabulary.errors import Fault, FaultKind, UpstreamError
 from penstock.vocabulary.ids import Operation, ProtocolId
 
 SPECS = pytest.mark.parametrize("spec", REGISTRY.values(), ids=lambda spec: spec.id.value)
@@ -55,6 +55,18 @@ ERRORS = st.builds(UpstreamError, message=st.none() | st.text(max_size=8), type=
 )
 def test_words(error: UpstreamError, status: int) -> None:
     assert status_of(error) == status
+
+
+@SPECS
+@pytest.mark.parametrize(("status", "kind"), [(403, FaultKind.FORBIDDEN), (429, FaultKind.RATE_LIMITED)])
+def test_what_a_policy_cut_is_called_as_its_status_is(spec: ProtocolSpec, status: int, kind: FaultKind) -> None:
+    """Clients that go by the words find the same as those that go by the status."""
+
+    def words(kind: FaultKind) -> Any:
+        error = json.loads(spec.error_body(Fault(kind, status, "No."), ""))["error"]
+        return error.get("type"), error.get("status")
+
+    assert words(FaultKind.CUT) == words(kind)
 
 
 def test_a_message_is_the_providers_or_the_name_of_the_status() -> None:

@@ -52,7 +52,7 @@ ERROR_TYPES: Final[dict[FaultKind, str]] = {
     FaultKind.UPSTREAM_BROKEN: "api_error",
     FaultKind.UPSTREAM_TIMEOUT: "timeout_error",
     FaultKind.OVERLOADED: "overloaded_error",
-    FaultKind.CUT: "api_error",
+    FaultKind.CUT: "api_error",  # of a status that has no word of its own
 }
 
 STATUS_TYPES: Final[dict[int, str]] = {
@@ -66,12 +66,12 @@ STATUS_TYPES: Final[dict[int, str]] = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-"""More exact than the kind where a fault only says "bad request" or "upstream broken" but carries one of these statuses."""
+"""More exact than the kind where a fault only says "bad request", "upstream broken" or "cut" but carries one of these statuses."""
 
 
 def error_type(kind: FaultKind, status: int) -> str:
     """The `error.type` for a fault of ours that no provider has named."""
-    if kind in (FaultKind.BAD_REQUEST, FaultKind.UPSTREAM_BROKEN):
+    if kind in (FaultKind.BAD_REQUEST, FaultKind.UPSTREAM_BROKEN, FaultKind.CUT):
         return STATUS_TYPES.get(status, ERROR_TYPES[kind])
     return ERROR_TYPES[kind]
 

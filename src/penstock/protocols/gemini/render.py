@@ -15,7 +15,7 @@ from penstock.protocols.gemini.arguments import LIMIT
 from penstock.protocols.gemini.body import dump, frame
 from penstock.protocols.gemini.words import CODES, FINISH_WORDS, STATUS_BY_HTTP, STATUSES, STOPS
 from penstock.protocols.statuses import message_of, status_of
-from penstock.vocabulary.errors import Fault, UpstreamError
+from penstock.vocabulary.errors import Fault, FaultKind, UpstreamError
 from penstock.vocabulary.events import Ended, Event, Failed, ReasoningDelta, Started, Stopped, TextDelta, ToolDelta, ToolEnded, ToolStarted, UsageSeen
 from penstock.vocabulary.usage import NO_KINDS, Usage
 
@@ -184,7 +184,8 @@ def _error(fault: Fault, request_id: str) -> dict[str, Any]:
         details.append({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": fault.code})
     if request_id:
         details.append({"@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": request_id})
-    word = fault.type if fault.type is not None and fault.type in CODES else STATUSES[fault.kind]
+    own = STATUS_BY_HTTP.get(fault.status) if fault.kind is FaultKind.CUT else None
+    word = fault.type if fault.type is not None and fault.type in CODES else own or STATUSES[fault.kind]
     return _shape(fault.status, fault.message, word, details)
 
 

@@ -72,7 +72,7 @@ STATUSES: Mapping[FaultKind, str] = {
     FaultKind.UPSTREAM_BROKEN: "UNAVAILABLE",
     FaultKind.UPSTREAM_TIMEOUT: "DEADLINE_EXCEEDED",
     FaultKind.OVERLOADED: "UNAVAILABLE",
-    FaultKind.CUT: "ABORTED",
+    FaultKind.CUT: "ABORTED",  # of a status that has no word of its own
 }
 
 STATUS_BY_HTTP: Mapping[int, str] = {

@@ -67,7 +67,7 @@ def error_body(fault: Fault, request_id: str) -> bytes:
     return encode_any({
         "error": {
             "message": fault.message,
-            "type": fault.type or _TYPES[fault.kind],
+            "type": fault.type or (_type_of(fault.status) if fault.kind is FaultKind.CUT else _TYPES[fault.kind]),
             "param": fault.param,
             "code": fault.code or _CODES.get(fault.kind),
             "request_id": request_id,

@@ -12,7 +12,7 @@ from typing import Any, assert_never
 from penstock.protocols.contract import Observer, Renderer
 from penstock.protocols.openai_responses.frames import encode
 from penstock.protocols.openai_responses.observe import ResponsesObserver
-from penstock.protocols.openai_responses.words import ERROR_TYPES, FAILURE_CODES, INCOMPLETE_REASONS, STATUS_TYPES
+from penstock.protocols.openai_responses.words import FAILURE_CODES, INCOMPLETE_REASONS, STATUS_TYPES, error_type
 from penstock.protocols.statuses import message_of, status_of
 from penstock.vocabulary.errors import Fault, UpstreamError
 from penstock.vocabulary.events import (
@@ -42,7 +42,7 @@ def error_body(fault: Fault, request_id: str) -> bytes:
     return encode({
         "error": {
             "message": fault.message,
-            "type": fault.type or ERROR_TYPES[fault.kind],
+            "type": error_type(fault),
             "param": fault.param,
             "code": fault.code,
             "request_id": request_id,
@@ -62,7 +62,7 @@ def error_frame(fault: Fault, request_id: str, observer: Observer) -> bytes:
     error = {
         "code": fault.code or FAILURE_CODES.get(fault.kind, "server_error"),
         "message": fault.message,
-        "type": fault.type or ERROR_TYPES[fault.kind],
+        "type": error_type(fault),
         "param": fault.param,
         "request_id": request_id,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.vocabulary.errors import FaultKind
+from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.events import StopReason
 
 STOP_REASONS: dict[str, StopReason] = {
@@ -33,10 +33,17 @@ ERROR_TYPES: dict[FaultKind, str] = {
     FaultKind.OVERLOADED: "server_error",
     FaultKind.CUT: "invalid_request_error",
 }
-"""`error.type` of an error body."""
+"""`error.type` of an error body; of what was cut, only where its status has no word of its own."""
 
 STATUS_TYPES: dict[int, str] = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 """`error.type` by status, where the provider gave none; `server_error` from 500 on, `invalid_request_error` for the others."""
+
+
+def error_type(fault: Fault) -> str:
+    """`error.type` of a fault of ours."""
+    by_status = STATUS_TYPES.get(fault.status) if fault.kind is FaultKind.CUT else None
+    return fault.type or by_status or ERROR_TYPES[fault.kind]
+
 
 FAILURE_CODES: dict[FaultKind, str] = {
     FaultKind.RATE_LIMITED: "rate_limit_exceeded",
