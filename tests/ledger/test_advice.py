@@ -64,6 +64,7 @@ ROWS: list[tuple[str, dict[str, Any], float | None]] = [
     ("timed_out", {"outcome": "TIMED_OUT", "timer": "of another version"}, None),
     ("cut.budget", {"outcome": "CUT", "cause": "budget 'x' is spent"}, None),
     ("cut", {"outcome": "CUT"}, None),
+    ("cut.guard", {"outcome": "CUT", "cause": "the answer could not be judged: it came in a coding that cannot be read here"}, None),
     ("cut.guard", {"outcome": "CUT", "cause": "guard 'cards' rejected the answer: its pattern matched", "ended_by": "gateway"}, None),
     ("refused.403.guard", {"outcome": "REFUSED", "status": 403, "cause": "guard 'key rule' rejected the request: its pattern matched"}, None),
     ("client_gone.silent", {"outcome": "CLIENT_GONE", "ended_by": "client", **LATE}, 60_000.0),

@@ -69,10 +69,17 @@ def test_an_answer_in_an_unknown_coding_does_not_pass() -> None:
     pipeline = pipeline_of("body", MASKING, Budget(1 << 24), coding=b"br")
     assert pipeline.feed(b"\x0b\x02\x80", 101.0) == b""
     assert pipeline.state is State.BROKEN
-    assert pipeline.conclude(True, "").ending is Ending.CUT
+    outcome = pipeline.conclude(True, "")
+    assert (outcome.ending, outcome.cause) == (Ending.CUT, "the answer could not be judged: it came in a coding that cannot be read here")
     failure = pipeline.failure("px-1")
     assert failure is not None
     assert failure[0] == 502
+
+
+def test_an_answer_that_is_too_large_to_be_held_says_so() -> None:
+    pipeline = pipeline_of("body", MASKING, Budget(4))
+    assert pipeline.feed(BODY, 101.0) == b""
+    assert "larger than what may be held" in pipeline.conclude(True, "").cause
 
 
 def test_without_guards_of_answers_nothing_is_gathered() -> None:

@@ -137,7 +137,7 @@ ADVICE: Mapping[str, Advice] = {
         ("admission.budgets",)),
     "cut.guard": Advice("A guard of this gateway rejected the answer; of what it rejected nothing was passed on.", (
         "If that was not meant, look at this guard under `guards`, or let it only count: `action: audit`.",
-        "Where the cause says that it could not judge, `on_error: open` lets such texts go."), ("guards",)),
+        "Where the cause says that it could not judge, or be judged, `on_error: open` lets such texts go."), ("guards",)),
     "cut": Advice("A policy of this gateway ended the answer."),
     "client_gone.silent": Advice(
         "The client closed its connection after {silence} in which nothing came from the provider. Clients seldom do that by themselves: most likely "
@@ -242,7 +242,8 @@ def case_of(row: Mapping[str, Any], silence_ms: float | None) -> str:
             found = "gateway" if row.get("ended_by") == EndedBy.GATEWAY else "frame" if "larger than what may be held" in cause else ""
         case Ending.CUT:
             large = "could not be put together" in cause or "could not be told as a stream" in cause
-            found = "guard" if cause.startswith("guard ") else "large" if large else "budget" if cause.startswith("budget ") else ""
+            judged = cause.startswith("guard ") or "could not be judged" in cause
+            found = "guard" if judged else "large" if large else "budget" if cause.startswith("budget ") else ""
         case _:
             found = ""
     return f"{base}.{found}" if f"{base}.{found}" in ADVICE else base

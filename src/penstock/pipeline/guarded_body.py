@@ -128,7 +128,7 @@ class GuardedFold(Weighed, GuardedFrames, Fold):
 class GuardedBody(Weighed, BodyRelay):
     """A body. `conclude`, then `whole` or `failure`."""
 
-    __slots__ = ("_guarded", "_guards", "_judged_as", "_judged_by", "_operation", "_outcome", "_spec", "_too_much", "findings", "judging")
+    __slots__ = ("_guarded", "_guards", "_judged_as", "_judged_by", "_operation", "_outcome", "_spec", "_unheld", "findings", "judging")
 
     def guard(self, guards: Guards, spec: ProtocolSpec, operation: Operation) -> None:
         """To be called before the first feed."""
@@ -136,7 +136,7 @@ class GuardedBody(Weighed, BodyRelay):
         self.findings = Findings()
         self._guarded: bytes | None = None
         self._outcome: Outcome | None = None
-        self._too_much = False
+        self._unheld = False
         self.judging, self._judged_by, self._judged_as = None, guards, (spec, operation)
 
     def _to_be_weighed(self, clean: bool, cause: str) -> bytes | None:
@@ -155,8 +155,8 @@ class GuardedBody(Weighed, BodyRelay):
     def feed(self, data: bytes, now: float) -> bytes:
         super().feed(data, now)
         self.bytes_out = 0
-        if not self._keep and not self._too_much:
-            self._too_much = True
+        if not self._keep and not self._unheld:
+            self._unheld = True
             self.state = State.BROKEN
         return b""
 
@@ -167,8 +167,10 @@ class GuardedBody(Weighed, BodyRelay):
         return self._outcome
 
     def _conclude(self, clean: bool, cause: str) -> Outcome:
-        if self._too_much:
-            return Outcome(Ending.CUT, f"the answer could not be judged: it is larger than what may be held of it, or {FULL}", EndedBy.GATEWAY)
+        if self._unheld:
+            # Kept is every answer but what nobody here can read.
+            why = f"it is larger than what may be held of it, or {FULL}" if self._large else "it came in a coding that cannot be read here"
+            return Outcome(Ending.CUT, f"the answer could not be judged: {why}", EndedBy.GATEWAY)
         body = b"".join(self._parts)
         outcome = super().conclude(clean, cause)
         if outcome.ending in (Ending.UPSTREAM_LOST, Ending.TRUNCATED):
