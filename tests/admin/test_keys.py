@@ -101,11 +101,12 @@ def test_what_is_not_understood(body: Any, status: int) -> None:
     run(test)
 
 
-@pytest.mark.parametrize(("error", "status"), [(KeyProblem("there is no key x"), 404), (KeyProblem("no"), 400), (StoreError("gone"), 503)])
-def test_what_cannot_be_done(error: Exception, status: int) -> None:
+@pytest.mark.parametrize(("error", "status", "kind"), [
+    (KeyProblem("there is no key x"), 404, "not_found"), (KeyProblem("no"), 400, "bad_request"), (StoreError("gone"), 503, "ledger")])
+def test_what_cannot_be_done(error: Exception, status: int, kind: str) -> None:
     async def test(client: httpx.AsyncClient, control: Control) -> None:
         answer = await client.delete("/api/keys/x")
-        assert (answer.status_code, answer.json()["error"]["message"]) == (status, str(error))
+        assert (answer.status_code, answer.json()["error"]) == (status, {"type": kind, "message": str(error)})
 
     failing = Control()
     failing.fails = error

@@ -106,7 +106,8 @@ async def _told(work: Any) -> Response:
         done: Response = await work
         return done
     except KeyProblem as error:
-        return refusal(404 if str(error).startswith("there is no key") else 400, "bad_request", str(error))
+        unknown = str(error).startswith("there is no key")
+        return refusal(404 if unknown else 400, "not_found" if unknown else "bad_request", str(error))
     except StoreError as error:
         return refusal(503, "ledger", str(error), {"retry-after": "1"})
     except TooLarge:
