@@ -119,6 +119,18 @@ def test_it_is_held_until_the_last_byte() -> None:
         nothing_out(house)
 
 
+def test_who_has_a_whole_body_of_a_stream_may_ask_again_at_once() -> None:
+    """The provider's connection is not over, but its client knows nothing of that."""
+    with House(limits={GATEWAY: 1}, conduct=Conduct(nonstream="force")) as house:
+        for _ in range(2):
+            asker, ask = house.whole(ProtocolId.OPENAI_CHAT)
+            ask.answer().body(CHUNK + STOP + DONE)
+            assert (asker.reply.status, asker.reply.over) == (200, "ended")
+        for ask in house.asks:
+            ask.end()
+        nothing_out(house)
+
+
 def test_it_is_held_through_every_try() -> None:
     with House(limits={GATEWAY: 1}, conduct=Conduct(retries=Retries(connect=2))) as house:
         asker, ask = house.stream(ProtocolId.OPENAI_CHAT)

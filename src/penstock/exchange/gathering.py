@@ -125,6 +125,7 @@ class Gathering(Guarding):
         self._stage = FLOWING
         self.head = None
         self.let_go()
+        self.give_permits()  # whoever has the whole body may ask again at once, although the provider's stream may have an end to come
         self.say_whole(status, headers, fold.end(None, self.id))
         self._do(self.machine.handle(Input.TERMINAL), now)
 

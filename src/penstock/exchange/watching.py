@@ -57,6 +57,10 @@ class Watching(Asking):
     def leave(self) -> None:
         """The last byte is out, or nobody waits for it: what was held of the gateway is free."""
         self.gateway.live.discard(self)
+        self.give_permits()
+
+    def give_permits(self) -> None:
+        """Its client has the last byte, or nobody waits for it."""
         if self.permits:
             self.gateway.permits.give(self.permits)
             self.permits = ()
