@@ -56,6 +56,27 @@ def test_text_that_is_held_when_its_client_has_left_does_not_keep_the_provider_f
         house.check_quiet()
 
 
+@pytest.mark.parametrize("closed", [True, False])
+@pytest.mark.parametrize("slow", [0.0, 0.5, 5.0])
+def test_text_is_held_no_longer_than_it_may_however_late_its_provider_began(slow: float, closed: bool) -> None:
+    """The first look at an exchange is often before its provider has answered: what will be held then is looked for all the same."""
+    guards = Guards([Guard("house", all_rules(closed=closed))], Hold(seconds=1.0))
+    with House(conduct=Conduct(guards=guards)) as house:
+        client = house.chat()
+        house.loop.wait(slow)
+        ask = house.last.answer()
+        ask.body(CHUNK, saying("it is jane@exa"))
+        house.loop.wait(0.8)
+        assert (b"jane" in client.reply.body, ask.live) == (False, True)
+        house.loop.wait(1.3)
+        if closed:
+            assert (house.row().outcome, house.row().rule, b"jane" in client.reply.body) == ("CUT", "house", False)
+        else:
+            assert b"jane@exa" in client.reply.body
+            client.leave()
+        house.check_quiet()
+
+
 def test_a_full_stop_behind_a_masked_key_does_not_keep_the_provider_from_being_timed() -> None:
     guards = Guards([Guard("house", (built_in("cloud_key", Terms("house")),))], Hold(seconds=3.0))
     with House(conduct=Conduct(guards=guards, timers=Timers(idle=5.0, content=None))) as house:

@@ -166,9 +166,10 @@ class Watching(Asking):
             if self.reply is not None and conduct.keepalive is not None:
                 quiet = self.last_out + conduct.keepalive
                 due = min(due, quiet if quiet > now else now + conduct.keepalive)  # where nothing may be said now, not before long
-        if conduct.guards is not None and self.pipeline is not None:
-            held = self.pipeline.deadline()
-            due = min(due, now + conduct.guards.patience if held is None else held)
+        if conduct.guards is not None:
+            # What they will hold may begin right now, also where the provider has not answered yet, or beside what is held already.
+            held = self.pipeline.deadline() if self.pipeline is not None else None
+            due = min(due, now + conduct.guards.patience, inf if held is None else held)
         if self._left_at is not None:
             due = now  # at every look: what it has made is to be counted
         if self.gateway.draining and timers.drain is not None:
