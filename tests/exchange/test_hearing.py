@@ -315,6 +315,18 @@ def test_a_request_waits_for_its_guards_before_a_provider_is_asked(gone: bool) -
         assert b'"Hi"' in house.last.sent_body
 
 
+def test_the_time_that_the_guards_of_a_request_take_is_not_the_providers() -> None:
+    house, bench = house_with(timers={"first_content": 2.0})
+    with house:
+        asker = house.chat(messages=[{"role": "user", "content": "Hello"}])
+        house.loop.wait(3.0)
+        bench.answer(house)
+        house.loop.wait(1.5)
+        assert house.last.live
+        house.loop.wait(1.0)
+        assert (house.row().outcome, house.row().timer, asker.reply.status) == ("TIMED_OUT", "first_content", 504)
+
+
 def test_the_error_that_a_rejection_puts_in_names_the_providers_request() -> None:
     messages = ProtocolId.ANTHROPIC_MESSAGES
     house, bench = House(conduct=Conduct(guards=Guards([Guard("judge", outside=Outside("judge", "service", in_stream="error"))]))), Bench()

@@ -153,6 +153,7 @@ class Preparing(Entering):
                     findings.rejection = rejection
                     exchange.refuse(fault_of_rejection(rejection), f"guard {rejection.guard!r} rejected the request: {rejection.why}")
                 else:
+                    exchange.moved_at = self._gateway.clock()  # the guards took that time, and not the provider
                     self._proceed(plan, way, judge.body)
             except Exception as error:  # as in every callback
                 self._fail(error)
