@@ -315,6 +315,21 @@ def test_urls_of_keys_that_are_none(tmp_path: Path, jwks_url: str) -> None:
     assert f"penstock.yaml:1: admission.issuers[0].jwks_url: '{jwks_url}': keys are fetched from" in said
 
 
+@pytest.mark.parametrize("empty", ["audiences", "algorithms"])
+def test_an_issuer_whose_tokens_would_never_be_good_is_an_error(tmp_path: Path, empty: str) -> None:
+    more = {"audiences": "[a]", "algorithms": "[RS256]", empty: "[]"}
+    given = ", ".join(f"{name}: {value}" for name, value in more.items())
+    text = f"admission: {{issuers: [{{issuer: i, jwks_url: 'https://i/keys', {given}}}]}}"
+    said = errors(written(tmp_path, text), environ={"HOME": "/home/u"})
+    assert f"penstock.yaml:1: admission.issuers[0].{empty}: is empty, so no token would be good" in said
+
+
+@pytest.mark.parametrize(("said", "required"), [("", ("exp",)), (", required: []", ()), (", required: [exp, team]", ("exp", "team"))])
+def test_claims_that_are_required(tmp_path: Path, said: str, required: tuple[str, ...]) -> None:
+    text = f"admission: {{issuers: [{{issuer: i, audiences: [a], jwks_url: 'https://i/keys'{said}}}]}}"
+    assert load(written(tmp_path, text), environ={"HOME": "/home/u"}).admission.issuers[0].required == required
+
+
 def test_half_an_address_of_a_database(tmp_path: Path) -> None:
     said = errors(written(tmp_path, "ledger: {url: 'postgresql://[::1'}"), environ={"HOME": "/home/u"})
     assert "penstock.yaml:1: ledger.url: is no database" in said

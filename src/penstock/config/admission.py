@@ -26,6 +26,7 @@ _EXAMPLES = {
     "limits": "{requests: 60, per: minute, by: [key]}",
     "budgets": "{tokens: 1000000, per: day, by: [key]}",
 }
+_EMPTY = {"audiences": "write [\"*\"] for tokens that are meant for anybody", "algorithms": "leave it out for the usual ones"}
 _MOST_NAME = 80
 
 
@@ -92,6 +93,9 @@ def _read_issuer(section: Section, place: Place, absolute: Callable[[Path], Path
     for name, example in (("issuer", "https://id.example.com"), ("audiences", "[penstock]")):
         if name not in stated:
             problems.add(place, f"has no {name}; add {name}: {example}")
+    for key, node in section.items:
+        if key.text in _EMPTY and isinstance(node, Listing) and not node.items:
+            problems.add(place.below(key.text, key.line), f"is empty, so no token would be good; {_EMPTY[key.text]}")
     sources = sorted(stated & {"jwks", "jwks_file", "jwks_url"})
     if len(sources) != 1:
         problems.add(place, f"has {' and '.join(sources)}; keep one" if sources else "has no keys; add jwks_url, jwks_file or jwks")
@@ -112,7 +116,8 @@ def _read_issuer(section: Section, place: Place, absolute: Callable[[Path], Path
             return None
     issuer = Issuer(
         issuer=_value(given, "issuer", str) or "", audiences=cast("tuple[str, ...]", _value(given, "audiences", tuple) or ()), algorithms=algorithms,
-        jwks_url=_value(given, "jwks_url", str), jwks=text, required=cast("tuple[str, ...]", _value(given, "required", tuple) or ("exp",)),
+        jwks_url=_value(given, "jwks_url", str), jwks=text,
+        required=cast("tuple[str, ...]", given["required"].value if "required" in given else Issuer("", ()).required),
         skew=_value(given, "skew", float) or Issuer("", ()).skew, user_claim=_value(given, "user_claim", str) or "sub",
         project_claim=_value(given, "project_claim", str), limits_claim=_value(given, "limits_claim", str),
     )  # fmt: skip

@@ -81,7 +81,7 @@ ISSUER: tuple[Field, ...] = (
     Field("jwks_url", read_jwks_url, "Where its keys are published.", STRING),
     Field("jwks_file", values.read_path, "A file with its keys (a JWK Set).", STRING),
     Field("jwks", values.read_text, "Its keys themselves, as JSON in quotes.", STRING),
-    Field("required", values.read_text, "Claims that a token must have; left out: exp.", STRING, many=True),
+    Field("required", values.read_text, "Claims that a token must have; left out: exp. []: none.", STRING, many=True),
     Field("skew", values.read_seconds, "By which clocks may differ.", SECONDS, default="30s"),
     Field("user_claim", values.read_text, "The claim that names the user.", STRING, default="sub"),
     Field("project_claim", values.read_text, "The claim that names the project.", STRING),
