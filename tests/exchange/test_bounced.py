@@ -106,7 +106,7 @@ def test_any_other_error_is_passed_on_as_it_came_and_asked_once(retrying: House,
     bounce(ask, status, body)
     assert (asker.reply.status, asker.reply.body) == (status, body)
     assert (len(retrying.asks), kept.dumps) == (1, [])
-    assert retrying.row().retries is None
+    assert retrying.row().retries == 0
     retrying.check_quiet()
 
 

@@ -54,7 +54,7 @@ def test_the_client_gets_the_body_that_it_would_have_had(forced: House, protocol
     assert asker.reply.header(b"x-penstock-id") is not None
     assert asker.reply.header(b"transfer-encoding") is None
     row = forced.row()
-    assert (row.outcome, row.status, row.upstream_status, row.streamed, row.retries) == ("COMPLETE", 200, 200, False, None)
+    assert (row.outcome, row.status, row.upstream_status, row.streamed, row.retries) == ("COMPLETE", 200, 200, False, 0)
     assert (row.input_tokens, row.output_tokens) == ANSWERS[protocol].usage
     assert row.bytes_out == len(asker.reply.body)
     assert (row.cause or "").endswith("; the stream was put together to a body")
