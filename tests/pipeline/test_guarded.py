@@ -337,6 +337,50 @@ def test_the_mask_stands_where_the_text_stood(delta: bytes, more: bytes) -> None
     assert b"anzibar" not in out.partition(b'"echo"')[0]
 
 
+MAIL = "jane.doe@example.com"
+SEALED = "+1 (415) 555-2671"
+"""What is for the provider's eyes only stays as it was, whatever it looks like."""
+
+
+def sse(name: str, **fields: object) -> bytes:
+    return f"event: {name}\ndata: {json.dumps({'type': name, **fields})}\n\n".encode()
+
+
+def item_frames(**item: object) -> bytes:
+    response = {"id": "r", "model": "m", "status": "completed", "output": [item]}
+    return sse("response.output_item.done", sequence_number=1, output_index=0, item=item) + sse(
+        "response.completed", sequence_number=2, response=response)
+
+
+def block_frames(**block: object) -> bytes:
+    return sse("content_block_start", index=0, content_block=block) + sse("content_block_stop", index=0)
+
+
+FOUND = {"type": "web_search_result", "title": MAIL, "url": "https://x", "encrypted_content": SEALED}
+EXECUTED = b'{"codeExecutionResult":{"output":"jane.doe@example.com"}}'
+RESULTS: dict[str, tuple[ProtocolId, bytes]] = {
+    "mcp": (ProtocolId.OPENAI_RESPONSES, item_frames(type="mcp_call", id="i", name="f", server_label="s", arguments="{}", output=MAIL)),
+    "code": (ProtocolId.OPENAI_RESPONSES, item_frames(type="code_interpreter_call", id="i", code="1", outputs=[{"type": "logs", "logs": MAIL}])),
+    "file": (ProtocolId.OPENAI_RESPONSES, item_frames(type="file_search_call", id="i", queries=["q"], results=[{"file_id": "f", "text": MAIL}])),
+    "search": (ProtocolId.ANTHROPIC_MESSAGES, block_frames(type="web_search_tool_result", tool_use_id="t", content=[FOUND])),
+    "bash": (ProtocolId.ANTHROPIC_MESSAGES, block_frames(type="bash_code_execution_tool_result", content={"stdout": MAIL, "content": []})),
+    "mcp block": (ProtocolId.ANTHROPIC_MESSAGES, block_frames(type="mcp_tool_result", tool_use_id="t", content=[{"type": "text", "text": MAIL}])),
+    "execution": (ProtocolId.GEMINI, b'data: {"candidates":[{"content":{"parts":[' + EXECUTED + b"]}}]}\r\n\r\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(RESULTS))
+def test_results_of_tools_that_the_provider_runs_are_judged(name: str) -> None:
+    protocol, frames = RESULTS[name]
+    told = guarded(protocol).feed(frames, 101.0)
+    assert MAIL.encode() not in told
+    assert b"[EMAIL]" in told
+    assert told.count(SEALED.encode()) == frames.count(SEALED.encode())
+    stream = guarded(protocol, REJECTING)
+    assert MAIL.encode() not in stream.feed(frames, 101.0)
+    assert stream.state is State.CUT
+
+
 def test_where_text_is_masked_no_other_byte_changes() -> None:
     stream = guarded(CHAT, ZANZIBAR)
     frame = b'data: {"x" : 1.50, "choices":[{"delta":{"content": "to zanzibar. \\"content\\" "} ,"index":0, "logprobs": null}]}\n\n'

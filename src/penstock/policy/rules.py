@@ -38,7 +38,8 @@ class Scope(StrEnum):
     REASONING = "reasoning"
 
 
-IN_ANSWERS: frozenset[Scope] = frozenset({Scope.ASSISTANT, Scope.TOOL_ARGUMENTS, Scope.REASONING})
+IN_ANSWERS: frozenset[Scope] = frozenset({Scope.ASSISTANT, Scope.TOOL_ARGUMENTS, Scope.TOOL_RESULTS, Scope.REASONING})
+"""Results stand there of tools that the provider runs itself."""
 
 
 class BadPattern(ValueError):

@@ -136,6 +136,7 @@ def tree(holder: Object, key: str, scope: Scope) -> Iterator[Place]:
         yield Place(holder, key, scope, Kind.TREE)
 
 
+_SEALED = frozenset({"type", "encrypted_content", "encrypted_index", "encrypted_stdout"})
 _CHAT_ROLES = {"system": Scope.SYSTEM, "developer": Scope.SYSTEM, "assistant": Scope.ASSISTANT, "tool": Scope.TOOL_RESULTS,
                "function": Scope.TOOL_RESULTS}
 
@@ -211,7 +212,7 @@ def messages_block(block: Object, scope: Scope) -> Iterator[Place]:
             if inner.get("type") not in ("tool_result", "tool_use"):  # neither can stand there
                 yield from messages_block(inner, Scope.TOOL_RESULTS)
     elif kind.endswith("_tool_result"):
-        yield from tree(block, "content", Scope.TOOL_RESULTS)
+        yield from _hosted_results(block)
     elif kind in ("tool_use", "server_tool_use", "mcp_tool_use"):
         yield from tree(block, "input", Scope.TOOL_ARGUMENTS)
     elif kind in ("thinking", "compaction"):
@@ -225,6 +226,16 @@ def messages_block(block: Object, scope: Scope) -> Iterator[Place]:
         yield from strings(block, scope, "text")
         for citation in objects(block.get("citations")):
             yield from strings(citation, scope, "cited_text")
+
+
+def _hosted_results(block: Object) -> Iterator[Place]:
+    """What a tool came to that the provider runs itself, without what only the provider can read: it must come back as it was."""
+    found: object = block.get("content")
+    if isinstance(found, str):
+        yield Place(block, "content", Scope.TOOL_RESULTS)
+    for holder in (as_object(found), *objects(found)):
+        for key in [key for key in holder if key not in _SEALED]:
+            yield from tree(holder, key, Scope.TOOL_RESULTS)
 
 
 def _messages_request(body: Object) -> Iterator[Place]:
