@@ -6,7 +6,8 @@ import itertools
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +24,7 @@ from penstock.stores import budgets as module
 from penstock.stores import shares as on_file
 from penstock.stores.budgets import Budgets, read_spent
 from penstock.stores.schema import budget_held, budget_shares, instances
+from penstock.stores.statements import Database, Running
 
 NOW = 5000.0
 
@@ -367,6 +369,71 @@ def test_a_database_that_does_not_answer(engine: sa.Engine, monkeypatch: pytest.
     assert (more, held(engine), spent(engine)) == ([0], 0, {"b": 7})
     assert budgets.counters.unanswered == 1
     budgets.close()
+
+
+class Deaf:
+    """A database that does what it is told, and whose word of it is lost: `times` times."""
+
+    def __init__(self, inside: Database, times: int) -> None:
+        self.inside = inside
+        self.times = times
+
+    @contextmanager
+    def begin(self) -> Generator[Running]:
+        with self.inside.begin() as run:
+            yield run
+        if self.times:
+            self.times -= 1
+            raise OperationalError("COMMIT", None, Exception("the server does not answer"))
+
+    def close(self) -> None:
+        self.inside.close()
+
+
+def deaf(budgets: Budgets, times: int = 1) -> None:
+    budgets._database = Deaf(budgets._database, times)  # pyright: ignore[reportPrivateUsage]
+
+
+@pytest.mark.parametrize("action", ["block", "cut", "warn"])
+def test_what_was_set_aside_and_not_said_is_set_aside_once(engine: sa.Engine, action: str) -> None:
+    budgets = gateway(engine)
+    deaf(budgets)
+    found = shares(ask(budgets, wish(100, action), wish(7, action, name="other")))
+    assert [share.amount for share in found] == [100, 7], "its own share is not in its way"
+    assert held(engine) == 107
+    deaf(budgets)
+    budgets.settle([(share, 35) for share in found])
+    assert budgets.flush()
+    assert (held(engine), spent(engine)) == (0, {"b": 35, "other": 35})
+    assert budgets.close() == 0
+
+
+@pytest.mark.parametrize("action", ["block", "warn"])
+def test_what_was_set_aside_for_somebody_who_was_told_nothing_is_given_back(engine: sa.Engine, action: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.stores.budgets._WAIT", 0.0)
+    budgets = gateway(engine)
+    deaf(budgets)
+    wanted = wish(60, action)
+    assert isinstance(ask(budgets, wanted), Unknown)
+    # Where nothing binds it goes on without a share, and may be at its end before anything is given back.
+    used = 20 if action == "warn" else 0
+    if used:
+        budgets.settle([(Share(wanted, 0, 0), used)], Charge(used, 0, None))
+    assert budgets.flush()
+    assert (held(engine), spent(engine)) == (0, {"b": used})
+    assert filed(engine) == ([(wanted.exchange, used)] if used else [])
+    assert budgets.close() == 0
+
+
+def test_what_was_booked_and_not_said_is_booked_once_though_its_row_is_written(engine: sa.Engine) -> None:
+    budgets = gateway(engine, tidy=0.0)
+    (share,) = shares(ask(budgets, wish(60)))
+    write_row(engine, share.wish.exchange, "COMPLETE", (35, 0, None))
+    deaf(budgets)
+    budgets.settle([(share, 35)], Charge(35, 0, None))
+    assert budgets.flush()
+    assert (held(engine), spent(engine)) == (0, {"b": 35})
+    assert budgets.close() == 0
 
 
 def test_what_the_database_cannot_take_keeps_nobody_else_waiting(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:

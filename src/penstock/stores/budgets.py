@@ -4,8 +4,10 @@ One thread, one transaction (a turn) for all that waits; `turns` says for how lo
 memory, and written once; SQLite's write lock and PostgreSQL's row locks keep gateways that do the same at the same time apart. So a decision sees
 every other one that was made.
 
-What was used is never lost while the process lives: it is booked when the database takes it. What a gateway that died had set aside counts until the
-ledger has judged its exchanges; then it is charged, to the budgets and in the rows, by whoever looks first (`shares`): every `TIDY` seconds.
+What was used is never lost while the process lives: it is booked when the database takes it. A turn whose COMMIT was not answered may have been done
+or not. So each is done again in such a way that twice is once: by what its exchanges have on file (`Filed`). What a gateway that died had set aside
+counts until the ledger has judged its exchanges; then it is charged, to the budgets and in the rows, by whoever looks first (`shares`): every `TIDY`
+seconds.
 """
 
 from __future__ import annotations
@@ -91,6 +93,8 @@ class Budgets:
         self._statements = Statements(engine.dialect.name, instance)
         self.turns = Turns()
         self._failing = False
+        self._unsure = False
+        """Of what waits some may be done already: until it is done again nothing is taken off the file, by which that is known."""
         self._thread = threading.Thread(target=self._run, name="penstock-budgets", daemon=True)
 
     def start(self) -> None:
@@ -142,7 +146,7 @@ class Budgets:
                 if not work:
                     return
                 given_up = given_up or time.monotonic() + 4.0
-            elif time.monotonic() >= self._tidy_at:
+            elif time.monotonic() >= self._tidy_at and not self._unsure:
                 self._tidy_quietly()
             left = self._turn(work) if work else []
             if left:
@@ -188,7 +192,8 @@ class Budgets:
                 self._decide(batch)
                 self._write(run, batch)
         except Exception as error:  # whatever it is: the charges must not be lost, and nobody may wait for ever
-            if len(work) > 1 and not isinstance(error, OperationalError | InterfaceError | sqlite3.OperationalError):
+            self._unsure = isinstance(error, OperationalError | InterfaceError | sqlite3.OperationalError)
+            if len(work) > 1 and not self._unsure:
                 # It is not the database that is away: what it does not take is one of these, and the others need not wait for that.
                 return [left for one in work for left in self._turn([one])]
             self.counters.failures += 1
@@ -198,6 +203,7 @@ class Budgets:
                 why = _reason(error) if known else type(error).__name__
                 log.warning("budgets: %s; what is used meanwhile is booked later", why, exc_info=not known)
             return self._after_failure(work)
+        self._unsure = False
         if self._failing:
             self._failing = False
             log.warning("budgets: the database answers again")
@@ -223,9 +229,13 @@ class Budgets:
                 case Settle():
                     left.append(one)
                 case Reserve() | Extend() if now - one.asked_at < _WAIT and not self.turns.closing:
+                    if isinstance(one, Reserve):
+                        one.tried = True
                     left.append(one)
                 case Reserve():
                     self.counters.unanswered += 1
+                    if not self.turns.closing:  # should it have been set aside all the same: nobody asks for it any more
+                        left.append(Settle([(Share(wish, 0, 0), 0) for wish in one.wishes], NOTHING, now))
                     told.append(partial(one.answer, Unknown("the budgets could not be read in time")))
                 case Extend():
                     told.append(partial(one.answer, 0))
@@ -243,7 +253,7 @@ class Budgets:
         now = self._clock()
         for place in sorted({wish.place for one in batch.work for wish in wishes_of(one)}):
             batch.states[place] = _State(*self._statements.read(run, place, now))
-        known = (wish.exchange for one in batch.work if not isinstance(one, Reserve) for wish in wishes_of(one))
+        known = (wish.exchange for one in batch.work if not isinstance(one, Reserve) or one.tried for wish in wishes_of(one))
         batch.filed = self._statements.find(run, known)
 
     def _decide(self, batch: _Batch) -> None:
@@ -264,6 +274,9 @@ class Budgets:
                         row.held += one.found
                         batch.changed[key] = None
                         _change(state, 0, one.found)
+                case Reserve() if one.tried and any(_key(wish) in filed for wish in one.wishes):
+                    # It had been set aside, all of it.
+                    one.found = Shares([Share(wish, filed[_key(wish)].held, states[wish.place].spent) for wish in one.wishes])
                 case Reserve():
                     one.found = _granted(one.wishes, states)
                     if isinstance(one.found, Shares):
@@ -279,12 +292,14 @@ class Budgets:
         row = batch.filed.get(key)
         booked = row.used if row is not None else None
         _change(state, used - (booked or 0), -row.held if row is not None and booked is None else 0)
+        if row is None and not used:
+            return
         batch.filed[key] = Filed(row.held if row is not None else 0, used, charge)
-        if row is None:
-            if used:  # it was let in without a share, because the budgets could not be asked
-                batch.new[key] = share.wish
+        if row is None:  # it was let in without a share, because the budgets could not be asked
+            batch.new[key] = share.wish
         elif used:
             batch.changed[key] = None
+            batch.gone.pop(key, None)  # it was given back as what nobody asks for any more
         else:
             batch.changed.pop(key, None)
             batch.gone[key] = None

@@ -26,6 +26,8 @@ class Reserve:
     answer: Callable[[Answer], None]
     asked_at: float
     found: Answer | None = None
+    tried: bool = False
+    """In a turn of which nobody knows whether the database did it."""
 
 
 @dataclass(slots=True)
