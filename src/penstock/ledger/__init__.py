@@ -5,8 +5,8 @@ In: an `Entry` that the exchange fills and settles, on the event loop's thread. 
 
 - `entry`: the row as the hot path sees it (pure). `writer`: `Ledger`, the queue and the one thread that writes. `upkeep`: leases, crashed
   rows and retention, on the same thread. `spill`: where rows wait when the database does not take them.
-- `store`: one database, behind five verbs. `engine`: how it is opened. `schema`, `migrations`: what stands in it. `rows`: one row as a tuple.
-  `shapes`: how SQLite is given many of them.
+- `store`: one database, behind a few verbs. `engine`: how it is opened. `patience`: how long PostgreSQL is waited for. `schema`, `migrations`:
+  what stands in it. `rows`: one row as a tuple. `shapes`: how SQLite is given many of them.
 - `ascribe`: what it cost and whose it was, filled in by the writer's thread. `rollup`: closed hours summed, on a thread of its own.
 - `lease`, `retention`: what each does in one transaction. `query`: reading, with `sums` for where figures come from and `moments` as people
   write them. `story`, `advice`: a row in plain words (pure). `histories`: what other programs wrote down of their own use, brought in.

@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DisconnectionError, NoSuchModuleError
 
 from penstock.ledger.errors import LedgerError
+from penstock.ledger.patience import make_patient
 from penstock.ledger.settings import LedgerSettings
 
 STATEMENTS = 256
@@ -168,27 +169,33 @@ def sqlite_engine(path: Path, *, lock_wait_s: float, journal: str = "WAL", read_
     return engine
 
 
-def postgresql_engine(url: URL, *, read_only: bool = False) -> sa.Engine:
-    """An engine whose every wait has a deadline: a server that hangs must not hang the writer for ever."""
+def postgresql_engine(url: URL, *, read_only: bool = False, connect_s: int = 5, patience_s: float = 25.0) -> sa.Engine:
+    """An engine whose every wait has a deadline: a server that hangs must not hang the writer for ever.
+
+    `connect_s`: for a connection (2 at least). `patience_s`: for a statement or a COMMIT; longer than the server's own limit, so that as a rule it
+    is the server that ends what takes too long.
+    """
     options = "-c statement_timeout=20000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=60000"
     given = url.query.get("options")
     if given:
         options += f" {given if isinstance(given, str) else ' '.join(given)}"
     if read_only:
         options += " -c default_transaction_read_only=on"
-    arguments = {"connect_timeout": 5, "tcp_user_timeout": 10000, "application_name": "penstock", "options": options}
+    arguments = {"connect_timeout": connect_s, "tcp_user_timeout": 10000, "application_name": "penstock", "options": options}
     try:
-        return sa.create_engine(url, connect_args=arguments, pool_size=2, max_overflow=2, pool_timeout=5)
+        engine = sa.create_engine(url, connect_args=arguments, pool_size=2, max_overflow=2, pool_timeout=5)
     except (ModuleNotFoundError, NoSuchModuleError) as error:
         raise LedgerError("a ledger in PostgreSQL needs psycopg: pip install 'penstock[postgresql]'") from error
+    make_patient(engine, patience_s)
+    return engine
 
 
 def open_engine(settings: LedgerSettings, *, lock_wait_s: float = 1.0, read_only: bool = False) -> sa.Engine:
-    """An engine on a ledger that is there, for those who keep tables of their own beside it. Raises `LedgerError`."""
+    """An engine on a ledger that is there, for those who keep small tables of their own beside it, which requests wait for. Raises `LedgerError`."""
     url, path, _ = locate(settings)
     if path is None:
         assert url is not None
-        return postgresql_engine(url, read_only=read_only)
+        return postgresql_engine(url, read_only=read_only, connect_s=2, patience_s=2.0)
     with closing(sqlite3.connect(path, timeout=lock_wait_s, isolation_level=None)) as connection:
         journal = str(connection.execute("PRAGMA journal_mode").fetchone()[0]).upper()
     return sqlite_engine(path, lock_wait_s=lock_wait_s, journal=journal, read_only=read_only)

@@ -118,11 +118,15 @@ class Roller:
         if self._every is not None:
             self._thread.start()
 
-    def stop(self) -> None:
-        """Waits for the hour that is being summed."""
+    def stop_soon(self) -> None:
+        """No other hour is begun."""
+        self._stopping.set()
+
+    def stop(self, timeout: float) -> None:
+        """Waits for the hour that is being summed; one that takes longer is given up, and summed by whoever comes next."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join(30.0)
+            self._thread.join(timeout)
 
     def _run(self) -> None:
         assert self._every is not None

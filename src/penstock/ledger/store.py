@@ -16,12 +16,15 @@ from penstock.ledger import engine as engines
 from penstock.ledger import lease, migrations, retention, shapes
 from penstock.ledger.entry import Maker
 from penstock.ledger.errors import LedgerError, StoreError
+from penstock.ledger.patience import limit
 from penstock.ledger.rows import Row, clean, late
 from penstock.ledger.schema import ID_KEPT, exchanges
 from penstock.ledger.settings import LedgerSettings
 
 T = TypeVar("T")
 
+QUICK_S = 5.0
+"""How long PostgreSQL may take for a statement that fresh rows wait for: meanwhile they are nowhere but in memory."""
 _COUNT_LATE = "UPDATE exchanges SET late_settles = ? WHERE id = ? AND late_settles < ?"
 
 
@@ -98,6 +101,7 @@ class Store:
         again = late(rows)
         if self._shapes is None:
             with self._engine.begin() as connection:
+                limit(connection, QUICK_S)
                 connection.exec_driver_sql(self._one, list(rows))
                 for count, id in again:
                     # An ending that is written is not touched again, only this count of it.
@@ -148,14 +152,15 @@ class Store:
         if not self._postgresql:
             return self._clock()
         with _told(), self._reader.connect() as connection:
+            limit(connection, QUICK_S)
             return float(connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())")) or 0.0)
 
     def hold(self, instance: lease.Instance, until: float) -> None:
         self._attend()
-        self._do(lambda connection: lease.hold(connection, instance, until))
+        self._do(lambda connection: lease.hold(connection, instance, until), QUICK_S)
 
     def release(self, instance: str, now: float) -> None:
-        self._do(lambda connection: lease.release(connection, instance, now))
+        self._do(lambda connection: lease.release(connection, instance, now), QUICK_S)
 
     def settle_crashed(self, own: str, now: float) -> int:
         return self._do(lambda connection: lease.settle_crashed(connection, own, now))
@@ -197,8 +202,10 @@ class Store:
         self._engine.dispose()
         self._reader.dispose()
 
-    def _do(self, act: Callable[[sa.Connection], T]) -> T:
+    def _do(self, act: Callable[[sa.Connection], T], patience_s: float | None = None) -> T:
         with _told(), self._engine.begin() as connection:
+            if patience_s is not None:
+                limit(connection, patience_s)
             return act(connection)
 
 

@@ -229,7 +229,7 @@ class Ledger:
         Returns how many rows could be saved nowhere (0, or the disk is full as well). Nothing may be opened or settled afterwards.
         """
         self._limit = 0
-        self._roller.stop()
+        self._roller.stop_soon()
         self._stop_at = self._clock() + timeout
         if self._thread.is_alive():
             self._hurry.set()
@@ -238,6 +238,7 @@ class Ledger:
         else:
             self._finish(self._stop_at)
         left = self.queued
+        self._roller.stop(timeout)  # at last: a database that does not answer keeps it for long, and no row may wait for that
         if not self._thread.is_alive():
             self._spill.close()
             self._store.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from penstock.ledger.errors import LedgerError
+from penstock.ledger.patience import limit
 from penstock.ledger.schema import HEAD
 
 _LOCK = 0x70656E73746F6300
@@ -36,6 +37,7 @@ def upgrade(engine: sa.Engine, name: str) -> bool:
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql("SET LOCAL lock_timeout = '60s'")
             connection.exec_driver_sql("SET LOCAL statement_timeout = '600s'")
+            limit(connection, 660.0)
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
         found = revision(connection)
         if found == HEAD:

@@ -1,0 +1,71 @@
+"""How long somebody waits for PostgreSQL: every wait of a connection has an end, also where the server is there and does not answer.
+
+The server's own limits (`statement_timeout`) are kept by the server, and TCP's only hold while nobody acknowledges. A server that is stopped, whose
+disk hangs, or whose virtual machine sleeps, does neither: its kernel acknowledges, and libpq waits for ever. So the client counts, too. A wait that
+took too long closes the connection (what was asked may have been done or not: nobody knows) and is an `OperationalError`, as a lost connection is.
+
+Patience is for one wait, that is for one statement or COMMIT, in seconds. `limit` changes it until the connection goes back to its pool.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+if TYPE_CHECKING:
+    import psycopg
+
+_INTERVAL_S = 0.1
+"""How often a wait looks at the clock."""
+
+
+def make_patient(engine: sa.Engine, seconds: float) -> None:
+    """Connections of this engine (psycopg's) wait that long and no longer."""
+
+    @event.listens_for(engine, "do_connect")
+    def _(dialect: object, record: object, arguments: list[Any], named: dict[str, Any]) -> Any:  # pyright: ignore[reportUnusedFunction]
+        return _connection_class().connect(*arguments, **named)
+
+    @event.listens_for(engine, "checkout")
+    def _(connection: Any, record: object, proxy: object) -> None:  # pyright: ignore[reportUnusedFunction]
+        connection.patience_s = seconds
+
+
+def limit(connection: sa.Connection, seconds: float) -> None:
+    """From now on, until it goes back to the pool. Not for SQLite, whose locks have a patience of their own."""
+    if connection.dialect.name == "postgresql":
+        driver: Any = connection.connection.driver_connection
+        driver.patience_s = seconds
+
+
+@cache
+def _connection_class() -> type[psycopg.Connection[Any]]:
+    """psycopg is there only where somebody asked for it."""
+    import psycopg
+
+    class Patient(psycopg.Connection[Any]):
+        patience_s = 25.0
+
+        def wait(self, gen: Generator[Any, Any, Any], interval: float = _INTERVAL_S, timeout: float | None = None) -> Any:
+            more: dict[str, Any] = {} if timeout is None else {"timeout": timeout}  # psycopg 3.2 does not know it
+            return super().wait(self._counted(gen, time.monotonic() + self.patience_s), interval, **more)
+
+        def _counted(self, gen: Generator[Any, Any, Any], until: float) -> Generator[Any, Any, Any]:
+            """`gen`, which asks for a socket to become ready, as long as there is time. What it is sent is false where an interval went by."""
+            try:
+                asked = next(gen)
+                while True:
+                    ready = yield asked
+                    if not ready and time.monotonic() > until:
+                        self.pgconn.finish()
+                        raise psycopg.OperationalError("the server does not answer")
+                    asked = gen.send(ready)
+            except StopIteration as done:
+                return done.value
+
+    return Patient
