@@ -180,6 +180,25 @@ def test_arrays(body: bytes, ending: Ending, spoke: bool, last: bytes) -> None:
         assert relay.out == body
 
 
+@pytest.mark.parametrize("size", [1, 7, 4096])
+@pytest.mark.parametrize("gzip", [False, True])
+def test_the_bracket_of_an_array_is_its_terminal_event(size: int, gzip: bool) -> None:
+    """A provider that lingers behind it keeps nobody waiting for a timer; nor does what is missing of the gzip."""
+    body = b"[" + PART + b",\n" + LAST + b"\n]"
+    sent = zipped(body)[:-8] if gzip else body
+    relay = Relay(GEMINI, array=True, gzip=gzip)
+    for piece in (sent[at : at + size] for at in range(0, len(sent), size)):
+        relay.feed(piece)
+        assert relay.pipeline.state is (State.ENDED if relay.out == body else State.RUNNING)
+    assert relay.pipeline.conclude(True, "").ending is Ending.COMPLETE
+    assert relay.out == body
+
+
+@pytest.mark.parametrize("body", [b"[" + PART + b"]", b"[]", b"[" + LAST, b"[" + LAST + b",", LAST, b"<]>"])
+def test_no_other_bracket_is(body: bytes) -> None:
+    assert Relay(GEMINI, array=True).feed(body).pipeline.state is State.RUNNING
+
+
 class Broken(Observer):
     """An observer with a bug."""
 

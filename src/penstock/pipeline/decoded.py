@@ -45,7 +45,7 @@ class Decoded(Pipeline):
         return b"".join(out)
 
     def conclude(self, clean: bool, cause: str) -> Outcome:
-        if clean and self.gunzip.fed and not self.gunzip.finished and not self.observer.terminal:
+        if clean and self.gunzip.fed and not self.gunzip.finished and not self.observer.terminal and self.state is not State.ENDED:
             return super().conclude(False, "the gzipped body ended before its end")
         return super().conclude(clean, cause)
 

@@ -152,6 +152,8 @@ class StreamRelay(Pipeline):
                     if taken is None:
                         taken = []
                     taken.append(id(frame))
+        if self._array is not None and frames and frames[-1][1] is None and self._ends_well(self._array, frames[-1][2]):
+            self.state = _ENDED
         self._quick = scanner.limit if scanner.idle and self._kept is None and self.first_content_at is not None else -1
         if taken is not None:
             self._drop_lf = id(frames[-1]) in taken and frames[-1][2].endswith(b"\r")
@@ -162,6 +164,10 @@ class StreamRelay(Pipeline):
             out = b"".join([f[2] for f in frames])
         self.bytes_out += len(out)
         return out
+
+    def _ends_well(self, array: ArraySplitter, raw: bytes) -> bool:
+        """Is `raw` the end of an array that has its finish reason? That is its terminal event: nothing is waited for any more."""
+        return array.closed and b"]" in raw and self._promised and not self._blind and self.observer.closable()
 
     def _note(self, now: float, raw: bytes) -> None:
         """A row of the tail for bytes without data."""

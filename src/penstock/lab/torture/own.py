@@ -126,9 +126,9 @@ def settings(upstream_port: int, directory: str) -> dict[str, Any]:
     """The gateway's configuration file."""
     base = f"http://127.0.0.1:{upstream_port}"
     early = [{"model": "torture-early-*", "provider": name, "early_head": _EARLY_HEAD_S} for name in _PROVIDERS]
-    # On a slow machine many bytes take longer than timers that are short on purpose.
+    # On a slow machine many bytes take longer than timers that are short on purpose. And no timer may be what ends an answer that is whole.
     bulky = [fault.name for fault in FAULTS.values() if fault.heavy and fault.must is Must.WHOLE and fault.client is read_all]
-    patient = [{"model": f"torture-{name}.*", "provider": provider, "timers": _PATIENT} for name in bulky for provider in _PROVIDERS]
+    patient = [{"model": f"torture-{name}.*", "provider": provider, "timers": _PATIENT} for name in (*bulky, "lingering") for provider in _PROVIDERS]
     return {
         "listen": "127.0.0.1:0",
         "admin": "127.0.0.1:0",
