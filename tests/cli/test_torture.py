@@ -97,3 +97,11 @@ def test_a_port_that_is_taken_is_said() -> None:
     assert done.returncode == 1
     assert f"127.0.0.1:{port} is in use" in done.stderr
     assert "penstock torture --listen" in done.stderr
+
+
+def test_a_target_that_is_not_there_is_said_once() -> None:
+    port = free_port()
+    done = torture("--target", f"http://127.0.0.1:{port}", "--listen", "127.0.0.1:0", "--only", "plain")
+    assert done.returncode == 1
+    assert f"--target: no gateway takes connections at 127.0.0.1:{port}: " in done.stderr
+    assert "cells passed" not in done.stdout

@@ -208,7 +208,7 @@ def _try_own(wanted: Sequence[Cell], jobs: int) -> Report:
 
 
 def _try_target(target: Target, wanted: Sequence[Cell], jobs: int) -> Report:
-    from penstock.lab.torture.sessions import try_target
+    from penstock.lab.torture.sessions import Unreachable, try_target
 
     host, port = target.listen
     base = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -217,6 +217,8 @@ def _try_target(target: Target, wanted: Sequence[Cell], jobs: int) -> Report:
     with _Progress(len(wanted)) as progress:
         try:
             return _run(try_target(target, wanted, progress.begin, progress.done, jobs))
+        except Unreachable as error:
+            fail(f"--target: no gateway takes connections at {error}")
         except OSError as error:
             if is_taken(host, port):
                 fail(explain("--listen", host, port, find_holder(port)).replace("penstock serve", "penstock torture"))

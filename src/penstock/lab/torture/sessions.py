@@ -14,6 +14,12 @@ from penstock.lab.torture.matrix import Begun, Cell, Done, Matrix, Result
 from penstock.lab.torture.upstream import TortureServer
 
 JOBS = 8
+GREETING_S = 10.0
+"""Within which a target must take a connection."""
+
+
+class Unreachable(Exception):
+    """Nobody takes connections where the target should be. Its text says where, and why."""
 
 
 @dataclass(slots=True)
@@ -57,16 +63,28 @@ async def try_own(wanted: Sequence[Cell], begun: Begun, done: Done, jobs: int = 
 
 
 async def try_target(target: Target, wanted: Sequence[Cell], begun: Begun, done: Done, jobs: int = JOBS) -> Report:
-    """Try a gateway that runs. Raises `OSError` where the scripted provider cannot listen."""
+    """Try a gateway that runs. Raises `OSError` where the scripted provider cannot listen, and `Unreachable` where no gateway does."""
     bounds = bounds_of(target)
     server = _server(bounds)
     await server.start(*target.listen)
     try:
+        await _greet(target.place)
         matrix = Matrix(target.place, server, bounds, target.headers, target.paths, target.model_prefix, jobs)
         report = await _try(matrix, wanted, begun, done)
     finally:
         server.close()
     return report
+
+
+async def _greet(place: Place) -> None:
+    """A target that is not there is told once, and not as so many faults of a gateway."""
+    try:
+        async with asyncio.timeout(GREETING_S):
+            transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, place.host, place.port)
+    except OSError as error:
+        why = f"nothing within {GREETING_S:g} s" if isinstance(error, TimeoutError) else error.strerror or str(error)
+        raise Unreachable(f"{place.host}:{place.port}: {why}") from None
+    transport.close()
 
 
 def bounds_of(target: Target) -> Bounds:
