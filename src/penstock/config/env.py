@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from typing import cast
 
 from penstock.config.document import Listing, Scalar
 from penstock.config.errors import Place, Problems
@@ -56,7 +57,7 @@ def from_command_line(overrides: Mapping[str, object], problems: Problems) -> di
         if value is None or value == ():
             continue
         option = "--" + name.replace(".", "-").replace("_", "-")
-        texts = [str(item) for item in value] if isinstance(value, list | tuple) else str(value)  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]
+        texts = [str(item) for item in cast("Sequence[object]", value)] if isinstance(value, list | tuple) else str(value)
         read = _read(field, texts, Place("command line", None, option), problems)
         if read is not None:
             given[name] = read

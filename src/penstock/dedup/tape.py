@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
-import lz4.block  # pyright: ignore[reportMissingTypeStubs]
+import lz4.block  # pyright: ignore[reportMissingTypeStubs]  # there are none
 import msgspec
 
 from penstock.wire.budget import Budget

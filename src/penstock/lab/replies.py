@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, unquote
 
 import msgspec
@@ -73,7 +73,8 @@ class Chooser:
         if gemini:
             model, stream = unquote(gemini["model"]), gemini["method"] == "streamGenerateContent"
         else:
-            model, stream = request.get("model"), request.get("stream") is True  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            said = cast("dict[str, Any]", request)
+            model, stream = said.get("model"), said.get("stream") is True
         try:
             recording = self._pick(operation, model if isinstance(model, str) else "")
         except RecordingError as error:

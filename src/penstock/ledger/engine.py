@@ -158,12 +158,12 @@ def sqlite_engine(path: Path, *, lock_wait_s: float, journal: str = "WAL", read_
     begin = "BEGIN" if read_only else "BEGIN IMMEDIATE"
 
     @event.listens_for(engine, "checkout")
-    def _(connection: _Connection, record: object, proxy: object) -> None:  # pyright: ignore[reportUnusedFunction]
+    def _(connection: _Connection, record: object, proxy: object) -> None:  # pyright: ignore[reportUnusedFunction]  # SQLAlchemy has it
         if connection.file != identify(path):
             raise DisconnectionError(f"{path} is gone, or another file")
 
     @event.listens_for(engine, "begin")
-    def _(connection: sa.Connection) -> None:  # pyright: ignore[reportUnusedFunction]
+    def _(connection: sa.Connection) -> None:  # pyright: ignore[reportUnusedFunction]  # SQLAlchemy has it
         connection.exec_driver_sql(begin)
 
     return engine

@@ -28,11 +28,11 @@ def make_patient(engine: sa.Engine, seconds: float) -> None:
     """Connections of this engine (psycopg's) wait that long and no longer."""
 
     @event.listens_for(engine, "do_connect")
-    def _(dialect: object, record: object, arguments: list[Any], named: dict[str, Any]) -> Any:  # pyright: ignore[reportUnusedFunction]
-        return _connection_class().connect(*arguments, **named)
+    def _(dialect: object, record: object, words: list[Any], named: dict[str, Any]) -> Any:  # pyright: ignore[reportUnusedFunction]  # SQLAlchemy has it
+        return _connection_class().connect(*words, **named)
 
     @event.listens_for(engine, "checkout")
-    def _(connection: Any, record: object, proxy: object) -> None:  # pyright: ignore[reportUnusedFunction]
+    def _(connection: Any, record: object, proxy: object) -> None:  # pyright: ignore[reportUnusedFunction]  # SQLAlchemy has it
         connection.patience_s = seconds
 
 

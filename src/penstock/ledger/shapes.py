@@ -71,7 +71,7 @@ def upsert(dialect: sa.Dialect, columns: Sequence[str] = COLUMNS) -> str:
 @lru_cache(maxsize=2 * MOST)
 def _upsert(on_postgresql: bool, paramstyle: Any, columns: tuple[str, ...]) -> str:
     """Kept, because making one takes milliseconds: for every ledger that this process opens."""
-    dialect: sa.Dialect = (postgresql if on_postgresql else sqlite).dialect(paramstyle=paramstyle)  # type: ignore[no-untyped-call]
+    dialect: sa.Dialect = (postgresql if on_postgresql else sqlite).dialect(paramstyle=paramstyle)  # type: ignore[no-untyped-call]  # SQLAlchemy's
     insert = postgresql.insert(exchanges) if on_postgresql else sqlite.insert(exchanges)
     insert = insert.values({name: sa.bindparam(name, type_=exchanges.c[name].type) for name in columns})
     new, table = insert.excluded, exchanges.c

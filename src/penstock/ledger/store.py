@@ -43,6 +43,7 @@ class Store:
         self._reader = reader
         self._clock = clock
         self._postgresql = engine.dialect.name == "postgresql"
+        # SQLAlchemy leaves both without types.
         dialect = postgresql.dialect(paramstyle="format") if self._postgresql else sqlite.dialect(paramstyle="qmark")  # type: ignore[no-untyped-call]
         self._one = shapes.upsert(dialect)
         self._shapes = None if self._postgresql else shapes.Shapes(dialect)

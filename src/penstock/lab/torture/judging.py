@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import msgspec
 
@@ -254,7 +255,8 @@ def _lost_member(sent: bytes, value: dict[str, object]) -> str | None:
     was, now = msgspec.json.decode(sent, type=dict[str, object]).get("error"), value.get("error")
     if not isinstance(was, dict) or not isinstance(now, dict):
         return "error"
-    return next((str(name) for name, held in was.items() if now.get(name) != held), None)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType, reportUnknownMemberType]
+    members, kept = cast("dict[str, object]", was), cast("dict[str, object]", now)
+    return next((name for name, held in members.items() if kept.get(name) != held), None)
 
 
 def _error_text(got: list[Piece]) -> str:

@@ -78,7 +78,7 @@ class GeminiObserver(Observer):
         return self._usage
 
     @usage.setter
-    def usage(self, value: Usage) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def usage(self, value: Usage) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # plain elsewhere; here put together when read
         self._usage = value
         self._figures = None
         self._stale = False
