@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -39,6 +40,8 @@ class Play:
 
 
 PLAYS: dict[str, Play] = {}
+_OPENED: ContextVar[Callable[[], bool]] = ContextVar("opened")
+"""For the play of this task: has its client got its head?"""
 HELD = "the beginning is out"
 
 
@@ -263,7 +266,10 @@ def _late(name: str, after: str) -> None:
     play = PLAYS[after]
 
     async def act(visit: Visit, speaker: Speaker) -> None:
-        await asyncio.sleep(PAUSE_S)
+        opened = _OPENED.get()
+        async with asyncio.timeout(60):
+            while not opened():  # noqa: ASYNC110 - however long the machine takes for that
+                await asyncio.sleep(0.01)
         await play.act(visit, speaker)
 
     PLAYS[name] = Play(act, 0, play.outcome, play.words, play.timer, play.brief)
@@ -284,10 +290,11 @@ BEHIND = tuple(name for name, play in PLAYS.items() if play.status == 0 and name
 OF_PATH: dict[str, type[Speaker]] = {"/v1/completions": Chat, "/v1/chat/completions": Chat, "/v1/responses": Responses, "/v1/messages": Messages}
 
 
-async def act(visit: Visit) -> None:
-    """The play that the model names."""
+async def act(visit: Visit, opened: Callable[[str], bool]) -> None:
+    """The play that the model names. `opened`: whether a gateway has given the client of this model its head."""
     body = await visit.body()
     path = visit.asked.path
     speaker = OF_PATH.get(path, Gemini)
     model = unquote(path.rpartition("/")[2].rpartition(":")[0]) if speaker is Gemini else json.loads(body)["model"]
+    _OPENED.set(lambda: opened(model))
     await PLAYS[model.partition("~")[0]].act(visit, speaker())

@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+from penstock.exchange.drive import Exchange
+from penstock.exchange.machine import Phase
 from penstock.lab.scripted import ScriptedServer
 from tests.support.asking import nobody
 from tests.support.endings import short
@@ -20,7 +22,7 @@ from tests.support.sdk import Maker, Mode, Sdk, Site, site
 
 TIMERS = {"first_content": 1.2, "idle": 1.0, "content": 1.2, "tool_call": 0.6}
 """Seconds, for the plays that this timer is to end. All else may take as long as the machine likes."""
-LATE_S = 3.0
+LATE_S = 5.0
 """Where an early head must come before `first_content` ends what is behind it."""
 WARM = "well~"
 QUIET: dict[str, Any] = {"retries": {"connect": 0}, "keepalive": "off", "early_head": "off", "log": {"level": "error"}}
@@ -135,8 +137,16 @@ ROUTES = {
 async def stage(directory: Path, make: Maker, mode: Mode, more: Mapping[str, Any] = QUIET) -> AsyncGenerator[tuple[Site, Sdk]]:
     """A gateway before a provider that plays, and a client."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(64))  # sync clients wait in threads, all at the same time
-    async with site(directory, ScriptedServer(act), _providers, {**more, **ROUTES}) as here, make(here.url, mode) as sdk:
-        yield here, sdk
+    places: list[Site] = []
+
+    def opened(model: str) -> bool:
+        live = cast("set[Exchange]", places[0].running.app.gateway.live)
+        return all(exchange.machine.phase is Phase.EARLY for exchange in live if exchange.entry.requested_model == model)
+
+    async with site(directory, ScriptedServer(lambda visit: act(visit, opened)), _providers, {**more, **ROUTES}) as here:
+        places.append(here)
+        async with make(here.url, mode) as sdk:
+            yield here, sdk
 
 
 AWAKE: dict[str, Any] = {**QUIET, "keepalive": 0.1, "early_head": 0.1}
