@@ -250,6 +250,19 @@ def test_an_error_in_the_place_of_an_answer_gets_its_status(house: House, protoc
     house.check_quiet()
 
 
+@pytest.mark.parametrize(("protocol", "event", "kept"), [
+    (ProtocolId.OPENAI_CHAT, {"error": {"message": WORDS, "code": 429, "metadata": {"provider_name": "x", "raw": "{}"}}}, ("code", "metadata")),
+    (ProtocolId.GEMINI, {"error": {"code": 429, "message": WORDS, "status": "UNAVAILABLE", "details": [{"retryDelay": "7s"}]}}, ("code", "status")),
+], ids=["chat", "gemini"])  # fmt: skip
+def test_all_that_such_an_error_says_is_told(house: House, protocol: ProtocolId, event: dict[str, Any], kept: tuple[str, ...]) -> None:
+    asker, ask = house.stream(protocol)
+    ask.answer().body(sse(event))
+    told = asker.reply.json()["error"]
+    assert asker.reply.status == 429
+    assert [told[name] for name in kept] == [event["error"][name] for name in kept]
+    assert told.get("details", [None])[0] == event["error"].get("details", [None])[0]
+
+
 @PROTOCOL
 def test_what_stands_behind_such_an_error_does_not_matter(house: House, protocol: ProtocolId) -> None:
     """Whether a closing frame comes in the same read is chance."""

@@ -104,6 +104,34 @@ def test_an_error_of_the_first_frame_as_a_body(spec: ProtocolSpec) -> None:
             assert (told["code"], told["status"], told["details"][0]["reason"]) == (429, "rate_limit_error", "rate_limit_exceeded")
 
 
+@pytest.mark.parametrize("depth", [1, 80, 100_000])
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_what_else_a_provider_said_stays(depth: int, size: int) -> None:
+    """OpenRouter's `metadata` and its numeric code, Google's `details`. Nothing of what is long or deep can raise."""
+    metadata = b'{"provider_name": "x", "raw": %b"%b"%b}' % (b"[" * depth, b"y" * size, b"]" * depth)
+    told: dict[ProtocolId, bytes] = {
+        ProtocolId.OPENAI_CHAT: b'{"error": {"message": "m", "code": 429, "metadata": %b}}' % metadata,
+        ProtocolId.GEMINI: b'{"error": {"code": 429, "message": "m", "status": "ABORTED", "details": [{"retryDelay": "7s", "a": %b}]}}' % metadata,
+    }
+    for protocol, body in told.items():
+        spec = REGISTRY[protocol]
+        observer = spec.observer(Operation.CHAT)
+        observer.observe_error(429, body)
+        assert observer.error is not None
+        status, out = spec.error_of(observer.error, "px-1")
+        assert status == 429
+        if depth > 80:
+            continue
+        before, after = json.loads(body)["error"], json.loads(out)["error"]
+        assert after["message"] == "m"
+        if size > 1:
+            assert "metadata" not in after
+        elif protocol is ProtocolId.GEMINI:
+            assert after == {**before, "details": [*before["details"], {"@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": "px-1"}]}
+        else:
+            assert after == {**before, "type": "rate_limit_error", "param": None, "request_id": "px-1"}
+
+
 @SPECS
 def test_nothing_is_invented(spec: ProtocolSpec) -> None:
     for status in (400, 401, 429, 500):

@@ -15,6 +15,8 @@ from penstock.vocabulary.errors import Fault, FaultKind, UpstreamError
 
 UNKNOWN = 502
 """An error without any word that we know: the provider failed, and that is all that can be said."""
+_LONG = 16384
+_DEEP = 256
 
 _BY_STATUS: dict[int, str] = {
     400: "invalid_request_error invalid_request bad_request invalid_prompt context_length_exceeded string_above_max_length content_filter"
@@ -79,6 +81,11 @@ def phrase_of(status: int) -> str:
 def message_of(error: UpstreamError, status: int) -> str:
     """What the provider said, or the name of its status where it said nothing."""
     return error.message or phrase_of(status)
+
+
+def members_of(told: bytes) -> bytes:
+    """`told`, the JSON object of an error, for `UpstreamError.members`: empty where it is long, or may be nested deeper than can be written again."""
+    return told if len(told) <= _LONG and told.count(b"{") + told.count(b"[") <= _DEEP else b""
 
 
 def fault_of(error: UpstreamError) -> Fault:

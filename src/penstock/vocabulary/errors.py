@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import msgspec
@@ -45,7 +46,8 @@ class Fault(msgspec.Struct, frozen=True, gc=False):
     param: str | None = None
 
 
-class UpstreamError(msgspec.Struct, frozen=True, gc=False):
+@dataclass(frozen=True, slots=True)
+class UpstreamError:
     """What a provider said of its failure. Every field as it came; `None` where it said nothing.
 
     `status` is the HTTP status, or a numeric status or code stated in band (Gemini's `code`, Groq's `status_code`).
@@ -56,3 +58,6 @@ class UpstreamError(msgspec.Struct, frozen=True, gc=False):
     code: str | None = None
     param: str | None = None
     status: int | None = None
+    members: bytes = field(default=b"", compare=False, repr=False)
+    """The JSON object that told it, with what no other field has (Google's `details`, OpenRouter's `metadata`), for a client of the same dialect;
+    empty where it did not come as one, or is long."""

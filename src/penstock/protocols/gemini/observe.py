@@ -39,6 +39,7 @@ from penstock.protocols.contract import CONTENT, ERROR, MALFORMED, TOOL, Observe
 from penstock.protocols.gemini.frames import Frame, FunctionCall, ModalityCount, UsageMetadata, count, given, goes_on, read, read_loosely
 from penstock.protocols.gemini.tell import Teller
 from penstock.protocols.gemini.words import NOT_BLOCKED, NOT_FINISHED
+from penstock.protocols.statuses import members_of
 from penstock.vocabulary.errors import UpstreamError
 from penstock.vocabulary.usage import EMPTY_USAGE, NO_KINDS, Kinds, Usage
 
@@ -268,4 +269,5 @@ def _error_of(raw: msgspec.Raw, status: int | None) -> UpstreamError:
         type=word if isinstance(word, str) else None,
         code=next((r for r in reasons if isinstance(r, str)), None),
         status=status if status is not None else count(error.get("code")),
+        members=members_of(bytes(raw)),
     )

@@ -8,6 +8,7 @@ a frame; google-genai raises on it when `error` is its first key, `ClientError` 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, assert_never, cast
 
 from penstock.protocols.contract import BodyError, Observer, Renderer
@@ -19,6 +20,7 @@ from penstock.vocabulary.errors import Fault, FaultKind, UpstreamError
 from penstock.vocabulary.events import Ended, Event, Failed, ReasoningDelta, Started, Stopped, TextDelta, ToolDelta, ToolEnded, ToolStarted, UsageSeen
 from penstock.vocabulary.usage import NO_KINDS, Usage
 
+_REQUEST_INFO = "type.googleapis.com/google.rpc.RequestInfo"
 KEEPALIVE = b"\r\n\r\n"
 """Two empty lines, with the line ends that Google writes. No comment: its Python client takes every line but `data:` for JSON. And not one empty
 line: its Go client cuts at two line ends of a kind and then wants `data` as the very first word; it skips a piece that is empty."""
@@ -167,15 +169,17 @@ def error_element(fault: Fault, request_id: str) -> bytes:
 
 
 def error_of(error: UpstreamError, request_id: str) -> tuple[int, bytes]:
-    """The same object with the provider's own words; its `code` is the status."""
+    """The same object with the provider's own words, and what it said besides; its `code` is the status."""
     status = status_of(error)
-    details: list[dict[str, str]] = []
-    if error.code is not None:
+    members: dict[str, Any] = json.loads(error.members) if error.members else {}
+    given = members.get("details")
+    details: list[Any] = cast("list[Any]", given) if isinstance(given, list) else []
+    if error.code is not None and not details:
         details.append({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": error.code})
-    if request_id:
-        details.append({"@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": request_id})
+    if request_id and not any(isinstance(detail, dict) and cast("dict[str, Any]", detail).get("@type") == _REQUEST_INFO for detail in details):
+        details.append({"@type": _REQUEST_INFO, "requestId": request_id})
     word = error.type or STATUS_BY_HTTP.get(status, "INTERNAL" if status >= 500 else "INVALID_ARGUMENT")
-    return status, dump(_shape(status, message_of(error, status), word, details))
+    return status, dump({"error": {**members, **_shape(status, message_of(error, status), word, details)["error"]}})
 
 
 def _error(fault: Fault, request_id: str) -> dict[str, Any]:
@@ -183,7 +187,7 @@ def _error(fault: Fault, request_id: str) -> dict[str, Any]:
     if fault.code is not None:
         details.append({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": fault.code})
     if request_id:
-        details.append({"@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": request_id})
+        details.append({"@type": _REQUEST_INFO, "requestId": request_id})
     own = STATUS_BY_HTTP.get(fault.status) if fault.kind is FaultKind.CUT else None
     word = fault.type if fault.type is not None and fault.type in CODES else own or STATUSES[fault.kind]
     return _shape(fault.status, fault.message, word, details)
@@ -196,9 +200,9 @@ def _told(error: UpstreamError) -> dict[str, Any]:
     return _shape(status, error.message or "The provider told an error without a message.", word, [])
 
 
-def _shape(status: int, message: str, word: str, details: list[dict[str, str]]) -> dict[str, Any]:
+def _shape(status: int, message: str, word: str, details: Sequence[Any]) -> dict[str, Any]:
     # google-genai knows errors from 400 to 599.
     error: dict[str, Any] = {"code": status if 400 <= status <= 599 else 500, "message": message, "status": word}
     if details:
-        error["details"] = details
+        error["details"] = list(details)
     return {"error": error}

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 from msgspec.structs import astuple, replace
 
+from penstock.protocols.statuses import members_of
 from penstock.vocabulary.errors import UpstreamError
 from penstock.vocabulary.usage import NO_KINDS, Kinds, Usage
 
@@ -364,7 +365,15 @@ def read_error(value: Any, status: int | None = None) -> UpstreamError:
         code=word(fields.get("code")),
         param=word(fields.get("param")),
         status=status,
+        members=_members(fields),
     )
+
+
+def _members(fields: dict[str, Any]) -> bytes:
+    try:
+        return members_of(encode_any(fields))
+    except (ValueError, RecursionError):  # deeper than can be written
+        return b""
 
 
 def find_error(value: Any) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, assert_never
 
 from penstock.protocols.contract import Observer, Renderer
-from penstock.protocols.openai_chat.chunk import encode_any
+from penstock.protocols.openai_chat.chunk import decode_any, encode_any
 from penstock.protocols.openai_chat.words import finish_reason_of
 from penstock.protocols.statuses import message_of, status_of
 from penstock.vocabulary.errors import Fault, FaultKind, UpstreamError
@@ -81,13 +81,16 @@ def error_frame(fault: Fault, request_id: str, observer: Observer) -> bytes:
 
 
 def error_of(error: UpstreamError, request_id: str) -> tuple[int, bytes]:
-    """The error object with the provider's own words; what it did not say is null, except the type, which the status gives."""
+    """The error object with the provider's own words, and what it said besides; what it did not say is null, except the type, which the status
+    gives. A code stays a number where it was one."""
     status = status_of(error)
-    said = {
+    members: dict[str, Any] = decode_any(error.members) if error.members else {}
+    said: dict[str, Any] = {
+        **members,
         "message": message_of(error, status),
         "type": error.type or _type_of(status),
         "param": error.param,
-        "code": error.code,
+        "code": error.code if members.get("code") is None else members["code"],
         "request_id": request_id,
     }
     return status, encode_any({"error": said})
