@@ -362,3 +362,13 @@ def test_chat_without_done_is_whole_where_that_is_known() -> None:
             ask.answer(200, headers).body(*ANSWERS[CHAT].frames[:-1]).end()
             assert asker.reply.status == status
             house.check_quiet()
+
+
+def test_and_where_the_provider_stays_connected_behind_it() -> None:
+    with House(conduct=replace(FORCE, terminal="finish_reason")) as house:
+        asker, ask = house.whole(CHAT)
+        ask.answer(200, SSE).body(*ANSWERS[CHAT].frames[:-1])
+        house.until(lambda: asker.reply.over, 20.0)
+        assert (asker.reply.status, asker.reply.over, ask.cancelled) == (200, "ended", True)
+        assert house.row().outcome == "COMPLETE"
+        house.check_quiet()

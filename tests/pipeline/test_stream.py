@@ -241,7 +241,7 @@ def repaired(pieces: list[bytes], *, clean: bool = True) -> tuple[bytes, Ending,
 def test_a_finish_reason_and_a_clean_end_are_completed() -> None:
     out, ending, cause = repaired([CHUNK, STOP, USAGE])
     assert out == CHUNK + STOP + USAGE + b"data: [DONE]\n\n"
-    assert (ending, cause) == (Ending.COMPLETE, "finish reason, then a clean end; [DONE] added")
+    assert (ending, cause) == (Ending.COMPLETE, "finish reason, and nothing behind it; [DONE] added")
 
 
 def test_a_stream_that_has_its_last_frame_gets_no_second() -> None:

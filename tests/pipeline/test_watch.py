@@ -11,7 +11,7 @@ from penstock.pipeline.body import BodyRelay
 from penstock.pipeline.contract import Pipeline, State
 from penstock.pipeline.timers import Timers
 from penstock.pipeline.unbegun import Unbegun
-from penstock.pipeline.watch import AFTER_ERROR, Expired, excuse, expired, next_deadline, next_look
+from penstock.pipeline.watch import AFTER_LAST, Expired, excuse, expired, next_deadline, next_look
 from penstock.protocols import REGISTRY
 from penstock.vocabulary.ids import Operation, ProtocolId
 from penstock.wire.budget import Budget
@@ -95,8 +95,8 @@ def test_behind_the_providers_own_error_nobody_waits_long(dialect: Dialect, idle
     assert first is not None
     play.come((200, dialect.error()))
     assert play.pipeline.observer.error is not None
-    play.runs_out("idle", 200 + 1000 * min(idle or AFTER_ERROR, AFTER_ERROR))
-    assert first <= at(200) + AFTER_ERROR, "it was looked at before that, whether or not an error was to be expected"
+    play.runs_out("idle", 200 + 1000 * min(idle or AFTER_LAST, AFTER_LAST))
+    assert first <= at(200) + AFTER_LAST, "it was looked at before that, whether or not an error was to be expected"
 
 
 @EACH
@@ -186,7 +186,7 @@ def test_each_timer_can_be_off(dialect: Dialect) -> None:
     off = Timers(first_content=None, idle=None, content=None, tool_call=None, max_duration=None)
     play = Play(dialect, off).come((100, dialect.open(0)), (110, dialect.text()))
     assert next_deadline(off, STARTED, play.pipeline) is None
-    assert next_look(off, STARTED, play.pipeline, at(120)) == at(120) + AFTER_ERROR
+    assert next_look(off, STARTED, play.pipeline, at(120)) == at(120) + AFTER_LAST
     for name, deadline in (("idle", 110 + 270), ("content", 110 + 600), ("tool_call", 100 + 240)):
         play.timers = replace(off, **{name: getattr(TIMERS, name)})
         play.runs_out(name, deadline)

@@ -245,6 +245,8 @@ class Exchange(Metering, Joining):
                 self._note_left()
             reply, self.reply = self.reply, None
             reply.abort()
+        if timer == "idle" and self._ended_for_it(now):
+            return
         said = self._said()
         if said is not None:
             self._end_as_said(said, now)

@@ -43,6 +43,14 @@ class Leaving(Gathering):
         cut = found.ending is Ending.CUT and self.reply is not None
         return found if cut or found.ending in _SAID else None
 
+    def _ended_for_it(self, now: float) -> bool:
+        """Where nothing lacks but the end of the body, and it does not come: as though it had."""
+        if self.pipeline is None or not self.pipeline.all_told:
+            return False
+        self.cancel()
+        self.answer_ended(now)
+        return True
+
     def _note_left(self) -> None:
         """Before the end of its answer, for all that is known here: it may come again for it."""
         if self.machine.phase in _UNDER_WAY and self._said() is None:

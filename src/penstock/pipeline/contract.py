@@ -85,6 +85,11 @@ class Pipeline(ABC):
         """Is progress of content told from other events? Not in bodies, nor where the bytes are not understood."""
         return False
 
+    @property
+    def all_told(self) -> bool:
+        """Has all come that this provider ever sends (`terminal: finish_reason`)? Only the end of the body is waited for, and not for long."""
+        return False
+
     def keepalive(self) -> bytes:
         """What may be given out now so that the client sees that the stream is alive; empty where nothing may. It counts as given out, and as
         nothing else."""

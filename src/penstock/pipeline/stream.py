@@ -226,6 +226,10 @@ class StreamRelay(Pipeline):
         """Has the opening bracket of the array left, with its first element?"""
         return self.events > 0
 
+    @property
+    def all_told(self) -> bool:
+        return bool(self._closing) and not self._scanner.held and self.observer.finished()
+
     def keepalive(self) -> bytes:
         # Frames leave whole, so the client is always behind one; what is held of the next one has not left.
         if not self.may_speak():
@@ -278,7 +282,7 @@ class StreamRelay(Pipeline):
             return Outcome(Ending.COMPLETE, "finish reason, then a clean end", EndedBy.UPSTREAM)
         if self._closing and observer.finished():
             self._repaired = True
-            return Outcome(Ending.COMPLETE, "finish reason, then a clean end; [DONE] added", EndedBy.UPSTREAM)
+            return Outcome(Ending.COMPLETE, "finish reason, and nothing behind it; [DONE] added", EndedBy.UPSTREAM)
         if not self.events:
             return Outcome(Ending.TRUNCATED, "the body ended before its first event", EndedBy.UPSTREAM)
         return Outcome(Ending.TRUNCATED, "the body ended without the terminal event", EndedBy.UPSTREAM)

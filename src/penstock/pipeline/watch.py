@@ -11,8 +11,8 @@ Rules
   its own end stops it. It does not wait for content: an announced call is none.
 - Where the content cannot be told from other bytes (whole bodies, protocols without a terminal event, frames that were not understood), `idle`
   is all there is, and it begins with the first bytes that mean anything.
-- Behind an error that the provider told in its stream, `idle` runs whatever came before, and is `AFTER_ERROR` at most: nothing good is waited
-  for any more, and some clients (Codex) do not take the event for an end.
+- Behind an error that the provider told in its stream, `idle` runs whatever came before, and is `AFTER_LAST` at most: nothing good is waited
+  for any more, and some clients (Codex) do not take the event for an end. So it is behind the last that a provider ever sends (`Pipeline.all_told`).
 - `max_duration` runs from the request. Behind the terminal event nothing runs, nor while what has come is told by time
   (`Pipeline.deadline`) or waits for a guard's word (`Pipeline.waiting`).
 """
@@ -30,8 +30,8 @@ from penstock.wire.secrets import mask_secrets
 
 TimerName = Literal["first_content", "idle", "content", "tool_call", "max_duration"]
 
-AFTER_ERROR: Final = 15.0
-"""Seconds in which a provider may say more, or close, behind an error of its own. Providers close at once."""
+AFTER_LAST: Final = 15.0
+"""Seconds in which a provider may say more, or close, behind an error of its own or what is its last event. Providers close at once."""
 _NAME_LIMIT = 64
 _RUNNING = State.RUNNING
 
@@ -62,7 +62,7 @@ def next_look(timers: Timers, started: float, pipeline: Pipeline | None, now: fl
     """
     if pipeline is not None and pipeline.state is not _RUNNING:
         return None
-    coming = [now + t for t in (AFTER_ERROR, timers.idle, timers.content, timers.tool_call) if t is not None]
+    coming = [now + t for t in (AFTER_LAST, timers.idle, timers.content, timers.tool_call) if t is not None]
     return min((*coming, *(at for at, _, _, _ in _running(timers, started, pipeline))), default=None)
 
 
@@ -99,8 +99,8 @@ def _running(timers: Timers, started: float, pipeline: Pipeline | None) -> Itera
         yield started + timers.max_duration, "max_duration", timers.max_duration, None
     if pipeline is not None and (pipeline.waiting or pipeline.deadline() is not None):
         return
-    if pipeline is not None and pipeline.tells_content and pipeline.observer.error is not None:
-        seconds = AFTER_ERROR if timers.idle is None else min(timers.idle, AFTER_ERROR)
+    if pipeline is not None and pipeline.tells_content and (pipeline.observer.error is not None or pipeline.all_told):
+        seconds = AFTER_LAST if timers.idle is None else min(timers.idle, AFTER_LAST)
         yield pipeline.last_at + seconds, "idle", seconds, None
     elif pipeline is None or (pipeline.first_content_at is None and (pipeline.tells_content or not pipeline.begun)):
         if timers.first_content is not None:
