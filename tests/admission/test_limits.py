@@ -229,9 +229,11 @@ class Limits(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         grant, asks = self.out.pop(data.draw(st.integers(0, len(self.out) - 1)))
         before = [self.store.spent(ask.limit, ask.values, self.now) for ask in asks]
-        self.store.cancel(grant)
+        stood = self.store.states(grant, self.now)
+        stated = self.store.cancel(grant, self.now)
         after = [self.store.spent(ask.limit, ask.values, self.now) for ask in asks]
         assert all(now <= then for now, then in zip(after, before, strict=True))
+        assert all(then.left <= now.left for then, now in zip(stood, stated, strict=True))
 
     @invariant()
     def held_is_what_is_under_way(self) -> None:

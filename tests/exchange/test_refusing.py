@@ -6,9 +6,9 @@ from penstock.admission.issuers import read_keys
 from penstock.admission.settings import AdmissionSettings
 from penstock.exchange.gateway import Settings
 from penstock.vocabulary.ids import ProtocolId
-from tests.exchange.test_admitting import KEYS, ask, refused
+from tests.exchange.test_admitting import BEARER, KEYS, RPM, a_budget, ask, budgeted, refused
 from tests.support.admitted import NOW, Admitted
-from tests.support.exchanges import House
+from tests.support.exchanges import CHUNK, House
 from tests.support.tokens import claims, issuer, jwk, jwks, sign
 
 
@@ -33,3 +33,14 @@ def test_the_one_token_of_the_gateway_is_told_too() -> None:
         reply = house.chat().reply
         row = house.book.settled[-1]
         assert (reply.status, row.refused_by, row.rule) == (401, "token", "token")
+
+
+def test_what_a_budget_refuses_is_told_as_counting_against_no_limit() -> None:
+    with Admitted(budgeted(a_budget(), limits=(RPM,)), KEYS) as a:
+        first = ask(a.house, ProtocolId.OPENAI_CHAT, BEARER)
+        a.house.last.answer().body(CHUNK * 200).lose()
+        assert first.reply.header(b"x-ratelimit-remaining-requests") == b"1"
+        for _ in range(3):
+            reply = refused(ask(a.house, ProtocolId.OPENAI_CHAT, BEARER), 429, "budget 'purse'", "budget", "purse")
+            assert reply.header(b"x-ratelimit-remaining-requests") == b"1"
+        a.check()

@@ -229,7 +229,7 @@ class Pass:
         admission, grant, shares = self._admission, self._grant, self._shares
         if not self.asked:
             if grant is not None:
-                admission.limits.cancel(grant)
+                admission.limits.cancel(grant, now)
             if shares and admission.keeper is not None:
                 admission.keeper.settle([(share, 0) for share in shares])
             return
@@ -253,6 +253,13 @@ class Pass:
         """What was granted came too late: the exchange is over."""
         if isinstance(answer, Shares) and self._admission.keeper is not None:
             self._admission.keeper.settle([(share, 0) for share in answer.shares])
+
+    def withdraw(self, now: float) -> None:
+        """It is answered without a provider having been asked: what it was granted of limits goes back before it is told how they stand."""
+        grant = self._grant
+        if grant is not None and not self.asked:
+            self._grant = None
+            self._states = self._admission.limits.cancel(grant, now)
 
     # -- what the client is told -------------------------------------------------------------------------------------------------------
 

@@ -78,6 +78,7 @@ class Telling:
         if name is not None and status >= 400 and all(key.lower() != name for key, _ in headers):
             own.append((name, self.quoted.encode("latin-1")))
         if self.admitted is not None:
+            self.admitted.withdraw(self.gateway.clock())
             headers = self.admitted.headers_on(headers)
         reply.whole(status, [*kind, *headers, *own], body)
 

@@ -84,8 +84,8 @@ class LimitStore(Protocol):
         """Give back what was held, and charge what was used."""
         ...
 
-    def cancel(self, grant: Grant) -> None:
-        """The request was refused after all: it never was."""
+    def cancel(self, grant: Grant, now: float) -> tuple[State, ...]:
+        """The request was refused after all: it never was. How its limits stand without it."""
         ...
 
     def states(self, grant: Grant, now: float) -> tuple[State, ...]: ...
@@ -139,13 +139,14 @@ class MemoryLimits:
                 case Measure.STREAMS | Measure.REQUESTS:
                     pass
 
-    def cancel(self, grant: Grant) -> None:
+    def cancel(self, grant: Grant, now: float) -> tuple[State, ...]:
         lines, grant.lines = grant.lines, []
         for line in lines:
             if line.slot is not None:
                 line.window.refund(line.amount, line.slot)
             else:
                 line.window.held -= line.amount
+        return tuple(_state(line.limit, line.window, now) for line in lines)
 
     def states(self, grant: Grant, now: float) -> tuple[State, ...]:
         return tuple(_state(line.limit, line.window, now) for line in grant.lines)
