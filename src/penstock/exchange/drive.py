@@ -12,7 +12,7 @@ from penstock.exchange import faults
 from penstock.exchange.compose_answer import names_of
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.gateway import Gateway
-from penstock.exchange.joining import MUCH, NOTES, Joining
+from penstock.exchange.joining import MUCH, Joining, first_notes
 from penstock.exchange.leaving import GONE
 from penstock.exchange.machine import Command, Input, Phase
 from penstock.exchange.metering import Metering
@@ -54,7 +54,7 @@ class Exchange(Metering, Joining):
             record = self.record
             if record is not None:
                 record.status, record.headers = head.status, head.headers
-                self.noted, self.lump = [], (1 if self.followed else NOTES)
+                self.noted, self.lump = [], (1 if self.followed else first_notes())
             entry = self.entry
             entry.head_ms = (now - self.started) * 1e3
             dialed = self._ask.dialed_at if self._ask is not None else None

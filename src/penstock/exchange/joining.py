@@ -17,6 +17,7 @@ Rules
 from __future__ import annotations
 
 from abc import abstractmethod
+from itertools import cycle
 from typing import Final
 
 from penstock.dedup import Form, Record, Tape
@@ -29,6 +30,8 @@ GRACE: Final = 2.0
 """Seconds."""
 NOTES: Final = 12
 """Reads that are noted together: so many are put on the tape for little more than the price of one."""
+first_notes: Final = cycle(range(NOTES // 3, NOTES + NOTES // 3)).__next__
+"""How many there are of a stream's first ones. Streams that began together do not all hold the most, nor pack it, at the same time."""
 MUCH: Final = 8192
 """Bytes of a read that is not kept back for that."""
 
@@ -148,6 +151,7 @@ class Joining(Leaving):
             return
         if tape is None:
             record.answer = tape = Tape(self.gateway.settings.noted_bytes, desk.budget)
+            self.lump = 1 if self.followed else NOTES
         fits = isinstance(tape, Tape) and not tape.torn
         if isinstance(tape, Tape) and fits:
             tape.add(noted)  # where it tears, these are the last on it

@@ -37,7 +37,7 @@ class Reader(ABC):
         self._settings = settings
         self._heads = heads
         self._local = local
-        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser | None = None  # while a request comes: it knows nothing between two, and takes 1 KiB
         self._url = b""
         self._headers: Headers | None = None  # of the head that is being read, `Content-Length` apart
         self._length: int | None = None  # the value of that
@@ -67,9 +67,11 @@ class Reader(ABC):
     # -- bytes -------------------------------------------------------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> None:
-        parser = self._parser
-        if self._deaf or parser is None:
+        if self._deaf:
             return
+        parser = self._parser
+        if parser is None:
+            self._parser = parser = httptools.HttpRequestParser(self)
         fresh = self._headers is None and self._reading is None
         if fresh:
             self._fed = len(data)
@@ -89,7 +91,9 @@ class Reader(ABC):
             self._read_on(parser, data, offset)
         if self._headers is not None or self._reading is not None:
             self._stop_midway()
-        elif fresh and self._known is not None and not self._deaf:
+            return
+        self._parser = None
+        if fresh and self._known is not None and not self._deaf:
             self._heads.learn(data, self._known, self._length)
 
     def _read_on(self, parser: httptools.HttpRequestParser, data: bytes, offset: int) -> None:
