@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
+
 from penstock.admission.issuers import read_keys
 from penstock.admission.settings import AdmissionSettings
 from penstock.exchange.gateway import Settings
+from penstock.ledger.entry import Maker
 from penstock.vocabulary.ids import ProtocolId
 from tests.exchange.test_admitting import BEARER, KEYS, RPM, a_budget, ask, budgeted, refused
-from tests.support.admitted import NOW, Admitted
+from tests.support.admitted import NOW, Admitted, key
 from tests.support.exchanges import CHUNK, House
 from tests.support.tokens import claims, issuer, jwk, jwks, sign
 
@@ -43,4 +48,39 @@ def test_what_a_budget_refuses_is_told_as_counting_against_no_limit() -> None:
         for _ in range(3):
             reply = refused(ask(a.house, ProtocolId.OPENAI_CHAT, BEARER), 429, "budget 'purse'", "budget", "purse")
             assert reply.header(b"x-ratelimit-remaining-requests") == b"1"
+        a.check()
+
+
+OTHER = "sk-pst-other"
+
+
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("path", ["/v1/responses", "/responses", "/openai/v1/responses", "/v1/responses/compact", "/v1/responses/input_tokens"])
+def test_nobody_goes_on_from_a_response_of_another_key(path: str, stored: bool) -> None:
+    with Admitted(keys={**KEYS, OTHER: key("key_2")}) as a:
+        made = a.house.book.stored if stored else a.house.book.known
+        made["resp_1"] = Maker("openai", "key_1", None)
+        body = json.dumps({"model": "gpt-4o", "previous_response_id": "resp_1", "input": "go on"}).encode()
+        for before in range(2):  # (the head is known the second time)
+            asker = a.house.open("POST", path, [(b"authorization", b"Bearer " + OTHER.encode())], length=len(body)).body(body).end()
+            a.house.loop.settle()
+            told = refused(asker, 400, "another key or user", "key", "key_2").json()["error"]
+            assert told["message"] == "Previous response with id 'resp_1' not found."
+            assert (told["type"], told["param"], told["code"]) == ("invalid_request_error", "previous_response_id", "previous_response_not_found")
+            assert len(a.house.asks) == before
+            a.house.open("POST", path, BEARER, length=len(body)).body(body).end()
+            a.house.loop.settle()
+            assert len(a.house.asks) == before + 1, "its own key goes on"
+            a.house.last.lose()
+        a.check()
+
+
+@pytest.mark.parametrize("before", ["resp_2", "", None, 7, ["resp_1"]])
+def test_what_nobody_here_has_made_is_for_the_provider_to_know(before: object) -> None:
+    with Admitted(keys=KEYS) as a:
+        body = json.dumps({"model": "gpt-4o", "previous_response_id": before, "input": "go on"}).encode()
+        a.house.open("POST", "/v1/responses", BEARER, length=len(body)).body(body).end()
+        a.house.loop.settle()
+        assert len(a.house.asks) == 1
+        a.house.last.lose()
         a.check()

@@ -71,6 +71,9 @@ class Refused:
     by: By = By.RULE
     rule: str | None = None
     """The name of the rule, limit or budget, the id of the key, the mode."""
+    code: str | None = None
+    param: str | None = None
+    """What OpenAI says in the same case, where clients go by it."""
 
 
 @dataclass(frozen=True, slots=True)

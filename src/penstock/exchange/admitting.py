@@ -37,6 +37,9 @@ _NO_OUTPUT = frozenset({Operation.EMBEDDINGS, Operation.MODERATIONS})
 """Operations whose answers have no tokens of output."""
 _WARNED = 4096
 """Budgets of which it is remembered that they were warned of."""
+_KINDS = {
+    400: FaultKind.BAD_REQUEST, 401: FaultKind.UNAUTHENTICATED, 403: FaultKind.FORBIDDEN, 404: FaultKind.NOT_FOUND, 429: FaultKind.RATE_LIMITED,
+}  # fmt: skip
 Refresh = Callable[[Issuer], Awaitable[bool]]
 NO_RETRY = (b"x-should-retry", b"false")
 """The official clients of OpenAI and Anthropic try a 429 again at once unless they are told not to."""
@@ -314,8 +317,8 @@ def at_least(tokens: Tokens, read: int, made: int) -> Tokens:
 
 
 def fault_of(refused: Refused) -> Fault:
-    kinds = {401: FaultKind.UNAUTHENTICATED, 403: FaultKind.FORBIDDEN, 404: FaultKind.NOT_FOUND, 429: FaultKind.RATE_LIMITED}
-    return Fault(kinds.get(refused.status, FaultKind.OVERLOADED), refused.status, refused.message)
+    kind = _KINDS.get(refused.status, FaultKind.OVERLOADED)
+    return Fault(kind, refused.status, refused.message, code=refused.code, param=refused.param)
 
 
 def _applies(when: Condition | None, facts: Facts) -> bool:

@@ -8,7 +8,7 @@ which is one read at most, because reading is paused.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from penstock.admission import check
@@ -35,6 +35,8 @@ Then = Callable[[], None]
 _UNREAD = frozenset({Operation.AUDIO, Operation.IMAGES, Operation.BATCHES})
 """Operations whose model stands in what is uploaded, where that is not read."""
 _SHOWN = 120
+_NO_SUCH = "previous_response_not_found"
+"""What OpenAI says with 400; clients that see it send the whole conversation."""
 
 
 class Entering:
@@ -49,7 +51,7 @@ class Entering:
         self._kept: list[bytes] | None = None
         """What is uploaded while an answer is waited for."""
         self._maker: Maker | None = None
-        """Of what is asked for by its id."""
+        """Of what is asked for by its id, or gone on from."""
 
     @abstractmethod
     def _refuse(self, fault: Fault, cause: str, headers: Headers | None = None) -> None: ...
@@ -60,6 +62,12 @@ class Entering:
 
     @abstractmethod
     def _fail(self, error: Exception) -> None: ...
+
+    @abstractmethod
+    async def _looking(self, work: Awaitable[None]) -> None: ...
+
+    @abstractmethod
+    def _choose(self, plan: Plan, body: bytes | None, known: Maker | None) -> None: ...
 
     def _shown(self, request: ClientRequest, endpoint: Endpoint) -> tuple[Headers, str, Found | None] | None:
         """Headers and query without the gateway's own credentials, and what those say; `None`: it is refused."""
@@ -96,6 +104,19 @@ class Entering:
             return False
         self.exchange.admitted = Pass(admission, entered, self.exchange.entry)
         return True
+
+    def _seek(self, plan: Plan, response_id: str, body: bytes | None) -> None:
+        """Who made that response? It may tell where it is, and for whom."""
+        known = self._gateway.ledger.find_response(response_id)
+        if known is None and not self.exchange.uploading:  # what comes of an upload meanwhile could not be kept
+            self._gateway.spawn(self._looking(self._look_up(plan, response_id, body)), "penstock-response-id")
+        else:
+            self._choose(plan, body, known)
+
+    async def _look_up(self, plan: Plan, response_id: str, body: bytes | None) -> None:
+        known = await self._gateway.ledger.maker_of(response_id)
+        if self.exchange.machine.phase is Phase.OPENED:
+            self._choose(plan, body, known)
 
     async def _make_sure(self, admission: Admission, plan: Plan, then: Then) -> None:
         """The token names a key that is not known: ask its issuer, and look at it once more."""
@@ -136,11 +157,14 @@ class Entering:
         # No model is used for a list of names, and for an answer that was made before and is asked for by its id.
         unused = endpoint.operation is Operation.MODELS or (endpoint.operation is Operation.RESPONSE_ITEM and endpoint.response_id is not None)
         refused = held.allow(facts, listing=unused, unsettled=SETTLED if endpoint.operation is not Operation.MODELS else decided_later(endpoint))
-        if refused is None and self._maker is not None and self._may_be_anothers(endpoint):
+        if refused is None and self._maker is not None:
             user = self._maker.user_id
             if clear(user) == clear(held.subject.user):  # once there is a row, no more is known of whom it was made for
                 user = held.subject.user
-            refused = door.refuse_others(held.subject, endpoint.response_id or "", self._maker.key_id, user)
+            before = exchange.peek.goes_on_from
+            refused = door.refuse_others(held.subject, endpoint.response_id or before or "", self._maker.key_id, user)
+            if refused is not None and before is not None:
+                refused = replace(refused, status=400, message=f"Previous r{refused.message[1:]}", code=_NO_SUCH, param="previous_response_id")
         return True if refused is None else self._turn_away(refused)
 
     def _may_be_anothers(self, endpoint: Endpoint) -> bool:

@@ -232,11 +232,7 @@ class Intake(Preparing):
         if body is not None and endpoint.operation is not Operation.RESPONSE_ITEM and not self._peek(plan, body):
             return
         if endpoint.response_id is not None and (endpoint.provider is None or self._may_be_anothers(endpoint)):
-            known = gateway.ledger.find_response(endpoint.response_id)
-            if known is None and not exchange.uploading:  # what comes of an upload meanwhile could not be kept
-                gateway.spawn(self._looking(self._look_up(plan, endpoint.response_id, body)), "penstock-response-id")
-                return
-            self._choose(plan, body, known)
+            self._seek(plan, endpoint.response_id, body)
             return
         self._choose(plan, body, None)
 
@@ -262,17 +258,15 @@ class Intake(Preparing):
     def _decide(self, plan: Plan, body: bytes) -> None:
         """Of a request with a model, which is all that decides."""
         if self._peek(plan, body):
-            model = self.exchange.peek.model
+            model, before = self.exchange.peek.model, self.exchange.peek.goes_on_from
+            if before is not None and self._gateway.admission is not None:
+                self._seek(plan, before, body)
+                return
             way = plan.ways.get(model) if model is not None else None
             if way is not None:
                 self._go(plan, way, body)
             else:
                 self._choose(plan, body, None)
-
-    async def _look_up(self, plan: Plan, response_id: str, body: bytes | None) -> None:
-        known = await self._gateway.ledger.maker_of(response_id)
-        if self.exchange.machine.phase is Phase.OPENED:
-            self._choose(plan, body, known)
 
     async def _list(self, plan: Plan) -> None:
         admission = self._gateway.admission

@@ -56,6 +56,8 @@ class Peek(msgspec.Struct, frozen=True, gc=False):
     """False where the answer will carry no usage unless `ProtocolSpec.ask_usage` is applied (Chat and Completions streams)."""
     said: Said | None = None
     """What it says of whose it is, unread; `None`: nothing."""
+    goes_on_from: str | None = None
+    """The id of an earlier answer that it continues, kept by the provider."""
 
 
 class ToolCall:

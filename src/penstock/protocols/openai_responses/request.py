@@ -27,6 +27,7 @@ class _Request(msgspec.Struct, gc=False):
     safety_identifier: msgspec.Raw = NOTHING
     metadata: msgspec.Raw = NOTHING
     prompt_cache_key: msgspec.Raw = NOTHING
+    previous_response_id: Any = None
     reasoning: msgspec.Raw = NOTHING
 
     def said(self) -> Said | None:
@@ -49,12 +50,17 @@ def peek(operation: Operation, path: str, query: str, body: bytes) -> Peek:
         raise BadRequest(f"The request body is not valid JSON: {_why(error)}.") from None
     model = request.model
     if model is None and (operation is not Operation.RESPONSES or bytes(request.prompt)[:1] == b"{"):
-        return Peek(None, request.stream is True, said=request.said())
+        return Peek(None, request.stream is True, said=request.said(), goes_on_from=_id_of(request))
     if model is None:
         raise BadRequest("The request body has no 'model'. Name one, or a stored 'prompt' that has its own.")
     if not isinstance(model, str) or not model:
         raise BadRequest("'model' must be a string that is not empty.")
-    return Peek(model, request.stream is True, said=request.said())
+    return Peek(model, request.stream is True, said=request.said(), goes_on_from=_id_of(request))
+
+
+def _id_of(request: _Request) -> str | None:
+    id = request.previous_response_id
+    return id if isinstance(id, str) and id else None
 
 
 def rename(operation: Operation, path: str, body: bytes, model: str) -> tuple[str, bytes]:
