@@ -142,6 +142,21 @@ def test_a_healthy_stream_goes_on_with_its_first_other_letter(house: House, prot
     assert house.row().outcome == "COMPLETE"
 
 
+@pytest.mark.parametrize("text", ["您好", "Привет", "été", "こんにちは", "३"])
+def test_letters_of_every_script_are_letters(house: House, text: str) -> None:
+    client, upstream = house.stream(CHAT)
+    opening, first, *_ = frames(CHAT, text)
+    upstream.answer().body(opening, first)
+    assert client.reply.body == opening + first
+
+
+@pytest.mark.parametrize("front", ['"', '\\"**', "«", "\t_"])
+def test_a_notice_in_quotes_is_one_in_bodies_too(house: House, front: str) -> None:
+    client, upstream = house.whole(CHAT)
+    upstream.answer_json(bodies(CHAT, front + TOLD))
+    check_refused(house, client, CHAT, upstream)
+
+
 def test_it_is_not_held_for_one_letter_more(house: House) -> None:
     client, upstream = house.stream(CHAT)
     opening, first, second, *_ = frames(CHAT, "I", "t")
@@ -322,7 +337,7 @@ def test_recorded_streams_pass_unchanged(house: House, case: Case) -> None:
     assert house.told[-1].outcome == plain.told[-1].outcome
 
 
-@given(st.text(), st.text(" *#\n⚠️-_"), st.sampled_from(NOTICES))
+@given(st.text(), st.text(" *#\n⚠️-_\"\\\x7f"), st.sampled_from(NOTICES))
 def test_a_text_is_judged_by_its_beginning(rest: str, front: str, opening: str) -> None:
     openings = Openings(NOTICES)
     text = front + opening.lower() + rest
@@ -330,7 +345,10 @@ def test_a_text_is_judged_by_its_beginning(rest: str, front: str, opening: str) 
     for at in range(len(front) + len(opening)):
         assert openings.judge(text[:at]) is Verdict.OPEN
     assert openings.find(json.dumps({"a": [text]}).encode()) == text[:4096]
-    assert openings.find(json.dumps({"a": ["x" + text]}).encode()) is None
+    for letter in "xé你":
+        assert openings.judge(letter + text) is Verdict.CLEAR
+        assert openings.find(json.dumps({"a": [letter + text]}).encode()) is None
+        assert openings.find(json.dumps({"a": [letter + text, text]}).encode()) == text[:4096]
 
 
 @given(st.binary())

@@ -1,7 +1,7 @@
 """Answers of 200 that are none: a provider that tells its refusal in the place of the text (Argo: "AUTHENTICATION NOTICE FROM ARGO").
 
-A text is such a notice if it begins with one of the configured openings; what is no letter or digit in front of it (line breaks, asterisks,
-warning signs) and case do not count, and any run of white space is one blank. Of JSON, any string in it that begins so is enough.
+A text is such a notice if it begins with one of the configured openings; what is no letter or digit of any script in front of it (line breaks,
+asterisks, quotes, warning signs) and case do not count, and any run of white space is one blank. Of JSON, any string in it that begins so is enough.
 
 A `Gate` stands between the provider and the exchange, for providers that have openings. A stream is held by it only while its text could
 still become a notice: a healthy one goes on with the first letter that is another one, and in any case with its first thinking or tool call,
@@ -34,8 +34,8 @@ MORE: Final = 1.0
 """Seconds for which the rest of a notice is waited for, so that the client can be told all of it."""
 _TOLD = 4096
 """Characters of it."""
-_FRONT = re.compile(r"[^a-z0-9]+")
-_JUNK = r'(?:[^"A-Za-z0-9\\]|\\[bfnrt/]|\\u[0-9a-fA-F]{4})*+'
+_FRONT = re.compile(r"[\W_]+")
+_JUNK = r'(?:[^\w"\\]|_|\\["\\bfnrt/]|\\u[0-9a-fA-F]{4})*+'
 _BLANKS = r"(?:\s|\\[nrt])+"
 _EVENTS = b"text/event-stream"
 _UNCODED = (b"", b"identity")
@@ -74,14 +74,15 @@ class Openings:
         text = body.decode("utf-8", "replace")
         if self.judge(text[:_TOLD]) is Verdict.NOTICE:
             return text[:_TOLD]
-        found = self._bodies.search(text)
-        if found is None:
-            return None
-        try:
-            told: object = json.JSONDecoder(strict=False).raw_decode(text, found.start())[0]
-        except ValueError:
-            return None  # a string that does not end is in nothing that anybody could read
-        return told[:_TOLD] if isinstance(told, str) else None
+        for found in self._bodies.finditer(text):
+            try:
+                told: object = json.JSONDecoder(strict=False).raw_decode(text, found.start())[0]
+            except ValueError:
+                continue  # a string that does not end is in nothing that anybody could read
+            # A letter that is spelled with an escape is only known as one now.
+            if isinstance(told, str) and self.judge(told[:_TOLD]) is Verdict.NOTICE:
+                return told[:_TOLD]
+        return None
 
 
 class _State(Enum):
