@@ -105,6 +105,8 @@ def test_one_key_is_one_credential_wherever_it_stands() -> None:
     ]
     assert {credential(headers, query) for headers, query in places} == {b"k1"}
     assert credential([(b"accept", b"x"), (b"authorization", b"")], "key=&a=1") is None
+    assert credential([(b"authorization", b"Bearer"), (b"x-api-key", b" ")], "") is None
+    assert credential([(b"authorization", b"Bearer "), (b"x-api-key", b"k1")], "") == b"k1"
 
 
 def test_no_key_stands_in_a_repr() -> None:

@@ -35,6 +35,10 @@ def credentials(sent: list[Header]) -> list[Header]:
     ([], "alt=sse&key=eve%40anl", BEARER, "eve@anl"),
     ([(b"x-api-key", b"")], "key=eve", X_API_KEY, "eve"),
     ([], "", BEARER, None),
+    ([(b"authorization", b"Bearer")], "", BEARER, None),
+    ([(b"authorization", b"Bearer "), (b"x-api-key", b"bob")], "", BEARER, "bob"),
+    ([(b"authorization", b"bearer")], "key=eve", BEARER, "eve"),
+    ([(b"authorization", b"bearers")], "", BEARER, "bearers"),
     ([(b"authorization", b"Bearer two words")], "", BEARER, None),
     ([(b"authorization", b"Bearer " + b"a" * 300)], "", BEARER, None),
     ([(b"authorization", b"Bearer " + OAT)], "", BEARER, None),
@@ -107,8 +111,9 @@ def test_the_user_is_put_in_and_no_other_byte_changes(operation: Operation, body
     (Operation.MESSAGES, b'{"metadata":[1]}'),
 ])
 def test_a_body_without_a_place_for_it(operation: Operation, body: bytes) -> None:
-    with pytest.raises(Unnameable, match="the user is put into it"):
+    with pytest.raises(Unnameable, match="the user is put into it") as told:
         put_user(operation, body, "alice")
+    assert ("'metadata' must be an object" in str(told.value)) == (b"metadata" in body)
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))

@@ -33,8 +33,8 @@ _claims = msgspec.json.Decoder(_Claims)
 
 
 def bare(value: bytes) -> bytes:
-    """A credential without its scheme: `Bearer abc` is `abc`."""
-    if value[:7].lower() == b"bearer ":
+    """A credential without its scheme: `Bearer abc` is `abc`, and `Bearer` alone, which clients send whose key is empty, is none."""
+    if value[:6].lower() == b"bearer" and value[6:7] in (b" ", b""):
         return value[7:].strip()
     return value
 
@@ -77,8 +77,8 @@ def redact_query(query: str) -> str:
 def credential(headers: Sequence[tuple[bytes, bytes]], query: str) -> bytes | None:
     """The client's credential without its scheme, for its fingerprint: the same key in another place has the same one."""
     for name, value in headers:
-        if name.lower() in CREDENTIAL_HEADERS and value.strip():
-            return bare(value)
+        if name.lower() in CREDENTIAL_HEADERS and (found := bare(value.strip())):
+            return found
     if _MENTION.search(query):
         for part in query.split("&"):
             value = part.partition("=")[2]

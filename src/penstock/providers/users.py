@@ -66,6 +66,8 @@ def put_user(operation: Operation, body: bytes, user: str) -> bytes:
         if not fields:
             return set_field(body, "metadata", b'{"user_id":%b}' % name)
         return splice(body, [(field.start, field.end, _with_user_id(body[field.start : field.end], name)) for field in fields])
+    except Unnameable:
+        raise
     except ValueError:
         raise Unnameable("The request body must be a JSON object: the user is put into it.") from None
 
