@@ -165,6 +165,8 @@ def test_variables_that_argo_proxy_would_have_read_are_told() -> None:
     ("user: cels\n", "'cels' is nobody's name"),
     ("user: [a]\n", ":1: user: must be one name"),
     ("user: a\nport: x\n", ":2: port: 'x' is no number"),
+    ("user: a\nport: \u00b2\n", ":2: port: '\u00b2' is no number"),
+    ("user: a\nport: " + "9" * 5000 + "\n", ":2: port: '999"),
     ("user: a\nport: 70000\n", "has no port from 0 to 65535"),
     ("user: a\nargo_base_url: ftp://x\n", ":2: argo_base_url: a base URL begins with"),
     ("user: a\nargo_base_url: https://me:pw@x.example\n", "no user name or password"),

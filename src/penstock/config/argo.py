@@ -28,6 +28,8 @@ DEFAULT_BASE = "https://apps-dev.inside.anl.gov/argoapi"
 DEFAULT_PORT = 44497
 DEFAULT_TEST = "5s"
 MODES = ("force", "retry", "passthrough")
+_DIGITS = 20
+"""Of a number; what is longer is none that anything here counts to."""
 _TRUE = frozenset({"true", "1", "t", "yes", "on"})
 
 
@@ -299,9 +301,10 @@ class _Translation:
 
     def _number(self, key: str, default: int) -> int:
         text = self._text(key)
-        if text and not text.isdigit():
+        number = text.isdecimal() and len(text) < _DIGITS
+        if text and not number:
             self._problems.add(self._place(key), f"{mask_secrets(text[:60])!r} is no number")
-        return int(text) if text.isdigit() else default
+        return int(text) if number else default
 
     def _seconds(self, key: str, default: str) -> str:
         node, place = self._nodes[key]
