@@ -251,3 +251,21 @@ def test_silence_runs_out() -> None:
         house.loop.wait(3)
         assert (client.reply.status, house.told[-1].timer) == (200, "idle")
         assert b'"error"' in client.reply.body
+
+
+@pytest.mark.parametrize("real", [True, False])
+@pytest.mark.parametrize("status", [201, 203, 206])
+def test_an_answer_of_another_2xx_is_told_as_well(status: int, real: bool) -> None:
+    with argo(real=real) as house:
+        client = house.chat(model="gpt-4o", stream=False, messages=[])
+        house.last.answer_json({"response": "hi"}, status)
+        assert (client.reply.status, json.loads(client.reply.body)["choices"][0]["message"]["content"]) == (status, "hi")
+        assert (house.row().outcome, house.row().output_tokens) == ("COMPLETE", 1)
+
+
+def test_no_content_is_no_answer() -> None:
+    with argo() as house:
+        client = house.chat(model="gpt-4o", stream=False, messages=[])
+        house.last.answer(204, []).end()
+        assert client.reply.status == 502
+        assert house.row().outcome != "COMPLETE"

@@ -115,7 +115,7 @@ class LegacyAnswer:
             self._gunzip = Gunzip()
         if head.status >= 400 and not may_be_foreign(head.content_type):
             self._form = _Form.ERROR
-        elif head.status != 200 or kind == b"text/html":
+        elif not 200 <= head.status < 300 or kind == b"text/html":
             receiver.answer_began(head, now)
             return
         elif self._turn.resource is Resource.STREAM and not kind.endswith((b"/json", b"+json")):

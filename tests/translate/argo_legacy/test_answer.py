@@ -49,6 +49,7 @@ def test_one_call_without_a_list_is_a_call() -> None:
 def test_claudes_blocks() -> None:
     blocks = [{"type": "text", "text": "a"}, {"type": "tool_use", "id": "t", "name": "f", "input": {"x": 1}}, {"type": "text", "text": "b"}]
     assert read({"response": {"content": blocks, "tool_calls": []}}) == Answer("ab", (Call("t", "f", '{"x":1}'),))
+    assert read({"response": ["a", {"type": "text", "text": "b"}, None, "c"]}) == Answer("abc")
     with_both = read({"response": {"content": blocks, "tool_calls": [{"id": "t", "name": "f", "input": {"x": 1}}]}})
     assert [call.call_id for call in with_both.calls] == ["t"]
 

@@ -176,21 +176,26 @@ def test_half_an_emoji_passes(operation: Operation) -> None:
 
 def test_embeddings() -> None:
     body = b'{"embedding": [[0.5, -1], [2, 3]]}'
-    value = json.loads(told(Operation.EMBEDDINGS).body(body))
+    value = json.loads(told(Operation.EMBEDDINGS, texts=2).body(body))
     assert value["data"] == [
         {"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate([[0.5, -1], [2, 3]])
     ]
     assert (value["object"], value["model"], value["usage"]) == ("list", "argo:gpt-4o", {"prompt_tokens": 7, "total_tokens": 7})
-    packed = json.loads(told(Operation.EMBEDDINGS, base64=True).body(body))["data"][0]["embedding"]
+    packed = json.loads(told(Operation.EMBEDDINGS, texts=2, base64=True).body(body))["data"][0]["embedding"]
     assert struct.unpack("<2f", base64.b64decode(packed)) == (0.5, -1.0)
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b'{"embedding": null}', b'{"embedding": [["a"]]}', b'{"embedding": [5]}'])
-def test_no_embedding(body: bytes) -> None:
-    with pytest.raises(AnswerError):
-        told(Operation.EMBEDDINGS).body(body)
+@pytest.mark.parametrize(("body", "why"), [
+    (b"", "JSON"), (b"[]", "no embedding"), (b"{}", "no embedding"), (b'{"embedding": null}', "no embedding"),
+    (b'{"embedding": [["a"]]}', "no list of numbers"), (b'{"embedding": [5]}', "no list of numbers"),
+    (b'{"embedding": []}', "0 embeddings of 1 texts"), (b'{"embedding": [[1], [2]]}', "2 embeddings of 1 texts"),
+    (b'{"response": "ACCESS DENIED"}', "says: ACCESS DENIED"), (b'{"detail": "no such user"}', "says: no such user"),
+])
+def test_no_embedding(body: bytes, why: str) -> None:
+    with pytest.raises(AnswerError, match=why):
+        told(Operation.EMBEDDINGS, texts=1).body(body)
 
 
 def test_an_embedding_beyond_all_measure() -> None:
     with pytest.raises(AnswerError, match="measure"):
-        told(Operation.EMBEDDINGS, base64=True).body(b'{"embedding": [[1%b]]}' % (b"0" * 400))
+        told(Operation.EMBEDDINGS, texts=1, base64=True).body(b'{"embedding": [[1%b]]}' % (b"0" * 400))

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from penstock.protocols.openai_chat.chunk import UNREADABLE, decode_any, encode_any
 from penstock.translate.argo_legacy import prompted
-from penstock.translate.argo_legacy.messages import Fields
+from penstock.translate.argo_legacy.messages import Fields, texts_of
 from penstock.translate.argo_legacy.tokens import Tally
 from penstock.vocabulary.events import Event, Stopped, StopReason, TextDelta, ToolDelta, ToolEnded, ToolStarted
 from penstock.wire.secrets import mask_secrets
@@ -46,7 +46,7 @@ def read_answer(body: bytes, answer_id: str, *, in_words: bool = False) -> Answe
     fields = _read(body)
     response: Any = fields.get("response")
     if response is None:
-        raise AnswerError(_instead(fields))
+        raise AnswerError(instead(fields, "response"))
     calls: list[Fields] = []
     if isinstance(response, dict):
         inside = cast("Fields", response)
@@ -60,7 +60,7 @@ def read_answer(body: bytes, answer_id: str, *, in_words: bool = False) -> Answe
     text = content if isinstance(content, str) else ""
     if isinstance(content, list):
         blocks = _objects(cast("Any", content))
-        text = "".join(block["text"] for block in blocks if isinstance(block.get("text"), str))
+        text = "".join(texts_of(cast("Any", content)))
         if not calls:
             calls = [block for block in blocks if block.get("type") == "tool_use"]
     elif content is not None and not isinstance(content, str):
@@ -81,15 +81,15 @@ def _read(body: bytes) -> Fields:
     return cast("Fields", value)
 
 
-def _instead(fields: Fields) -> str:
-    """What came in the place of an answer, if it is a word."""
-    for name in ("error", "detail", "message"):
+def instead(fields: Fields, missed: str) -> str:
+    """What came in the place of an answer, if it is a word; `missed`: what the answer would have been in."""
+    for name in ("error", "detail", "message", "response"):
         said: Any = fields.get(name)
         if isinstance(said, dict):
             said = cast("Fields", said).get("message")
         if isinstance(said, str) and said.strip():
-            return f"it holds no response but says: {mask_secrets(_BLANKS.sub(' ', said[: 4 * _SHOWN]).strip())[:_SHOWN]}"
-    return "it holds no response"
+            return f"it holds no {missed} but says: {mask_secrets(_BLANKS.sub(' ', said[: 4 * _SHOWN]).strip())[:_SHOWN]}"
+    return f"it holds no {missed}"
 
 
 def _objects(value: Any) -> list[Fields]:

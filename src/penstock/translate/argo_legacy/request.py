@@ -40,6 +40,8 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     """Calls of tools have no place in the client's protocol."""
     base64: bool = False
     """Embeddings are wanted as base64."""
+    texts: int = 0
+    """Of how many texts embeddings are wanted."""
     input_tokens: int | None = None
     """An estimate."""
     notes: tuple[str, ...] = ()
@@ -100,7 +102,7 @@ def _embed(fields: Fields, user: str, model: str) -> Asked:
     if form not in (None, "float", "base64"):
         raise BadRequest("The field 'encoding_format' must be 'float' or 'base64'.")
     told = {**_identified(fields, user, model), "prompt": texts}
-    return Asked(Resource.EMBED, encode_any(told), base64=form == "base64", input_tokens=of_request(told))
+    return Asked(Resource.EMBED, encode_any(told), base64=form == "base64", texts=len(texts), input_tokens=of_request(told))
 
 
 def _read(body: bytes) -> Fields:

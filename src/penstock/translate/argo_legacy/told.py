@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from penstock.protocols.contract import BodyError, ProtocolSpec
 from penstock.protocols.openai_chat.chunk import UNREADABLE, decode_any, encode_any
-from penstock.translate.argo_legacy.answer import AnswerError, events_of, read_answer, tokens_of
+from penstock.translate.argo_legacy.answer import AnswerError, events_of, instead, read_answer, tokens_of
 from penstock.translate.argo_legacy.messages import Fields
 from penstock.translate.argo_legacy.request import Asked
 from penstock.translate.argo_legacy.tokens import Tally
@@ -118,12 +118,14 @@ class Told:
             value: Any = decode_any(body)
         except UNREADABLE:
             raise AnswerError("it is not JSON") from None
-        vectors: Any = cast("Fields", value).get("embedding") if isinstance(value, dict) else None
+        fields = cast("Fields", value) if isinstance(value, dict) else {}
+        vectors: Any = fields.get("embedding")
         if not isinstance(vectors, list):
-            raise AnswerError("it holds no embedding")
-        data = [
-            {"object": "embedding", "index": index, "embedding": self._vector(vector)} for index, vector in enumerate(cast("list[Any]", vectors))
-        ]  # fmt: skip
+            raise AnswerError(instead(fields, "embedding"))
+        found = cast("list[Any]", vectors)
+        if len(found) != self._asked.texts:
+            raise AnswerError(f"it holds {len(found)} embeddings of {self._asked.texts} texts")
+        data = [{"object": "embedding", "index": index, "embedding": self._vector(vector)} for index, vector in enumerate(found)]
         tokens = self._asked.input_tokens or 0
         return encode_any({"object": "list", "data": data, "model": self._model, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
 
