@@ -181,6 +181,18 @@ def test_an_unknown_model_is_a_404_and_nothing_is_asked_in_its_place(tmp_path: P
     run(work())
 
 
+@pytest.mark.parametrize("headers", [{}, {"anthropic-version": "2023-06-01"}])
+def test_models_are_listed_by_the_names_that_are_looked_up_in_the_clients_shape(tmp_path: Path, headers: dict[str, str]) -> None:
+    async def work() -> None:
+        async with imported(tmp_path) as (running, _):
+            listed = (await ask(running.port, "GET", "/v1/models", headers=headers)).json()["data"]
+            assert {"argo:gpt-4o", "argo:claude-sonnet-4.5", "argo:claude-4.5-sonnet"} <= {model["id"] for model in listed}
+            members = {"type", "id", "display_name", "created_at", "lifecycle"} if headers else {"id", "object", "created", "owned_by"}
+            assert all(set(model) == members for model in listed)
+
+    run(work())
+
+
 def test_at_the_start_each_provider_is_tried(tmp_path: Path) -> None:
     async def work() -> None:
         async with imported(tmp_path) as (_, argo):

@@ -185,14 +185,17 @@ class Catalog:
         task.add_done_callback(self._tasks.discard)
 
     def _read(self, provider: Provider, body: bytes) -> tuple[Model, ...]:
-        if not isinstance(provider, ArgoLegacyProvider):
-            # A gateway that has one list for both of its protocols has it in OpenAI's shape.
-            return parse("openai" if provider.settings.argo_names else provider.kind, provider.name, body)
+        if not isinstance(provider, ArgoLegacyProvider) and not provider.settings.argo_names:
+            return parse(provider.kind, provider.name, body)
+        # Argo's entries are in nobody's shape. Its models are listed as its users know them, by the names that are looked up.
         try:
-            provider.names.learn(read_directory(body))
+            directory = read_directory(body)
         except BadNames as error:
             raise BadListing(str(error)) from None
-        return tuple(Model(name, provider.name) for name in provider.names.aliases)
+        if isinstance(provider, ArgoLegacyProvider):
+            provider.names.learn(directory)
+            directory = provider.names
+        return tuple(Model(name, provider.name) for name in directory.aliases)
 
     async def _refresh(self, source: _Source, request: Request) -> None:
         provider = source.provider
