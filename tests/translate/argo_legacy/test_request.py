@@ -50,6 +50,7 @@ def test_golden(case: dict[str, Any]) -> None:
         (Operation.CHAT, {"messages": [], "tools": [{"type": "function"}]}, "name"),
         (Operation.CHAT, {"messages": [], "tools": [{"type": "custom", "custom": {"name": "x"}}]}, "function"),
         (Operation.CHAT, {"messages": [], "tools": [{"function": {"name": "f"}}], "tool_choice": "sometimes"}, "tool_choice"),
+        (Operation.CHAT, {"messages": [], "tools": [{"function": {"name": "f"}}], "tool_choice": {"type": "allowed_tools"}}, "names none"),
         (Operation.COMPLETIONS, {"prompt": [1, 2]}, "tokens"),
         (Operation.COMPLETIONS, {"prompt": None}, "neither"),
         (Operation.RESPONSES, {"input": 5}, "input"),
@@ -93,6 +94,26 @@ def test_what_cannot_be_an_id_or_a_role_is_none(odd: Any, model: str) -> None:
     found = asked(Operation.RESPONSES, {"input": items}, model)
     assert json.loads(found.body)["messages"]
     assert found.notes == ("items of type message left out",)
+
+
+@pytest.mark.parametrize(("model", "choice"), [
+    ("gpt4o", "required"), ("claudex", {"type": "any", "disable_parallel_tool_use": False}), ("gemini1", "ANY"), ("x", None)])
+@pytest.mark.parametrize("operation", [Operation.CHAT, Operation.RESPONSES])
+def test_allowed_tools_are_those_alone_and_their_mode_is_the_choice(operation: Operation, model: str, choice: Any) -> None:
+    def tools(*names: str) -> list[dict[str, Any]]:
+        return [{"type": "function", **({"function": {"name": name}} if operation is Operation.CHAT else {"name": name})} for name in names]
+
+    allowed = {"mode": "required", "tools": [*tools("b"), *([] if operation is Operation.CHAT else [{"type": "web_search"}])]}
+    body = {"messages": [], "input": [], "tools": tools("a", "b"), "tool_choice": {
+        "type": "allowed_tools", **({"allowed_tools": allowed} if operation is Operation.CHAT else allowed)}}
+    told = json.loads(asked(operation, body, model).body)
+    assert told.get("tool_choice") == choice
+    if model == "x":
+        assert '"name":"b"' in str(told["messages"])
+        assert '"name":"a"' not in str(told["messages"])
+        assert "at least one tool now" in str(told["messages"])
+    else:
+        assert [tool.get("name") or tool["function"]["name"] for tool in told["tools"]] == ["b"]
 
 
 def test_a_prompt_of_null_is_none() -> None:

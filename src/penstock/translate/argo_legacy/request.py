@@ -75,6 +75,8 @@ def ask(operation: Operation, body: bytes, *, user: str, model: str, stream: boo
         else:
             messages = tools.tell_history(messages, family)
         fields["messages"] = messages
+    if with_tools and not silent:
+        tools.narrow(fields)
     if in_words:
         prompted.put_in(fields, messages)
     elif with_tools and not silent:

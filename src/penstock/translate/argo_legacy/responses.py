@@ -111,6 +111,9 @@ def _tools(value: Any) -> tuple[list[Fields], list[str]]:
 def _choice(value: Any) -> Any:
     if isinstance(value, dict):
         fields = cast("Fields", value)
+        if fields.get("type") == "allowed_tools":
+            # Those that are no functions are left out here as they are of the tools.
+            return {"type": "allowed_tools", "allowed_tools": {"mode": fields.get("mode"), "tools": _tools(fields.get("tools"))[0]}}
         name = fields.get("name")
         return {"type": "function", "function": {"name": name}} if fields.get("type") == "function" else "auto"
     return value

@@ -68,6 +68,21 @@ def choice_of(choice: Any) -> tuple[str, str]:
     raise BadRequest("The field 'tool_choice' must be 'auto', 'required', 'none' or a function.")
 
 
+def narrow(fields: Fields) -> None:
+    """Where the choice is `allowed_tools`: its tools alone, and its mode as the choice, in place. Raises `BadRequest` where it names none of them."""
+    choice: Any = fields.get("tool_choice")
+    if not isinstance(choice, dict) or cast("Fields", choice).get("type") != "allowed_tools":
+        return
+    allowed: Any = cast("Fields", choice).get("allowed_tools")
+    inside = cast("Fields", allowed) if isinstance(allowed, dict) else {}
+    named: Any = inside.get("tools")
+    names = {function_of(tool)["name"] for tool in cast("list[Any]", named)} if isinstance(named, list) else set[str]()
+    fields["tools"] = [tool for tool in fields["tools"] if function_of(tool)["name"] in names]
+    if not fields["tools"]:
+        raise BadRequest("The field 'tool_choice' names none of the 'tools'.")
+    fields["tool_choice"] = inside.get("mode")
+
+
 def tell_history(messages: list[Fields], family: Family) -> list[Fields]:
     """Calls and results of earlier turns as the family has them."""
     match family:
