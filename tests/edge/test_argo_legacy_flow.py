@@ -216,6 +216,27 @@ def test_below_its_name_it_serves_the_same_and_its_own_api(tmp_path: Path) -> No
     run(main())
 
 
+@pytest.mark.parametrize(("guard", "status"), [({}, 403), ({"on": ["request"]}, 200), ({"on_error": "open"}, 200), ({"action": "audit"}, 200)])
+def test_what_no_guard_can_read_is_no_way_around_a_guard(tmp_path: Path, guard: dict[str, Any], status: int) -> None:
+    async def main() -> None:
+        guards = {"guards": [{"name": "house", "words": ["wörld"], "action": "reject", **guard}]}
+        async with site(tmp_path, upstream := Legacy(), argo, guards) as here:
+            for path in ("/v1/chat", "/argo/v1/chat", f"/argo{CHAT.removeprefix(BASE)}", f"/argo{STREAM.removeprefix(BASE)}"):
+                for stream in (True, False):
+                    answer = await ask(here.port, "POST", path, {"user": "ada", "model": "gpt4o", "prompt": ["hi"], "stream": stream})
+                    assert answer.status == status, path
+                    assert ("wörld" in answer.body.decode() or "w\\u00f6rld" in answer.body.decode()) == (status == 200)
+            assert len(upstream.paths()) == (0 if status == 403 else 8)
+            if status == 403:
+                row = (await here.running.rows())[-1]
+                assert (row["outcome"], row["rule"]) == ("REFUSED", "house")
+                assert row["cause"] == "guard 'house' rejected the request: its answer would be in Argo's own words, which nobody here reads"
+            assert (await ask(here.port, "POST", "/v1/embed", {"model": "v3small", "prompt": ["hi"]})).status == 200
+            assert (await ask(here.port, "GET", "/argo/api/v1/models/")).status == 200
+
+    run(main())
+
+
 def test_without_such_a_provider_its_paths_are_nobodys(tmp_path: Path) -> None:
     async def main() -> None:
         async with gateway(tmp_path, providers_at(9)) as running:

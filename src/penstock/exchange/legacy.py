@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from penstock import __version__
+from penstock.exchange.contract import ClientRequest
 from penstock.exchange.legacy_answer import LegacyAnswer
 from penstock.exchange.plan import Plan
 from penstock.ledger.entry import Entry
@@ -91,6 +92,13 @@ def serves(provider: ArgoLegacyProvider, plan: Plan) -> bool:
     """Is this told in its own words? Else what a path names below the provider goes there as it is."""
     endpoint = plan.endpoint
     return endpoint.path in RAW or endpoint.operation in _SERVED or not endpoint.verbatim
+
+
+def in_own_words(provider: object, plan: Plan, request: ClientRequest | None) -> bool:
+    """Is the answer a model's, in the gateway's own form, which goes to the client as it is?"""
+    if not isinstance(provider, ArgoLegacyProvider) or plan.endpoint.operation is not Operation.OTHER:
+        return False
+    return RAW.get(plan.endpoint.path) != "embed" and (request is None or request.method not in ("GET", "HEAD"))
 
 
 def begin(

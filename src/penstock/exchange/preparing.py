@@ -14,15 +14,17 @@ from penstock.exchange.drive import Exchange
 from penstock.exchange.entering import Entering
 from penstock.exchange.following import Source
 from penstock.exchange.guarding import judge_request
+from penstock.exchange.legacy import in_own_words
 from penstock.exchange.machine import Phase
 from penstock.exchange.plan import Plan, Print, Way
 from penstock.pipeline.guarded import fault_of_rejection
 from penstock.policy.asking import BodyJudge
-from penstock.policy.guards import Guards
+from penstock.policy.guards import Guards, unreadable
 from penstock.policy.matcher import Findings
 from penstock.providers import Provider
 from penstock.vocabulary.errors import Fault, FaultKind
 
+_OWN_WORDS = "its answer would be in Argo's own words, which nobody here reads"
 _USED = Fault(FaultKind.BAD_REQUEST, 422, "This Idempotency-Key was used for another request body a moment ago.")
 
 
@@ -130,6 +132,12 @@ class Preparing(Entering):
             findings.rejection = guards.no_uploads
             findings.hits[guards.no_uploads.guard, "reject"] += 1
             fault = fault_of_rejection(guards.no_uploads)
+        foreign = unreadable(guards, _OWN_WORDS) if fault is None and in_own_words(exchange.provider, plan, exchange.request) else None
+        if foreign is not None:
+            exchange.judged = findings = exchange.judged or Findings()
+            findings.rejection = foreign
+            findings.hits[foreign.guard, "reject"] += 1
+            fault = fault_of_rejection(foreign)
         if fault is None:
             return True, body
         assert exchange.judged is not None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from penstock.policy.matcher import Hold, Rejection
-from penstock.policy.outside import Outside
+from penstock.policy.outside import Outside, rejection
 from penstock.policy.rules import IN_ANSWERS, Action, Rule, Scope
 from penstock.policy.windows import Windows
 
@@ -81,6 +81,14 @@ def _outside(guards: Sequence[Guard], speech: Speech, scopes: Iterable[Scope]) -
 def is_closed(guards: Guards) -> bool:
     """Must an answer that cannot be read not pass?"""
     return closed_guard(guards.answers) is not None or closed_outside(guards.ask_answers) is not None
+
+
+def unreadable(guards: Guards, why: str) -> Rejection | None:
+    """With which an answer that no guard can read is refused; `None`: all are open, and it may pass."""
+    rule, outside = closed_guard(guards.answers), closed_outside(guards.ask_answers)
+    if rule is not None:
+        return Rejection(rule.guard, why, rule.message, rule.in_stream)
+    return None if outside is None else rejection(outside, why)
 
 
 def closed_outside(outsides: Outsides) -> Outside | None:
