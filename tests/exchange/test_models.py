@@ -385,7 +385,7 @@ def test_an_old_list_is_answered_at_once_and_refreshed_behind() -> None:
     run(test)
 
 
-@pytest.mark.parametrize("how", ["status", "lost", "html", "too large", "coding", "bad gzip", "garbled"])
+@pytest.mark.parametrize("how", ["status", "lost", "html", "too large", "coding", "bad gzip", "garbled", "an error with 200"])
 def test_the_last_good_list_stays_and_a_failed_one_is_tried_again_soon(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models_fetch, "BODY_LIMIT", 1 << 20)
 
@@ -397,6 +397,8 @@ def test_the_last_good_list_stays_and_a_failed_one_is_tried_again_soon(how: str,
                 asked.lose(LossKind.CONNECT)
             case "html":
                 asked.answer(body=b"<html>")
+            case "an error with 200":
+                asked.answer(body=b'{"detail":"try again"}')
             case "too large":
                 asked.answer(body=b'{"data":[' + b" " * (1 << 20) + b"]}")
             case "coding":

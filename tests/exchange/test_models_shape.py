@@ -115,7 +115,18 @@ def test_ollama_without_a_model_has_an_empty_list() -> None:
     assert parse("openai", "p", b'{"object":"list","data":null}') == ()
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b'{"data":3}', b"null", b'{"data":[{"id":"\xff"}]}', b'{"data":' + b"[" * 100_000])
+def test_a_refusal_that_comes_with_200_is_no_list_and_google_leaves_out_what_is_empty() -> None:
+    for kind in KINDS:
+        with pytest.raises(BadListing):
+            parse(kind, "p", b'{"error":{"message":"no"}}')
+    assert parse("gemini", "p", b"{}") == ()
+    assert [model.id for model in parse("gemini", "p", b'{"models":[{"name":"models/m"}],"error":null}')] == ["m"]
+
+
+@pytest.mark.parametrize("body", [
+    b"", b"<html>", b'{"data":3}', b"{}", b'{"models":[]}', b'{"detail":"no"}',
+    b"null", b'{"data":[{"id":"\xff"}]}', b'{"data":' + b"[" * 100_000,
+])
 def test_what_is_no_list_says_so(body: bytes) -> None:
     with pytest.raises(BadListing):
         parse("openai", "p", body)

@@ -201,6 +201,16 @@ def test_an_old_list_is_asked_for_again_and_is_better_than_none(named: House) ->
     assert sent_model(named) == "gpt4o"
 
 
+@pytest.mark.parametrize("body", [{"error": "down"}, {"response": "AUTHENTICATION NOTICE FROM ARGO"}, {"data": None}, {"data": []}, []], ids=repr)
+def test_what_lists_nothing_takes_no_list_away(named: House, body: Any) -> None:
+    named.post("/v1/chat/completions", CHAT)
+    listed(named)
+    named.loop.now += Timing().fresh + 1
+    named.post("/v1/chat/completions", CHAT)
+    listed(named, body)
+    assert sent_model(named) == "gpt4o"
+
+
 @pytest.mark.parametrize("fate", ["status", "lost", "silent", "page"])
 def test_without_a_list_what_must_be_looked_up_is_refused_and_the_rest_goes_as_written(named: House, fate: str) -> None:
     def fail() -> None:

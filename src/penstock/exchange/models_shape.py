@@ -83,8 +83,9 @@ class _Entry(msgspec.Struct):
 
 
 class _Listing(msgspec.Struct):
-    data: list[msgspec.Raw] | None = None
+    data: list[msgspec.Raw] | msgspec.UnsetType | None = msgspec.UNSET
     models: list[msgspec.Raw] | None = None
+    error: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 _listing: msgspec.json.Decoder[_Listing | list[msgspec.Raw]] = msgspec.json.Decoder(_Listing | list[msgspec.Raw])
@@ -94,7 +95,8 @@ _entry = msgspec.json.Decoder(_Entry)
 def parse(kind: Kind, owner: str, body: bytes) -> tuple[Model, ...]:
     """The models that a provider of this kind lists in `body`; entries without a name are left out. Raises `BadListing`.
 
-    A bare array is a list as well (Together answers so), and so is `"data": null` (Ollama without a model).
+    A bare array is a list as well (Together answers so), and so is `"data": null` (Ollama without a model). An object without it is none (a
+    refusal that comes with 200), but Google's, which leaves out what is empty.
     """
     try:
         # What is copied from it must be UTF-8 throughout, and the decoder looks only at what it reads.
@@ -104,8 +106,10 @@ def parse(kind: Kind, owner: str, body: bytes) -> tuple[Model, ...]:
         raise BadListing("the answer is no list of models") from None
     if isinstance(found, list):
         raws = found
-    elif kind == "gemini":
+    elif kind == "gemini" and (found.models is not None or found.error is msgspec.UNSET):
         raws = found.models or []
+    elif kind == "gemini" or found.data is msgspec.UNSET:
+        raise BadListing("the answer is no list of models")
     else:
         raws = found.data or []
     return tuple(model for model in (_parse_entry(kind, owner, bytes(raw)) for raw in raws) if model is not None)

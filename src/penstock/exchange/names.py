@@ -132,7 +132,10 @@ class Names:
         try:
             async with asyncio.timeout(self._timing.limit):
                 body = await fetch(self._client, provider.origin, list_request(provider, stated, ""))
-            listed.directory = read_directory(body)
+            directory = read_directory(body)
+            if directory.is_empty:  # by it, every name would be unknown
+                raise BadNames("it is empty")
+            listed.directory = directory
         except TimeoutError:
             listed.note = f"no list within {self._timing.limit:g} s"
         except (FetchError, BadNames) as error:

@@ -53,7 +53,7 @@ class _Entry(msgspec.Struct):
 
 
 class _Listing(msgspec.Struct):
-    data: list[msgspec.Raw] | None = None
+    data: list[msgspec.Raw]
 
 
 _listing: msgspec.json.Decoder[_Listing | list[msgspec.Raw]] = msgspec.json.Decoder(_Listing | list[msgspec.Raw])
@@ -95,6 +95,11 @@ class Directory:
         """Names and the ids that they stand for, in the order of the list."""
         return self._by_alias
 
+    @property
+    def is_empty(self) -> bool:
+        """Was no model listed?"""
+        return len(self._ids) <= len(_EMBEDDINGS)
+
     def __len__(self) -> int:
         return len(self._ids)
 
@@ -109,7 +114,7 @@ class Names:
 
     def learn(self, directory: Directory) -> None:
         """These models from now on; a list without any teaches nothing."""
-        if len(directory) > len(_EMBEDDINGS):
+        if not directory.is_empty:
             self._directory = directory
 
     @property
@@ -136,7 +141,7 @@ def read_directory(body: bytes) -> Directory:
         found: _Listing | list[msgspec.Raw] = _listing.decode(body)
     except (ValueError, RecursionError):
         raise BadNames("the answer is no list of models") from None
-    raws = found if isinstance(found, list) else found.data or []
+    raws = found if isinstance(found, list) else found.data
     return Directory(entry for entry in (_read_entry(bytes(raw)) for raw in raws) if entry is not None)
 
 
