@@ -60,12 +60,21 @@ def test_cut_short(body: bytes, clean: bool, found: Ending, words: str) -> None:
     assert words in relay.outcome.cause
 
 
-@pytest.mark.parametrize("body", [STREAM, zipped(STREAM) + b"trailing", b"\x1f\x8b\x08\xff" + b"\xff" * 40, zipped(STREAM)[:-8] + b"\0" * 8])
+@pytest.mark.parametrize(
+    "body", [STREAM, zipped(CHUNK + STOP) + b"trailing", b"\x1f\x8b\x08\xff" + b"\xff" * 40, zipped(STREAM)[:-8] + b"\0" * 8]
+)
 def test_what_is_not_gzip_breaks(body: bytes) -> None:
     relay = Relay(CHAT, gzip=True).feed(body)
     assert relay.pipeline.state is State.BROKEN
     assert STREAM.startswith(relay.given), "what could be decoded before has left"
     assert relay.feed(b"more").outs[-1] == b""
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_what_is_not_gzip_behind_the_terminal_event_changes_nothing(size: int) -> None:
+    relay = relayed(CHAT, every(zipped(STREAM) + b"trailing", size), gzip=True)
+    assert relay.pipeline.state is State.ENDED
+    assert (relay.out, ending(relay)) == (STREAM, Ending.COMPLETE)
 
 
 def test_bodies() -> None:

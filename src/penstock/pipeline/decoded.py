@@ -1,6 +1,6 @@
 """Answers that come gzipped although identity was asked for: decoded first, because nothing can be put into foreign gzip.
 
-An unclean or missing end of the gzip body is an unclean end of the answer.
+An unclean or missing end of the gzip body is an unclean end of the answer, unless the terminal event came before it: then all that counts did.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Decoded(Pipeline):
                     raise EncodingError("it grows beyond all measure")
                 out.append(super().feed(piece, now))
         except EncodingError:
-            self.state = State.BROKEN
+            if self.state is State.RUNNING:
+                self.state = State.BROKEN
         if not out:
             # Nothing to be read came out of it yet; the provider is not silent for that.
             self.largest_gap = max(self.largest_gap, now - self.last_at)
