@@ -102,6 +102,19 @@ def test_gzip_that_is_none(house: House) -> None:
     house.check_quiet()
 
 
+@pytest.mark.parametrize("body", [b"\xff" * 40, zipped(b"{}")[:10], zipped(b"{}")[:10] + b"\xff" * 40])
+def test_a_gzipped_body_of_which_nothing_can_be_read_is_no_answer_of_200(house: House, body: bytes) -> None:
+    asker = house.post("/v1/chat/completions", b'{"model":"gpt-4o","messages":[]}')
+    ask = house.last.answer(200, [(b"content-type", b"application/json"), (b"content-encoding", b"gzip")]).body(body)
+    if ask.live:
+        assert asker.reply.status is None, "nothing of it has come yet"
+        ask.end()
+    assert (asker.reply.status, asker.reply.over) == (502, "ended")
+    assert "gzip" in asker.reply.json()["error"]["message"]
+    assert outcome(house) == ("UPSTREAM_LOST", "upstream")
+    house.check_quiet()
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_head(house: House, method: str) -> None:
     asker = house.get("/openai/v1/models", method=method)

@@ -5,16 +5,15 @@ Until then a true status is possible, and another try. Part of `drive`.
 from __future__ import annotations
 
 from abc import abstractmethod
-from time import time
 
 from penstock.exchange import faults
 from penstock.exchange.compose_answer import course_of, headers_beside, headers_down, pace_behind
 from penstock.exchange.contract import Headers
 from penstock.exchange.judge import HELD, Judge, came_first
 from penstock.exchange.machine import Command, Input, Phase
-from penstock.exchange.stage import BODY, FLOWING, FRAME, GATHERED, JUDGED, NAMELESS, UNSEEN, WEIGHED, Stage
+from penstock.exchange.stage import BODY, FLOWING, FRAME, GATHERED, JUDGED, NAMELESS, UNSEEN, WEIGHED
 from penstock.exchange.telling import UNBUFFERED
-from penstock.exchange.watching import Watching
+from penstock.exchange.trying import Trying
 from penstock.ledger.entry import Maker
 from penstock.pipeline.compose import READ, Mode
 from penstock.pipeline.contract import Pipeline, State
@@ -33,17 +32,8 @@ _DRAINING, _COMMIT, _RESPONSES = Phase.DRAINING, Input.COMMIT, Operation.RESPONS
 OURS = "the provider refused what the gateway had added to the request that it follows"
 
 
-class Holding(Watching):
-    head: ResponseHead | None = None
-    """Of the provider's answer, until it is given out."""
-    outcome: Outcome | None = None
-    _stage: Stage  # (without a value here: one of a class that can change keeps the interpreter from reading it the quick way)
-    _early: Unbegun | None = None  # in the place of the answer's pipeline: the client has a head of ours
+class Holding(Trying):
     _decoded = False  # a coding is taken off
-    _foreign = False  # an error in nobody's shape, or a page
-    _judge: Judge | None = None
-    _aside: Pipeline | None = None  # of an answer that is looked at as a whole
-    _held: list[bytes] | None = None  # of a stream, before its first frame with data
     _last_words: tuple[int, Headers, bytes] | None = None  # the provider's own, in the client's shape, in the place of a fault of ours
     _retried = False  # without the field that we added
 
@@ -52,9 +42,6 @@ class Holding(Watching):
 
     @abstractmethod
     def _stopped(self, pipeline: Pipeline, now: float) -> None: ...
-
-    @abstractmethod
-    def send_again(self) -> None: ...
 
     @abstractmethod
     def pass_on(self, data: bytes, now: float) -> None:
@@ -220,6 +207,13 @@ class Holding(Watching):
                     self._open_up(now)
             elif pipeline.bytes_out > HELD:
                 self._open_up(now)
+        elif stage is BODY and self._decoded:
+            out = pipeline.feed(data, now)
+            if out:
+                self._held = [out]
+                self._open_up(now)
+            elif pipeline.state is _BROKEN:
+                self._stopped(pipeline, now)
         elif stage is BODY:
             self._open_up(now)
             self.pass_on(data, now)
@@ -355,46 +349,3 @@ class Holding(Watching):
             self.pass_on(piece, now)
         if whole:
             self.answer_ended(now)
-
-    # -- another try -------------------------------------------------------------------------------------------------------------------
-
-    def _again_after_status(self, head: ResponseHead) -> bool:
-        if not self.conduct.retries.status or not self.can_try:
-            return False
-        pause = self.tries.after_status(head.status, head.headers, time(), self.gateway.dice())
-        return self._once_more(pause, head.status, f"the provider answered {head.status}")
-
-    def _once_more_after_frame(self, cause: str) -> bool:
-        if not self.conduct.retries.first_frame or not self.can_try or self.head is None:
-            return False
-        return self._once_more(self.tries.after_first_frame(self.gateway.dice()), self.head.status, cause)
-
-    def _once_more(self, pause: float | None, status: int | None, cause: str) -> bool:
-        """After `pause` another try, if there is one."""
-        if pause is None:
-            return False
-        self.note_try(status, cause)
-        self.outcome = None
-        self._forget_answer()
-        for command in self.machine.handle(Input.RETRY):
-            if command is Command.CANCEL:
-                self.cancel()
-            elif command is Command.WAIT:
-                self.wait(pause, self.send_again)
-        return True
-
-    @abstractmethod
-    def begin_notes(self) -> None: ...
-
-    def _forget_answer(self) -> None:
-        if self.record is not None:
-            self.begin_notes()
-        if self.pipeline is not None and self.pipeline is not self._early:
-            self.pipeline.close()
-        self.pipeline = self._early
-        self.head = self._judge = self._held = self._aside = None
-        entry = self.entry
-        # Of the try that is over; `tries` has its status and its cause.
-        entry.upstream_status = entry.upstream_request_id = entry.head_ms = entry.timer = None
-        self._foreign = False
-        self._stage = FLOWING
