@@ -303,6 +303,8 @@ PAGE = b"<html><head><title>502 Bad Gateway</title><style>x</style></head><body>
 FOREIGN: dict[str, tuple[Headers, bytes, str]] = {
     "html": ([(b"content-type", b"text/html")], PAGE, "Bad Gateway"),
     "text": ([(b"content-type", b"text/plain")], b"upstream connect error", "upstream connect error"),
+    "json that is none": ([(b"content-type", b"application/json")], b"upstream connect error", "upstream connect error"),
+    "half of json": ([(b"content-type", b"application/json")], b'{"error": {"mess', '{"error": {"mess'),
     "nothing": ([], b"", "Service Unavailable"),
     "nothing of json": ([(b"content-type", b"application/json")], b"", "Service Unavailable"),
     "gzip": ([(b"content-type", b"text/html"), (b"content-encoding", b"gzip")], zipped(PAGE), "Bad Gateway"),
@@ -325,7 +327,28 @@ def test_an_error_in_nobodys_shape_is_told_in_the_clients(house: House, protocol
     kept_headers(asker.reply)
     row = house.row()
     assert (row.outcome, row.status, row.upstream_status) == ("UPSTREAM_ERROR", 503, 503)
+    assert words == "Service Unavailable" or words in (row.error_message or "")
     house.check_quiet()
+
+
+SAID: dict[str, tuple[bytes, str]] = {
+    "detail": (b'{"detail":"no such thing"}', "no such thing"),
+    "checked": (b'{"detail":[{"loc":["body"],"msg":"field required"},{"msg":"too long"}]}', "field required; too long"),
+    "message": (b'{"object":"error","message":"no such thing","code":404}', "no such thing"),
+    "listed": (b'[{"error":{"code":404,"message":"no such thing"}}]', "no such thing"),
+}
+
+
+@PROTOCOL
+@pytest.mark.parametrize("kind", SAID)
+def test_an_error_in_anothers_json_passes_as_it_is_and_its_words_are_in_the_row(house: House, protocol: ProtocolId, kind: str) -> None:
+    body, words = SAID[kind]
+    asker, ask = house.stream(protocol)
+    ask.answer(404, [(b"content-type", b"application/json")]).body(body).end()
+    assert (asker.reply.status, asker.reply.body) == (404, body)
+    row = house.row()
+    assert row.outcome == "UPSTREAM_ERROR"
+    assert row.error_message == words or (kind == "checked" and "field required" in (row.error_message or ""))
 
 
 @PROTOCOL

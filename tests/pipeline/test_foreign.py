@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.pipeline.foreign import READ, may_be_foreign, wrap_foreign
+from penstock.pipeline.foreign import READ, may_be_foreign, words_of, wrap_foreign
 from penstock.protocols import REGISTRY
 from penstock.protocols.contract import ProtocolSpec
 from penstock.vocabulary.errors import UpstreamError
@@ -120,3 +120,25 @@ def test_hostile_pages_cost_no_more_than_they_are_long(piece: bytes) -> None:
 def test_any_bytes(spec: ProtocolSpec, body: bytes, status: int) -> None:
     wrapped = wrap_foreign(spec, status, b"text/html", body, "px-1")
     assert isinstance(json.loads(body if wrapped is None else wrapped), dict | list)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"<html><title>502</title><h1>Bad Gateway</h1></html>", "502 Bad Gateway"),
+        (b"no healthy upstream sk-abcdefghijklmnop1234567890", "no healthy upstream sk-***"),
+        (b'{"detail":{"error":{"message":"x"}}}', "x"),
+        (b'{"detail":[' + b'{"msg":"y"},' * 20 + b'"z"]}', "; ".join("y" * 8)),
+        (b'{"error":null,"detail":" ","message":"m"}', "m"),
+        (b'{"error":' * 900 + b"1" + b"}" * 900, None),
+        (b'["a","b"]', "a; b"),
+        (b"{}", None),
+        (b"[]", None),
+        (b" \r\n", None),
+        (b"\x89PNG\r\n\x1a\n\xff\xfe", None),
+        ("ä".encode() * READ, "ä" * 499 + "\u2026"),
+        (b"x" + "ä".encode() * READ, "x" + "ä" * 498 + "\u2026"),
+    ],
+)
+def test_what_an_error_says_that_no_protocol_describes(body: bytes, words: str | None) -> None:
+    assert words_of(body) == words

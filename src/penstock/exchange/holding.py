@@ -283,7 +283,8 @@ class Holding(Trying):
             return
         over = Input.LOST if whole else Input.FAILED
         early = self._early
-        if early is None and (not self._foreign or self._is_bounce(judge, head)):
+        foreign = self._foreign or (whole and head.status >= 400 and judge.is_no_json())
+        if early is None and (not foreign or self._is_bounce(judge, head)):
             if head.status >= 400 or not whole or not self._told_whole(judge, pipeline, now):
                 self._pass_on(judge, now, whole=whole)
             return

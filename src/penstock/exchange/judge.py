@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from penstock.pipeline.contract import Pipeline
+from penstock.pipeline.foreign import is_json
 from penstock.protocols.contract import Observer
 from penstock.vocabulary.errors import UpstreamError
 from penstock.wire.encoding import EncodingError, Gunzip
@@ -31,6 +32,11 @@ class Judge:
         """Does it name `stream_options` or the field in it?"""
         body = self.text()
         return b"stream_options" in body or b"include_usage" in body
+
+    def is_no_json(self) -> bool:
+        """Is there something in it, and not JSON, whatever its head says? Of what is longer decoded than is looked at, nothing is said."""
+        text = self.text()
+        return bool(self._size) and len(text) < HELD and not is_json(text)
 
     def error(self, observer: Observer) -> UpstreamError | None:
         """What it tells as a whole body, with a good status, to an `observer` that has seen nothing."""

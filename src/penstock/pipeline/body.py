@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from penstock.pipeline.contract import Pipeline, upstream_error
+from penstock.pipeline.foreign import words_of
 from penstock.protocols.contract import Observer
-from penstock.vocabulary.errors import Fault
+from penstock.vocabulary.errors import Fault, UpstreamError
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 from penstock.wire.budget import Budget
 
@@ -60,6 +62,8 @@ class BodyRelay(Pipeline):
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         if self._status >= 400:
             self._guard(observer.observe_error, self._status, body)
+            if body and (observer.error is None or observer.error.message is None):
+                self._guard(self._quote, body)
             return Outcome(Ending.UPSTREAM_ERROR, f"the provider answered {self._status}", EndedBy.UPSTREAM)
         if not clean:
             return Outcome(Ending.UPSTREAM_LOST, cause, EndedBy.UPSTREAM)
@@ -75,6 +79,10 @@ class BodyRelay(Pipeline):
             return Outcome(Ending.TRUNCATED, "the connection ended inside the body", EndedBy.UPSTREAM)
         why = "too large to be read" if self._large else "not what the protocol promises"
         return Outcome(Ending.UNVERIFIED, f"the body is {why}; it was passed on without being understood", EndedBy.UPSTREAM)
+
+    def _quote(self, body: bytes) -> None:
+        """The protocol finds no words in it; what it says all the same is told of it."""
+        self.observer.error = replace(self.observer.error or UpstreamError(status=self._status), message=words_of(body))
 
     def _guard(self, read: Callable[..., None], *given: object) -> None:
         try:

@@ -6,9 +6,11 @@ JSON is a provider's own word, whatever its shape: it passes as it is.
 
 from __future__ import annotations
 
+import codecs
 import html
 import json
 import re
+from typing import Any, cast
 
 from penstock.protocols.contract import ProtocolSpec
 from penstock.vocabulary.errors import UpstreamError
@@ -20,6 +22,10 @@ READ = 64 * 1024
 """Bytes of such a body that are looked at."""
 _SHOWN = 500
 """Characters of its text that are told."""
+_LISTED = 8
+"""Sentences of a list that are told."""
+_SAID = ("error", "detail", "message", "msg")
+_UTF8 = codecs.getincrementaldecoder("utf-8")
 _INVISIBLE = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\ufeff\ufffd]+")
 _SILENT = ("script", "style", "svg", "template")
 
@@ -36,15 +42,43 @@ def wrap_foreign(spec: ProtocolSpec, status: int, content_type: bytes, body: byt
     The message is the text without its tags and without what looks like a secret, in 500 characters, or the name of the status where there is
     no text. The type is the protocol's word for the status.
     """
-    if _is_json(body):
+    if is_json(body):
         return None
+    return spec.error_of(UpstreamError(message=_words(content_type, body), status=status), request_id)[1]
+
+
+def words_of(body: bytes) -> str | None:
+    """What the body of an error says that no protocol describes: the sentence where servers of many kinds put it in JSON, or the text as
+    `wrap_foreign` tells it. `None` where it says nothing, or is neither JSON nor text."""
+    if is_json(body):
+        return _sentence(json.loads(body))
+    try:
+        _UTF8().decode(body[:READ])
+    except UnicodeDecodeError:
+        return None
+    return _words(b"", body)
+
+
+def _sentence(told: Any, deep: int = 3) -> str | None:
+    """`{"error": {"message": ...}}`, `{"detail": ...}` and their like; what is checked field by field has a list of them (FastAPI's)."""
+    if isinstance(told, str):
+        return told if told.strip() else None
+    if not deep:
+        return None
+    if isinstance(told, list):
+        return "; ".join(filter(None, [_sentence(each, deep - 1) for each in cast("list[Any]", told)[:_LISTED]])) or None
+    fields = cast("dict[str, Any]", told) if isinstance(told, dict) else {}
+    return next((said for name in _SAID if (said := _sentence(fields.get(name), deep - 1))), None)
+
+
+def _words(content_type: bytes, body: bytes) -> str | None:
     text = body[:READ].decode("utf-8", "replace")
     if b"html" in content_type or b"xml" in content_type or text.lstrip("\ufeff \t\r\n").startswith("<"):
         text = html.unescape(_without_tags(text))
     text = mask_secrets(_INVISIBLE.sub(" ", text).strip()[: 8 * _SHOWN])
     if len(text) > _SHOWN:
         text = text[: _SHOWN - 1].rstrip() + "\u2026"
-    return spec.error_of(UpstreamError(message=text or None, status=status), request_id)[1]
+    return text or None
 
 
 def unframed(content_type: bytes, coding: bytes, pieces: list[bytes]) -> list[bytes]:
@@ -52,13 +86,13 @@ def unframed(content_type: bytes, coding: bytes, pieces: list[bytes]) -> list[by
     if coding not in (b"", b"identity") or content_type.partition(b";")[0].rstrip() != b"text/event-stream":
         return pieces
     scanner = Scanner(READ, Budget(READ))
-    told = [data for piece in (*pieces, b"\n\n") for _, data, _ in scanner.feed(piece) if data is not None and _is_json(data)]
+    told = [data for piece in (*pieces, b"\n\n") for _, data, _ in scanner.feed(piece) if data is not None and is_json(data)]
     scanner.close()
     return told[:1] or pieces
 
 
-def _is_json(body: bytes) -> bool:
-    """An object or a list."""
+def is_json(body: bytes) -> bool:
+    """Is it an object or a list?"""
     if not body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
         return False
     try:
