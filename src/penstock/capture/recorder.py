@@ -15,11 +15,12 @@ import msgspec
 
 from penstock.capture.recording import Finished, Recording, Room, Subject
 from penstock.capture.redact import compile_patterns, spellings
-from penstock.capture.settings import BadOrder, CaptureSettings, Order
+from penstock.capture.settings import BadOrder, CaptureSettings, Order, Phase
 from penstock.capture.store import FOLDER, Store
 from penstock.capture.writer import Writer
 from penstock.routing import Glob
 
+_OURS = frozenset({Phase.INBOUND_REQUEST, Phase.OUTBOUND_RESPONSE})
 _DIGITS = 9
 """Of a route's number: more are none, and Python refuses to read thousands."""
 _SHOWN = 200
@@ -114,6 +115,8 @@ class Recorder:
             return False
         if order.provider is not None and order.provider != subject.provider:
             return False
+        if subject.provider is None and _OURS.isdisjoint(order.phases):
+            return False  # nobody is asked
         if order.key is not None and not (subject.fingerprint or "").startswith(order.key):
             return False
         if self._route is not None:

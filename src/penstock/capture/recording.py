@@ -67,6 +67,7 @@ class Subject:
     started: float
     """The same moment on the monotonic clock that all later times are on."""
     provider: str | None = None
+    """`None`: nobody is asked; the request is refused."""
     model: str | None = None
     """As the client calls it."""
     sent_model: str | None = None

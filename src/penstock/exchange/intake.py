@@ -250,7 +250,7 @@ class Intake(Preparing):
                 exchange.entry.prompt = body
         except BadRequest as error:
             if not endpoint.verbatim:
-                exchange.refuse(Fault(FaultKind.BAD_REQUEST, 400, str(error)), str(error))
+                self._turn_down(Fault(FaultKind.BAD_REQUEST, 400, str(error)), body)
                 return False
             exchange.peek = UNREAD
         return True
@@ -305,7 +305,7 @@ class Intake(Preparing):
             chosen = gateway.router.choose(endpoint.protocol, endpoint.operation, model, hints)
             if not isinstance(chosen, Choice):
                 kind, status = (FaultKind.BAD_REQUEST, 400) if isinstance(chosen, Mismatch) else (FaultKind.NOT_FOUND, 404)
-                exchange.refuse(Fault(kind, status, chosen.message), chosen.message)
+                self._turn_down(Fault(kind, status, chosen.message), body)
                 return
             renamed = chosen.model_upstream if chosen.model_upstream != peek.model and peek.model is not None else None
             way = self._way(plan, chosen.provider, chosen.index, chosen.route.model.text if chosen.route is not None else None, renamed)

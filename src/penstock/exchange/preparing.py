@@ -203,7 +203,14 @@ class Preparing(Entering):
         exchange.permits = way.permits
         return True
 
-    def _capture(self, recorder: Recorder, request: ClientRequest, provider: str, model: str | None, body: bytes | None) -> None:
+    def _turn_down(self, fault: Fault, body: bytes | None) -> None:
+        """Refuse what nobody can be asked. Who looks for the reason wants to see the request: it is captured as if it had been routed."""
+        exchange, recorder = self.exchange, self._gateway.recorder
+        if recorder is not None and recorder.active and exchange.request is not None and exchange.machine.phase is Phase.OPENED:
+            self._capture(recorder, exchange.request, None, exchange.peek.model, body)
+        exchange.refuse(fault, fault.message)
+
+    def _capture(self, recorder: Recorder, request: ClientRequest, provider: str | None, model: str | None, body: bytes | None) -> None:
         exchange, entry = self.exchange, self.exchange.entry
         recording = recorder.begin(Subject(
             exchange.id, entry.started_at, exchange.started, provider, exchange.peek.model, model, entry.route, entry.key_fingerprint,
