@@ -92,6 +92,14 @@ def test_a_refusal_and_an_open_exchange_claim_nothing() -> None:
     assert (story.outcome, story.case, story.ended_by, len(story.timeline)) == (None, "open", "nobody yet", 1)
 
 
+def test_what_came_in_the_last_millisecond_came_before_the_end() -> None:
+    entry = Entry("px-1", 1000.0)
+    entry.duration_ms = 1.6
+    entry.keep_tail([(1, "content", 70), (2, "tool", 90)])
+    entry.settle(Outcome(Ending.TRUNCATED, "the body ended without the terminal event", EndedBy.UPSTREAM), 1001.0)
+    assert [(moment.ms, moment.what.split()[0]) for moment in tell(_row(entry)).timeline][1:] == [(1, "content"), (1.6, "tool"), (1.6, "TRUNCATED:")]
+
+
 def test_a_row_of_an_older_version_has_a_story_too() -> None:
     entry = make_entry("a", streamed=True, upstream_status=200, upstream_protocol="gemini", events=3, ttft_ms=5.0, duration_ms=9.0)
     entry.settle(Outcome(Ending.TRUNCATED, "the body ended without the terminal event", EndedBy.UPSTREAM), 5.0)

@@ -120,7 +120,9 @@ def _timeline(row: Mapping[str, Any], tries: Sequence[Mapping[str, Any]], tail: 
     if len(tail) > shown:
         moments.append(Moment(tail[-shown - 1][0], f"... {(row.get('events') or len(tail)) - shown:,} events up to here"))
     last: float | None = None
-    for at, kind, size in tail[max(0, len(tail) - shown) :]:
+    end = row["duration_ms"] if isinstance(row.get("duration_ms"), int | float) else None
+    for kept, kind, size in tail[max(0, len(tail) - shown) :]:
+        at = kept if end is None else min(kept, end)  # kept in whole milliseconds, it may seem to have come behind the end
         gap = f", after {_span(at - last)}" if last is not None and at - last >= 1000 else ""
         moments.append(Moment(at, f"{kind} ({size:,} bytes{gap})"))
         last = at
