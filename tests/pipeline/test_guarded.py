@@ -19,7 +19,7 @@ from penstock.protocols import REGISTRY
 from penstock.vocabulary.ids import ProtocolId
 from penstock.vocabulary.outcome import EndedBy, Ending
 from penstock.wire.budget import Budget
-from penstock.wire.sse import Scanner
+from penstock.wire.sse import Scanner, parse
 from tests.support.fuzz import THOROUGH
 from tests.support.guards import MASKING, REJECTING, SAMPLES, body_of, frames_saying, guarded, rule_guards, split_frames
 from tests.support.relays import OPERATIONS, cut
@@ -362,6 +362,11 @@ RESULTS: dict[str, tuple[ProtocolId, bytes]] = {
     "mcp": (ProtocolId.OPENAI_RESPONSES, item_frames(type="mcp_call", id="i", name="f", server_label="s", arguments="{}", output=MAIL)),
     "code": (ProtocolId.OPENAI_RESPONSES, item_frames(type="code_interpreter_call", id="i", code="1", outputs=[{"type": "logs", "logs": MAIL}])),
     "file": (ProtocolId.OPENAI_RESPONSES, item_frames(type="file_search_call", id="i", queries=["q"], results=[{"file_id": "f", "text": MAIL}])),
+    "mcp error": (ProtocolId.OPENAI_RESPONSES, item_frames(
+        type="mcp_call", id="i", arguments="{}", error={"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": MAIL}]})),
+    "mcp refused": (ProtocolId.OPENAI_RESPONSES, item_frames(type="mcp_call", id="i", arguments="{}", error={"type": "http_error", "message": MAIL})),
+    "program": (ProtocolId.OPENAI_RESPONSES, item_frames(type="program_output", id="i", call_id="c", result=MAIL)),
+    "shell": (ProtocolId.OPENAI_RESPONSES, item_frames(type="shell_call_output", id="i", output=[{"stdout": MAIL, "stderr": MAIL}])),
     "search": (ProtocolId.ANTHROPIC_MESSAGES, block_frames(type="web_search_tool_result", tool_use_id="t", content=[FOUND])),
     "bash": (ProtocolId.ANTHROPIC_MESSAGES, block_frames(type="bash_code_execution_tool_result", content={"stdout": MAIL, "content": []})),
     "mcp block": (ProtocolId.ANTHROPIC_MESSAGES, block_frames(type="mcp_tool_result", tool_use_id="t", content=[{"type": "text", "text": MAIL}])),
@@ -379,6 +384,45 @@ def test_results_of_tools_that_the_provider_runs_are_judged(name: str) -> None:
     stream = guarded(protocol, REJECTING)
     assert MAIL.encode() not in stream.feed(frames, 101.0)
     assert stream.state is State.CUT
+
+
+@pytest.mark.parametrize("item", [
+    {"type": "tool_search_call", "arguments": {"q": MAIL}}, {"type": "computer_call", "actions": [{"type": "type", "text": MAIL}]},
+    {"type": "agent_message", "author": "a", "content": [{"type": "text", "text": MAIL}]},
+])  # fmt: skip
+def test_what_a_model_says_in_other_items_is_judged(item: dict[str, object]) -> None:
+    told = guarded(ProtocolId.OPENAI_RESPONSES).feed(item_frames(id="i", **item), 101.0)
+    assert told.count(b"[EMAIL]") == 2
+    assert MAIL.encode() not in told
+
+
+def shell(verb: str, **fields: object) -> bytes:
+    return sse(f"response.shell_call_{verb}", sequence_number=1, output_index=0, item_id="s", command_index=0, **fields)
+
+
+def test_what_a_shell_tells_is_judged_on_both_of_its_channels() -> None:
+    whole = {"stdout": f"mail {MAIL} now", "stderr": f"to {MAIL}", "outcome": {"type": "exit", "exit_code": 0}}
+    stream = guarded(ProtocolId.OPENAI_RESPONSES)
+    told = [stream.feed(frame, 101.0) for frame in (
+        shell("output_content.delta", delta={"stdout": "mail jane.d", "stderr": "to jane"}),
+        shell("output_content.delta", delta={"stdout": "oe@example.com now", "stderr": ".doe@example.com"}),
+        shell("output_content.done", output=[whole]), item_frames(type="shell_call_output", id="s", output=[whole]),
+    )]  # fmt: skip
+    assert b"jane" not in b"".join(told)
+    deltas = [json.loads(data)["delta"] for data in (parse(frame)[1] for part in told for frame in split_frames(part)) if data and b'"delta"' in data]
+    assert "".join(delta.get("stdout", "") for delta in deltas) == "mail [EMAIL] now"
+    assert "".join(delta.get("stderr", "") for delta in deltas) == "to [EMAIL]"
+    assert stream.findings.hits["house", "mask"] == 2, "what is told again is counted once"
+
+
+def test_a_command_that_comes_whole_is_judged() -> None:
+    stream = guarded(ProtocolId.OPENAI_RESPONSES)
+    told = stream.feed(shell("command.added", command="mail jane.doe@example.com"), 101.0)
+    assert b"jane" not in told
+    told += stream.feed(shell("command.done", command="mail jane.doe@example.com"), 101.0)
+    frames = [json.loads(data) for data in (parse(frame)[1] for frame in split_frames(told)) if data]
+    assert [(frame["type"].rpartition(".")[2], frame.get("command"), frame.get("delta")) for frame in frames] == [
+        ("added", "mail ", None), ("delta", None, "[EMAIL]"), ("done", "mail [EMAIL]", None)]
 
 
 def test_where_text_is_masked_no_other_byte_changes() -> None:

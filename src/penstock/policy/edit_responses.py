@@ -15,7 +15,7 @@ from penstock.policy.editing import Editor, End, Flow, Step, Told, Whole, hashab
 from penstock.policy.guards import Rules
 from penstock.policy.matcher import Findings, Hold
 from penstock.policy.rules import Scope
-from penstock.policy.texts import Kind, Object, Place, as_object, objects, responses_item, strings
+from penstock.policy.texts import Kind, Object, Place, as_object, objects, responses_item, shell_output, strings
 from penstock.protocols.contract import Observer
 from penstock.protocols.openai_chat.chunk import decode_any, encode_any
 from penstock.protocols.openai_responses.observe import ResponsesObserver
@@ -34,8 +34,10 @@ _DELTAS: dict[str, tuple[Scope, Kind]] = {
     "response.code_interpreter_call.code": (Scope.TOOL_ARGUMENTS, Kind.TEXT),
     "response.shell_call_command": (Scope.TOOL_ARGUMENTS, Kind.TEXT),
     "response.apply_patch_call_operation_diff": (Scope.TOOL_ARGUMENTS, Kind.TEXT),
-    "response.shell_call_output_content": (Scope.TOOL_RESULTS, Kind.TEXT),
 }
+_OUTPUT = "response.shell_call_output_content"
+"""Two texts, told in an object of their deltas."""
+_OUTPUTS = ("stdout", "stderr")
 _WHOLE = ("text", "refusal", "transcript", "arguments", "input", "code", "command", "diff")
 """Where a `done` tells a text again."""
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled", "error"})
@@ -94,7 +96,13 @@ class ResponsesEditor(Editor):
             return
         item = _item(frame)
         again = item in self._told
-        if known is not None and verb == "done":
+        if family == _OUTPUT:
+            yield from self._output(verb, frame, again)
+        elif kind == "response.shell_call_command.added":
+            if frame.get("command"):
+                self._told.add(item)
+                yield from [Flow(_key(family, frame), place) for place in strings(frame, Scope.TOOL_ARGUMENTS, "command")]
+        elif known is not None and verb == "done":
             scope, sort = known
             yield End(_key(family, frame))
             yield from [Whole(place, again) for place in strings(frame, scope, *_WHOLE, kind=sort)]
@@ -122,6 +130,18 @@ class ResponsesEditor(Editor):
                 yield from [Whole(place, again) for place in responses_item(whole)]
             yield from [Whole(place, bool(self._told)) for place in strings(response, Scope.ASSISTANT, "output_text")]
 
+    def _output(self, verb: str, frame: Object, again: bool) -> Iterator[Step]:
+        """What a command told so far on both of its channels."""
+        key = _key(_OUTPUT, frame)[:3]
+        if verb == "delta":
+            self._told.add(_item(frame))
+            delta = as_object(frame.get("delta"))
+            yield from [Flow((*key, name), place) for name in _OUTPUTS for place in strings(delta, Scope.TOOL_RESULTS, name)]
+        elif verb == "done":
+            yield from [End((*key, name)) for name in _OUTPUTS]
+            yield from [Whole(place, again) for place in shell_output(frame)]
+            self._told.add(_item(frame))
+
     def _ended(self, frame: Object) -> Iterator[End]:
         """The texts of the item that `frame` ends, or of its part."""
         item, part = _item(frame), hashable(frame.get("content_index", frame.get("summary_index")))
@@ -130,9 +150,13 @@ class ResponsesEditor(Editor):
                 yield End(key)
 
     def made(self, key: Hashable, text: str, origin: Object) -> tuple[bytes, Object]:
-        frame: Object = {name: value for name, value in origin.items() if name != "obfuscation"}
-        frame["delta"] = text
-        return str(frame.get("type", "")).encode(), frame
+        family, _, _, channel = cast("_Key", key)
+        frame: Object = {name: value for name, value in origin.items() if name not in ("obfuscation", "command")}
+        kind = str(frame.get("type", ""))
+        if kind.endswith(".added"):
+            frame["type"] = kind = kind.removesuffix("added") + "delta"
+        frame["delta"] = {channel: text} if family == _OUTPUT else text
+        return kind.encode(), frame
 
     def stop(self, observer: Observer) -> list[Told] | None:
         if not self._begun or not isinstance(observer, ResponsesObserver):

@@ -174,26 +174,43 @@ def responses_item(item: Object) -> Iterator[Place]:
     if kind == "message":
         yield from content(item, "content", _CHAT_ROLES.get(str(item.get("role")), Scope.USER))
         return
+    if kind == "agent_message":  # what agents of one answer say to each other
+        yield from content(item, "content", Scope.ASSISTANT)
+        return
     if kind == "reasoning":
         yield from content(item, "summary", Scope.REASONING)
         yield from content(item, "content", Scope.REASONING)
         return
     if kind.endswith("_output"):
         yield from content(item, "output", Scope.TOOL_RESULTS)
-        for piece in objects(item.get("output")):
-            yield from strings(piece, Scope.TOOL_RESULTS, "stdout", "stderr")
+        yield from strings(item, Scope.TOOL_RESULTS, "result")
+        yield from shell_output(item)
         return
-    yield from strings(item, Scope.TOOL_ARGUMENTS, "arguments", kind=Kind.ARGUMENTS)
+    if isinstance(item.get("arguments"), str):
+        yield Place(item, "arguments", Scope.TOOL_ARGUMENTS, Kind.ARGUMENTS)
+    else:
+        yield from tree(item, "arguments", Scope.TOOL_ARGUMENTS)
     yield from strings(item, Scope.TOOL_ARGUMENTS, "input", "code", "revised_prompt")
     yield from content(item, "queries", Scope.TOOL_ARGUMENTS)
     for found in objects(item.get("results")):
         yield from strings(found, Scope.TOOL_RESULTS, "text")
+        yield from tree(found, "attributes", Scope.TOOL_RESULTS)
     for told in objects(item.get("outputs")):
         yield from strings(told, Scope.TOOL_RESULTS, "logs")
     yield from strings(item, Scope.USER, "reason")
-    yield from tree(item, "action", Scope.TOOL_ARGUMENTS)
-    yield from tree(item, "operation", Scope.TOOL_ARGUMENTS)
+    for key in ("action", "actions", "operation"):
+        yield from tree(item, key, Scope.TOOL_ARGUMENTS)
     yield from strings(item, Scope.TOOL_RESULTS, "output")
+    if kind == "mcp_call":
+        failed = as_object(item.get("error"))
+        yield from strings(failed, Scope.TOOL_RESULTS, "message")
+        yield from tree(failed, "content", Scope.TOOL_RESULTS)
+
+
+def shell_output(holder: Object) -> Iterator[Place]:
+    """What commands came to, in an item or in the event that tells it again."""
+    for piece in objects(holder.get("output")):
+        yield from strings(piece, Scope.TOOL_RESULTS, "stdout", "stderr")
 
 
 def _responses_request(body: Object) -> Iterator[Place]:
