@@ -356,6 +356,20 @@ def block_frames(**block: object) -> bytes:
     return sse("content_block_start", index=0, content_block=block) + sse("content_block_stop", index=0)
 
 
+def chat_frames(**delta: object) -> bytes:
+    """A delta with text, and another thing beside it."""
+    frames = ({"choices": [{"index": 0, "delta": {"content": "ok. ", **more}}]} for more in ({}, delta))
+    return b"".join(b"data: %b\n\n" % json.dumps(frame).encode() for frame in frames)
+
+
+def gemini_frames(*parts: object, **more: object) -> bytes:
+    return b"data: %b\r\n\r\n" % json.dumps({"candidates": [{"index": 0, "content": {"parts": parts}, **more}]}).encode()
+
+
+def grounded(chunk: object) -> bytes:
+    return gemini_frames({"text": "ok. "}) + gemini_frames({"text": "ok. "}, groundingMetadata={"groundingChunks": [chunk]})
+
+
 FOUND = {"type": "web_search_result", "title": MAIL, "url": "https://x", "encrypted_content": SEALED}
 EXECUTED = b'{"codeExecutionResult":{"output":"jane.doe@example.com"}}'
 RESULTS: dict[str, tuple[ProtocolId, bytes]] = {
@@ -370,6 +384,12 @@ RESULTS: dict[str, tuple[ProtocolId, bytes]] = {
     "search": (ProtocolId.ANTHROPIC_MESSAGES, block_frames(type="web_search_tool_result", tool_use_id="t", content=[FOUND])),
     "bash": (ProtocolId.ANTHROPIC_MESSAGES, block_frames(type="bash_code_execution_tool_result", content={"stdout": MAIL, "content": []})),
     "mcp block": (ProtocolId.ANTHROPIC_MESSAGES, block_frames(type="mcp_tool_result", tool_use_id="t", content=[{"type": "text", "text": MAIL}])),
+    "groq": (ProtocolId.OPENAI_CHAT, chat_frames(executed_tools=[{"type": "search", "arguments": "{}", "output": MAIL}])),
+    "groq's pages": (ProtocolId.OPENAI_CHAT, chat_frames(executed_tools=[{"search_results": {"results": [{"content": MAIL}]}}])),
+    "a page": (ProtocolId.OPENAI_CHAT, chat_frames(annotations=[{"type": "url_citation", "url_citation": {"content": MAIL}}])),
+    "retrieved": (ProtocolId.GEMINI, grounded({"retrievedContext": {"text": MAIL}})),
+    "rag": (ProtocolId.GEMINI, grounded({"retrievedContext": {"ragChunk": {"text": MAIL}}})),
+    "a place": (ProtocolId.GEMINI, grounded({"maps": {"placeAnswerSources": {"reviewSnippets": [{"review": MAIL}]}}})),
     "execution": (ProtocolId.GEMINI, b'data: {"candidates":[{"content":{"parts":[' + EXECUTED + b"]}}]}\r\n\r\n"),
 }  # fmt: skip
 
@@ -394,6 +414,30 @@ def test_what_a_model_says_in_other_items_is_judged(item: dict[str, object]) -> 
     told = guarded(ProtocolId.OPENAI_RESPONSES).feed(item_frames(id="i", **item), 101.0)
     assert told.count(b"[EMAIL]") == 2
     assert MAIL.encode() not in told
+
+
+@pytest.mark.parametrize(("protocol", "frames"), [
+    (CHAT, chat_frames(thinking_blocks=[{"type": "thinking", "thinking": f"to {MAIL} "}])),
+    (GEMINI, gemini_frames(finishReason="MALFORMED_FUNCTION_CALL", finishMessage=f"Malformed function call: mail('{MAIL}')")),
+    (GEMINI, gemini_frames({"text": "", "functionCall": {"name": "f", "args": {"to": MAIL}}})),
+    (GEMINI, gemini_frames({"text": "ok. "}, {"text": "", "functionCall": {"name": "f", "args": {"to": MAIL}}})),
+])  # fmt: skip
+def test_what_a_model_says_beside_its_text_is_judged(protocol: ProtocolId, frames: bytes) -> None:
+    told = guarded(protocol).feed(frames, 101.0)
+    assert told.count(b"[EMAIL]") == 1
+    assert MAIL.encode() not in told
+    if protocol is GEMINI:
+        body = json.dumps(json.loads(frames[6:])).encode()
+        assert guard_answer(GEMINI, OPERATIONS[GEMINI], body, MASKING.answers, Findings()).count(b"[EMAIL]") == 1
+
+
+def test_a_thought_of_a_proxy_s_is_one_text() -> None:
+    stream = guarded(CHAT)
+    blocks = [{"type": "thinking", "thinking": text} for text in ("jane.doe@exa", "mple.com")]
+    told = b"".join(stream.feed(chat_frames(thinking_blocks=[block]), 101.0) for block in blocks)
+    told += stream.feed(b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n', 101.0)
+    assert b"jane" not in told
+    assert told.count(b"[EMAIL]") == 1
 
 
 def shell(verb: str, **fields: object) -> bytes:

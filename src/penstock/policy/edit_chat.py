@@ -7,16 +7,16 @@ text all the same, as in a body. Calls do not end one another, for some provider
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from penstock.policy.editing import Editor, End, Flow, Step, Told, Whole
 from penstock.policy.guards import Rules
 from penstock.policy.matcher import Findings, Hold
 from penstock.policy.rules import Scope
-from penstock.policy.texts import Kind, Object, Place, as_object, chat_call, chat_message, objects
+from penstock.policy.texts import Kind, Object, Place, as_object, chat_call, chat_found, chat_message, objects, strings
 from penstock.protocols.contract import Observer
 from penstock.protocols.openai_chat.chunk import decode_any, encode_any
 
@@ -24,6 +24,10 @@ _NONE = Raw(b"null")
 _REASONING = ("reasoning_content", "reasoning")
 _NOT_AGAIN = frozenset({"choices", "usage", "x_groq", "error", "obfuscation", "prompt_filter_results"})
 """Fields of a chunk that are not told twice."""
+
+
+_Empty = Annotated[list[None], Meta(max_length=0)] | None
+"""Of what has texts besides: where there is anything in it, it is no ordinary delta."""
 
 
 class _Delta(Struct, gc=False):
@@ -35,6 +39,9 @@ class _Delta(Struct, gc=False):
     function_call: Raw = _NONE
     reasoning_details: Raw = _NONE
     audio: Raw = _NONE
+    executed_tools: _Empty = None
+    thinking_blocks: _Empty = None
+    annotations: _Empty = None
 
 
 class _Choice(Struct, gc=False):
@@ -109,6 +116,9 @@ class ChatEditor(Editor):
             Flow((index, "detail", str(detail.get("index")), key), Place(detail, key, Scope.REASONING))
             for detail in objects(delta.get("reasoning_details")) for key in ("text", "summary") if isinstance(detail.get(key), str)
         ]
+        thoughts += [
+            Flow((index, "block"), place) for block in objects(delta.get("thinking_blocks")) for place in strings(block, Scope.REASONING, "thinking")
+        ]
         if thoughts:
             self._turn(index, _THOUGHT)
             yield from thoughts
@@ -153,6 +163,7 @@ class ChatEditor(Editor):
             if isinstance(named, str) and named:
                 self._calls[key] = named
             yield from [Flow(key, place) for place in chat_call(call)]
+        yield from [Whole(place) for place in chat_found(delta)]
         legacy = as_object(delta.get("function_call"))
         if isinstance(legacy.get("arguments"), str):
             yield Flow((index, _CALL, -1), Place(legacy, "arguments", Scope.TOOL_ARGUMENTS, Kind.ARGUMENTS))
@@ -186,6 +197,8 @@ class ChatEditor(Editor):
             case "detail":
                 at = int(more[0]) if more[0].isdecimal() and len(more[0]) < 10 else 0
                 delta = {"reasoning_details": [{"type": f"reasoning.{more[1]}", "index": at, more[1]: text}]}
+            case "block":
+                delta = {"thinking_blocks": [{"type": "thinking", "thinking": text}]}
             case "audio":
                 delta = {"audio": {"transcript": text}}
             case "thinking":

@@ -12,7 +12,7 @@ from penstock.policy.editing import Editor, End, Flow, Step, Told, Whole, hashab
 from penstock.policy.guards import Rules
 from penstock.policy.matcher import Findings, Hold
 from penstock.policy.rules import Scope
-from penstock.policy.texts import Kind, Object, Place, Valued, as_object, gemini_grounding, gemini_part, objects
+from penstock.policy.texts import Kind, Object, Place, Valued, as_object, gemini_beside, gemini_called, objects
 from penstock.protocols.contract import Observer
 from penstock.protocols.gemini.words import NOT_FINISHED
 from penstock.protocols.openai_chat.chunk import encode_any
@@ -79,24 +79,26 @@ class GeminiEditor(Editor):
             if reason is not None and hashable(reason) not in NOT_FINISHED:
                 self._done.add(index)
                 yield from self._ended(index)
-            yield from [Whole(place, place.scope is Scope.ASSISTANT) for place in gemini_grounding(candidate)]
+            yield from [Whole(place, place.scope is Scope.ASSISTANT) for place in gemini_beside(candidate)]
 
     def _part(self, index: int, part: Object) -> Iterator[Step]:
-        if not isinstance(part.get("text"), str):
-            yield from self._turn(index, _OTHER)
-            for piece in objects(as_object(part.get("functionCall")).get("partialArgs")):
-                path = str(piece.get("jsonPath"))
-                if isinstance(piece.get("stringValue"), str):
-                    yield Flow((index, path), Place(piece, "stringValue", Scope.TOOL_ARGUMENTS))
-                elif piece.get("numberValue") is not None:
-                    yield Whole(Place(Valued(piece), "numberValue", Scope.TOOL_ARGUMENTS, Kind.TREE))
-                if piece.get("willContinue") is not True:
-                    yield End((index, path))
-            yield from [Whole(place) for place in gemini_part(part, Scope.ASSISTANT)]
-            return
-        kind = _THOUGHT if part.get("thought") is True else _TEXT
-        yield from self._turn(index, kind)
-        yield Flow((index, kind), Place(part, "text", Scope.REASONING if kind == _THOUGHT else Scope.ASSISTANT))
+        called = list(gemini_called(part))
+        if isinstance(part.get("text"), str):
+            kind = _THOUGHT if part.get("thought") is True else _TEXT
+            yield from self._turn(index, kind)
+            yield Flow((index, kind), Place(part, "text", Scope.REASONING if kind == _THOUGHT else Scope.ASSISTANT))
+            if not called and "functionCall" not in part:
+                return
+        yield from self._turn(index, _OTHER)
+        for piece in objects(as_object(part.get("functionCall")).get("partialArgs")):
+            path = str(piece.get("jsonPath"))
+            if isinstance(piece.get("stringValue"), str):
+                yield Flow((index, path), Place(piece, "stringValue", Scope.TOOL_ARGUMENTS))
+            elif piece.get("numberValue") is not None:
+                yield Whole(Place(Valued(piece), "numberValue", Scope.TOOL_ARGUMENTS, Kind.TREE))
+            if piece.get("willContinue") is not True:
+                yield End((index, path))
+        yield from [Whole(place) for place in called]
 
     def _turn(self, index: int, kind: str) -> Iterator[End]:
         if self._kinds.get(index) == kind:

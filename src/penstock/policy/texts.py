@@ -94,7 +94,7 @@ def answer_texts(protocol: ProtocolId, operation: Operation, body: Object) -> It
         case ProtocolId.GEMINI:
             for candidate in objects(body.get("candidates")):
                 yield from _gemini_answer(list(objects(as_object(candidate.get("content")).get("parts"))))
-                yield from gemini_grounding(candidate)
+                yield from gemini_beside(candidate)
     del operation
 
 
@@ -149,14 +149,27 @@ def chat_message(message: Object, scope: Scope) -> Iterator[Place]:
     yield from strings(as_object(message.get("audio")), scope, "transcript")
     for detail in objects(message.get("reasoning_details")):
         yield from strings(detail, Scope.REASONING, "text", "summary")
+    for thought in objects(message.get("thinking_blocks")):  # LiteLLM's
+        yield from strings(thought, Scope.REASONING, "thinking")
     for call in objects(message.get("tool_calls")):
         yield from chat_call(call)
+    yield from chat_found(message)
     yield from strings(as_object(message.get("function_call")), Scope.TOOL_ARGUMENTS, "arguments", kind=Kind.ARGUMENTS)
 
 
 def chat_call(call: Object) -> Iterator[Place]:
     yield from strings(as_object(call.get("function")), Scope.TOOL_ARGUMENTS, "arguments", kind=Kind.ARGUMENTS)
     yield from strings(as_object(call.get("custom")), Scope.TOOL_ARGUMENTS, "input")
+
+
+def chat_found(message: Object) -> Iterator[Place]:
+    """What tools came to that the provider has run itself: Groq's, and what OpenRouter quotes of pages."""
+    for run in objects(message.get("executed_tools")):
+        yield from strings(run, Scope.TOOL_ARGUMENTS, "arguments", kind=Kind.ARGUMENTS)
+        for key in ("output", "search_results", "code_results", "browser_results"):
+            yield from tree(run, key, Scope.TOOL_RESULTS)
+    for note in objects(message.get("annotations")):
+        yield from strings(as_object(note.get("url_citation")), Scope.TOOL_RESULTS, "content")
 
 
 def _chat_request(operation: Operation, body: Object) -> Iterator[Place]:
@@ -266,6 +279,11 @@ def _messages_request(body: Object) -> Iterator[Place]:
 
 def gemini_part(part: Object, scope: Scope) -> Iterator[Place]:
     yield from strings(part, Scope.REASONING if part.get("thought") is True else scope, "text")
+    yield from gemini_called(part)
+
+
+def gemini_called(part: Object) -> Iterator[Place]:
+    """All texts of a part but its own. It has either, but for servers that write an empty text beside a call."""
     for call in ("functionCall", "function_call", "toolCall", "tool_call"):
         yield from tree(as_object(part.get(call)), "args", Scope.TOOL_ARGUMENTS)
     for result in ("functionResponse", "function_response", "toolResponse", "tool_response"):
@@ -287,19 +305,30 @@ def _gemini_answer(parts: list[Object]) -> Iterator[Place]:
             last += 1
         if last > at + 1:
             yield Place(Joined(parts[at:last]), "text", Scope.REASONING if parts[at].get("thought") is True else Scope.ASSISTANT)
+            for part in parts[at:last]:
+                yield from gemini_called(part)
         else:
             yield from gemini_part(parts[at], Scope.ASSISTANT)
         at = last
 
 
-def gemini_grounding(candidate: Object) -> Iterator[Place]:
-    """What the answer rests on repeats pieces of it, and what was searched for."""
+def gemini_beside(candidate: Object) -> Iterator[Place]:
+    """What the answer rests on repeats pieces of it, what was searched for, and what was found; and what the candidate's end says."""
     found = as_object(candidate.get("groundingMetadata"))
     for support in objects(found.get("groundingSupports")):
         yield from strings(as_object(support.get("segment")), Scope.ASSISTANT, "text")
     for key in ("webSearchQueries", "imageSearchQueries", "retrievalQueries"):
         yield from content(found, key, Scope.TOOL_ARGUMENTS)
     yield from strings(as_object(found.get("searchEntryPoint")), Scope.TOOL_ARGUMENTS, "renderedContent")
+    for chunk in objects(found.get("groundingChunks")):
+        retrieved, place = as_object(chunk.get("retrievedContext")), as_object(chunk.get("maps"))
+        yield from strings(retrieved, Scope.TOOL_RESULTS, "text")
+        yield from strings(as_object(retrieved.get("ragChunk")), Scope.TOOL_RESULTS, "text")
+        yield from strings(place, Scope.TOOL_RESULTS, "text")
+        for snippet in objects(as_object(place.get("placeAnswerSources")).get("reviewSnippets")):
+            yield from strings(snippet, Scope.TOOL_RESULTS, "review")
+    # Of a call that is none: the call, as the model wrote it.
+    yield from strings(candidate, Scope.TOOL_ARGUMENTS, "finishMessage")
 
 
 def _gemini_request(body: Object) -> Iterator[Place]:
