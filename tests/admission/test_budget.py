@@ -96,6 +96,9 @@ def made(protocol: str = "openai_chat", **more: Any) -> Made:
     (made("anthropic_messages", usage=Usage(input=10, output=1), events=20, bytes_in=400), (10, 20)),
     (made("gemini", usage=Usage(input=10, output=90), events=20), (10, 90)),
     (made(streamed=False, bytes_out=80, bytes_in=8), (2, 20)),
+    # A Messages stream opens with 0 where it is not known yet; with all of it cached, 0 is the truth.
+    (made("anthropic_messages", usage=Usage(input=0, output=0), events=20, bytes_in=400), (100, 20)),
+    (made("anthropic_messages", usage=Usage(input=0, cache_read=70), events=20, bytes_in=400), (70, 20)),
     # An error, or nothing at all.
     (made(failed=True, events=3, bytes_in=100), (0, 0)), (made(failed=True, usage=Usage(input=9)), (9, 0)),
     (made(usage=Usage(output=0), final=True), (0, 0)),

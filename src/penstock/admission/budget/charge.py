@@ -66,7 +66,8 @@ def tokens_of(made: Made) -> Tokens:
     else:
         guessed = made.events if made.streamed else made.bytes_out // BYTES_PER_TOKEN
         output = max(stated.output or 0, guessed)
-        known = stated.input if stated.input is not None else input_of(made.bytes_in)
+        # A 0 that is not its last word is none: servers that translate open a Messages stream with it, for they do not know yet.
+        known = stated.input if stated.input is not None and _input(stated, made.protocol) else input_of(made.bytes_in)
         usage = replace(stated, input=known, output=output)
     tokens = Tokens(_input(usage, made.protocol), _output(usage, made.protocol), usage)
     if tokens.input > MOST or tokens.output > MOST:
