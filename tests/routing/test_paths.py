@@ -118,6 +118,27 @@ def test_gemini_behind_a_project_as_vertex_ai_has_it(path: str, operation: Opera
     assert resolve("POST", f"/gemini{whole}", False, PROVIDERS) == replace(wanted, provider="gemini", verbatim=True)
 
 
+@pytest.mark.parametrize("version", ["/v1", "/v1beta1", ""])
+def test_gemini_behind_its_publisher_alone_as_a_key_of_vertex_ai_has_it(version: str) -> None:
+    whole = f"{version}/publishers/google/models/gemini-2.5-pro:generateContent"
+    wanted = Endpoint(GEMINI, Operation.GENERATE, whole, "peek")
+    assert resolve("POST", whole, False, PROVIDERS) == wanted
+    assert resolve("POST", f"/gemini{whole}", False, PROVIDERS) == replace(wanted, provider="gemini", verbatim=True)
+
+
+@pytest.mark.parametrize(("path", "operation"), [
+    ("/openai/v4/chat/completions", Operation.CHAT), ("/openai/v3/embeddings", Operation.EMBEDDINGS), ("/openai/V2//Responses/", Operation.RESPONSES),
+    ("/openai/v1beta/chat/completions", Operation.CHAT), ("/anthropic/v2/messages", Operation.MESSAGES),
+    ("/openai/v4/chat/completions/c1", Operation.RESPONSE_ITEM), ("/openai/v2/responses/r1", Operation.RESPONSE_ITEM),
+    ("/gemini/v1beta2/models/m:generateContent", Operation.GENERATE), ("/openai/v4/else", Operation.OTHER), ("/openai/v4", Operation.OTHER),
+])  # fmt: skip
+def test_below_a_provider_another_version_is_no_other_path(path: str, operation: Operation) -> None:
+    """`https://open.bigmodel.cn/api/paas/v4` has it in its base URL, and takes the path with it as well as without."""
+    found = resolve("POST", path, False, PROVIDERS)
+    assert isinstance(found, Endpoint)
+    assert (found.operation, found.verbatim, f"/{found.provider}{found.path}") == (operation, True, path)
+
+
 @pytest.mark.parametrize("path", ["/v1/projects", "/v1/projects/p/locations", "/v1/projects/p/publishers/anthropic/models/claude:rawPredict"])
 def test_what_else_stands_behind_a_project_is_nothing_of_gemini_s(path: str) -> None:
     assert isinstance(resolve("POST", path, False, PROVIDERS), Refusal)

@@ -151,7 +151,8 @@ ARGO_PATHS = frozenset({"/v1/chat", "/v1/embed"})
 
 RESERVED_NAMES: frozenset[str] = (
     frozenset(path[1:].partition("/")[0] for path in FIXED)
-    | {"v1", "v1beta1", *GEMINI_VERSIONS, "tunedModels", "projects", "upload", "download", "api", "health", "ready", "metrics", "penstock", "demo"}
+    | {"v1", "v1beta1", *GEMINI_VERSIONS, "tunedModels", "projects", "publishers", "upload", "download"}
+    | {"api", "health", "ready", "metrics", "penstock", "demo"}
 )
 """Names that no provider may have, because paths of that name mean something else (`demo` is the built-in one)."""
 

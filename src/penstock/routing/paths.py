@@ -39,11 +39,14 @@ _BY_ID = frozenset({Operation.RESPONSE_ITEM, Operation.FILES, Operation.BATCHES}
 _COLON = re.compile(r"%3a", re.IGNORECASE)
 _PARAMETERS = re.compile(r";[^/]*")
 _SLASHES = re.compile(r"/{2,}")
-_PROJECT = re.compile(r"/(?:v1(?:beta1|beta|alpha)?/)?projects/(?:[^/]+/)+(?:models|endpoints)/[^/]+")
-"""Vertex AI puts a project in front: `/v1/projects/p/locations/l/publishers/google/models/m:generateContent`, `.../endpoints/123:generateContent`."""
+_PROJECT = re.compile(r"/(?:v1(?:beta1|beta|alpha)?/)?(?:projects/(?:[^/]+/)+(?:models|endpoints)|publishers/[^/]+/models)/[^/]+")
+"""Vertex AI puts a project in front: `/v1/projects/p/locations/l/publishers/google/models/m:generateContent`, `.../endpoints/123:generateContent`;
+or, where a key says it (express mode), only the publisher."""
+_VERSION = re.compile(r"/v[0-9]+[a-z0-9]*(?=/)", re.IGNORECASE)
+"""Some providers have another than we know: `https://open.bigmodel.cn/api/paas/v4`."""
 _STORED: tuple[tuple[re.Pattern[str], ProtocolId], ...] = (
-    (re.compile(r"(?:/v1)?/chat/completions(?:/[^/]+)?", re.IGNORECASE), ProtocolId.OPENAI_CHAT),
-    (re.compile(r"(?:/v1)?/conversations/[^/]+/items(?:/[^/]+)?", re.IGNORECASE), ProtocolId.OPENAI_RESPONSES),
+    (re.compile(r"(?:/v[0-9][^/]*)?/chat/completions(?:/[^/]+)?", re.IGNORECASE), ProtocolId.OPENAI_CHAT),
+    (re.compile(r"(?:/v[0-9][^/]*)?/conversations/[^/]+/items(?:/[^/]+)?", re.IGNORECASE), ProtocolId.OPENAI_RESPONSES),
 )
 """Where OpenAI tells answers again that it has stored (`store`), besides `/responses/ID`."""
 
@@ -213,7 +216,8 @@ def _below(method: str, rest: str, has_anthropic_version: bool, provider: Face) 
     methods = FIXED.get(rest) or _item(rest) or _gemini(rest)
     if methods is None:
         plain = _plainly(rest)
-        methods = FIXED.get(plain.lower()) or _item(plain) or _gemini(plain)
+        bare = _VERSION.sub("", plain, 1) if _VERSION.match(plain) else plain
+        methods = FIXED.get(plain.lower()) or _item(plain) or _gemini(plain) or FIXED.get(bare.lower()) or _item(bare) or _gemini(bare)
     found = _pick(methods, method, rest, has_anthropic_version) if methods is not None else None
     if not isinstance(found, Endpoint) or found.protocol not in provider.protocols:
         found = _stored(method, rest, provider) or Endpoint(provider.main_protocol, Operation.OTHER, rest, _body(method))
