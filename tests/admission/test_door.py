@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64encode
 from ipaddress import ip_network
 from typing import Any
 
@@ -106,6 +106,16 @@ def test_where_no_token_belongs_it_goes_no_further(header: Header) -> None:
     assert (found.subject, found.headers, found.query) == (None, [(b"b", b"2")], "alt=sse&b=%20")
     other: Header = (header[0], header[1].replace(b"%s", sign(claims(iss="https://elsewhere.example"))))
     assert look([other, (b"b", b"1.2.3")]).headers == [other, (b"b", b"1.2.3")], "somebody else's is the client's own login"
+
+
+@pytest.mark.parametrize("pair", [b"%s:", b"x:%s", b"%s"])
+@pytest.mark.parametrize("ours", [b"sk-pst-good", b"sk-pst-nobody", None])
+def test_a_key_in_basic_goes_no_further(pair: bytes, ours: bytes | None) -> None:
+    ours = ours or sign(claims())
+    found = look([(b"authorization", b"basic " + b64encode(pair.replace(b"%s", ours)))])
+    assert (found.subject, found.headers) == (None, [])
+    for other in (b"Basic " + b64encode(b"me:word"), b"Basic ?", b"Basic "):
+        assert look([(b"authorization", other)]).headers == [(b"authorization", other)], "somebody else's is the client's own login"
 
 
 def test_a_token_that_is_too_long_is_one_that_is_not_good() -> None:

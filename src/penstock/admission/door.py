@@ -2,13 +2,14 @@
 
 What a head shows is looked at once per head (`look`) and again when keys or issuers change (`version`) or its time is over (`Subject.until`).
 What is ours is taken out wherever it stands: a key that is known or once was, a word of our keys' form, a token of one of our issuers, and
-`x-penstock-key` whatever it holds. A word of our keys' form, and a token, lets nobody in where no key belongs (`Authorization: Token`, `?api_key=`),
-and goes no further either. All else is the client's own login at the provider, and passes.
+`x-penstock-key` whatever it holds. A word of our keys' form, and a token, lets nobody in where no key belongs (`Authorization: Token`, `Basic`,
+`?api_key=`), and goes no further either. All else is the client's own login at the provider, and passes.
 """
 
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -162,6 +163,9 @@ class Door:
         """Does something of ours stand anywhere in it, where none belongs?"""
         if virtual.holds_ours(value):
             return True
+        if value[:6].lower() == b"basic ":
+            name, _, word = _unpacked(value[6:]).partition(b":")
+            return self._is_ours(name) or self._is_ours(word)
         return bool(self._issuers) and value.count(b".") > 1 and any(issuer_named(found) in self._issuers for found in _TOKEN.findall(value))
 
     def _judge(self, ours: list[bytes], now: float) -> _Judged:
@@ -234,6 +238,14 @@ class Door:
     def address(self, peer: str | None, headers: Sequence[Header]) -> str | None:
         """The client's address; `None`: it cannot be known."""
         return client_address(peer, headers, self.settings.trusted_proxies)
+
+
+def _unpacked(value: bytes) -> bytes:
+    """Of `Basic`: name and password."""
+    try:
+        return b64decode(value.strip() + b"==")
+    except ValueError:
+        return b""
 
 
 def _bare(value: bytes) -> bytes:
