@@ -57,6 +57,29 @@ def test_openai_s_user_and_metadata() -> None:
     assert ascribe(responses(user="u1", safety_identifier="u3", reasoning={"effort": "low"}), None) == Ascribed("u3", effort="low")
 
 
+SCHEMA = {"type": "object", "properties": {f"p{number}": {"type": "string", "description": "x" * 40} for number in range(200)}}
+
+
+def test_what_stands_beside_a_long_schema_is_found() -> None:
+    assert ascribe(messages(output_config={"format": {"type": "json_schema", "schema": SCHEMA}, "effort": "max"}), None).effort == "max"
+    told = said_by(
+        ProtocolId.GEMINI, Operation.GENERATE, "/v1beta/models/m:generateContent",
+        generationConfig={"responseSchema": SCHEMA, "thinkingConfig": {"thinkingBudget": 6000}},
+    )  # fmt: skip
+    assert ascribe(told, None).effort == "high"
+    metadata = {**{f"k{number}": "é" * 200 for number in range(13)}, "session_id": "s1", "user_id": "u1", "project": "p1"}
+    assert ascribe(chat(metadata=metadata), None) == Ascribed("u1", "p1", "s1")
+
+
+@pytest.mark.parametrize("value", ["x" * 5000, ["x"] * 5000, {f"k{number}": number for number in range(5000)}, {"user_id": "x" * 5000}])
+def test_of_what_is_longer_no_more_is_kept_than_may_be(value: object) -> None:
+    said = chat(metadata=value, user=value)
+    assert said is not None
+    assert len(said.metadata) <= 2 * MOST
+    assert len(said.user) <= 2 * MOST
+    assert ascribe(said, None) == Ascribed()
+
+
 def test_a_cache_key_is_a_session_with_codex_alone() -> None:
     assert ascribe(responses(prompt_cache_key=SESSION), "codex").session == SESSION
     assert ascribe(responses(prompt_cache_key=SESSION, metadata={"session_id": "s2"}), "codex").session == "s2"

@@ -5,7 +5,12 @@ from __future__ import annotations
 import msgspec
 
 MOST = 4096
-"""Bytes of one value; a longer one is left out."""
+"""Bytes of one value that are kept; of a longer object its short members are, and anything else that is longer is left out."""
+SHORT = 512
+"""Bytes of a member of a long object: beside the word that is looked for stand schemas (`output_config.format`, `responseSchema`), or sixteen
+values of OpenAI's `metadata`."""
+LARGEST = 1 << 16
+"""Bytes of an object that is looked into for them, on the event loop."""
 
 
 class Said(msgspec.Struct, frozen=True, gc=False):
@@ -23,6 +28,7 @@ class Said(msgspec.Struct, frozen=True, gc=False):
     """Anthropic's `thinking`."""
 
 
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 NOTHING = msgspec.Raw()
 """What a decoder leaves where the field is not there."""
 
@@ -31,4 +37,22 @@ def keep(user: msgspec.Raw, metadata: msgspec.Raw, cache_key: msgspec.Raw, effor
     """Copies of what is there and short enough to be kept: a view would keep the whole body. `None`: nothing is there (most requests of scripts)."""
     if user is NOTHING and metadata is NOTHING and effort is NOTHING and cache_key is NOTHING and thinking is NOTHING:
         return None
-    return Said(*(bytes(value) if len(value) <= MOST else b"" for value in (user, metadata, cache_key, effort, thinking)))
+    return Said(*(bytes(value) if len(value) <= MOST else _short_of(value) for value in (user, metadata, cache_key, effort, thinking)))
+
+
+def _short_of(value: msgspec.Raw) -> bytes:
+    """The object's short members, as many as may be kept, in their order; empty where it is none."""
+    if len(value) > LARGEST:
+        return b""
+    try:
+        members = _decode(value)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return b""
+    kept: dict[str, msgspec.Raw] = {}
+    left = MOST
+    for name, member in members.items():
+        size = len(name) + len(member)
+        if size <= SHORT and size <= left:
+            kept[name] = member
+            left -= size
+    return msgspec.json.encode(kept)
