@@ -90,7 +90,8 @@ def test_near_is_not_equal(pair: tuple[bytes, bytes]) -> None:
 
 
 @pytest.mark.parametrize("body", [
-    b"", b"x", b"[]", b'{"a":1,"a":2}', b'{"b":{"a":1,"a":1}}', b'{"a":NaN}', b"[" * 100_000, b'{"a":"\xff"}', b'{"a":"%b"}' % (b"x" * READABLE),
+    b"", b"x", b"[]", b'{"a":1,"a":2}', b'{"b":{"a":1,"a":1}}', b'{"a":NaN}', b'{"a":1e400}', b"[" * 100_000, b'{"a":"\xff"}',
+    b'{"a":"%b"}' % (b"x" * READABLE),
 ])  # fmt: skip
 def test_what_cannot_be_read_for_certain_is_the_same_only_byte_by_byte(body: bytes) -> None:
     assert digest_of_body(body) == b""

@@ -95,7 +95,7 @@ def digest_of_body(body: bytes) -> bytes:
         if not isinstance(value, dict):
             return b""
         plain = {name: item for name, item in cast("dict[str, object]", value).items() if name not in _FORM}
-        return sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).digest()
+        return sha256(json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).digest()
     except (ValueError, RecursionError):
         return b""
 
