@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -24,6 +25,10 @@ _WIDEST = 10_000
 """Columns of a terminal, for measuring."""
 
 
+_STEERING = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+"""What a terminal may obey, but for tabs and ends of lines."""
+
+
 def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
     """One object a line, in UTF-8 whatever the locale."""
     import msgspec
@@ -35,7 +40,8 @@ def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
-    """RFC 4180 in UTF-8, the names first; unknown is empty. What a spreadsheet would take for a formula is quoted as text."""
+    """RFC 4180 in UTF-8, the names first; unknown is empty. What a spreadsheet would take for a formula is quoted as text, and nothing steers a
+    terminal."""
     import csv
     import io
 
@@ -52,7 +58,10 @@ def _cell(value: object) -> object:
     """Names of models and users come from outside."""
     if isinstance(value, Decimal):
         return f"{value:f}"
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else value
+    if not isinstance(value, str):
+        return value
+    text = _STEERING.sub("?", value)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else text
 
 
 def open_console() -> Console:
