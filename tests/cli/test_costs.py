@@ -200,7 +200,7 @@ def test_a_history_is_brought_in_once(cli: CliRunner, tmp_path: Path) -> None:
         claude_line("msg_1", "2025-11-18T22:00:00Z", input_tokens=1_000_000, output_tokens=0),
         claude_line("msg_2", "2025-11-18T22:00:01Z", model="claude-nobody-knows", input_tokens=1, output_tokens=0),
     ])  # fmt: skip
-    os.utime(path, (NOW - 1000, NOW - 1000))
+    os.utime(path, (NOW - 4000, NOW - 4000))
     where = str(tmp_path / "new")
     told = cli.invoke(app, ["usage", "import", "claude-code", "--data-dir", where])
     assert told.exit_code == 0, told.output

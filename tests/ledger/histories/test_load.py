@@ -171,6 +171,22 @@ def test_the_last_answer_of_a_file_that_is_being_written_waits(desk: Desk) -> No
     assert desk.bring("claude-code", since=NOW).found == 0
 
 
+def test_an_answer_without_its_stop_reason_waits_longer(desk: Desk) -> None:
+    """A block may take minutes, and until it is over the line of the one before it has the usage so far."""
+    line = claude_line("msg_1", LATER.format(1), input_tokens=10, output_tokens=1)
+    claude_home(desk, [line])
+    assert desk.bring("claude-code", now=AT + 1800).found == 0
+    ended = claude_line("msg_1", LATER.format(2), input_tokens=10, output_tokens=700)
+    ended["message"]["stop_reason"] = "tool_use"
+    claude_home(desk, [line, ended])
+    assert desk.bring("claude-code", now=AT + 60).found == 0
+    assert desk.bring("claude-code", now=AT + 180).new == 1
+    [row] = desk.rows()
+    assert (row["output_tokens"], row["stop_reason"]) == (700, "tool_use")
+    claude_home(desk, [line], "s2")
+    assert desk.bring("claude-code", now=AT + 4000).found == 2
+
+
 def test_the_answer_that_was_written_to_last_waits(desk: Desk) -> None:
     """Early versions wrote an agent's answers between the pieces of others."""
     used = [("msg_1", 1), ("msg_2", 9), ("msg_1", 7)]

@@ -13,6 +13,7 @@ from penstock.attribution.bodies import clear
 from penstock.ledger.ascribe import Ascriber
 from penstock.ledger.entry import row_of
 from penstock.ledger.errors import StoreError
+from penstock.ledger.histories import claude_code
 from penstock.ledger.histories.found import Found
 from penstock.ledger.histories.places import Source
 from penstock.ledger.schema import daily, exchanges
@@ -22,6 +23,9 @@ from penstock.ledger.sums import day_of
 BATCH = 500
 FRESH_S = 120.0
 """A file that was written to so shortly ago may be in the middle of an answer: its last one is left for the next time."""
+UNENDED_S = 3600.0
+"""The same where the last one of Claude Code's has no stop reason yet: it is written block by block, each with the usage so far, and a block may take
+long."""
 _NEAR_S = 86400.0
 """How far apart the clocks and ideas of a beginning may be of a gateway and a history: an answer may take hours."""
 _TRIES = 50
@@ -59,7 +63,7 @@ def load(
         except OSError as error:
             tally.failed.append(str(error))
             continue
-        if found and now - source.modified < FRESH_S:
+        if found and now - source.modified < _may_go_on_s(found[-1]):
             found.pop()
         found = [each for each in found if since is None or each.at >= since]
         tally.found += len(found)
@@ -73,6 +77,10 @@ def load(
             for at in range(0, len(fresh), BATCH):
                 _write(store, ascriber, fresh[at : at + BATCH], tally)
     return tally
+
+
+def _may_go_on_s(last: Found) -> float:
+    return UNENDED_S if last.origin == claude_code.ORIGIN and last.stop_reason is None else FRESH_S
 
 
 class _Summed:
