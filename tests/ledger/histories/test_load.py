@@ -278,6 +278,7 @@ def test_tokencost_s_tracker(desk: Desk, tmp_path: Path) -> None:
     first, second = desk.rows()
     assert [first[name] for name in ("provider", "model", "response_id", "cache_write_1h_tokens", "client", "effort", "duration_ms", "outcome")] == [
         "anthropic", "claude-sonnet-4-5", "msg_1", 50, "claude-code", "high", 1500.0, "COMPLETE"]
+    assert (first["started_at"], first["settled_at"]) == (AT - 0.5, AT + 1), "it writes a row at the end of an answer"
     assert [second[name] for name in ("provider", "model", "client_protocol", "stop_reason", "outcome")] == [
         "openai", "gpt-4o", "openai_chat", None, "TRUNCATED"]
     assert "private words" not in str(desk.rows())

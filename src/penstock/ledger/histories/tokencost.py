@@ -1,8 +1,8 @@
 """TokenCost's `tracker.db`: a SQLite table `requests`, one row per answer.
 
-`ts` is ISO 8601 in UTC, the counts are Anthropic's for Anthropic's models and OpenAI's for those that are named `provider/model`, `msg_uuid` is the
-response's id where it was known, `stop_reason` `incomplete` stands for an answer that was cut. Its own costs are not taken: they are of another
-price list. Columns came over time, so those that a file lacks are unknown.
+`ts` is ISO 8601 in UTC, of the end of an answer that was requested `duration_ms` before. The counts are Anthropic's for Anthropic's models and
+OpenAI's for those that are named `provider/model`, `msg_uuid` is the response's id where it was known, `stop_reason` `incomplete` stands for an
+answer that was cut. Its own costs are not taken: they are of another price list. Columns came over time, so those that a file lacks are unknown.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _COLUMNS = (
     "id", "ts", "source", "model", "input_tokens", "output_tokens", "cache_read_tokens", "cache_creation_tokens", "cache_creation_1h_tokens",
     "duration_ms", "status", "user_agent", "stop_reason", "effort", "msg_uuid",
 )  # fmt: skip
+_LONGEST_MS = 86_400_000.0
 _WHOLE = Outcome(Ending.COMPLETE, "told by a history", EndedBy.UPSTREAM)
 _CUT = Outcome(Ending.TRUNCATED, "told by a history: the answer was cut", EndedBy.UPSTREAM)
 _FAILED = Outcome(Ending.UPSTREAM_ERROR, "told by a history: the provider failed", EndedBy.UPSTREAM)
@@ -63,11 +64,13 @@ def _found(row: dict[str, object]) -> Found | None:
     provider, slash, name = model.partition("/")
     written, hour = counts["cache_creation_tokens"], counts["cache_creation_1h_tokens"]
     usage = Usage(counts["input_tokens"], counts["output_tokens"], counts["cache_read_tokens"], written, cache_write_1h=hour)
-    uuid, agent, status, duration = row["msg_uuid"], row["user_agent"], _count(row["status"]), row["duration_ms"]
+    uuid, agent, status = row["msg_uuid"], row["user_agent"], _count(row["status"])
+    took = row["duration_ms"]
+    duration = float(took) if isinstance(took, (int, float)) and 0 <= took < _LONGEST_MS else None
     return Found(
         ORIGIN,
         f"{row['id']}:{row['ts']}",
-        at,
+        at - (duration or 0.0) / 1e3,
         provider if slash else "anthropic",
         ProtocolId.OPENAI_CHAT if slash else ProtocolId.ANTHROPIC_MESSAGES,
         Operation.CHAT if slash else Operation.MESSAGES,
@@ -77,7 +80,7 @@ def _found(row: dict[str, object]) -> Found | None:
         client=client_of(agent if isinstance(agent, str) and agent else row["source"] if isinstance(row["source"], str) else None),
         effort=row["effort"] if isinstance(row["effort"], str) else None,
         stop_reason=row["stop_reason"] if isinstance(row["stop_reason"], str) and row["stop_reason"] != "incomplete" else None,
-        duration_ms=float(duration) if isinstance(duration, (int, float)) else None,
+        duration_ms=duration,
         outcome=_FAILED if status is not None and status >= 400 else _CUT if row["stop_reason"] == "incomplete" else _WHOLE,
     )
 
