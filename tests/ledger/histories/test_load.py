@@ -281,6 +281,8 @@ def test_tokencost_s_tracker(desk: Desk, tmp_path: Path) -> None:
     assert (first["started_at"], first["settled_at"]) == (AT - 0.5, AT + 1), "it writes a row at the end of an answer"
     assert [second[name] for name in ("provider", "model", "client_protocol", "stop_reason", "outcome")] == [
         "openai", "gpt-4o", "openai_chat", None, "TRUNCATED"]
+    assert (first["usage_source"], second["usage_source"]) == ("reported", "partial"), "its figures are those until the cut"
+    assert sum(row["unreported"] for row in query.usage(desk.engine)) == 1
     assert "private words" not in str(desk.rows())
     claude_home(desk, [claude_line("msg_1", LATER.format(1), input_tokens=10, output_tokens=5)])
     assert desk.bring("claude-code").known == 1, "two histories tell of one answer"

@@ -56,7 +56,7 @@ class Found:
         entry.client_protocol = entry.upstream_protocol = self.protocol.value
         entry.model, entry.response_id, entry.stop_reason, entry.service_tier = self.model, self.response_id, self.stop_reason, self.service_tier
         entry.session_id, entry.project, entry.duration_ms = self.session, self.project, self.duration_ms
-        entry.account(self.usage, Provenance.REPORTED)
+        entry.account(self.usage, Provenance.REPORTED if self.outcome.ending is Ending.COMPLETE else Provenance.PARTIAL)
         entry.settle(self.outcome, self.at + (self.duration_ms or 0.0) / 1e3)
         return entry
 
