@@ -7,7 +7,7 @@ import re
 from penstock.config import values
 from penstock.config.document import Scalar
 from penstock.config.errors import Unfit
-from penstock.config.shape import COUNT, COUNT_OR_OFF, FLAG, SECONDS, SIZE, STRING, Field, Group
+from penstock.config.shape import COUNT, COUNT_OR_OFF, FLAG, SECONDS, SIZE, STRING, WORD, Field, Group
 from penstock.policy.recognisers import GROUPS, RECOGNISERS
 from penstock.policy.rules import Action, Scope
 from penstock.policy.windows import Windows
@@ -54,13 +54,13 @@ GUARD: tuple[Field | Group, ...] = (
     Group("webhook", (
         Field("url", values.read_base_url, "Where questions go; with format: agentgateway, what stands before /request and /response.", STRING),
         Field("format", values.choice(FORMATS), "penstock (docs/guards.md), or agentgateway's webhook.", {"enum": list(FORMATS)}, default="penstock"),
-        Field("key", values.read_secret, "Sent with each question, as a bearer token unless key_header says otherwise.", STRING),
+        Field("key", values.read_secret, "Sent with each question, as a bearer token unless key_header says otherwise.", WORD),
         Field("key_header", values.read_header_name, "The header that carries the key, as it is.", STRING),
         Field("forward", read_forwarded, "Headers of the client's that go with a question.", STRING, many=True),
     ), "A server of your own that is asked; it finds by itself, so detect, patterns and words do not stand beside it."),
     Group("moderation", (
         Field("base_url", values.read_base_url, "An API with /moderations, as OpenAI has it.", STRING, default="https://api.openai.com/v1"),
-        Field("key", values.read_secret, "Its key.", STRING),
+        Field("key", values.read_secret, "Its key.", WORD),
         Field("model", values.read_text, "The model that judges.", STRING, default=MODERATION_MODEL),
         Field("categories", read_category, "Those that count, each perhaps with a score from which on it does: violence>=0.5. Left out: "
               "whatever it flags.", STRING, many=True),

@@ -9,7 +9,7 @@ from penstock.admission.settings import MODES
 from penstock.config import values
 from penstock.config.conduct_keys import CONDUCT, STREAM_MODE
 from penstock.config.guard_keys import HOLD
-from penstock.config.shape import ADDRESS, COUNT, COUNT_OR_OFF, DAYS, FLAG, MONEY, PART, SECONDS, SECONDS_OR_OFF, SIZE, STRING, Field, Group
+from penstock.config.shape import ADDRESS, COUNT, COUNT_OR_OFF, DAYS, FLAG, MONEY, PART, SECONDS, SECONDS_OR_OFF, SIZE, STRING, WORD, Field, Group
 
 PROTOCOLS: tuple[str, ...] = ("openai", "anthropic", "gemini", "openai_chat", "openai_responses", "anthropic_messages", "argo_legacy")
 LEVELS: tuple[str, ...] = ("debug", "info", "warning", "error")
@@ -22,7 +22,7 @@ TOP: tuple[Field | Group, ...] = (
     Field("admin", values.read_address, "Where the admin plane listens: HOST:PORT.", ADDRESS, default="127.0.0.1:4271", variable="PENSTOCK_ADMIN"),
     Field("socket", values.read_path, "A unix socket for clients (mode 0600), instead of listen.", STRING, variable="PENSTOCK_SOCKET"),
     Field("data_dir", values.read_path, "Where ledger and tokens are kept.", STRING, default="~/.local/share/penstock", variable="PENSTOCK_DATA_DIR"),
-    Field("token", values.read_secret, "What clients must send to enter; 'auto' makes one and keeps it in the data directory.", STRING,
+    Field("token", values.read_secret, "What clients must send to enter; 'auto' makes one and keeps it in the data directory.", WORD,
           variable="PENSTOCK_TOKEN"),
     Field("hosts", values.read_host, "Host names, besides this machine's own, under which clients may ask.", STRING, many=True,
           variable="PENSTOCK_HOSTS"),
@@ -96,7 +96,7 @@ TOP: tuple[Field | Group, ...] = (
 )
 
 USERS: tuple[Field, ...] = (
-    Field("user", values.read_user, "Who is named in every request's body, and in the place of a key where there is no api_key.", STRING),
+    Field("user", values.read_user, "Who is named in every request's body, and in the place of a key where there is no api_key.", WORD),
     Field("user_from", values.choice(("api_key",)), "api_key: each client's own key is the user, in the body and towards the provider.",
           {"enum": ["api_key"]}),
     Field("model_names", values.choice(MODEL_NAMES), "argo: clients' names of models are looked up in the provider's list, as argo-proxy did.",
@@ -110,7 +110,7 @@ PROVIDER: tuple[Field | Group, ...] = (
           {"enum": list(PROTOCOLS)}),
     Field("base_url", values.read_base_url, "Where it is: https://..., http://... or unix:/path/to.sock. Left out: its maker's address.", STRING),
     Field("api_key", values.read_secret, "The key for every request; clients' own stay in the house then. \"${NAME}\" takes it from a variable.",
-          STRING),
+          WORD),
     Field("api_key_file", values.read_path, "A file that holds the key.", STRING),
     Field("auth", values.choice(AUTHS), "How the key is sent. Left out: the protocol's way. api-key is for Azure's v1 URLs.", {"enum": list(AUTHS)}),
     Field("ask_usage", values.read_flag, "Ask for usage in Chat streams where the client did not; the extra frame is taken out again.", FLAG,

@@ -13,17 +13,17 @@ from penstock.config.admission_keys import ADMISSION, BUDGET, ISSUER, LIMIT, RUL
 from penstock.config.guard_keys import GUARD, GUARDS_MEAN
 from penstock.config.model import HEADERS_MEAN, PRICE, PROVIDER, ROUTE, TOP
 from penstock.config.resolve import MEANS
-from penstock.config.shape import Field, Group
+from penstock.config.shape import VARIABLE, Field, Group
 
 
 def schema() -> dict[str, object]:
     provider = _object(PROVIDER, "One provider.")
     properties = provider["properties"]
     if isinstance(properties, dict):
-        properties["headers"] = {"type": "object", "additionalProperties": {"type": ["string", "number"]}, "description": HEADERS_MEAN}
-    provider["type"] = ["object", "null"]
+        properties["headers"] = {"type": _MAPPING, "additionalProperties": _VALUE, "description": HEADERS_MEAN}
+    provider["type"] = _MAPPING
     guards: dict[str, object] = {
-        "type": "array", "items": {**_object(GUARD, "One guard."), "required": ["name"]}, "description": GUARDS_MEAN,
+        "type": _LIST, "items": {**_object(GUARD, "One guard."), "required": ["name"]}, "description": GUARDS_MEAN,
     }  # fmt: skip
     route = _object(ROUTE, "One route.")
     top = _object(TOP, "Penstock's configuration.")
@@ -34,16 +34,16 @@ def schema() -> dict[str, object]:
             "description": "Whom to ask, by name, which is also the path below which everything goes there. Left out: OpenAI, Anthropic and Gemini.",
         }
         top_properties["resolve"] = {
-            "type": "object", "additionalProperties": {"type": "string", "minLength": 2},
+            "type": _MAPPING, "additionalProperties": {"type": "string", "minLength": 2},
             "description": MEANS,
         }
         top_properties["routes"] = {
-            "type": "array", "items": {**route, "required": ["model", "provider"]},
+            "type": _LIST, "items": {**route, "required": ["model", "provider"]},
             "description": "Which provider takes which model; the first match wins.",
         }
         top_properties["admission"] = _admission()
         top_properties["prices"] = {
-            "type": "array", "items": _object(PRICE, "One price, or a discount."),
+            "type": _LIST, "items": _object(PRICE, "One price, or a discount."),
             "description": "Prices of your own, and discounts; the first that fits wins. All others are taken from the installed price lists.",
         }
     for place in (top, provider, route):
@@ -54,7 +54,7 @@ def schema() -> dict[str, object]:
 
 
 def _admission() -> dict[str, object]:
-    section = _object(ADMISSION, "Who may enter, and how much.")
+    section = {**_object(ADMISSION, "Who may enter, and how much."), "type": _MAPPING}
     properties = section["properties"]
     assert isinstance(properties, dict)
     parts: dict[str, tuple[Iterable[Field | Group], tuple[str, ...], str]] = {
@@ -69,10 +69,12 @@ def _admission() -> dict[str, object]:
         if isinstance(inner, dict):
             for condition in conditions:
                 inner[condition] = _CONDITION
-        properties[name] = {"type": "array", "items": item, "description": means}
+        properties[name] = {"type": _LIST, "items": item, "description": means}
     return section
 
 
+_MAPPING, _LIST = ("object", "null"), ("array", "null")
+"""A key with nothing behind it is an empty one: what stood below it is a comment now."""
 _VALUE: Mapping[str, object] = {"type": ["string", "number", "boolean"]}
 _CONDITION: Mapping[str, object] = {
     "type": "object",
@@ -93,7 +95,7 @@ def _object(entries: Iterable[Field | Group], means: str) -> dict[str, object]:
 
 
 def _group(entry: Group) -> dict[str, object]:
-    keys = _object(entry.fields, entry.means)
+    keys = {**_object(entry.fields, entry.means), "type": _MAPPING}
     if entry.alone is None:
         return keys
     return {"description": entry.means, "anyOf": [_property(entry.alone), keys]}
@@ -103,6 +105,7 @@ def _property(entry: Field) -> dict[str, object]:
     described: dict[str, object] = {"description": entry.means}
     if entry.default is not None:
         described["default"] = entry.default
+    one = dict(entry.fragment) if "enum" not in entry.fragment else {"anyOf": [entry.fragment, VARIABLE]}
     if entry.many:
-        return {"type": "array", "items": dict(entry.fragment), **described}
-    return {**entry.fragment, **described}
+        return {"type": "array", "items": one, **described}
+    return {**one, **described}

@@ -46,13 +46,20 @@ class Group:
         return first.example if isinstance(first, Group) else f"{{{first.name}: {first.default or '...'}}}"
 
 
+_OFF = "off|Off|OFF|no|false"
+
 STRING: Fragment = {"type": "string", "minLength": 1}
-SIZE: Fragment = {"type": ["integer", "string"], "pattern": r"^[0-9]+ *([KMG]i?B|[KMG]|B)?$|\$\{", "minimum": 1}
-FLAG: Fragment = {"type": ["boolean", "string"], "pattern": r"^(true|false)$|\$\{"}
+WORD: Fragment = {"type": ["string", "integer"], "minLength": 1}
+SIZE: Fragment = {"type": ["integer", "string"], "pattern": r"^[0-9]+ *([KMGkmg][iI]?[Bb]|[KMGBkmgb])?$|\$\{", "minimum": 1}
+FLAG: Fragment = {
+    "type": ["boolean", "string", "integer"], "pattern": r"^(true|false|yes|no|on|off|On|Off|[01])$|\$\{", "minimum": 0, "maximum": 1,
+}
 COUNT: Fragment = {"type": ["integer", "string"], "pattern": r"^[0-9]+$|\$\{", "minimum": 1}
 ADDRESS: Fragment = {"type": ["string", "integer"], "pattern": r"^(.+:)?[0-9]{1,5}$|\$\{"}
 DAYS: Fragment = {"type": ["integer", "string"], "minimum": 1, "pattern": r"^([0-9]+ *(d|days?)?|forever)$|\$\{"}
 SECONDS: Fragment = {"type": ["number", "string"], "pattern": r"^[0-9]+(\.[0-9]+)? *(ms|s|m|h)?$|\$\{", "exclusiveMinimum": 0}
+VARIABLE: Fragment = {"type": "string", "pattern": r"\$\{", "description": "Taken from the environment."}
+"""Beside the words of an `enum`, which a variable may hold as well as any other value."""
 
 MONEY: Fragment = {"type": ["number", "string"], "minimum": 0, "pattern": r"^\$?[0-9]+(\.[0-9]+)?$|\$\{"}
 PART: Fragment = {"type": ["number", "string"], "maximum": 1, "pattern": r"^-?[0-9]+(\.[0-9]+)? *%?$|\$\{"}
@@ -60,11 +67,12 @@ PART: Fragment = {"type": ["number", "string"], "maximum": 1, "pattern": r"^-?[0
 # An editor that reads YAML 1.1 sees `off` as false, one that reads 1.2 as a word.
 OFF: Fragment = {"enum": ["off", False]}
 SECONDS_OR_OFF: Fragment = {
-    "type": ["number", "string", "boolean"], "pattern": r"^([0-9]+(\.[0-9]+)? *(ms|s|m|h)?|off)$|\$\{", "exclusiveMinimum": 0, "not": {"const": True},
+    "type": ["number", "string", "boolean"], "pattern": rf"^([0-9]+(\.[0-9]+)? *(ms|s|m|h)?|{_OFF})$|\$\{{", "exclusiveMinimum": 0,
+    "not": {"const": True},
 }
-COUNT_OR_OFF: Fragment = {"type": ["integer", "string", "boolean"], "pattern": r"^([0-9]+|off)$|\$\{", "minimum": 1, "not": {"const": True}}
+COUNT_OR_OFF: Fragment = {"type": ["integer", "string", "boolean"], "pattern": rf"^([0-9]+|{_OFF})$|\$\{{", "minimum": 1, "not": {"const": True}}
 CHARS_OR_WORDS: Fragment = {"type": ["integer", "string"], "pattern": r"^([0-9]+|words)$|\$\{", "minimum": 1}
 MILLISECONDS: Fragment = {"type": ["number", "string"], "pattern": r"^[0-9]+(\.[0-9]+)?$|\$\{", "minimum": 0, "maximum": 10_000}
 RETRIES: Fragment = {
-    "type": ["integer", "string", "boolean"], "pattern": r"^([0-9]|10|off)$|\$\{", "minimum": 0, "maximum": 10, "not": {"const": True},
+    "type": ["integer", "string", "boolean"], "pattern": rf"^([0-9]|10|{_OFF})$|\$\{{", "minimum": 0, "maximum": 10, "not": {"const": True},
 }

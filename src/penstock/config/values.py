@@ -330,7 +330,7 @@ def read_header_name(value: Scalar) -> str:
 
 
 def read_header_value(value: Scalar) -> str:
-    text = read_text(value) if value.tag == "str" else value.text
+    text = read_text(value) if value.tag in ("str", "null") else value.text
     if not all(char == "\t" or " " <= char <= "~" or "\xa0" <= char <= "\xff" for char in text):
         raise Unfit("holds a line break or another character that no header may carry")
     return text.strip()
