@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from penstock.ledger import engine as engines
 from penstock.ledger import schema
 from penstock.ledger.errors import LedgerError
-from penstock.ledger.migrations import revision
+from penstock.ledger.migrations import is_known, of_a_newer, revision
 from penstock.ledger.schema import COUNTS, HEAD
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.sums import figures, of_days, of_hours, of_rows, summed
@@ -75,6 +75,8 @@ def connect(settings: LedgerSettings) -> sa.Engine:
         raise LedgerMissing(f"there is no ledger at {name} yet: `penstock serve` makes it")
     if found != HEAD:
         engine.dispose()
+        if not is_known(found):
+            raise LedgerError(of_a_newer(found, name))
         raise LedgerError(f"the ledger {name} has schema {found}, this version reads {HEAD}: start the gateway of the newer version once")
     return engine
 

@@ -46,6 +46,17 @@ def upgrade(engine: sa.Engine, name: str) -> bool:
         return True
 
 
+def is_known(found: str) -> bool:
+    """Is it a revision of this version or of one before it? Told by the names of the files alone, for readers."""
+    return any(file.name.startswith(f"{found}_") for file in (Path(__file__).parent / "versions").glob("*.py"))
+
+
+def of_a_newer(found: str, name: str) -> str:
+    """What is said of a revision that is not known here."""
+    return (f"the ledger {name} was written by a newer Penstock (schema {found}, this one knows up to {HEAD}): "
+            "install that version again, or choose another data_dir")
+
+
 def _run(connection: sa.Connection, found: str | None, name: str) -> None:
     from alembic import command
     from alembic.config import Config
@@ -56,10 +67,7 @@ def _run(connection: sa.Connection, found: str | None, name: str) -> None:
     config.set_main_option("path_separator", "os")
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if found is not None and found not in known:
-        raise LedgerError(
-            f"the ledger {name} was written by a newer Penstock (schema {found}, this one knows up to {HEAD}): "
-            "install that version again, or choose another data_dir"
-        )
+        raise LedgerError(of_a_newer(found, name))
     logging.getLogger("alembic").setLevel(logging.WARNING)
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
