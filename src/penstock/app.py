@@ -330,7 +330,7 @@ def guard_names(config: Config) -> set[str]:
 def _permits(config: Config) -> dict[str, int]:
     """The limits on exchanges under way, by what they are of."""
     limits = {GATEWAY: config.max_streams}
-    limits |= {permit_names(name, None)[1]: conduct.max_streams for name, conduct in config.provider_conduct.items()}
+    limits |= {permit_names(name, None)[1]: config.conduct_of(name).max_streams for name in (*config.provider_conduct, Demo.name)}
     limits |= {permit_names("", index)[2]: conduct.max_streams for index, conduct in enumerate(config.route_conduct)}
     return {name: limit for name, limit in limits.items() if limit is not None}
 

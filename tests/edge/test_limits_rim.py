@@ -267,3 +267,21 @@ async def test_a_slow_answer_is_no_slow_client(house: House) -> None:
     async with house.client() as (reader, writer):
         writer.write(request("POST", MESSAGES, BODY))
         assert (await read_answer(reader)).status == 200
+
+
+def test_the_built_in_model_has_the_top_s_limit_of_streams(tmp_path: Path) -> None:
+    body = json.dumps({"model": "demo", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}).encode()
+
+    async def main() -> None:
+        async with gateway(tmp_path, providers_at(1), {"max_streams": 1}) as running:
+            reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+            writer.write(request("POST", "/v1/chat/completions", body=body))
+            await reader.readuntil(b"\r\n\r\n")
+            other, second = await asyncio.open_connection("127.0.0.1", running.port)
+            second.write(request("POST", "/v1/chat/completions", body=body))
+            answer = await read_answer(other)
+            assert answer.status == 503
+            writer.close()
+            second.close()
+
+    run(main())
