@@ -54,6 +54,23 @@ def test_show_tells_every_setting_and_no_secret(cli: CliRunner, tmp_path: Path, 
     assert json.loads(cli.invoke(app, ["config", "show", "--json", "--config", str(file)]).stdout) == shown
 
 
+def test_show_tells_patterns_prices_and_addresses_as_they_are_written(cli: CliRunner, tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text(
+        "routes: [{model: 'claude-*', provider: anthropic}]\n"
+        "prices: [{model: 'my-*', input: 0.25, output: 2, long: {above: 9, input: 3}}, {provider: openai, discount: 15%}]\n"
+        "admission: {trusted_proxies: [10.0.0.0/8, '2001:db8::/32']}\n")
+    result = cli.invoke(app, ["config", "show", "--json", "--config", str(file)])
+    shown = json.loads(result.stdout)
+    assert shown["routes"][0]["model"] == "claude-*"
+    first, second = shown["prices"]
+    assert (first["provider"], first["model"], first["rates"], first["long"]) == ("*", "my-*", {"input": 0.25, "output": 2}, {"input": 3})
+    assert (second["provider"], second["factor"], second["rates"]) == ("openai", 0.85, None)
+    assert shown["admission"]["trusted_proxies"] == ["10.0.0.0/8", "2001:db8::/32"]
+    assert "(" not in result.stdout
+    assert " object at " not in result.stdout
+
+
 def test_show_of_a_wrong_file_tells_its_errors(cli: CliRunner, tmp_path: Path) -> None:
     file = tmp_path / "p.yaml"
     file.write_text("listn: 1\n")

@@ -10,11 +10,15 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
+from decimal import Decimal
 from enum import Enum
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from penstock.policy.guards import Guards
+from penstock.pricing.own import EVERYTHING
+from penstock.routing import Glob
 from penstock.wire.secrets import MASK, mask_secrets
 
 if TYPE_CHECKING:
@@ -115,6 +119,8 @@ def _spread(value: Any, *, shown: bool = True) -> Any:
         return str(value.value)
     if isinstance(value, Mapping):
         return {_name(key): _spread(one) for key, one in cast("Mapping[object, object]", value).items()}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: _spread(one) for name, one in cast("Any", value)._asdict().items() if one is not None}
     if isinstance(value, list | tuple | set | frozenset):
         items = cast("Collection[object]", value)
         spread = [_spread(one) for one in items]
@@ -123,7 +129,11 @@ def _spread(value: Any, *, shown: bool = True) -> Any:
         return value
     if isinstance(value, Guards):
         return {"names": list(value.names), "hold": _spread(value.hold), "windows": _spread(value.windows)}  # their patterns may spell secrets
-    return _plain(str(value) if isinstance(value, str | Path) else repr(value))
+    if isinstance(value, Decimal):
+        return float(value) if value % 1 else int(value)
+    if isinstance(value, Glob) or value is EVERYTHING:
+        return _plain(value.text)
+    return _plain(str(value) if isinstance(value, str | Path | IPv4Network | IPv6Network) else repr(value))
 
 
 def _name(key: object) -> str:
