@@ -237,6 +237,18 @@ async def test_one_connection_too_many(house: House) -> None:
 
 
 @in_house(client_connections=1)
+async def test_one_connection_too_many_that_asks_without_a_body(house: House) -> None:
+    async with house.client():
+        for method, path in (("GET", "/health"), ("GET", "/v1/models"), ("HEAD", "/v1/models"), ("OPTIONS", "/v1/messages")):
+            async with house.client() as (reader, writer):
+                writer.write(request(method, path) * 2)
+                assert (await read_answer(reader, method)).status == 503
+                assert await reader.read() == b""
+            while len(house.listener.connections) > 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+
+
+@in_house(client_connections=1)
 async def test_a_flood_of_connections(house: House) -> None:
     async with house.client(), house.client(), house.client() as (reader, _):
         try:

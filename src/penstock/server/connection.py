@@ -159,7 +159,11 @@ class Connection(Reader, asyncio.Protocol):
         if incoming.refusal is not None:
             self._say_last(incoming.refusal)
             return
-        handler = self._front.open(incoming.request, self)
+        try:
+            handler = self._front.open(incoming.request, self)
+        except Bad as bad:
+            self._refuse(incoming, incoming.request.path, incoming.head_only, bad)
+            return
         if self._current is not incoming:
             return  # it was answered at once
         incoming.handler = handler
