@@ -55,6 +55,8 @@ from penstock.upstream.settings import Settings as UpstreamSettings
 from penstock.wire.budget import Budget
 
 log = logging.getLogger("penstock")
+LAST_WORDS = 1.0
+"""Seconds that clients have at least to take what they were told last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +281,9 @@ class App:
             await asyncio.sleep(0.02)
         await asyncio.sleep(0)  # what was said last leaves
         self.listener.close()
+        least = self.gateway.clock() + LAST_WORDS
+        while self.listener.connections and self.gateway.clock() < max(least, self.gateway.drained_by):  # noqa: ASYNC110  # as above
+            await asyncio.sleep(0.02)  # whoever reads gets all that it was told
         await self.catalog.close()
         for quirks in self._quirks.values():
             await quirks.close()

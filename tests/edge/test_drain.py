@@ -6,12 +6,13 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import socket
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from penstock.lab.scripted import SSE_HEAD, Do, ScriptedServer, chunk
+from penstock.lab.scripted import SSE_HEAD, Do, ScriptedServer, chunk, whole
 from tests.support.asking import nobody
 from tests.support.corpus import Case, cases
 from tests.support.endings import LATE_S, check_body, check_words
@@ -220,6 +221,40 @@ def test_a_client_that_does_not_read_is_no_reason_to_stay(tmp_path: Path) -> Non
             [row] = rows_in(gateway.data_dir)
             assert (row["outcome"], row["ended_by"]) == ("SHUTDOWN", "gateway")
             assert (await server.asked(1)).lost_at is not None
+            writer.close()
+        server.close()
+
+    run(main())
+
+
+def test_who_reads_slowly_gets_all_of_what_has_ended(tmp_path: Path) -> None:
+    """Its row is there, and half of its answer waits for it in this process."""
+    body = b'{"id":"m","type":"message","role":"assistant","model":"m","content":[{"type":"text","text":"%b"}],"stop_reason":"end_turn",' % (
+        b"x" * 400_000) + b'"stop_sequence":null,"usage":{"input_tokens":1,"output_tokens":1}}'
+
+    async def main() -> None:
+        server = ScriptedServer([Do.READ, whole(body)])
+        # By `force` a body leaves in one piece, and the exchange has ended with it.
+        async with draining(tmp_path, await server.start(), 60.0, {"anthropic_stream_mode": "force"}) as (gateway, admin):
+            narrow = socket.socket()
+            narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            narrow.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(narrow, ("127.0.0.1", gateway.port))
+            reader, writer = await asyncio.open_connection(sock=narrow, limit=4096)
+            writer.write(request("POST", "/v1/messages", b'{"model":"m","max_tokens":9,"messages":[]}'))
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            gateway.signal(signal.SIGTERM)
+            await turned_away(gateway, admin)
+            await asyncio.sleep(1.5)  # it stands still for longer than a client that is only to be closed may
+            told = b""
+            async with asyncio.timeout(20):
+                while piece := await reader.read(65536):
+                    told += piece
+            assert told == body
+            assert await gateway.ended() == 0, gateway.stderr
+            [row] = rows_in(gateway.data_dir)
+            assert row["outcome"] == "COMPLETE"
             writer.close()
         server.close()
 

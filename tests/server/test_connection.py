@@ -491,13 +491,13 @@ async def test_nothing_raises_once_the_transport_is_gone() -> None:
 
 @on_loop
 async def test_a_client_that_does_not_read_keeps_no_closed_connection() -> None:
-    rim = Rim(nothing, linger=0.01).feed(get())
+    rim = Rim(nothing, linger=0.01, untaken_seconds=0.02).feed(get())
     rim.wire.unsent = 100
     rim.talks[0].reply.head(200, [], None)
     rim.talks[0].reply.abort()
     assert rim.wire.closing
     assert not rim.wire.aborted
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.1)
     assert rim.wire.aborted
 
 

@@ -84,6 +84,27 @@ def test_a_client_that_sends_and_does_not_read_is_closed(clock: Clock) -> None:
     assert wire.aborted
 
 
+@pytest.mark.parametrize("lingers", [False, True])
+def test_what_it_was_told_is_kept_for_it_while_its_network_is_down(clock: Clock, lingers: bool) -> None:
+    wire = Wire()
+    wire.unsent = 100
+    farewell = Farewell(wire, 1.0, 30.0)
+    if lingers:
+        farewell.linger()
+    else:
+        farewell.close()
+    while clock.now < 25:
+        clock.tick()
+    assert not wire.aborted
+    wire.unsent = 50
+    while clock.now < 50:
+        clock.tick()
+    assert not wire.aborted
+    while not wire.aborted:
+        clock.tick()
+    assert 55 <= clock.now <= 57
+
+
 def test_nothing_is_watched_where_all_has_left(clock: Clock) -> None:
     wire = Wire()
     Farewell(wire, 1.0).close()

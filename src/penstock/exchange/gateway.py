@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from random import random
 from time import monotonic
 from typing import Protocol
@@ -160,6 +161,8 @@ class Gateway:
     draining: bool = False
     drained_since: float = 0.0
     """When the gateway was told to stop."""
+    hurried: bool = False
+    """It was told so twice."""
     count: int = 0
     no_usage_field: set[tuple[str, str | None]] = field(default_factory=set[tuple[str, str | None]])
     """Providers that refused `stream_options.include_usage`, and for which model: others of theirs may know it."""
@@ -210,8 +213,17 @@ class Gateway:
             for exchange in self.live:
                 exchange.due = 0.0
 
+    @property
+    def drained_by(self) -> float:
+        """Until then clients may take what they have been told, once the gateway was told to stop."""
+        drain = self.conduct.timers.drain
+        if self.hurried:
+            return self.drained_since
+        return inf if drain is None else self.drained_since + drain
+
     def shut_down(self) -> None:
         """End every exchange now, in its client's protocol."""
+        self.hurried = True
         for exchange in list(self.live):
             exchange.shut_down()
 

@@ -243,15 +243,16 @@ class Connection(Reader, asyncio.Protocol):
             handler, current.handler = current.handler, None
             handler.client_gone()
 
-    def _close(self, *, linger: bool) -> None:
-        """Close, after what was written has left; with `linger`, after the client had time to see it, whatever it still sends."""
+    def _close(self, *, linger: bool, late: bool = False) -> None:
+        """Close, after what was written has left; with `linger`, after the client had time to see it, whatever it still sends. `late`: it had its
+        time to take that."""
         self._deaf = True
         self._stop_reading()
         self._send = self._stream = self._queue = None
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        self._farewell = Farewell(transport, self._settings.linger)
+        self._farewell = Farewell(transport, self._settings.linger, 0.0 if late else self._settings.untaken_seconds)
         if linger:
             self._farewell.linger()
         else:

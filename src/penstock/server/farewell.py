@@ -15,12 +15,15 @@ LONGEST = 30.0
 class Farewell:
     """A connection that is to be closed. `heard` counts what its client still sends, which is dropped."""
 
-    __slots__ = ("_patience", "_transport", "_until", "heard")
+    __slots__ = ("_patience", "_since", "_transport", "_untaken", "_until", "heard")
 
-    def __init__(self, transport: asyncio.Transport, patience: float) -> None:
-        """`patience`: seconds for which the client may do nothing, neither read nor send."""
+    def __init__(self, transport: asyncio.Transport, patience: float, untaken: float = 0.0) -> None:
+        """`patience`: seconds for which the client may do nothing, neither read nor send. `untaken`: for which it may take nothing of what waits for
+        it, if that is more."""
         self._transport = transport
         self._patience = patience
+        self._untaken = untaken
+        self._since = 0.0  # it has taken nothing
         self._until = 0.0
         self.heard = 0
 
@@ -47,14 +50,18 @@ class Farewell:
 
     def _watch(self) -> None:
         loop = asyncio.get_running_loop()
-        self._until = loop.time() + LONGEST
+        self._since = loop.time()
+        self._until = self._since + LONGEST
         loop.call_later(self._patience, self._look, self.heard, untaken(self._transport))
 
     def _look(self, heard: int, unsent: int) -> None:
-        loop, now = asyncio.get_running_loop(), untaken(self._transport)
-        reads = now != unsent
-        sends = self.heard != heard and loop.time() < self._until
-        if reads or (sends and not now):
-            loop.call_later(self._patience, self._look, self.heard, now)
+        loop, left = asyncio.get_running_loop(), untaken(self._transport)
+        now = loop.time()
+        reads = left != unsent
+        if reads:
+            self._since = now
+        sends = self.heard != heard and now < self._until
+        if reads or (left and now - self._since < self._untaken) or (sends and not left):
+            loop.call_later(self._patience, self._look, self.heard, left)
         else:
             self._transport.abort()  # nothing happens where it is closed already

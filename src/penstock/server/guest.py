@@ -73,7 +73,7 @@ class Guest(Connection):
         if limit is None or waited < limit:
             return
         if wait is Wait.NEXT:
-            self._close(linger=False)
+            self._close(linger=False, late=True)
             return
         try:
             self._turn_away(Bad(408, too_long(wait, limit)))

@@ -36,6 +36,8 @@ class Settings:
     """Requests that wait for the answers before them."""
     linger: float = 1.0
     """Seconds for which a connection that is to be closed waits for its client to do the next thing: to read, or to stop sending."""
+    untaken_seconds: float = 30.0
+    """The same where its client has not taken all of an answer: a network may be down for longer than `linger`."""
     draining: Callable[[], bool] = _never
     """Once true, connections close after the answer that they are giving."""
     refusal: Callable[[str, int, str], tuple[Headers, bytes]] = shape
