@@ -310,6 +310,26 @@ def test_a_client_is_watched_while_the_answer_to_its_upload_runs(tmp_path: Path,
     run(work())
 
 
+def test_a_request_that_breaks_behind_the_head_of_its_answer_keeps_the_status_that_was_told(tmp_path: Path) -> None:
+    async def early(visit: Any) -> None:
+        await visit.send(head(200, "content-type: application/octet-stream", "transfer-encoding: chunked") + chunk(b"part"))
+        await visit.left()
+
+    async def work() -> None:
+        async with relay(tmp_path, early) as (running, _):
+            reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+            writer.write(b"POST /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+            await reader.readuntil(b"part\r\n")
+            writer.write(b"no chunk\r\n")
+            async with asyncio.timeout(5):
+                assert await reader.read() == b"", "its framing shows that it is not whole"
+            [row] = await running.rows()
+            assert (row["outcome"], row["status"]) == ("REFUSED", 200)
+            writer.close()
+
+    run(work())
+
+
 # -- TLS and proxies ---------------------------------------------------------------------------------------------------------------------
 
 

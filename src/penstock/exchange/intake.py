@@ -192,7 +192,7 @@ class Intake(Preparing):
 
     def client_bad(self, status: int, why: str) -> tuple[Headers, bytes]:
         exchange = self.exchange
-        exchange.entry.status = status
+        exchange.entry.status = exchange.entry.status or status  # it may have the head of an answer already
         self._body = None
         exchange.client_gone(Outcome(Ending.REFUSED, why, EndedBy.GATEWAY))
         return faults.refusal(exchange.spec, status, why, exchange.id)
