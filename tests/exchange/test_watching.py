@@ -148,6 +148,20 @@ def test_behind_the_finish_reason_of_a_provider_that_says_no_more(idle: float | 
         house.check_quiet()
 
 
+@pytest.mark.parametrize("shorter", ["content", "tool_call", "max_duration"])
+def test_no_other_timer_makes_that_an_error(shorter: str) -> None:
+    timers = Timers(**{**OFF, "idle": 6.0, shorter: 3.0})  # pyright: ignore[reportArgumentType]
+    with House(conduct=Conduct(timers=timers, keepalive=None, early_head=None, terminal="finish_reason")) as house:
+        asker, ask = house.stream(CHAT)
+        ask.answer().body(CHUNK, STOP)
+        took = house.until(lambda: asker.reply.over, 7.0)
+        assert took <= 3.0 + LOOK + STEP if shorter == "max_duration" else took >= 6.0 - STEP
+        assert (asker.reply.over, asker.reply.body) == ("ended", CHUNK + STOP + DONE)
+        row = house.row()
+        assert (row.outcome, row.timer, ask.cancelled) == ("COMPLETE", None, True)
+        house.check_quiet()
+
+
 @pytest.mark.parametrize("held", [CHUNK, CHUNK + STOP + CHUNK[:9]])
 def test_what_is_not_finished_there_is_waited_for_and_timed_out(held: bytes) -> None:
     with House(conduct=Conduct(timers=Timers(**{**OFF, "idle": 20.0}), keepalive=None, early_head=None, terminal="finish_reason")) as house:  # pyright: ignore[reportArgumentType]

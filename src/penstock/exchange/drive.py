@@ -245,7 +245,7 @@ class Exchange(Metering, Joining):
                 self._note_left()
             reply, self.reply = self.reply, None
             reply.abort()
-        if timer == "idle" and self._ended_for_it(now):
+        if timer != "client_stall" and self._ended_for_it(now):
             return
         said = self._said()
         if said is not None:

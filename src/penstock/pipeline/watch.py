@@ -12,7 +12,8 @@ Rules
 - Where the content cannot be told from other bytes (whole bodies, protocols without a terminal event, frames that were not understood), `idle`
   is all there is, and it begins with the first bytes that mean anything.
 - Behind an error that the provider told in its stream, `idle` runs whatever came before, and is `AFTER_LAST` at most: nothing good is waited
-  for any more, and some clients (Codex) do not take the event for an end. So it is behind the last that a provider ever sends (`Pipeline.all_told`).
+  for any more, and some clients (Codex) do not take the event for an end. So it is behind the last that a provider ever sends
+  (`Pipeline.all_told`), and no content is waited for there.
 - `max_duration` runs from the request. Behind the terminal event nothing runs, nor while what has come is told by time
   (`Pipeline.deadline`) or waits for a guard's word (`Pipeline.waiting`).
 """
@@ -99,7 +100,8 @@ def _running(timers: Timers, started: float, pipeline: Pipeline | None) -> Itera
         yield started + timers.max_duration, "max_duration", timers.max_duration, None
     if pipeline is not None and (pipeline.waiting or pipeline.deadline() is not None):
         return
-    if pipeline is not None and pipeline.tells_content and (pipeline.observer.error is not None or pipeline.all_told):
+    told = pipeline is not None and pipeline.all_told
+    if pipeline is not None and pipeline.tells_content and (told or pipeline.observer.error is not None):
         seconds = AFTER_LAST if timers.idle is None else min(timers.idle, AFTER_LAST)
         yield pipeline.last_at + seconds, "idle", seconds, None
     elif pipeline is None or (pipeline.first_content_at is None and (pipeline.tells_content or not pipeline.begun)):
@@ -107,7 +109,7 @@ def _running(timers: Timers, started: float, pipeline: Pipeline | None) -> Itera
             yield started + timers.first_content, "first_content", timers.first_content, None
     elif timers.idle is not None:
         yield pipeline.last_at + timers.idle, "idle", timers.idle, None
-    if pipeline is None or not pipeline.tells_content:
+    if pipeline is None or told or not pipeline.tells_content:
         return
     if pipeline.last_content_at is not None and timers.content is not None:
         yield pipeline.last_content_at + timers.content, "content", timers.content, None
