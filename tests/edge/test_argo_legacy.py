@@ -65,7 +65,8 @@ STREAMS = {
     "head: silence": Scene([RAW_HEAD, Do.WAIT_FOR_CLIENT], "TIMED_OUT", 504, timer="first_content"),
     "text: silence": Scene([RAW_HEAD, chunk(b"Argo"), Do.WAIT_FOR_CLIENT], "TIMED_OUT", text="Argo", timer="idle"),
     "a body in the place of a stream": Scene([whole(GOOD)], "COMPLETE", text=TEXT),
-    "a page": Scene([whole(b"<html><body>Log in</body></html>", 200, "content-type: text/html")], "TRUNCATED", 502),
+    "a page": Scene([whole(b"<html><body>Log in</body></html>", 200, "content-type: text/html")], "UPSTREAM_ERROR", 502),
+    "a body that is called a page": Scene([whole(GOOD, 200, "content-type: text/html")], "COMPLETE", text=TEXT),
     "a coding that nobody asked for": Scene([whole(b"xx", 200, "content-type: text/plain", "content-encoding: br")], "UPSTREAM_ERROR", 502),
     "429": Scene([whole(b'{"detail":"slow down"}', 429, "retry-after: 7")], "UPSTREAM_ERROR", 429, upstream=429),
     "503, a page": Scene([whole(b"<h1>Down</h1>", 503, "content-type: text/html")], "UPSTREAM_ERROR", 503, upstream=503),
@@ -85,7 +86,8 @@ WHOLES = {
     "null": Scene([whole(b'{"response":null}')], "UPSTREAM_ERROR", 502),
     "not JSON": Scene([whole(b"None")], "UPSTREAM_ERROR", 502),
     "nothing": Scene([whole(b"")], "UPSTREAM_ERROR", 502),
-    "a page": STREAMS["a page"], "429": STREAMS["429"], "503, a page": STREAMS["503, a page"],
+    "a page": STREAMS["a page"], "called a page": STREAMS["a body that is called a page"],
+    "429": STREAMS["429"], "503, a page": STREAMS["503, a page"],
 }  # fmt: skip
 
 
@@ -175,7 +177,9 @@ def test_embeddings(tmp_path: Path) -> None:
         upstream = ScriptedServer([Do.READ])
         async with site(tmp_path, upstream, argo, TIMERS) as here:
             cut = [head(200, JSON_HEAD, "content-length: 9"), b"{", Do.CLOSE]
-            for says, status in (([whole(b'{"embedding":null}')], 502), ([whole(b'{"detail":"no"}', 422)], 422), (cut, 502)):
+            page = [whole(b"<html>Log in</html>", 200, "content-type: text/html")]
+            none = [whole(b'{"embedding":null}')]
+            for says, status in ((none, 502), (page, 502), ([whole(b'{"detail":"no"}', 422)], 422), (cut, 502)):
                 upstream.scripts[-1] = [Do.READ, *says]
                 answer = await ask(here.port, "POST", "/v1/embeddings", {"model": "v3small", "input": "hi"})
                 assert answer.status == status

@@ -3,7 +3,7 @@ events, a body, or an error, each under a head that says so. Everything behind i
 
 Raw text goes on piece by piece, in the callback that brought it. A whole answer is held until its end, within the limits of bodies, and goes on as
 a body; where the client wants a stream, the pipeline tells it as one, at its pace (`pipeline.pseudo`), as it does for providers of the client's
-own protocol. What is neither (a page, an answer without a body) goes on as it is.
+own protocol. Redirections go on as they are.
 """
 
 from __future__ import annotations
@@ -115,10 +115,10 @@ class LegacyAnswer:
             self._gunzip = Gunzip()
         if head.status >= 400 and not may_be_foreign(head.content_type):
             self._form = _Form.ERROR
-        elif not 200 <= head.status < 300 or kind == b"text/html":
+        elif not 200 <= head.status < 300:
             receiver.answer_began(head, now)
             return
-        elif self._turn.resource is Resource.STREAM and not kind.endswith((b"/json", b"+json")):
+        elif self._turn.resource is Resource.STREAM and kind != b"text/html" and not kind.endswith((b"/json", b"+json")):
             self._form = _Form.TEXT
         else:
             self._form = _Form.WHOLE
@@ -242,7 +242,8 @@ class LegacyAnswer:
         try:
             told = self._told.body(body)
         except AnswerError as error:
-            self._refuse(str(error), now)
+            page = head.content_type.startswith(b"text/html") and not is_json(body)
+            self._refuse("it is a page of HTML" if page else str(error), now)
             return
         self._let_go()
         self._tell(receiver, head, at, told, now)
