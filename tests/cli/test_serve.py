@@ -84,6 +84,16 @@ def test_the_facts_come_from_the_configuration_and_show_no_secret(tmp_path: Path
     assert info.providers[-1] == ProviderLine("theirs", "anthropic", "api.anthropic.com", False)
 
 
+def test_whoever_asks_in_a_configured_name_pays_with_no_clients_key(tmp_path: Path) -> None:
+    base = "https://argo.example/argoapi"
+    providers = (
+        ProviderSettings("legacy", "argo_legacy", base, user="ada"), ProviderSettings("argo", "openai", base, user="ada"),
+        ProviderSettings("each", "argo_legacy", base, user_from_key=True),
+    )  # fmt: skip
+    info = describe(Config(tmp_path, providers, listen=Address("127.0.0.1", 0)), 5000, None, [])
+    assert [line.own_key for line in info.providers] == [True, True, False]
+
+
 def test_a_port_in_use_is_named_with_its_option(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = int(listener.getsockname()[1])

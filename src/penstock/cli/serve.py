@@ -31,7 +31,7 @@ class ProviderLine:
     protocol: str
     host: str
     own_key: bool
-    """Its key is configured; otherwise each client sends its own."""
+    """Its key, or who asks it, is configured; otherwise each client sends its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def describe(config: Config, data_port: int, admin_port: int | None, notes: Sequ
         version=__version__,
         data_url=str(config.socket) if config.socket else _url(config.listen.host, data_port),
         admin_url=_url(config.admin.host, admin_port) if admin_port is not None else None,
-        providers=[ProviderLine(p.name, p.kind, _place(build(p).origin), build(p).has_key) for p in config.providers],
+        providers=[ProviderLine(p.name, p.kind, _place(build(p).origin), build(p).has_key or p.user is not None) for p in config.providers],
         data_dir=config.data_dir,
         config_file=config.file,
         token_asked=config.token is not None,
