@@ -32,6 +32,13 @@ SECRETS = [
     ("postgresql://user:pa55word@host/db", "pa55word"),
     ("AKIAIOSFODNN7EXAMPLE", "IOSFODNN"),
     ("hf_abcdefghijklmnop", "abcdefgh"),
+    (r'litellm: {\"api_key\":\"9a8b7c6d5e4f\"} was sent', "9a8b7c6d"),
+    (r'{\\\"password\\\": \\\"hunter2-hunter2\\\"}', "hunter2"),
+    (r"two lines:\nsk-abcdefgh12345678", "abcdefgh12"),
+    (r"a tab:\u0009AIzaSyD-abcdefghijklmnop", "SyD-abcd"),
+    (r"https://h/x?a=1\u0026sig=c2lnbmF0dXJl", "c2lnbmF0"),
+    ("https://b.s3.amazonaws.com/o?X-Amz-Date=1&X-Amz-Signature=0badc0de", "0badc0de"),
+    ("https://storage.googleapis.com/b/o?X-Goog-Signature=0badc0de&x=1", "0badc0de"),
     ("key 123e4567-e89b-12d3-a456-426614174000 is not known", "123e4567"),
 ]
 

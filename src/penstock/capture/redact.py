@@ -30,13 +30,16 @@ SHORTEST_LITERAL = 8
 """Letters of a secret that is looked for everywhere: shorter ones (`none`, `test`) are words."""
 
 _SECRET_HEADERS = CREDENTIAL_HEADERS | {b"cookie", b"cookie2", b"set-cookie", b"set-cookie2", b"proxy-authorization"}
-_SECRET_WORDS = frozenset((b"token", b"secret", b"password", b"passwd", b"apikey", b"credential", b"credentials", b"signature", b"authorization"))
+_SECRET_WORDS = frozenset((
+    b"token", b"secret", b"password", b"passwd", b"apikey", b"xapikey", b"credential", b"credentials", b"signature", b"authorization", b"auth",
+    b"authentication", b"jwt", b"assertion",
+))  # fmt: skip
 _SCHEME = re.compile(rb"(?i)(bearer|basic|token|digest)[ \t]")
 _NAMES = (
     r"(?:x[-_])?(?:api[-_]?|access[-_]?|client[-_]?|refresh[-_]?|id[-_]?|auth[-_]?|subscription[-_]?|x-amz-|x-goog-)?"
-    r"(?:key|token|secret|password|passwd|signature|credential|sig|code|upload_id|security-token)"
+    r"(?:key|token|secret|password|passwd|signature|credential|sig|code|upload_id|security-token|auth|authorization|jwt|assertion|bearer)"
 )
-_QUERY_NAME = re.compile(rf"{_NAMES}\Z", re.IGNORECASE)
+_QUERY_NAME = re.compile(rf"{_NAMES}\]?\Z", re.IGNORECASE)
 _QUERY_VALUE = re.compile(rf"(?<=[?&;])({_NAMES}=)[^&;\s\"'#]+", re.IGNORECASE)
 _USER = re.compile(r"(?<=://)[^/@?#]{1,1024}(?=@)")
 
@@ -58,7 +61,7 @@ KEY_PATTERNS: tuple[str, ...] = (
     rf"{_START}AIza(?P<secret>[A-Za-z0-9_*-]{{8,}})",
     rf"{_START}A(?:KIA|SIA)(?P<secret>[A-Z0-9]{{12,}})",
     rf"(?i:{_START}(?:Bearer|Basic|Token))[ \t]+(?={_VALUE}{{0,512}}[0-9_=.*-])(?P<secret>{_VALUE}{{6,}})",
-    r"(?i:(?:[?&;]|\\u0026)(?:api[-_]?)?(?:key|access_token|token|sig|signature|secret|password|code)=)(?P<secret>[^&\s\"'#\\]+)",
+    r"(?i:(?:[?&;]|\\u0026)(?:api[-_]?|x-amz-|x-goog-)?(?:key|access_token|token|sig|signature|secret|password|code)=)(?P<secret>[^&\s\"'#\\]+)",
     # A quoted name has a quoted value: a bare number behind it is a count, and to mask it would break the JSON.
     *(rf"{name}\\{{0,15}}[\"']\s{{0,4}}[:=]\s{{0,4}}\\{{0,15}}[\"'`](?!:){look}(?P<secret>{_VALUE}{{6,}})" for name, look in _KEYISH),
     # A backslash before the value belongs to a quote, or to a letter that JSON writes so: it may not lose what it stands before.

@@ -14,26 +14,38 @@ MASK = "***"
 
 _KEYISH = r"(?:key|token|secret|password|passwd|credentials?|authorization)"
 
+# A word's beginning. In a string of JSON a line end before it is written as the letter n; providers quote whole JSON documents in their messages.
+_START = r"(?:(?<![A-Za-z0-9_])|(?<=\\[nrtbf])|(?<=\\u[0-9A-Fa-f]{4}))"
+
 # Order matters: what names itself by its form first, then what only its surroundings betray.
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     # A URL's user and password.
     (re.compile(r"(?<=://)[^\s/@:]{1,256}:[^\s/@]{1,512}(?=@)"), MASK),
     # JSON Web Tokens: base64url of `{"`; the parts behind the first may be missing where a text was cut.
-    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,4}"), f"eyJ{MASK}"),
+    (re.compile(_START + r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,4}"), f"eyJ{MASK}"),
     # Keys that begin with their maker's name. OpenAI's own errors show keys with asterisks in the middle.
     # (`?+` keeps what it took: `sk-ant-***` is not read as `sk-` and a key.)
-    (re.compile(r"\b(sk-(?:ant-|proj-|or-|svcacct-)?+|rk-|pk-)[A-Za-z0-9_*-]{5,}"), rf"\1{MASK}"),
-    (re.compile(r"\b(gsk_|xai-|hf_|r8_|pplx-|fw_|nvapi-|csk-|tgp_v1_|gh[pos]_|github_pat_|glpat-|ya29\.|1//)[A-Za-z0-9_*./-]{8,}"), rf"\1{MASK}"),
-    (re.compile(r"\bAIza[A-Za-z0-9_*-]{8,}"), f"AIza{MASK}"),
-    (re.compile(r"\bA(KIA|SIA)[A-Z0-9]{12,}"), rf"A\1{MASK}"),
+    (re.compile(_START + r"(sk-(?:ant-|proj-|or-|svcacct-)?+|rk-|pk-)[A-Za-z0-9_*-]{5,}"), rf"\1{MASK}"),
+    (
+        re.compile(_START + r"(gsk_|xai-|hf_|r8_|pplx-|fw_|nvapi-|csk-|tgp_v1_|gh[pos]_|github_pat_|glpat-|ya29\.|1//)[A-Za-z0-9_*./-]{8,}"),
+        rf"\1{MASK}",
+    ),
+    (re.compile(_START + r"AIza[A-Za-z0-9_*-]{8,}"), f"AIza{MASK}"),
+    (re.compile(_START + r"A(KIA|SIA)[A-Z0-9]{12,}"), rf"A\1{MASK}"),
     # `Authorization` values of any scheme that carries a secret.
-    (re.compile(r"\b(Bearer|Basic|Token)(\s+)(?=[^\s\"',;]*[0-9_=.*-])[^\s\"',;]{6,}", re.IGNORECASE), rf"\1\2{MASK}"),
-    # Query values: `?key=`, `&access_token=`, `&sig=`.
-    (re.compile(r"([?&;](?:api[-_]?)?(?:key|access_token|token|sig|signature|secret|password|code)=)[^&\s\"'#]+", re.IGNORECASE), rf"\1{MASK}"),
+    (re.compile(_START + r"(Bearer|Basic|Token)(\s+)(?=[^\s\"',;]*[0-9_=.*-])[^\s\"',;]{6,}", re.IGNORECASE), rf"\1\2{MASK}"),
+    # Query values: `?key=`, `&access_token=`, `&sig=`, `&X-Amz-Signature=`.
+    (
+        re.compile(
+            r"((?:[?&;]|\\u0026)(?:api[-_]?|x-amz-|x-goog-)?(?:key|access_token|token|sig|signature|secret|password|code)=)[^&\s\"'#]+",
+            re.IGNORECASE,
+        ),
+        rf"\1{MASK}",
+    ),
     # `api_key: value`, `"token" = "value"`, `secret=value`: whatever the value looks like, a word of prose excepted.
     (
         re.compile(
-            rf"({_KEYISH}[\"']?\s{{0,4}}[:=]\s{{0,4}}[\"'`]?)(?!{re.escape(MASK)})"
+            rf"({_KEYISH}\\{{0,15}}[\"']?\s{{0,4}}[:=]\s{{0,4}}\\{{0,15}}[\"'`]?)(?!{re.escape(MASK)})"
             r"(?=[^\s\"'`,;]{0,512}[0-9_*=+/-]|[A-Za-z]{24})[^\s\"'`,;&]{6,}",
             re.IGNORECASE,
         ),
