@@ -238,7 +238,7 @@ def test_a_file_that_is_no_yaml_is_left_out(cli: CliRunner, tmp_path: Path) -> N
 @pytest.mark.parametrize("text", [
     "api_key: SECRET", "x: {api-key: SECRET}", "a: {b: {apiKey: [SECRET, {c: SECRET}]}}", "headers: {x: SECRET}", "token: SECRET",
     "client_secret: SECRET", "ledger: {url: 'postgresql://me:SECRET@host/db?password=SECRET'}", "password: 12345678", "authorization: Bearer SECRET",
-    "# SECRET\nlisten: 1", "? {a: SECRET}\n: 1", "providers: {openai: {base_url: 'https://host/v1?key=SECRET'}}",
+    "# SECRET\nlisten: 1", "? {a: SECRET}\n: 1", "guards: [{name: g, words: [SECRET, other]}]", "providers: {openai: {base_url: 'https://host/v1?key=SECRET'}}",
 ])  # fmt: skip
 def test_no_place_in_a_file_gives_a_secret_away(text: str) -> None:
     try:
