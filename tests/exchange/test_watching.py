@@ -42,8 +42,7 @@ def ran_out(house: House, asker: Asker, ask: FakeAsk, timer: str, after: float) 
     assert ask.cancelled
     row = house.row()
     assert (row.outcome, row.timer, row.ended_by) == ("TIMED_OUT", timer, "gateway")
-    assert row.cause is not None
-    assert row.cause.startswith(f"{timer}: ")
+    assert (row.cause or "").startswith(f"{timer}: ")
     body = asker.reply.body
     house.loop.wait(1.0)
     assert asker.reply.body == body
@@ -127,6 +126,7 @@ def test_idle(dialect: Dialect) -> None:
         ask.body(b": a\n\n")
         ran_out(house, asker, ask, "idle", 2.0)
         assert "idle" in told_last(dialect.protocol, asker.reply)["message"]
+        assert 2000.0 <= (house.row().largest_gap_ms or 0.0) <= 2200.0, "its longest silence ended it"
 
 
 @pytest.mark.parametrize("idle", [2.0, 270.0, None])
@@ -320,7 +320,7 @@ def test_client_stall(dialect: Dialect) -> None:
         assert (asker.reply.over, asker.reply.body) == ("aborted", body), "it takes no last word either"
         assert ask.cancelled
         row = house.row()
-        assert (row.outcome, row.timer, row.ended_by) == ("TIMED_OUT", "client_stall", "client")
+        assert (row.outcome, row.timer, row.ended_by, row.largest_gap_ms) == ("TIMED_OUT", "client_stall", "client", 0.0)
         house.check_quiet()
 
 

@@ -361,7 +361,7 @@ class Exchange(Metering, Joining):
                 self._whole = pipeline.conclude(False, outcome.cause).ending is Ending.COMPLETE or self._whole  # and the figures so far
             read(self.entry, pipeline, self.started)
             if outcome.ending is not _COMPLETE:
-                read_tail(self.entry, pipeline, self.started)
+                read_tail(self.entry, pipeline, self.started, now if self.paused_at is None else None)
             if self.reply is None:
                 pipeline.close()  # nothing of it goes to anybody any more
         if self._ask is None:

@@ -9,6 +9,7 @@ from penstock.attribution import read_head
 from penstock.exchange.contract import ClientRequest
 from penstock.ledger.entry import Entry, Found
 from penstock.pipeline.contract import Pipeline
+from penstock.pipeline.stream import StreamRelay
 from penstock.policy.matcher import Findings
 from penstock.providers import credential
 from penstock.routing.endpoints import FIXED
@@ -61,8 +62,11 @@ def read(entry: Entry, pipeline: Pipeline, started: float) -> None:
     entry.malformed = observer.malformed + pipeline.failures
 
 
-def read_tail(entry: Entry, pipeline: Pipeline, started: float) -> None:
-    """Keep the last events of a stream that ended badly, and its last bytes where they were kept."""
+def read_tail(entry: Entry, pipeline: Pipeline, started: float, waited: float | None) -> None:
+    """Keep the last events of a stream that ended badly, and its last bytes where they were kept. `waited`: until when more of it was waited for,
+    which may have been its longest silence; `None`: it was not."""
+    if waited is not None and isinstance(pipeline, StreamRelay) and not pipeline.observer.terminal:
+        entry.largest_gap_ms = max(pipeline.largest_gap, waited - pipeline.last_at) * 1e3
     rows = pipeline.tail_rows(started)
     if rows:
         entry.keep_tail(rows)
