@@ -71,7 +71,8 @@ def test_the_type_is_the_protocols_word_for_the_status(protocol: ProtocolId, wor
         (404, b"application/xml", b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>", "NoSuchKey"),
         (400, b"text/plain", b"a < b and c > d", "a < b and c > d"),
         (500, b"application/json", b'{"cut": ', '{"cut":'),
-        (429, b"application/json", b'"slow down"', '"slow down"'),
+        (429, b"application/json", b'"slow\\ndown"', "slow down"),
+        (429, b"text/plain", b'"slow" "down"', '"slow" "down"'),
         (500, b"text/plain", b"\x1b[31mred\x00 \xff", "[31mred"),
     ],
 )

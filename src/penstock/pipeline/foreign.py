@@ -10,6 +10,7 @@ import codecs
 import html
 import json
 import re
+from contextlib import suppress
 from typing import Any, cast
 
 from penstock.protocols.contract import ProtocolSpec
@@ -73,6 +74,9 @@ def _sentence(told: Any, deep: int = 3) -> str | None:
 
 def _words(content_type: bytes, body: bytes) -> str | None:
     text = body[:READ].decode("utf-8", "replace")
+    if text.startswith('"'):
+        with suppress(ValueError):
+            text = str(json.loads(text))  # a bare string of JSON
     if b"html" in content_type or b"xml" in content_type or text.lstrip("\ufeff \t\r\n").startswith("<"):
         text = html.unescape(_without_tags(text))
     text = mask_secrets(_INVISIBLE.sub(" ", text).strip()[: 8 * _SHOWN])
