@@ -76,6 +76,20 @@ def test_the_silence_of_a_guard_is_not_the_providers(timer: str) -> None:
         assert house.row().outcome == "COMPLETE"
 
 
+def test_before_anything_has_left_a_client_is_kept_as_long_without_a_word_as_later() -> None:
+    house, bench = house_with(keepalive=5.0)
+    with house:
+        asker, ask = house.stream(CHAT)
+        ask.answer().body(chunk("Hello there, this is one. "))
+        house.loop.wait(4.5)
+        assert asker.reply.body == b""
+        house.loop.wait(1.0)
+        assert asker.reply.body.startswith(b": ")
+        bench.answer(house)
+        ask.body(STOP, DONE)
+        assert house.row().outcome == "COMPLETE"
+
+
 @pytest.mark.parametrize("timer", ["idle", "content"])
 def test_the_silence_of_the_provider_counts_while_no_guard_is_waited_for(timer: str) -> None:
     house, bench = house_with(timers={timer: 5.0}, windows=Windows(seconds=60.0))

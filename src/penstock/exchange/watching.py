@@ -134,9 +134,14 @@ class Watching(Asking):
         conduct, phase = self.conduct, self.machine.phase
         if conduct.early_head is not None and self._opens_early and now >= self.started + conduct.early_head:
             self.open_early(now)
-        elif phase in (Phase.EARLY, Phase.STREAMING) and conduct.keepalive is not None and now >= self.last_out + conduct.keepalive:
+        elif phase in (Phase.EARLY, Phase.STREAMING) and conduct.keepalive is not None and now >= self._quiet_since + conduct.keepalive:
             assert self.pipeline is not None
             self.say(self.pipeline.keepalive(), now)
+
+    @property
+    def _quiet_since(self) -> float:
+        """Since when the client has been sent nothing."""
+        return self.last_out or self.started
 
     @property
     def _opens_early(self) -> bool:
@@ -164,7 +169,7 @@ class Watching(Asking):
             if self.reply is not None and conduct.early_head is not None and self._opens_early:
                 due = min(due, self.started + conduct.early_head)
             if self.reply is not None and conduct.keepalive is not None:
-                quiet = self.last_out + conduct.keepalive
+                quiet = self._quiet_since + conduct.keepalive
                 due = min(due, quiet if quiet > now else now + conduct.keepalive)  # where nothing may be said now, not before long
         if conduct.guards is not None:
             # What they will hold may begin right now, also where the provider has not answered yet, or beside what is held already.
