@@ -76,7 +76,7 @@ BETA = [  # below /v1beta and /v1alpha
     ("GET", "/models", Operation.MODELS, "none"),
     ("HEAD", "/models", Operation.MODELS, "none"),
     ("GET", "/models/gemini-2.5-pro", Operation.MODELS, "none"),
-    ("POST", "/models/imagen:predict", Operation.OTHER, "stream"),
+    ("POST", "/models/imagen:predict", Operation.OTHER, "peek"),
     ("POST", "/models/m:inventedTomorrow", Operation.OTHER, "stream"),
     ("GET", "/models/veo/operations/o1", Operation.OTHER, "none"),
     ("GET", "/files/f1", Operation.FILES, "none"),
@@ -106,7 +106,7 @@ def test_gemini_paths(method: str, path: str, operation: Operation, body: str, v
     ("/publishers/google/models/gemini-2.5-pro:streamGenerateContent", Operation.GENERATE, "peek"),
     ("/publishers/google/models/gemini-2.5-pro%3AcountTokens", Operation.COUNT_TOKENS, "peek"),
     ("/publishers/google/models/e:embedContent", Operation.EMBEDDINGS, "peek"),
-    ("/publishers/google/models/imagen:predict", Operation.OTHER, "stream"),
+    ("/publishers/google/models/imagen:predict", Operation.OTHER, "peek"),
     ("/endpoints/123:generateContent", Operation.GENERATE, "peek"),
 ])
 @pytest.mark.parametrize("version", ["/v1", "/v1beta1", "/v1beta", ""])

@@ -178,6 +178,7 @@ def _chat_request(operation: Operation, body: Object) -> Iterator[Place]:
     yield from content(as_object(body.get("prediction")), "content", Scope.USER)
     for key in ("prompt", "suffix", "input", "instructions", "negative_prompt"):
         yield from content(body, key, Scope.USER)
+    yield from tree(body, "documents", Scope.USER)  # vLLM's and others', beside the messages
     del operation
 
 
@@ -345,6 +346,12 @@ def _gemini_request(body: Object) -> Iterator[Place]:
         for turn in _one_or_more(body.get(key)):
             for part in _one_or_more(turn.get("parts")):
                 yield from gemini_part(part, Scope.ASSISTANT if turn.get("role") == "model" else Scope.USER)
+    for instance in _one_or_more(body.get("instances")):  # of `:predict`: pictures, film, vectors
+        yield from strings(instance, Scope.USER, "prompt", "content", "title", "text")
+    yield from strings(as_object(body.get("parameters")), Scope.USER, "negativePrompt")
+    for passage in _one_or_more(as_object(body.get("inlinePassages")).get("passages")):
+        for part in _one_or_more(as_object(passage.get("content")).get("parts")):
+            yield from gemini_part(part, Scope.TOOL_RESULTS)
 
 
 def _one_or_more(value: object) -> Iterator[Object]:

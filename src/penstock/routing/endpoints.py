@@ -127,9 +127,9 @@ GEMINI_METHODS: dict[str, tuple[Operation, Body]] = {
     "batchEmbedContents": (Operation.EMBEDDINGS, "peek"),
     "batchGenerateContent": (Operation.BATCHES, "stream"),
     "asyncBatchEmbedContent": (Operation.BATCHES, "stream"),
-    "generateAnswer": (Operation.OTHER, "stream"),
-    "predict": (Operation.OTHER, "stream"),
-    "predictLongRunning": (Operation.OTHER, "stream"),
+    "generateAnswer": (Operation.OTHER, "peek"),
+    "predict": (Operation.OTHER, "peek"),
+    "predictLongRunning": (Operation.OTHER, "peek"),
     "transferOwnership": (Operation.OTHER, "stream"),
 }
 
