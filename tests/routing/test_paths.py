@@ -81,7 +81,7 @@ BETA = [  # below /v1beta and /v1alpha
     ("GET", "/models/veo/operations/o1", Operation.OTHER, "none"),
     ("GET", "/files/f1", Operation.FILES, "none"),
     ("POST", "/batches/b1:cancel", Operation.BATCHES, "stream"),
-    ("PATCH", "/cachedContents/c1", Operation.OTHER, "stream"),
+    ("PATCH", "/cachedContents/c1", Operation.OTHER, "stream"), ("POST", "/cachedContents", Operation.OTHER, "peek"),
 ]
 
 

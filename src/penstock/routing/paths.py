@@ -161,7 +161,8 @@ def _gemini(path: str, googles: bool = False) -> dict[str, Endpoint] | None:
         return None
     if resource == "models" and not upload and ":" not in _COLON.sub(":", item) and item.count("/") == 0:
         return {"GET": Endpoint(ProtocolId.GEMINI, Operation.MODELS, path, "none")}
-    bodies: dict[str, Body] = {"GET": "none", "POST": "stream", "PATCH": "stream", "PUT": "stream", "DELETE": "none"}
+    cached = resource == "cachedContents" and not item.strip("/") and not upload  # what models will be told
+    bodies: dict[str, Body] = {"GET": "none", "POST": "peek" if cached else "stream", "PATCH": "stream", "PUT": "stream", "DELETE": "none"}
     return {method: Endpoint(ProtocolId.GEMINI, GEMINI_RESOURCES[resource], path, body) for method, body in bodies.items()}
 
 

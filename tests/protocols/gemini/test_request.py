@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,6 +45,22 @@ def test_the_other_methods_never_stream(operation: Operation, method: str) -> No
 def test_what_is_no_json_object_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequest):
         peek(Operation.GENERATE, "/v1beta/models/m:generateContent", "", body)
+
+
+@pytest.mark.parametrize(("stated", "model"), [
+    ("models/gemini-2.5", "gemini-2.5"), ("gemini-2.5", "gemini-2.5"), ("tunedModels/t", "tunedModels/t"),
+    ("projects/p/locations/l/publishers/google/models/gemini-2.5", "gemini-2.5"), (None, None), (5, None), ("", None),
+])  # fmt: skip
+def test_what_is_cached_names_its_model_in_the_body(stated: object, model: str | None) -> None:
+    body = msgspec.json.encode({"contents": [], "model": stated})
+    assert peek(Operation.OTHER, "/v1beta/cachedContents", "", body) == Peek(model, stream=False)
+    renamed = rename(Operation.OTHER, "/v1beta/cachedContents", body, "new")
+    assert renamed == ("/v1beta/cachedContents", b'{"contents":[],"model":"models/new"}')
+
+
+@pytest.mark.parametrize("body", [b"", b"x", b"[]", b"[" * 100_000])
+def test_what_is_cached_and_cannot_be_read_names_no_model(body: bytes) -> None:
+    assert peek(Operation.OTHER, "/v1beta/cachedContents", "", body) == Peek(None, stream=False)
 
 
 @pytest.mark.parametrize("path", ["/v1beta/models/:generateContent", "/v1beta/models/m", "/v1beta/models/m:", "/v1beta:generateContent", ""])

@@ -17,7 +17,7 @@ import msgspec
 from penstock.protocols.contract import BadRequest, Peek
 from penstock.vocabulary.ids import Operation
 from penstock.vocabulary.said import NOTHING, Said, keep
-from penstock.wire.json import find_fields
+from penstock.wire.json import find_fields, set_field
 
 STREAM_METHOD = "streamGenerateContent"
 WHOLE_METHOD = "generateContent"
@@ -35,7 +35,12 @@ class _Object(msgspec.Struct, gc=False):
     generation_config: msgspec.Raw = NOTHING
 
 
+class _Cached(msgspec.Struct, gc=False):
+    model: str | None = None
+
+
 _check = msgspec.json.Decoder(_Object).decode
+_decode_cached = msgspec.json.Decoder(_Cached).decode
 
 
 class Target(NamedTuple):
@@ -78,21 +83,34 @@ def peek(operation: Operation, path: str, query: str, body: bytes) -> Peek:
         config = found.generation_config if found.generationConfig is NOTHING else found.generationConfig
         said = keep(NOTHING, NOTHING, NOTHING, config)
     if aim is None:
-        return Peek(model=None, stream=False)
+        return Peek(_cached_for(body) if operation is Operation.OTHER else None, stream=False)
+    return Peek(_named(aim), aim.method == STREAM_METHOD, said=said)
+
+
+def _named(aim: Target) -> str:
     name = unquote(aim.name)
-    return Peek(name if aim.collection == "models" else f"{aim.collection}/{name}", aim.method == STREAM_METHOD, said=said)
+    return name if aim.collection == "models" else f"{aim.collection}/{name}"
+
+
+def _cached_for(body: bytes) -> str | None:
+    """The model that `cachedContents` name in their body, as a resource."""
+    try:
+        name = _decode_cached(body).model
+    except (ValueError, RecursionError):
+        return None
+    aim = target(f"/{name}:{WHOLE_METHOD}") if name else None
+    return name or None if aim is None else _named(aim)
 
 
 def rename(operation: Operation, path: str, body: bytes, model: str) -> tuple[str, bytes]:
-    """The path with another model, the body as it was. `model` may say its collection (`tunedModels/x`); it is percent-encoded, a slash
-    in it too, so that no name reaches beyond its place in the path."""
-    del operation
-    aim = target(path)
-    if aim is None:
-        return path, body
+    """The path with another model, the body as it was (but for `cachedContents`, which name it there). `model` may say its collection
+    (`tunedModels/x`); it is percent-encoded, a slash in it too, so that no name reaches beyond its place in the path."""
     collection, _, name = model.partition("/")
     if not name or collection not in _COLLECTIONS:
         collection, name = "models", model
+    aim = target(path)
+    if aim is None:
+        return path, set_field(body, "model", msgspec.json.encode(f"{collection}/{name}")) if operation is Operation.OTHER and body else body
     return f"{aim.front}{collection}/{quote(name, safe='@')}{aim.back}", body
 
 
