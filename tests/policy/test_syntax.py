@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.policy.matcher import Findings
-from penstock.policy.rules import BadPattern, Terms, of_pattern, of_words
+from penstock.policy.recognisers import RECOGNISERS
+from penstock.policy.rules import BadPattern, Terms, built_in, of_pattern, of_words
 from penstock.policy.syntax import Unstreamable, shape_of
 from penstock.policy.whole import judge
+from tests.support.guards import SAMPLES
 
 
 @pytest.mark.parametrize(
@@ -64,8 +66,10 @@ def test_bad_patterns_say_why() -> None:
 
 
 PATTERNS = (r"\bcat\b", r"ab{1,3}c", r"a?b?c", r"(?:ab|abc)d?", r"(?<!a)b{2}", r"(?i)AbC", r"[ab]{2,4}\b", r"a\Bb", r"(?:a|b)(?:c|a){2}",
-    r"a{2}+b?", r"(?<=a)b", r"(?i:aB)c", r"t(?i:ca|bb)", r"[+-]a|[0-9]b|[c-]d", r"\w{2}@", r"\bक\u093f\b", r"a\B\u0301?@", r"[^\W]@", r"[\w-]{1,3}@")
-TEXTS = st.text(alphabet="abcd tABC@5+-\u0301क\u093f", max_size=24)
+    r"a{2}+b?", r"(?<=a)b", r"(?i:aB)c", r"t(?i:ca|bb)", r"[+-]a|[0-9]b|[c-]d", r"\w{2}@", r"\bक\u093f\b", r"a\B\u0301?@", r"[^\W]@", r"[\w-]{1,3}@",
+    r"\Bab\B", r"(?<!\w)ab", r"(?<![\w-])[ab]", r"(?<=\w)a", r"(?<=[^\w])a", r"\Wa", r"[^\w]a", r"[^\s@]{2}@", r"\b(?:\w{1,2}-){1,2}\w\b", r"a\Sb",
+    r"(?:a(?<!\w)|\bb)c?")
+TEXTS = st.text(alphabet="abcd tABC@5+-\u0301क\u093f²\x1c", max_size=24)
 
 
 @given(pattern=st.sampled_from(PATTERNS), text=TEXTS, more=TEXTS)
@@ -86,10 +90,24 @@ def test_the_touch_finds_every_place_where_more_text_may_change_the_answer(patte
         (r"(?i:top secret)", "TOP SECRET"), (r"x(?i:top secret)", "xTop Secret"),
         (r"[+-]a|[0-9]b", "5b"), (r"[a-]x|[-+]y", "+y"),  # a hyphen at the rim of a class
         (r"\bक\u093f\b", "क\u093f है"), (r"\w{2}@", "क\u093f@"), (r"a\B", "a\u0301"),  # a mark is a character of a word
+        (r"\Bab\B", "\u0301abc"), (r"\bPRJ-[0-9]{4}\b", "²PRJ-2041½"), (r"(?<!\w)cat", "①cat"), (r"\Wcat", "²cat"), (r"[^\w]cat", "½cat"),
+        (r"(?<=\W)cat", "²cat"), (r"a\Sb", "a\x1cb"), (r"\b(?:\w{1,4}-){1,2}\w\b", "\u0301a-b 😀"),  # and a superscript is none
     ],
 )  # fmt: skip
 def test_the_gate_takes_what_the_pattern_takes(pattern: str, text: str) -> None:
     assert judge(text, [of_pattern(pattern, Terms("g"), streamed=True)], Findings()) != text
+
+
+@pytest.mark.parametrize("name", [*RECOGNISERS, "words"])
+@pytest.mark.parametrize("beside", ["²", "½", "①", "\u0301", "\x1c"])
+def test_the_gates_of_the_house_take_what_their_patterns_take(name: str, beside: str) -> None:
+    """A list of numbered lines, a footnote."""
+    rule = of_words(["zanzibar"], Terms("g")) if name == "words" else built_in(name, Terms("g"))
+    said = "zanzibar" if name == "words" else SAMPLES[name][0]
+    for text in (beside + said, said + beside, beside + said + beside):
+        assert rule.gate is not None
+        assert rule.find.search(text) is None or rule.gate(text, 0) is not None
+    assert judge(f"①{said} ②", [rule], Findings()) != f"①{said} ②" or rule.find.search(f"①{said} ②") is None
 
 
 @given(pattern=st.sampled_from(PATTERNS), text=TEXTS)

@@ -13,8 +13,8 @@ Of what is left two other forms are made, for `matcher`:
   text's end. A word boundary at that end may be one or none, so there both are let through.
 - *gate*: a cheap pattern of the standard library that finds a place wherever the pattern or its touch could: the first few characters,
   each of which may be cut off by the end of the text. Mostly it finds nothing, and then the others are not asked. For `regex` a combining mark
-  is a word character (UTS 18), for the standard library it is none: so there every character beyond ASCII counts as one, and word boundaries are
-  only asked for beside ASCII.
+  is a word character (UTS 18), for the standard library it is none, and with `²` it is the other way round: so there every character beyond ASCII
+  counts as one and as none, whichever lets more through. What looks to the left is left out where that cannot be said.
 
 Source of the syntax: the standard library's `re`, and the `regex` library's additions, of which those that are not known here are refused.
 """
@@ -32,7 +32,11 @@ _GATE_ATOMS = 6
 _GATE_COPIES = 12
 _LITERAL = re.compile(r"[^\\\[.]|\\[^A-Za-z]")
 _OWN_FLAGS = re.compile(r"\(\?[a-z]*(?:-[a-z]+)?:")
-_BEYOND = r"\x80-\U0010ffff"
+_BEYOND = r"\x1c-\x1f\x80-\U0010ffff"
+"""What the two libraries may take for different things: word characters, digits, white space."""
+_VAGUE = re.compile(r"\\[wWdDsS]")
+_AT_WORD, _NO_WORD, _BEHIND_WORD = r"(?<![A-Za-z0-9_])", r"(?![A-Za-z0-9_])", rf"(?<=[A-Za-z0-9_{_BEYOND}])"
+_NOT_BEHIND_WORD = re.compile(r"\(\?<!(?:\\w|\[(?!\^)(?:[^\\\]]|\\[^A-Za-z]|\\w)+\])\)")
 _WORDLY = re.compile(r"[A-Za-z0-9_]|\[(?:[A-Za-z0-9_](?:-[A-Za-z0-9_])?)+\]")
 """Surely a word character, for both libraries."""
 
@@ -117,9 +121,9 @@ class _Gate:
     def _branch(self, branch: Node) -> list[_Branch] | None:
         """One alternative: its looks to the left are asked behind its first character, so that the search is for that character."""
         items = branch.items if branch.kind == "seq" else [branch]
-        looks = ""
+        zeros: list[Node] = []
         while items and items[0].kind == "zero":
-            looks += items[0].source
+            zeros.append(items[0])
             items = items[1:]
         if not items:
             return None
@@ -128,19 +132,18 @@ class _Gate:
             # A group at the beginning: each of its alternatives is one of ours.
             inner = first.items[0]
             within = inner.items if inner.kind == "alt" else [inner]
-            zeros = [Node("zero", looks)] if looks else []
             expanded = [self._branch(Node("seq", items=[*zeros, *items_of(one), *items[1:]])) for one in within]
             return None if None in expanded else [one for found in expanded if found is not None for one in found]
         atom = first.items[0] if first.kind == "repeat" else first
         if atom.kind != "atom" or first.low == 0:
             rest, _ = self._sequence(items, _GATE_ATOMS)
+            looks = "".join([_look(zero.source, False) for zero in zeros])
             return [_Branch("", looks, rf"(?!\Z){rest}")] if rest else None
         left: list[Node] = items[1:]
         if first.kind == "repeat" and first.high > 1:
             left = [Node("repeat", items=[atom], low=first.low - 1, high=first.high - 1), *left]
         rest, _ = self._sequence(left, _GATE_ATOMS - 1, atom)
-        if not _is_wordly(atom):
-            looks = looks.replace(r"\b", "").replace(r"\B", "")
+        looks = "".join([_look(zero.source, _is_wordly(atom)) for zero in zeros])
         return [_Branch(_plain(atom), looks, rest)]
 
     def _sequence(self, items: list[Node], atoms: int, last: Node | None = None) -> tuple[str, bool]:
@@ -169,7 +172,8 @@ class _Gate:
                 return rf"(?:{_plain(item)}|\Z)", True, False
             case "zero":
                 # At the end of the text it is not known.
-                return rf"(?:{item.source}|\Z)", True, False
+                look = _NO_WORD if item.source == r"\b" else _look(item.source, False)
+                return rf"(?:{look}|\Z)" if look else "", True, False
             case "group":
                 inner = item.items[0]
                 branches = [self._sequence(items_of(one), _GATE_ATOMS) for one in (inner.items if inner.kind == "alt" else [inner])]
@@ -200,13 +204,24 @@ class _Gate:
 def _plain(atom: Node) -> str:
     """What the standard library takes for all that `regex` takes for it."""
     plain = atom.plain
-    if plain is None or (plain.startswith("[^") and re.search(r"\\[WDS]", plain)):
+    if plain is None:
         return ANY
-    if plain == r"\w":
-        return rf"[\w{_BEYOND}]"
-    if plain.startswith("[") and not plain.startswith("[^") and r"\w" in plain:
-        return plain.replace(r"\w", rf"\w{_BEYOND}")
-    return plain
+    if _VAGUE.search(plain) is None:
+        return plain
+    if not plain.startswith("["):
+        return f"[{plain}{_BEYOND}]"
+    return f"(?:{plain}|[{_BEYOND}])" if plain.startswith(("[^", "[]")) else f"[{_BEYOND}{plain[1:]}"
+
+
+def _look(source: str, wordly: bool) -> str:
+    """A look to the left, which holds wherever that of `regex` does; empty: none can be written. `wordly`: before such a character (`_is_wordly`)."""
+    if source in (r"\b", r"\B"):
+        return "" if not wordly else _AT_WORD if source == r"\b" else _BEHIND_WORD
+    if _VAGUE.search(source) is None and r"\b" not in source and r"\B" not in source:
+        return source
+    if _NOT_BEHIND_WORD.fullmatch(source) is None:
+        return ""
+    return source.replace(r"\w", "A-Za-z0-9_" if "[" in source else "[A-Za-z0-9_]")
 
 
 def _is_wordly(node: Node) -> bool:
