@@ -167,6 +167,9 @@ def test_prices(cli: CliRunner, tmp_path: Path) -> None:
     assert "gpt-4o" in cli.invoke(app, ["prices", "gpt-4o", "--config", str(file)]).stdout
     [row] = rows_of(cli, "prices", "sonar", "--config", str(file), "--provider", "perplexity")
     assert (row["input"], row["output"], row["requests"]) == (1, 1, 12)
+    some = cli.invoke(app, ["prices", "gpt-4o", "nonsense-1", "--json", "--config", str(file)])
+    assert (some.exit_code, some.stderr) == (1, "penstock: nobody knows what nonsense-1 costs\n")
+    assert '"model":"gpt-4o"' in some.stdout
     unknown = cli.invoke(app, ["prices", "nonsense-1", "--config", str(file)])
     assert unknown.exit_code == 1
     assert "nobody knows what nonsense-1 costs; write it into the configuration" in unknown.output

@@ -50,6 +50,10 @@ def prices(
         _print(rows)
     else:
         typer.echo(nothing)
+    lacking = [model for model in dict.fromkeys(models or ()) if all(row["model"] != model for row in rows)]
+    if lacking and not unknown:
+        typer.echo(f"penstock: nobody knows what {', '.join(lacking)} costs", err=True)
+        raise typer.Exit(1)
 
 
 def known_prices(settings: Config, models: Sequence[str], provider: str | None, tier: str | None, now: float) -> list[dict[str, Any]]:
