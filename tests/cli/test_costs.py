@@ -95,6 +95,14 @@ def test_any_time_can_be_asked_for(cli: CliRunner, data_dir: Path, arguments: li
     assert cli.invoke(app, [*arguments, "--data-dir", str(data_dir)]).exit_code == 0
 
 
+@pytest.mark.parametrize("arguments", [["usage"], ["exchanges"], ["prices", "--unknown"], ["prices", "--reprice"]])
+@pytest.mark.parametrize("times", [("today", "yesterday"), ("2025-02-02", "2025-02-01"), ("1h", "2h")])
+def test_a_time_that_ends_before_it_begins_is_refused(cli: CliRunner, data_dir: Path, arguments: list[str], times: tuple[str, str]) -> None:
+    since, until = times
+    result = cli.invoke(app, [*arguments, "--since", since, "--until", until, "--data-dir", str(data_dir)])
+    assert (result.exit_code, result.stderr) == (2, "penstock: --since must be before --until\n")
+
+
 def test_csv(cli: CliRunner, data_dir: Path) -> None:
     result = cli.invoke(app, ["usage", "--by", "user", "--csv", "--data-dir", str(data_dir)])
     found = {row["user_id"]: row for row in csv.DictReader(io.StringIO(result.stdout))}

@@ -9,7 +9,7 @@ import typer
 
 from penstock.cli.setup import MOST, ConfigOption, DataDirOption, JsonOption, fail, load_config, reading_ledger, split_list
 from penstock.cli.tables import OUTCOME_STYLES, known, open_console, print_json, print_table, show_money, show_ms, show_number, show_text, show_time
-from penstock.cli.times import SinceOption, UntilOption, moment
+from penstock.cli.times import SinceOption, UntilOption, moments
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,11 +42,10 @@ def exchanges(
 
     from penstock.ledger import query
 
+    begin, end = moments(since, until)
     with reading_ledger(settings) as engine:
         rows = query.exchanges(
-            engine, last, outcome=outcomes or None, provider=provider, model=model, since=moment(since), until=moment(until, end=True),
-            id_prefix=id, open_only=open_only,
-        )  # fmt: skip
+            engine, last, outcome=outcomes or None, provider=provider, model=model, since=begin, until=end, id_prefix=id, open_only=open_only)
     if json:
         print_json(rows)
     elif not rows:

@@ -11,7 +11,7 @@ import typer
 from penstock.cli.money import with_usd
 from penstock.cli.setup import ConfigOption, DataDirOption, JsonOption, fail, load_config, reading_ledger
 from penstock.cli.tables import print_json, print_table, show_money, show_number, show_text
-from penstock.cli.times import SinceOption, UntilOption, moment
+from penstock.cli.times import SinceOption, UntilOption, moments
 
 if TYPE_CHECKING:
     from penstock.config import Config
@@ -32,10 +32,10 @@ def prices(
     """What models cost, in US dollars per million tokens; and which have no price."""
     settings = load_config(config, {"data_dir": data_dir})
     if reprice:
-        _reprice(settings, moment(since), moment(until, end=True), json=json)
+        _reprice(settings, *moments(since, until), json=json)
         return
     if unknown:
-        rows = _unknown(settings, moment(since), moment(until, end=True))
+        rows = _unknown(settings, *moments(since, until))
         nothing = "every exchange that used tokens has its price"
     elif models:
         rows, nothing = known_prices(settings, models, provider, tier, time.time()), ""

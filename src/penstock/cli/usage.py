@@ -12,7 +12,7 @@ from penstock.cli.history import bring_in
 from penstock.cli.money import with_usd
 from penstock.cli.setup import ConfigOption, DataDirOption, JsonOption, fail, load_config, reading_ledger, split_list
 from penstock.cli.tables import OUTCOME_STYLES, known, print_csv, print_json, print_table, show_money, show_number, show_text
-from penstock.cli.times import SinceOption, UntilOption, moment
+from penstock.cli.times import SinceOption, UntilOption, moments
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -83,6 +83,7 @@ def usage(
     filters: dict[str, Any] = {
         "provider": provider, "model": model, "user_id": user, "project": project, "session_id": session, "client": client, "key": key,
     }  # fmt: skip
+    begin, end = moments(since, until)
     with reading_ledger(settings) as engine:
         if compare is not None:
             now, span = time.time(), _SPANS[compare]
@@ -90,7 +91,7 @@ def usage(
             former = query.usage(engine, chosen, since=now - 2 * span, until=now - span, days="begun", **filters)
             rows = beside([part for name in chosen for part in _WITH.get(name, (name,))], later, former)
         else:
-            rows = query.usage(engine, chosen, since=moment(since), until=moment(until, end=True), **filters)
+            rows = query.usage(engine, chosen, since=begin, until=end, **filters)
     if json:
         print_json(with_usd(row) for row in rows)
     elif csv:
