@@ -121,13 +121,16 @@ def test_no_cell_of_a_csv_begins_as_a_formula_may(cli: CliRunner, tmp_path: Path
     assert row["model"] == f"'{begins}1,\"x\""
 
 
-def test_nothing_in_a_csv_steers_a_terminal(cli: CliRunner, tmp_path: Path) -> None:
+def test_nothing_in_csv_or_json_steers_a_terminal(cli: CliRunner, tmp_path: Path) -> None:
     store = Store.open(LedgerSettings(tmp_path / "data"))
     store.write([make_row("odd", started_at=NOW - 5, outcome=COMPLETE, model="\x1b]0;title\x07\x9b2J\x08=1 é\tx")])
     store.close()
     result = cli.invoke(app, ["usage", "--csv", "--data-dir", str(tmp_path / "data")])
     [row] = csv.DictReader(io.StringIO(result.stdout_bytes.decode(), newline=""))
     assert row["model"] == "?]0;title??2J?=1 é\tx"
+    told = cli.invoke(app, ["usage", "--json", "--data-dir", str(tmp_path / "data")]).stdout
+    assert "\x9b" not in told
+    assert json.loads(told)["model"] == "\x1b]0;title\x07\x9b2J\x08=1 é\tx", "the same, escaped"
 
 
 def test_the_last_week_beside_the_one_before(cli: CliRunner, data_dir: Path) -> None:

@@ -25,18 +25,24 @@ _WIDEST = 10_000
 """Columns of a terminal, for measuring."""
 
 
+_C1 = re.compile(rb"\xc2([\x80-\x9f])")
+"""In UTF-8. JSON may hold them as they are, and some terminals obey them."""
 _STEERING = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 """What a terminal may obey, but for tabs and ends of lines."""
 
 
 def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
-    """One object a line, in UTF-8 whatever the locale."""
+    """One object a line, in UTF-8 whatever the locale; what a terminal may obey is escaped."""
     import msgspec
 
     out, encoder = sys.stdout.buffer, msgspec.json.Encoder(decimal_format="number")
     for row in rows:
-        out.write(encoder.encode(row) + b"\n")
+        out.write(_C1.sub(_escaped, encoder.encode(row)) + b"\n")
     out.flush()
+
+
+def _escaped(found: re.Match[bytes]) -> bytes:
+    return b"\\u00%02x" % found[1][0]
 
 
 def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
