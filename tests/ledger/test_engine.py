@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from penstock.ledger.engine import locate
+from penstock.ledger.errors import LedgerError
 from penstock.ledger.settings import LedgerSettings
 
 
@@ -13,3 +16,9 @@ def test_no_password_stands_in_the_name_wherever_the_url_holds_it() -> None:
     name = locate(LedgerSettings(Path("/nowhere"), url))[2]
     assert "sentinel" not in name
     assert "host/db" in name
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_ledger_is_a_file(tmp_path: Path, url: str) -> None:
+    with pytest.raises(LedgerError, match="cannot be kept at sqlite:"):
+        locate(LedgerSettings(tmp_path, url))

@@ -39,7 +39,7 @@ def locate(settings: LedgerSettings) -> tuple[URL | None, Path | None, str]:
     except (ArgumentError, ValueError):  # of a port that is no number, the latter
         raise LedgerError("the ledger's URL cannot be read; write postgresql://user@host/database or sqlite:///path") from None
     backend = url.drivername.partition("+")[0]
-    if backend == "sqlite" and url.database:
+    if backend == "sqlite" and url.database and url.database != ":memory:":
         # SQLAlchemy decodes a database's name since 2.1, and before that leaves `%20` in it.
         path = Path(unquote(settings.url.partition(":///")[2].partition("?")[0]) or url.database).expanduser()
         return None, path, str(path)
