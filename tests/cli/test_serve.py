@@ -110,6 +110,11 @@ def test_other_failures_are_told_too(tmp_path: Path, number: int, words: str) ->
     assert words in explain_failure(Config(tmp_path, (), listen=Address("127.0.0.1", 80)), OSError(number, os.strerror(number)))
 
 
+def test_a_name_that_is_not_known_is_named(tmp_path: Path) -> None:
+    config = Config(tmp_path, (), listen=Address("nowhere.invalid", 80))
+    assert "--listen nowhere.invalid:80" in explain_failure(config, socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
+
+
 def test_the_options_reach_the_gateway_and_its_exit_code_comes_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: list[Config] = []
 

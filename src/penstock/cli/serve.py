@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,6 +175,9 @@ def explain_failure(config: Config, error: OSError) -> str:
                 return explain(option, address.host, address.port, find_holder(address.port))
         if config.socket:
             return f"{config.socket} is in use by another program; name another one: penstock serve --socket PATH"
+    if isinstance(error, socket.gaierror):
+        named = " and ".join(f"{option} {address}" for option, address in places)
+        return f"the name of an address to listen on is not known here ({named}); write one of this machine's, like 127.0.0.1"
     if error.errno == errno.EACCES and any(0 < address.port < 1024 for _, address in places):
         return "ports below 1024 need privileges; listen on a higher one: penstock serve --listen 127.0.0.1:4270"
     if error.errno == errno.EADDRNOTAVAIL:
