@@ -62,6 +62,7 @@ def test_the_example(tmp_path: Path) -> None:
 
 def test_every_key(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("sk-file\n")
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
     config = load(written(tmp_path, """
 listen: '[::1]:1'
 admin: localhost:2
@@ -358,3 +359,15 @@ def test_a_relative_path_of_sqlite_is_relative_to_the_file(tmp_path: Path, monke
 def test_a_database_at_a_port_that_is_no_number(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="cannot be read; write postgresql"):
         locate(LedgerSettings(tmp_path, "postgresql://h:x/d"))
+
+
+@pytest.mark.parametrize(("name", "told"), [
+    ("missing.pem", "cannot be read: No such file or directory"), (".", "cannot be read: Is a directory"), ("penstock.yaml", "holds no certificate"),
+])  # fmt: skip
+def test_a_file_of_authorities_is_looked_at(tmp_path: Path, name: str, told: str) -> None:
+    file = written(tmp_path, f"listen: 127.0.0.1:1\nupstream: {{ca_file: {name}}}\n")
+    with pytest.raises(ConfigErrors) as caught:
+        load(file, environ={})
+    (error,) = caught.value.errors
+    assert (error.line, error.path) == (2, "upstream.ca_file")
+    assert told in error.message

@@ -194,7 +194,7 @@ def test_the_settings_authority_is_trusted(trust: Trust) -> None:
 def test_a_ca_file_that_is_none_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "bad.pem").write_text("nothing")
     for name in ("bad.pem", "missing.pem"):
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match=name):
             Client(Settings(ca_file=str(tmp_path / name)))
 
 

@@ -33,7 +33,7 @@ def ask_providers(config: Config, providers: Sequence[Provider]) -> list[Listed]
     try:
         return asyncio.run(ask())
     except OSError as error:
-        fail(f"{config.ca_file}: {error.strerror or error}")
+        fail(str(error))
 
 
 def build_providers(config: Config, only: Sequence[str] = ()) -> list[Provider]:

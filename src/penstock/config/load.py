@@ -36,6 +36,8 @@ T = TypeVar("T")
 
 _KEYS = frozenset({"api_key", "token", "keys_secret"})
 """What the file calls its secrets."""
+_MOST_PEM = 16 << 20
+"""Bytes of a file of authorities that are looked through."""
 _SQLITE = re.compile(r"sqlite(?:\+[a-z0-9]+)?:///(?=[^/~:])")
 """Before a relative path."""
 
@@ -88,6 +90,9 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
         return absolute(written, given[name].place) if written is not None else None
 
     defaults = Config(data_dir=_base(environ, "XDG_DATA_HOME", ".local/share") / "penstock", providers=())
+    ca_file = path_of("upstream.ca_file")
+    if ca_file is not None:
+        _check_authorities(ca_file, given["upstream.ca_file"].place, problems)
     listen, admin, socket = _get(given, "listen", Address) or defaults.listen, _get(given, "admin", Address) or defaults.admin, path_of("socket")
     token = _get(given, "token", str)
 
@@ -179,7 +184,7 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
         ledger_queue=_get(given, "ledger.queue", int) or defaults.ledger_queue,
         preview=cast("int | None", _said(given, "ledger.preview", None)),
         prices=own_prices,
-        ca_file=path_of("upstream.ca_file"),
+        ca_file=ca_file,
         resolve={target: address for target, (address, _) in pinned.items()},
         connection_test=cast("float | None", _said(given, "connection_test_timeout", defaults.connection_test)),
         transparent=transparent,
@@ -194,6 +199,18 @@ def _keys_secret(written: str, problems: Problems) -> str | None:
     except Unfit as error:
         problems.add(Place("environment", None, "PENSTOCK_KEYS_SECRET"), str(error))
         return None
+
+
+def _check_authorities(file: Path, place: Place, problems: Problems) -> None:
+    """Is it there, and is it PEM? What stands in it, the start looks at."""
+    try:
+        with file.open("rb") as opened:
+            found = opened.read(_MOST_PEM)
+    except OSError as error:
+        problems.add(place, f"cannot be read: {error.strerror or type(error).__name__}; write the path of a PEM file with certificates")
+        return
+    if b"-----BEGIN " not in found:
+        problems.add(place, "holds no certificate; a PEM file has lines -----BEGIN CERTIFICATE-----")
 
 
 def _ledger_url(given: Mapping[str, Given], absolute: Callable[[Path, Place], Path]) -> str | None:

@@ -75,7 +75,10 @@ def make_tls_context(ca_file: str | None = None) -> ssl.SSLContext:
 
         context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if ca_file is not None:
-        context.load_verify_locations(ca_file)
+        try:
+            context.load_verify_locations(ca_file)
+        except OSError as error:  # neither names the file
+            raise OSError(f"{ca_file}: {error.strerror or error}") from error
     context.set_alpn_protocols(["http/1.1"])
     return context
 
