@@ -112,7 +112,13 @@ def test_other_failures_are_told_too(tmp_path: Path, number: int, words: str) ->
 
 def test_a_name_that_is_not_known_is_named(tmp_path: Path) -> None:
     config = Config(tmp_path, (), listen=Address("nowhere.invalid", 80))
-    assert "--listen nowhere.invalid:80" in explain_failure(config, socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
+    for error in (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), OSError(socket.EAI_NONAME, "so it is", "nowhere.invalid:80")):
+        assert "--listen nowhere.invalid:80" in explain_failure(config, error)
+
+
+def test_what_stands_where_the_socket_would_be_is_told(tmp_path: Path) -> None:
+    error = OSError(errno.EEXIST, "exists and is no socket", str(tmp_path))
+    assert explain_failure(Config(tmp_path, (), socket=tmp_path), error).endswith(f"{tmp_path}: exists and is no socket")
 
 
 def test_the_options_reach_the_gateway_and_its_exit_code_comes_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def explain_failure(config: Config, error: OSError) -> str:
                 return explain(option, address.host, address.port, find_holder(address.port))
         if config.socket:
             return f"{config.socket} is in use by another program; name another one: penstock serve --socket PATH"
-    if isinstance(error, socket.gaierror):
+    if isinstance(error, socket.gaierror) or (error.errno or 0) < 0:  # look-ups count down from 0
         named = " and ".join(f"{option} {address}" for option, address in places)
         return f"the name of an address to listen on is not known here ({named}); write one of this machine's, like 127.0.0.1"
     if error.errno == errno.EACCES and any(0 < address.port < 1024 for _, address in places):
@@ -183,8 +183,8 @@ def explain_failure(config: Config, error: OSError) -> str:
     if error.errno == errno.EADDRNOTAVAIL:
         named = " and ".join(f"{option} {address}" for option, address in places)
         return f"an address to listen on is not one of this machine's ({named})"
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    return f"the gateway cannot start: {error.filename}: {reason}" if error.filename else f"the gateway cannot start: {error.strerror or reason}"
+    reason = error.strerror or (os.strerror(error.errno) if error.errno else str(error))
+    return f"the gateway cannot start: {error.filename}: {reason}" if error.filename else f"the gateway cannot start: {reason}"
 
 
 def _url(host: str, port: int) -> str:
