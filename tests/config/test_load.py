@@ -371,3 +371,14 @@ def test_a_file_of_authorities_is_looked_at(tmp_path: Path, name: str, told: str
     (error,) = caught.value.errors
     assert (error.line, error.path) == (2, "upstream.ca_file")
     assert told in error.message
+
+
+def test_an_address_on_the_command_line_beats_a_socket_of_the_file(tmp_path: Path) -> None:
+    file = written(tmp_path, "listen: 127.0.0.1:1\nsocket: s\n")
+    assert load(file, environ={}).socket == tmp_path / "s"
+    assert load(file, environ={}, overrides={"listen": "127.0.0.1:2"}).socket is None
+    assert load(file, environ={"PENSTOCK_LISTEN": "127.0.0.1:2"}).socket is None
+    assert load(file, environ={"PENSTOCK_LISTEN": "127.0.0.1:2", "PENSTOCK_SOCKET": "/e"}).socket == Path("/e")
+    assert load(file, environ={"PENSTOCK_SOCKET": "/e"}, overrides={"listen": "127.0.0.1:2"}).socket is None
+    with pytest.raises(ConfigErrors, match="others can reach"):
+        load(file, environ={}, overrides={"listen": "0.0.0.0:4270"})

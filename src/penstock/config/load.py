@@ -80,6 +80,8 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
     from_env, misspelt = env.from_environment(environ, problems)
     notes += misspelt
     given |= from_env | env.from_command_line(overrides or {}, problems)
+    if "listen" in given and "socket" in given and _rank(given["listen"]) > _rank(given["socket"]):
+        del given["socket"]  # an address that beats the file beats the file's other word for it, too
 
     def absolute(written: Path, place: Place) -> Path:
         in_file = file is not None and place.file == str(file)
@@ -311,6 +313,11 @@ def _holds_key(node: Node, within: str = "") -> bool:
 def _is_plain(node: Node) -> bool:
     """Is it a secret as it is? `auto` is none, nor is a variable's name."""
     return isinstance(node, Scalar) and node.raw is None and node.text != AUTO_TOKEN
+
+
+def _rank(one: Given) -> int:
+    """How near to the person who starts the gateway it was said."""
+    return {"command line": 2, "environment": 1}.get(one.place.file, 0)
 
 
 def _place(given: Mapping[str, Given], name: str, path: str, top: Place) -> Place:
