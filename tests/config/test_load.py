@@ -197,6 +197,8 @@ def test_relative_paths_of_the_command_line_are_the_working_directory_s(tmp_path
 def test_variables_that_look_misspelt_are_noted() -> None:
     config = load(environ={"HOME": "/h", "PENSTOCK_LISTN": "x", "PENSTOCK_SERVICE_HOST": "10.0.0.1", "PENSTOCK_PORT": "tcp://10.0.0.1:4270"})
     assert config.notes == ("the variable PENSTOCK_LISTN is not known and does nothing; did you mean PENSTOCK_LISTEN?",)
+    notes = load(environ={"HOME": "/h", "PENSTOCK_CONFIG_FILE": "/x", "PENSTOCK_KEY_SECRET": "x"}).notes
+    assert [note.rpartition(" ")[2] for note in notes] == ["PENSTOCK_CONFIG?", "PENSTOCK_KEYS_SECRET?"]
 
 
 def test_xdg_data_home() -> None:

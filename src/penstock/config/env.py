@@ -13,6 +13,7 @@ from penstock.config.shape import Field, Group
 from penstock.config.walk import Given, read_field
 
 CONFIG_VARIABLE = "PENSTOCK_CONFIG"
+_READ_ELSEWHERE = (CONFIG_VARIABLE, "PENSTOCK_KEYS_SECRET")
 
 
 def fields(entries: Iterable[Field | Group] = TOP) -> Iterator[tuple[str, Field]]:
@@ -40,9 +41,11 @@ def from_environment(environ: Mapping[str, str], problems: Problems) -> tuple[di
             if value is not None:
                 given[name] = value
     notes: list[str] = []
+    meant = (*known, *_READ_ELSEWHERE)
     for variable in sorted(environ):
-        if variable.startswith("PENSTOCK_") and variable not in known and variable not in (CONFIG_VARIABLE, "PENSTOCK_KEYS_SECRET"):
-            close = get_close_matches(variable, known, n=1, cutoff=0.85)
+        if variable.startswith("PENSTOCK_") and variable not in meant:
+            # PENSTOCK_CONFIG_FILE is nearer to PENSTOCK_LOG_FILE by its letters.
+            close = [CONFIG_VARIABLE] if variable.startswith(CONFIG_VARIABLE) else get_close_matches(variable, meant, n=1, cutoff=0.85)
             if close:
                 notes.append(f"the variable {variable} is not known and does nothing; did you mean {close[0]}?")
     return given, notes
