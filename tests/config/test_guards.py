@@ -157,3 +157,14 @@ def test_where_a_guard_does_not_look_is_said(tmp_path: Path) -> None:
     assert "'secrets' looks into no upload" in note
     for quiet in ("uploads: pass", "uploads: reject", "on: [answer]", "action: audit"):
         assert read(tmp_path, f"guards: [{{name: secrets, detect: [secrets], {quiet}}}]").notes == ()
+
+
+@pytest.mark.parametrize(("guard", "told"), [
+    ("detect: []", "guards[0].detect: is empty, so it finds nothing"),
+    ("words: [a], patterns: []", "guards[0].patterns: is empty, so it finds nothing"),
+    ("words: [a], timeout: 5", "guards[0].timeout: is about questions to a webhook or a moderation"),
+    ("detect: [ip], at_once: 5", "guards[0].at_once: is about questions to a webhook or a moderation"),
+    ("webhook: {url: 'http://127.0.0.1:1', key_header: x-key}", "guards[0].webhook.key_header: says how a key is sent, but there is none"),
+])  # fmt: skip
+def test_what_would_do_nothing_is_refused(tmp_path: Path, guard: str, told: str) -> None:
+    assert told in wrong(tmp_path, f"guards: [{{name: one, {guard}}}]")

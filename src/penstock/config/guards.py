@@ -94,6 +94,8 @@ def _read_guard(node: Node, place: Place, absolute: Callable[[Path], Path], prob
     action = Action(_value(given, "action", str) or ("reject" if outside == "moderation" else "mask"))
     if outside is not None:
         _check_outside(outside, given, action, place, problems)
+    else:
+        _check_inside(given, problems)
     streamed = "answer" in on and bool(scopes & IN_ANSWERS)
     if "request" not in on and not scopes & IN_ANSWERS:
         problems.add(given["scope"].place, f"names nothing that stands in an answer; there are {', '.join(sorted(IN_ANSWERS))}")
@@ -125,8 +127,19 @@ def _check_outside(kind: str, given: Mapping[str, Given], action: Action, place:
             problems.add(given[other].place, f"does not go with {kind}; make a guard of its own of it, or leave it out")
     if kind == "webhook" and "webhook.url" not in given:
         problems.add(given["webhook"].place, "has no url; add one, like url: https://guard.example.com/judge")
+    if "webhook.key_header" in given and "webhook.key" not in given:
+        problems.add(given["webhook.key_header"].place, "says how a key is sent, but there is none; add key, or leave it out")
     if kind == "moderation" and action is Action.MASK:
         problems.add(given["action"].place, "cannot be mask, for a moderation tells no text to put in the place of one; write reject or audit")
+
+
+def _check_inside(given: Mapping[str, Given], problems: Problems) -> None:
+    for name in ("detect", "patterns"):
+        if name in given and not _words(given, name) and given[name].value == ():
+            problems.add(given[name].place, "is empty, so it finds nothing; leave it out, or name something")
+    for name in ("timeout", "at_once"):
+        if name in given:
+            problems.add(given[name].place, "is about questions to a webhook or a moderation, and this guard asks nobody; leave it out")
 
 
 def _outside(kind: str, name: str, given: Mapping[str, Given], action: Action) -> Outside:
