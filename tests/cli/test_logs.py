@@ -305,3 +305,30 @@ def test_of_the_captures_only_their_own_files_are_packed_and_none_that_is_no_cap
     with tarfile.open(tmp_path / "bundle.tar.gz") as archive:
         names = {name.removeprefix("captures/20250101-000000-00bada/") for name in archive.getnames()}
     assert names == {"capture.json", "upstream_response.body", "upstream_response.2.times"}
+
+
+@pytest.mark.parametrize(("name", "value"), [("OPENAI_API_KEY", "two words"), ("OPENAI_BASE_URL", "ftp://x"), ("PENSTOCK_LISTEN", "nowhere")])
+def test_an_environment_that_is_wrong_is_packed_and_no_hindrance(cli: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str,
+                                                                value: str) -> None:
+    monkeypatch.setenv(name, value)
+    result = cli.invoke(app, ["logs", "collect", "--output", str(tmp_path / "b.tar.gz")])
+    assert result.exit_code == 0, result.output
+    with tarfile.open(tmp_path / "b.tar.gz") as archive:
+        packed = archive.extractfile(next(one for one in archive.getnames() if one.endswith("config/errors.txt")))
+        assert packed is not None
+        assert name in packed.read().decode()
+
+
+def test_where_the_data_is_may_stand_in_a_file_that_is_wrong(cli: CliRunner, data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(f"data_dir: {data_dir.name}\nlisten: nowhere\n")
+    result = cli.invoke(app, ["logs", "collect", "--output", str(tmp_path / "b.tar.gz"), "--config", str(tmp_path / "p.yaml")])
+    assert result.exit_code == 0, result.output
+    with tarfile.open(tmp_path / "b.tar.gz") as archive:
+        assert any(name.endswith("ledger.json") for name in archive.getnames())
+    assert str(data_dir / "captures") in result.output
+
+
+def test_a_data_directory_without_a_name_is_told(cli: CliRunner) -> None:
+    result = cli.invoke(app, ["logs", "collect", "--data-dir", ""])
+    assert result.exit_code == 2
+    assert "--data-dir: is empty" in result.output

@@ -66,7 +66,7 @@ def find_source(config: Path | None, data_dir: str | None, last: int) -> Source:
     """Where everything is. A configuration that is wrong is no hindrance: a report may be about just that."""
     from penstock.cli.bundle import Source
     from penstock.config import ConfigErrors, load
-    from penstock.config.load import find
+    from penstock.config.load import find, load_place
 
     environ = dict(os.environ)
     overrides = {"data_dir": data_dir}
@@ -77,7 +77,11 @@ def find_source(config: Path | None, data_dir: str | None, last: int) -> Source:
     except ConfigErrors as wrong:
         errors = "\n".join(str(error) for error in wrong.errors)
         typer.echo(f"penstock: the configuration has {len(wrong.errors)} errors; they are packed too", err=True)
-        loaded, plain = None, load(Path(os.devnull), environ=_plain(environ), overrides=overrides)
+        loaded = None
+        try:
+            plain = load_place(config, environ=environ, overrides=overrides)
+        except ConfigErrors as worse:
+            fail(str(worse), 2)
     file, _ = find(config, environ)
     config_dir = file.absolute().parent if file is not None else _config_home(environ) / "penstock"
     return Source(loaded, errors, file, config_dir, plain.data_dir, environ, last)
@@ -92,11 +96,6 @@ def nothing(kind: str, source: Source) -> str:
         "stream-retry": f"there are no stream-retry dumps (retry_*.json) in {source.config_dir / DUMPS} or {source.data_dir / DUMPS}",
     }
     return where.get(kind, f"there is nothing of the type {kind}")
-
-
-def _plain(environ: dict[str, str]) -> dict[str, str]:
-    """The environment without what may be wrong in it; where the data is, it may still say."""
-    return {name: value for name, value in environ.items() if not name.startswith("PENSTOCK_") or name == "PENSTOCK_DATA_DIR"}
 
 
 def _config_home(environ: dict[str, str]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from collections.abc import Callable, Mapping, Sequence
@@ -193,6 +194,23 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
         drop_response_headers=frozenset(cast("tuple[str, ...]", _get(given, "drop_response_headers", tuple) or ())),
         notes=(*notes, *conducts.notes) + (_readable_by_others(file, section) if file is not None else ()),
     )
+
+
+def load_place(path: Path | None, *, environ: Mapping[str, str], overrides: Mapping[str, object]) -> Config:
+    """The defaults with the data directory that is meant, whatever else is wrong. Raises `ConfigErrors` where `overrides` is, which has nothing
+    but `data_dir`."""
+    calm = {name: environ[name] for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "PENSTOCK_DATA_DIR") if name in environ}
+    plain = load(Path(os.devnull), environ=calm, overrides=overrides)
+    file, _ = find(path, environ)
+    if file is None or overrides.get("data_dir") or calm.get("PENSTOCK_DATA_DIR", "").strip():
+        return plain
+    file = _expand(file, environ, Path.cwd())
+    ignored = Problems()
+    section = _read_file(file, "", environ, ignored)
+    fields = [known for known in TOP if known.name == "data_dir"]
+    given = read_fields(Section(tuple(item for item in section.items if item[0].text == "data_dir")), fields, Place(str(file), None, ""), ignored)
+    written = _get(given, "data_dir", Path)
+    return plain if written is None else replace(plain, data_dir=_expand(written, environ, file.parent))
 
 
 def _keys_secret(written: str, problems: Problems) -> str | None:
