@@ -94,11 +94,11 @@ def test_an_error_of_which_no_more_comes_keeps_its_status(protocol: ProtocolId, 
 
 
 def test_a_request_that_takes_its_time_is_looked_at_as_soon_as_it_is_whole() -> None:
-    with only(first_content=1.0) as house:
+    with only(first_content=0.4) as house:
         asker = house.open("POST", "/v1/chat/completions", length=13)
         house.loop.wait(0.5)
         asker.body(b'{"model":"m"}').end()
-        ran_out(house, asker, house.last, "first_content", 0.5)
+        ran_out(house, asker, house.last, "first_content", 0.4)
 
 
 # In the stream: in band.

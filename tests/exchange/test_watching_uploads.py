@@ -1,8 +1,37 @@
-"""The time of an exchange whose request is sent on as it comes: whose it is, and that none goes on for ever."""
+"""The time of an exchange whose request comes bit by bit, read whole or sent on: whose it is, and that none goes on for ever."""
 
 from __future__ import annotations
 
-from tests.exchange.test_watching import only, ran_out
+from penstock.exchange.conduct import Conduct
+from penstock.exchange.gateway import LOOK
+from tests.exchange.test_watching import STEP, only, ran_out
+from tests.support.exchanges import Asker, House
+
+
+def slowly(house: House, body: bytes) -> Asker:
+    """A request whose body takes its client three seconds."""
+    asker = house.open("POST", "/v1/chat/completions", length=len(body))
+    asker.body(body[:5])
+    house.loop.wait(3.0)
+    return asker.body(body[5:]).end()
+
+
+def test_the_time_that_a_client_takes_for_a_request_that_is_read_whole() -> None:
+    with only(first_content=1.0) as house:
+        asker = slowly(house, b'{"model":"m","messages":[]}')
+        house.loop.wait(0.8)
+        assert asker.reply.status is None
+        ran_out(house, asker, house.last, "first_content", 0.2)
+        assert asker.reply.status == 504
+
+
+def test_a_true_status_is_possible_for_as_long_behind_a_request_that_comes_slowly() -> None:
+    with House(conduct=Conduct(keepalive=None, early_head=2.0)) as house:
+        asker = slowly(house, b'{"model":"m","messages":[],"stream":true}')
+        house.loop.wait(1.8)
+        assert asker.reply.status is None
+        assert house.until(lambda: asker.reply.status, 1.0) <= 0.2 + LOOK + STEP
+        assert asker.reply.status == 200
 
 
 def test_an_upload_is_not_the_providers_time() -> None:

@@ -64,7 +64,7 @@ class Asking(Telling):
     take_usage = False
     uploading = False
     moved_at = 0.0
-    """When something last came of what is uploaded."""
+    """When something last came of what is uploaded, or of a request that is read whole."""
     chunked = False
     """The request's body comes in chunks."""
     paused_at: float | None = None

@@ -147,10 +147,9 @@ class Intake(Preparing):
 
     def client_end(self) -> None:
         exchange = self.exchange
-        if self._late is not None:
-            fault, cause, headers = self._late
-            self._late = None
-            exchange.refuse(fault, cause, headers)
+        late, self._late = self._late, None
+        if late is not None:
+            exchange.refuse(*late)
             return
         if exchange.uploading:
             exchange.uploaded, exchange.moved_at = True, self._gateway.clock()
@@ -162,6 +161,7 @@ class Intake(Preparing):
         body, self._body = self._body, None
         if body is not None:
             exchange.entry.bytes_in = len(body)
+            exchange.moved_at = exchange.waits_since = self._gateway.clock()  # what came bit by bit took its client's time
         try:
             self._route(exchange.plan, bytes(body) if isinstance(body, bytearray) else body)
         except Exception as error:  # as in `begin`

@@ -27,6 +27,8 @@ class Watching(Asking):
     """When to look again; at once, until that was worked out."""
     uploaded = False
     """What is uploaded has been, wholly: from now on it is the provider who is waited for."""
+    waits_since = 0.0
+    """When the last of a request came that is read whole, if not with its head; its client has waited since then."""
     _held_up = False  # by the provider, who takes no more of it
     lingers_until: float | None = None
     """Until then the provider may end its answer behind the terminal event."""
@@ -132,7 +134,7 @@ class Watching(Asking):
 
     def _keep_alive(self, now: float) -> None:
         conduct, phase = self.conduct, self.machine.phase
-        if conduct.early_head is not None and self._opens_early and now >= self.started + conduct.early_head:
+        if conduct.early_head is not None and self._opens_early and now >= (self.waits_since or self.started) + conduct.early_head:
             self.open_early(now)
         elif phase in (Phase.EARLY, Phase.STREAMING) and conduct.keepalive is not None and now >= self._quiet_since + conduct.keepalive:
             assert self.pipeline is not None
@@ -167,7 +169,7 @@ class Watching(Asking):
             if self.moved_at and timers.max_duration is not None:
                 due = min(due, self.started + timers.max_duration)
             if self.reply is not None and conduct.early_head is not None and self._opens_early:
-                due = min(due, self.started + conduct.early_head)
+                due = min(due, (self.waits_since or self.started) + conduct.early_head)
             if self.reply is not None and conduct.keepalive is not None:
                 quiet = self._quiet_since + conduct.keepalive
                 due = min(due, quiet if quiet > now else now + conduct.keepalive)  # where nothing may be said now, not before long
