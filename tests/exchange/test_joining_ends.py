@@ -92,8 +92,38 @@ def test_a_leader_that_holds_the_provider_back_costs_those_who_follow_no_timer()
         assert not ask.paused
         ask.body(STOP, USAGE, DONE).end()
         h.loop.settle()
-        assert first.reply.body == second.reply.body
+        assert first.reply.body == second.reply.body.replace(b": keep-alive\n", b"")
         assert {row.outcome for row in h.book.settled} == {"COMPLETE"}
+        h.check_quiet()
+
+
+def test_who_follows_a_client_that_reads_slowly_is_not_blamed_for_it_and_kept_alive() -> None:
+    with house(total=8 * MIB, keepalive=2.0, timers=Timers(client_stall=5.0, idle=5.0)) as h:
+        first = chat(h)
+        ask = h.last.answer()
+        ask.body(CHUNK)
+        second = chat(h, AGAIN)
+        h.loop.settle()
+        first.pause()
+        while not ask.paused:
+            ask.body(LONG)
+        told = len(second.reply.body)
+        for waiting in range(20, 10, -1):  # bit by bit, and never so much that it could be given more
+            first.reply.waiting = waiting
+            h.loop.wait(2.0)
+        assert first.reply.over is second.reply.over is None
+        assert second.reply.body[told:].count(b": keep-alive") >= 8
+        second.pause()
+        second.reply.waiting = 7
+        for waiting, over in ((9, None), (8, None), (7, "aborted")):
+            first.reply.waiting = waiting
+            h.loop.wait(2.0)
+            assert second.reply.over == over, "it has read until it paused"
+        assert first.reply.over is None
+        first.resume()
+        ask.body(STOP, USAGE, DONE).end()
+        h.loop.settle()
+        assert sorted(row.outcome or "" for row in h.book.settled) == ["COMPLETE", "TIMED_OUT"]
         h.check_quiet()
 
 

@@ -186,8 +186,7 @@ class Exchange(Metering, Joining):
             self.pipeline.close()
 
     def client_paused(self) -> None:
-        if self.paused_at is None:
-            self.paused_at = self.gateway.clock()
+        self.stall(self.gateway.clock())
         self.read_or_not()
 
     def client_resumed(self) -> None:

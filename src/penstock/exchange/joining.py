@@ -133,7 +133,8 @@ class Joining(Leaving):
         if not stop:
             self.excuse(now)
         elif self.paused_at is None:
-            self.paused_at = now
+            self.paused_at, self.held_back = now, True
+            self.due = 0.0
 
     def write_down(self, now: float) -> None:
         """What has come since the last time."""

@@ -29,6 +29,8 @@ class Watching(Asking):
     """What is uploaded has been, wholly: from now on it is the provider who is waited for."""
     waits_since = 0.0
     """When the last of a request came that is read whole, if not with its head; its client has waited since then."""
+    held_back = False
+    """While `paused_at` is set: its own client reads, but another's does not, and for that one's sake the provider is not read."""
     _held_up = False  # by the provider, who takes no more of it
     lingers_until: float | None = None
     """Until then the provider may end its answer behind the terminal event."""
@@ -94,7 +96,7 @@ class Watching(Asking):
             return
         if self.conduct.guards is not None:
             self._release(now)
-        if self.reply is not None and self.paused_at is None:
+        if self.reply is not None and (self.paused_at is None or self.held_back):
             self._keep_alive(now)
         if self.machine.phase is not Phase.SETTLED:
             self.due = self._next(now)
@@ -119,7 +121,7 @@ class Watching(Asking):
             return True
         if self.paused_at is not None:
             # We do not read either: only the client's own timer runs.
-            if timers.client_stall is not None and now >= self._idle_since(self.paused_at, now) + timers.client_stall:
+            if not self.held_back and timers.client_stall is not None and now >= self._idle_since(self.paused_at, now) + timers.client_stall:
                 self.expire("client_stall", f"client_stall: the client took nothing for {timers.client_stall:g} s", now, EndedBy.CLIENT)
                 return True
             return False
@@ -156,7 +158,7 @@ class Watching(Asking):
         conduct = self.conduct
         timers = conduct.timers
         due = inf
-        if self.paused_at is not None:
+        if self.paused_at is not None and not self.held_back:
             if timers.client_stall is not None:
                 due = self._idle_since(self.paused_at, now) + timers.client_stall
                 if self._untaken is not None and self._untaken[1]:
@@ -164,9 +166,9 @@ class Watching(Asking):
             if timers.max_duration is not None:
                 due = min(due, self.started + timers.max_duration)
         else:
-            look = next_look(timers, self.moved_at or self.started, self.pipeline, now)
+            look = next_look(timers, self.moved_at or self.started, self.pipeline, now) if not self.held_back else None
             due = look if look is not None else inf
-            if self.moved_at and timers.max_duration is not None:
+            if (self.moved_at or self.held_back) and timers.max_duration is not None:
                 due = min(due, self.started + timers.max_duration)
             if self.reply is not None and conduct.early_head is not None and self._opens_early:
                 due = min(due, (self.waits_since or self.started) + conduct.early_head)
@@ -205,6 +207,13 @@ class Watching(Asking):
             self._untaken = seen = (paused, left, paused if seen is None or seen[0] != paused else now)
         return seen[2]
 
+    def stall(self, now: float) -> None:
+        """Its client reads no more."""
+        if self.held_back:
+            self.excuse(now)
+        if self.paused_at is None:
+            self.paused_at = now
+
     def excuse(self, now: float) -> None:
         """The client reads again: the time in which we did not is not the provider's."""
         if self.paused_at is not None:
@@ -212,6 +221,8 @@ class Watching(Asking):
                 excuse(self.pipeline, now - self.paused_at)
             self.paused_at = None
             self.due = 0.0
+            if self.held_back:
+                self.held_back = False
 
     def left(self, now: float) -> None:
         """The client has left, and the answer is read on."""
