@@ -269,3 +269,33 @@ def test_no_content_is_no_answer() -> None:
         house.last.answer(204, []).end()
         assert client.reply.status == 502
         assert house.row().outcome != "COMPLETE"
+
+
+@pytest.mark.parametrize("kind", [
+    b"text/html", b"text/plain; charset=utf-8", b"text/event-stream", b"application/octet-stream", b"application/json", None])
+@pytest.mark.parametrize(("body", "message"), [
+    (b'{"detail": "no such user"}', "no such user"), (b"data: {\"error\": \"down\"}\n\n", "down"), (b"<p>Down</p>", "Down"),
+    (b"", "Service Unavailable"), (b"\xff\xfe", "Service Unavailable")])
+@pytest.mark.parametrize("real", [True, False])
+def test_an_error_has_the_clients_shape_whatever_its_type_says(kind: bytes | None, body: bytes, message: str, real: bool) -> None:
+    with argo() as house:
+        client, asked = stream(house, stream=real)
+        asked.answer(503, [(b"Content-Length", b"%d" % len(body)), *([(b"Content-Type", kind)] if kind is not None else [])])
+        if body:
+            asked.body(body)
+        asked.end()
+        assert client.reply.status == 503
+        error = client.reply.json()["error"]
+        assert error["type"] == "server_error"
+        plain = (body.startswith(b"<") and kind == b"application/json") or (body.startswith(b"data") and kind != b"text/event-stream")
+        assert plain or error["message"] == message
+        assert (house.row().outcome, house.row().upstream_status) == ("UPSTREAM_ERROR", 503)
+        house.check_quiet()
+
+
+def test_an_error_in_a_coding_that_nobody_reads_keeps_its_status() -> None:
+    with argo() as house:
+        client, asked = stream(house)
+        asked.answer(429, [(b"Content-Type", b"application/json"), (b"Content-Encoding", b"br"), (b"Retry-After", b"7")]).body(b"xx").end()
+        assert (client.reply.status, client.reply.json()["error"]["type"]) == (429, "rate_limit_error")
+        assert house.row().outcome == "UPSTREAM_ERROR"

@@ -13,7 +13,7 @@ from contextlib import suppress
 from enum import Enum, auto
 from typing import Protocol
 
-from penstock.pipeline.foreign import may_be_foreign
+from penstock.pipeline.foreign import is_json, may_be_foreign, unframed
 from penstock.protocols.contract import ProtocolSpec
 from penstock.translate.argo_legacy import AnswerError, Resource, Told, told_error
 from penstock.upstream.contract import Ask, Headers, Loss, LossKind, Receiver, ResponseHead
@@ -113,7 +113,7 @@ class LegacyAnswer:
         kind = head.content_type.partition(b";")[0].rstrip()
         if head.content_encoding in (b"gzip", b"x-gzip"):
             self._gunzip = Gunzip()
-        if head.status >= 400 and not may_be_foreign(head.content_type):
+        if head.status >= 400:
             self._form = _Form.ERROR
         elif not 200 <= head.status < 300:
             receiver.answer_began(head, now)
@@ -123,7 +123,7 @@ class LegacyAnswer:
         else:
             self._form = _Form.WHOLE
         self._head = (head, now)
-        if self._gunzip is None and head.content_encoding not in (b"", b"identity"):
+        if self._form is not _Form.ERROR and self._gunzip is None and head.content_encoding not in (b"", b"identity"):
             self._form = _Form.WHOLE
             self._refuse(f"it came in the coding {head.content_encoding.decode('latin-1')[:40]!r}", now)
         elif self._form is _Form.TEXT:
@@ -237,7 +237,7 @@ class LegacyAnswer:
         body = b"".join(self._parts)
         self._parts.clear()
         if self._form is _Form.ERROR:
-            self._tell(receiver, head, at, self._turn.spec.error_of(told_error(head.status, body), self._turn.answer_id)[1], now)
+            self._end_error(receiver, head, at, body, now)
             return
         try:
             told = self._told.body(body)
@@ -248,8 +248,17 @@ class LegacyAnswer:
         self._let_go()
         self._tell(receiver, head, at, told, now)
 
-    def _tell(self, receiver: Receiver, head: ResponseHead, at: float, body: bytes, now: float) -> None:
-        receiver.answer_began(_retyped(head, _JSON, len(body)), at)
+    def _end_error(self, receiver: Receiver, head: ResponseHead, at: float, body: bytes, now: float) -> None:
+        """JSON is the gateway's own word, whatever its type says; a page or a line of text gets its shape where everybody's does."""
+        unread = self._gunzip is None and head.content_encoding not in (b"", b"identity")
+        body = b"" if unread else b"".join(unframed(head.content_type, b"", [body]))
+        if body and may_be_foreign(head.content_type) and not is_json(body):
+            self._tell(receiver, head, at, body, now, head.content_type or b"text/plain")
+        else:
+            self._tell(receiver, head, at, self._turn.spec.error_of(told_error(head.status, body), self._turn.answer_id)[1], now)
+
+    def _tell(self, receiver: Receiver, head: ResponseHead, at: float, body: bytes, now: float, kind: bytes = _JSON) -> None:
+        receiver.answer_began(_retyped(head, kind, len(body)), at)
         if self._receiver is not None:
             receiver.answer_body(body, now)
         self._end(now)

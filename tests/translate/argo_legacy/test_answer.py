@@ -108,7 +108,7 @@ def test_events_are_whole_and_in_order() -> None:
         (b'{"error":{"message":"slow down","type":"rate_limit_error","code":"busy"}}', "slow down", "rate_limit_error", "busy"),
         (b'{"detail":[{"loc":["body","model"],"msg":"unknown"}]}', '[{"loc":["body","model"],"msg":"unknown"}]', None, None),
         (b'{"object":"error","message":"down","type":"upstream_error"}', "down", "upstream_error", None),
-        (b"{}", None, None, None), (b"[1]", None, None, None), (b"nothing", None, None, None),
+        (b"{}", None, None, None), (b"[1]", None, None, None), (b'"down"', "down", None, None), (b"nothing", None, None, None),
     ],
 )  # fmt: skip
 def test_errors_in_all_their_forms(body: bytes, message: str | None, type_: str | None, code: str | None) -> None:

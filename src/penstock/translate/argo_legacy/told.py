@@ -147,12 +147,12 @@ def _packed(vector: list[float]) -> str:
 
 
 def told_error(status: int, body: bytes) -> UpstreamError:
-    """What the gateway says of its failure, in whichever of its forms: `error` or `detail` as a text or an object, `message`."""
+    """What the gateway says of its failure, in whichever of its forms: `error` or `detail` as a text or an object, `message`, a text alone."""
     try:
         value: Any = decode_any(body)
     except UNREADABLE:
         value = None
-    fields = cast("Fields", value) if isinstance(value, dict) else {}
+    fields = cast("Fields", value) if isinstance(value, dict) else {"error": value} if isinstance(value, str) else {}
     said: Any = next((fields[name] for name in ("error", "detail", "message", "response") if fields.get(name)), None)
     inside = cast("Fields", said) if isinstance(said, dict) else {}
     found = cast("Any", inside.get("message", inside.get("detail")) if inside else said)
