@@ -34,19 +34,6 @@ def test_what_forestalls_what_is_a_note(cli: CliRunner, tmp_path: Path) -> None:
     assert cli.invoke(app, ["check", str(file)]).stdout.startswith(f"{file}: fine, with 2 notes: 3 providers ")
 
 
-def test_a_maker_without_a_list_is_a_note(cli: CliRunner, tmp_path: Path) -> None:
-    file = tmp_path / "penstock.yaml"
-    file.write_text("providers:\n  mine: {protocol: openai, base_url: http://10.0.0.1/v1}\nprices:\n  - {provider: mine, like: opnai}\n")
-    result = cli.invoke(app, ["check", str(file)])
-    assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout.splitlines() == [
-        f"{file}: fine, with a note: 1 provider (mine), 0 routes",
-        "note: prices: no price list is installed of 'opnai'; like: opnai gives no model a price",
-    ]
-    file.write_text(file.read_text().replace("opnai", "openai"))
-    assert "note" not in cli.invoke(app, ["check", str(file)]).stdout
-
-
 def test_a_wrong_file_gets_its_errors_and_no_notes(cli: CliRunner, tmp_path: Path) -> None:
     file = tmp_path / "penstock.yaml"
     file.write_text("content: 200\nkeepalive: 0\nretries: {status: many}\ntool_call: 1\ntool_calls: {timeout_secs: 1}\n")

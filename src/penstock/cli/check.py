@@ -29,25 +29,13 @@ def check(
     count = len(found.providers)
     providers = f"{count} provider{'' if count == 1 else 's'} ({', '.join(p.name for p in found.providers)})"
     routes = f"{len(found.routes)} route{'' if len(found.routes) == 1 else 's'}"
-    notes = [*found.notes, *_unlisted(found)]
-    noted = len(notes)
+    noted = len(found.notes)
     fine = f"fine, with {'a note' if noted == 1 else f'{noted} notes'}" if noted else "fine"
     typer.echo(f"{found.file or 'no file is read'}: {fine}: {providers}, {routes}")
-    for note in notes:
+    for note in found.notes:
         typer.echo(f"note: {note}")
     if probe and not _probe(found):
         raise typer.Exit(1)
-
-
-def _unlisted(config: Config) -> list[str]:
-    """Makers whose prices are to hold and of whom no list is installed. (To read the lists takes a while, so it is done only here.)"""
-    named = dict.fromkeys(price.like for price in config.prices if price.like is not None)
-    if not named:
-        return []
-    from penstock.pricing.lists import Lists
-
-    lists = Lists()
-    return [f"prices: no price list is installed of {maker!r}; like: {maker} gives no model a price" for maker in named if not lists.has(maker)]
 
 
 def _probe(config: Config) -> bool:

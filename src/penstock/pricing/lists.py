@@ -88,13 +88,6 @@ class Lists:
                     continue
         return None
 
-    def has(self, maker: str) -> bool:
-        """Is there a list of this maker?"""
-        try:
-            return bool(self._snapshot.find_provider(None, maker, None).id)
-        except LookupError:
-            return False
-
     def find(self, maker: str, model: str) -> Found | None:
         try:
             provider, found = self._snapshot.find_provider_model(model, None, maker, None)
