@@ -384,3 +384,8 @@ def test_an_address_on_the_command_line_beats_a_socket_of_the_file(tmp_path: Pat
     assert load(file, environ={"PENSTOCK_SOCKET": "/e"}, overrides={"listen": "127.0.0.1:2"}).socket is None
     with pytest.raises(ConfigErrors, match="others can reach"):
         load(file, environ={}, overrides={"listen": "0.0.0.0:4270"})
+
+
+def test_who_wants_the_other_s_port_is_named_where_it_is_written(tmp_path: Path) -> None:
+    assert "penstock.yaml:1: listen: listen and admin both want 127.0.0.1:4271" in errors(written(tmp_path, "listen: 127.0.0.1:4271\n"), environ={})
+    assert "command line: --listen: listen and admin both want 127.0.0.1:4271" in errors(environ={}, listen="127.0.0.1:4271")

@@ -80,3 +80,9 @@ def test_cache_markers_by_route_and_never_while_transparent(tmp_path: Path) -> N
     assert any("cache_markers: has no effect while transparent" in note for note in config.notes)
     with pytest.raises(ConfigErrors, match="cache_markers: 'sometimes' is neither on nor off"):
         loaded(tmp_path, "cache_markers: sometimes\n")
+
+
+def test_a_list_of_nobody_s_is_noted(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "prices: [{provider: a, like: openai}, {provider: b, like: opnai}]\n")
+    [note] = config.notes
+    assert "penstock.yaml:1: prices[1].like: there is no price list of 'opnai', so it prices nothing; did you mean 'openai'?" in note

@@ -115,7 +115,7 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
     settings_found = [settings for settings, _ in found]
     pinned = read_resolve(*nodes["resolve"], problems) if "resolve" in nodes else {}
     notes += note_unused(pinned, settings_found)
-    own_prices = read_prices(*nodes["prices"], problems) if "prices" in nodes else ()
+    own_prices = read_prices(*nodes["prices"], problems, notes) if "prices" in nodes else ()
     guards = read_guards(section, top, lambda written: absolute(written, top), problems)
     level = read_level(given, problems)
     admission = read_admission(nodes, lambda written: absolute(written, top), tuple(found.mode for found in routes), problems)
@@ -123,7 +123,8 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
         admission = replace(admission, keys_secret=_keys_secret(environ["PENSTOCK_KEYS_SECRET"], problems))
 
     if socket is None and same_place(listen, admin):
-        problems.add(_place(given, "admin", "listen", top), f"listen and admin both want {listen}; give admin another port")
+        where = _place(given, "admin", "listen", top) if "admin" in given else _place(given, "listen", "listen", top)
+        problems.add(where, f"listen and admin both want {listen}; give admin another port")
     danger = exposure(listen, socket, settings_found, token, admission)
     if danger is not None:
         problems.add(_place(given, "listen", "listen", top), danger)

@@ -9,11 +9,12 @@ from typing import cast
 from penstock.config.document import Listing, Node, Scalar
 from penstock.config.errors import Place, Problems
 from penstock.config.model import PRICE
-from penstock.config.walk import Given, read_fields, section_of
+from penstock.config.walk import Given, read_fields, section_of, suggest
 from penstock.pricing import OwnPrice, Rates
 from penstock.pricing.own import EVERYTHING
 from penstock.routing import Glob
 from penstock.vocabulary.usage import Kinds
+from penstock.wire.secrets import mask_secrets
 
 _EXAMPLE = "{model: \"my-*\", input: 0.25, output: 1}"
 _PARTS: Mapping[str, str] = {
@@ -24,8 +25,8 @@ _PARTS: Mapping[str, str] = {
 """Parts of `Rates` by the keys of the file."""
 
 
-def read_prices(node: Node, place: Place, problems: Problems) -> tuple[OwnPrice, ...]:
-    """In the file's order. An entry that is wrong is left out, and noted."""
+def read_prices(node: Node, place: Place, problems: Problems, notes: list[str]) -> tuple[OwnPrice, ...]:
+    """In the file's order. An entry that is wrong is left out, and told in `problems`; one that is right and finds no list, in `notes`."""
     if not isinstance(node, Listing):
         if not (isinstance(node, Scalar) and node.tag == "null"):
             problems.add(place, f"must be a list, like [{_EXAMPLE}]")
@@ -42,7 +43,19 @@ def read_prices(node: Node, place: Place, problems: Problems) -> tuple[OwnPrice,
         entry = _read(given, here, problems) if len(problems.found) == before else None
         if entry is not None:
             found.append(entry)
+            if entry.like is not None:
+                notes += _unlisted(entry.like, given["like"].place)
     return tuple(found)
+
+
+def _unlisted(maker: str, place: Place) -> list[str]:
+    """A note if nobody's list is called so. No error: the installed lists come and go with their library."""
+    from penstock.pricing.lists import Lists  # takes a quarter of a second, and few files name one
+
+    lists = Lists()
+    if lists.has(maker):
+        return []
+    return [f"{place}: there is no price list of {mask_secrets(maker)!r}, so it prices nothing; {suggest(maker, lists.makers)}"]
 
 
 def _read(given: Mapping[str, Given], here: Place, problems: Problems) -> OwnPrice | None:

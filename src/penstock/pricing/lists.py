@@ -88,6 +88,19 @@ class Lists:
                     continue
         return None
 
+    @property
+    def makers(self) -> list[str]:
+        """Their ids."""
+        return [provider.id for provider in self._snapshot.providers]
+
+    def has(self, maker: str) -> bool:
+        """Does anybody's list go by this name?"""
+        try:
+            self._snapshot.find_provider(None, maker, None)
+        except LookupError:
+            return False
+        return True
+
     def find(self, maker: str, model: str) -> Found | None:
         try:
             provider, found = self._snapshot.find_provider_model(model, None, maker, None)
