@@ -306,7 +306,8 @@ def charged(entry: Entry) -> Tokens:
     told = entry.streamed is True and bool(entry.events)
     nothing_came = not entry.bytes_out if not told else entry.ttft_ms is None
     failed = entry.upstream_status is None or entry.upstream_status >= 400 or nothing_came
-    final = entry.usage_source == Provenance.REPORTED.value
+    # Figures that are estimated are those of all that was made, too: what it took to tell it says less.
+    final = entry.usage_source in (Provenance.REPORTED.value, Provenance.ESTIMATED.value)
     return tokens_of(Made(protocol, usage, final, entry.events or 0, entry.bytes_in or 0, entry.bytes_out or 0, told, failed))
 
 

@@ -9,7 +9,8 @@ Rules
 - With an interval, each tick gives the frames up to the next that has content (the frames that stand around it go with it), and the next tick is
   due an interval later. Without one, ticks are due at once, and each gives about `PORTION` bytes: the whole stream of a long answer is several
   times its body, and is never held.
-- The account (usage, ids, stop reason) is the body's, and known at `conclude`, however much of the stream goes out.
+- The account (usage, ids, stop reason) is the body's, and known at `conclude`, however much of the stream goes out. Its events are those that the
+  client was told.
 - Between two frames our own words may still be said: keep-alives, and an error in band, in the state that the client's stream is in.
 """
 
@@ -187,6 +188,7 @@ class Pseudo(Pipeline):
                 self._ahead = next(self._frames, None)
                 name, data = parse(frame)
                 mark = self._observe_told(name, data)
+                self.events += 1
                 if self._array:
                     frame = (b",\r\n" if self._element else b"[") + (data or b"null") + (b"]" if self._ahead is None else b"")
                     self._element = True

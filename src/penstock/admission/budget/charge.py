@@ -40,7 +40,7 @@ class Made:
     protocol: str
     usage: Usage
     final: bool
-    """The provider's figures are its last word."""
+    """The figures are the provider's last word, or an estimate of all of it."""
     events: int
     """Of a stream."""
     bytes_in: int
