@@ -120,7 +120,7 @@ def _spread(value: Any, *, shown: bool = True) -> Any:
         return str(value.value)
     if isinstance(value, Mapping):
         return {_name(key): _spread(one) for key, one in cast("Mapping[object, object]", value).items()}
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+    if isinstance(value, tuple) and hasattr(cast("object", value), "_asdict"):
         return {name: _spread(one) for name, one in cast("Any", value)._asdict().items() if one is not None}
     if isinstance(value, list | tuple | set | frozenset):
         items = cast("Collection[object]", value)
@@ -132,7 +132,9 @@ def _spread(value: Any, *, shown: bool = True) -> Any:
         return {"names": list(value.names), "hold": _spread(value.hold), "windows": _spread(value.windows)}  # their patterns may spell secrets
     if isinstance(value, Decimal):
         return float(value) if value % 1 else int(value)
-    if isinstance(value, Glob) or value is EVERYTHING:
+    if value is EVERYTHING:
+        return _plain(EVERYTHING.text)
+    if isinstance(value, Glob):
         return _plain(value.text)
     return _plain(str(value) if isinstance(value, str | Path | IPv4Network | IPv6Network) else repr(value))
 
