@@ -11,6 +11,7 @@ from penstock.admission.budget.charge import Made
 from penstock.admission.budget.spec import make_budget
 from penstock.exchange.admitting import Pass
 from penstock.exchange.conduct import Conduct
+from penstock.routing import Glob, Route
 from penstock.vocabulary.ids import ProtocolId
 from tests.exchange.test_admitting import BEARER, KEYS, PLACE, TALK, a_budget, ask, budgeted
 from tests.laws.talk import DIALECTS, Dialect
@@ -114,6 +115,21 @@ def test_what_was_used_is_worked_out_when_the_share_runs_low_and_not_before(monk
             a.house.last.body(CHUNK)
         assert len(at) == 3, "it was looked at, and once more when there was more"
         a.house.last.body(STOP + USAGE + DONE).end()
+        a.check()
+
+
+@pytest.mark.parametrize(("piece", "most"), [(b"word " * 16, 20), (b"x", 4), ("世".encode(), 4)], ids=["a line", "a letter", "a character"])
+def test_raw_text_is_measured_by_what_it_comes_to(piece: bytes, most: int) -> None:
+    """`most`: tokens above the budget; whatever comes in one read is one event."""
+    with Admitted(budgeted(a_budget("cut", 150)), KEYS, routes=[Route(Glob("*"), "argo_legacy")], argo_legacy={"user": "ada"}) as a:
+        asker = ask(a.house, ProtocolId.OPENAI_CHAT, BEARER, model="gpt-4o")
+        a.house.last.answer(200, [(b"content-type", b"text/plain"), (b"transfer-encoding", b"chunked")])
+        run_dry(a, DIALECTS[0], piece, 800)
+        row = a.house.row()
+        assert (row.outcome, row.cause, row.usage_source) == ("CUT", "budget 'purse' is spent", "estimated")
+        assert STOPS[ProtocolId.OPENAI_CHAT] in asker.reply.body
+        assert 150 <= a.keeper.total <= 150 + most
+        assert a.keeper.total == (row.charged_input or 0) + (row.charged_output or 0) == (row.input_tokens or 0) + (row.output_tokens or 0)
         a.check()
 
 

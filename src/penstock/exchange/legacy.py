@@ -60,6 +60,11 @@ class LegacyTurn:
     def resource(self) -> Resource:
         return self.asked.resource
 
+    @property
+    def made(self) -> int:
+        """Tokens of the answer so far, an estimate."""
+        return (self._told.output_tokens if self._told is not None else None) or 0
+
     def answer(self, receiver: Receiver) -> LegacyAnswer:
         """Who hears the connection of another try in the place of `receiver`."""
         self._unusable = None

@@ -3,6 +3,7 @@
 `Meter` stands between a provider's answer and the exchange, and only where there is such a budget: what is not metered costs nothing. After each
 chunk it compares the number of events with the one at which it wants to look again; a look works out what was used so far. An event counts for one
 token until the provider states more, so of tokens it is known in advance at which event to look, and only what the provider states anew moves that.
+Raw text has no events of its own (what comes in one read is one): there the tokens that are estimated of it stand in their place.
 When a quarter of a share is left it asks for more of that, which takes a moment; when all of it is used and there is no more to be had, the answer
 ends with the frame that was just given out.
 """
@@ -61,7 +62,9 @@ class Metering(AtOnce):
 class Meter:
     """Implements `upstream.contract.Receiver` in the exchange's place. One per exchange; its answer may begin again with another try."""
 
-    __slots__ = ("_asking", "_at", "_bytes_in", "_closer", "_inner", "_operation", "_pass", "_provider", "_refused", "_spec", "_usage", "exchange")
+    __slots__ = (
+        "_asking", "_at", "_bytes_in", "_closer", "_inner", "_legacy", "_operation", "_pass", "_provider", "_refused", "_spec", "_usage", "exchange",
+    )  # fmt: skip
 
     def __init__(
         self, exchange: Metering, inner: Receiver, held: Pass, spec: ProtocolSpec, operation: Operation, provider: str, bytes_in: int
@@ -73,9 +76,10 @@ class Meter:
         self._operation = operation
         self._provider = provider
         self._bytes_in = bytes_in
+        self._legacy = exchange.legacy
         self._closer: Closer | None = None
         self._at = 1
-        """The number of events at which it looks again."""
+        """The number of events (`_count`) at which it looks again."""
         self._usage = EMPTY_USAGE
         """What the provider had stated at the last look."""
         self._asking: set[int] = set()
@@ -94,7 +98,10 @@ class Meter:
     def answer_body(self, data: bytes, now: float) -> None:
         self._inner.answer_body(data, now)
         pipeline = self.exchange.pipeline
-        if pipeline is not None and (pipeline.events >= self._at or pipeline.observer.usage is not self._usage):
+        if pipeline is None:
+            return
+        count = pipeline.events if self._legacy is None else self._legacy.made
+        if count >= self._at or pipeline.observer.usage is not self._usage:
             self._look(pipeline, now)
 
     def answer_ended(self, now: float) -> None:
@@ -111,6 +118,9 @@ class Meter:
 
     def upload_resumed(self) -> None:
         self._inner.upload_resumed()
+
+    def _count(self, pipeline: Pipeline) -> int:
+        return pipeline.events if self._legacy is None else self._legacy.made
 
     def _look(self, pipeline: Pipeline, now: float) -> None:
         observer = pipeline.observer
@@ -134,7 +144,7 @@ class Meter:
                 ahead = _LEAST if -soon[index] > low else 1
             else:
                 ahead = max(1, left - low if left > low else left)
-            self._at = min(self._at, pipeline.events + ahead)
+            self._at = min(self._at, self._count(pipeline) + ahead)
             if left <= low and id(share) not in self._asking and id(share) not in self._refused:
                 self._asking.add(id(share))
                 self._pass.extend(share, max(_LEAST, share.amount // 2), partial(self._extended, share))
@@ -142,7 +152,9 @@ class Meter:
     def _over(self, pipeline: Pipeline, ahead: int) -> list[tuple[Share, int]]:
         """What each share lacks, so many events from now."""
         observer = pipeline.observer
-        made = Made(self._spec.id.value, observer.usage, False, pipeline.events + ahead, self._bytes_in, pipeline.bytes_out, True, False)
+        count = self._count(pipeline) + ahead
+        usage = observer.usage if self._legacy is None else Usage(input=self._legacy.asked.input_tokens)
+        made = Made(self._spec.id.value, usage, False, count, self._bytes_in, pipeline.bytes_out, True, False)
         return self._pass.over(self._provider, observer.model, made, observer.service_tier)
 
     def _extended(self, share: Share, more: int) -> None:
@@ -155,7 +167,8 @@ class Meter:
         self._at = _NEVER
         words = None
         if self._closer is not None and not pipeline.observer.tools and pipeline.may_speak():
-            known = usage if usage != EMPTY_USAGE and (usage.output or 0) >= pipeline.events else Usage(input=usage.input, output=pipeline.events)
+            count = self._count(pipeline)
+            known = usage if usage != EMPTY_USAGE and (usage.output or 0) >= count else Usage(input=usage.input, output=count)
             words = self._closer.close(StopReason.LENGTH, known)
         name = share.wish.budget.name
         self.exchange.cut(_CUT, f"budget {name!r} is spent", now, words, By.BUDGET, name)
