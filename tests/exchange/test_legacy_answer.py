@@ -240,6 +240,23 @@ def test_read_on_for_its_account() -> None:
         assert (house.told[-1].outcome, house.told[-1].output_tokens) == ("CLIENT_GONE", 4)
 
 
+@pytest.mark.parametrize(("piece", "times"), [(b"word " * 16, 1), (b"x", 37)], ids=["one large piece", "many small ones"])
+def test_read_on_for_so_many_tokens(piece: bytes, times: int) -> None:
+    with argo(conduct=Conduct(on_disconnect="drain", drain_tokens=10)) as house:
+        client, asked = stream(house)
+        asked.answer(200, TEXT).body(b"some")
+        house.run(client.intake.client_gone)
+        for number in range(100):
+            if not asked.live:
+                assert times <= number <= times + 2
+                break
+            asked.body(piece)
+            house.loop.wait(0.5)
+        else:
+            raise AssertionError("it was read on without end")
+        assert house.told[-1].outcome == "CLIENT_GONE"
+
+
 def test_silence_runs_out() -> None:
     with argo(conduct=Conduct(timers=Timers(first_content=5.0, idle=2.0))) as house:
         client, asked = stream(house)

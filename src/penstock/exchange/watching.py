@@ -252,8 +252,10 @@ class Watching(Asking):
         return conduct.drain_tokens is not None and self._tokens() - self._left_tokens >= conduct.drain_tokens
 
     def _tokens(self) -> int:
-        """Made so far: by the provider's count, or by its events, which carry a token or some each."""
+        """Made so far: by the provider's count, or by its events, which carry a token or some each; of raw text by our estimate."""
         pipeline = self.pipeline
+        if self.legacy is not None:
+            return self.legacy.made
         if pipeline is None:
             return 0
         return max(pipeline.observer.usage.output or 0, pipeline.events)
