@@ -164,6 +164,7 @@ def test_what_is_kept_does_not_grow() -> None:
     (["\u673a\u5bc6"], "\u8fd9\u662f\u673a\u5bc6\u6587\u4ef6", "\u8fd9\u662f***\u6587\u4ef6"),
     (["\ube44\ubc00", "cat"], "\ube44\ubc00\uc740 catalog", "***\uc740 catalog"),
     (["\u0915\u0940"], "\u0915\u0940 \u0915\u0940\u0932", "*** \u0915\u0940\u0932"),
+    (["blue horizon", "caf"], "\u3053\u308c\u306fBlue Horizon\u3067\u3059 caf\u00e9", "\u3053\u308c\u306f***\u3067\u3059 caf\u00e9"),
     (["z\u00fcrich"], "Z\u00dcRICH, z\u00fcrichs", "***, z\u00fcrichs"),
 ])  # fmt: skip
 def test_words_of_every_kind(words: list[str], text: str, told: str) -> None:

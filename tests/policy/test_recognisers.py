@@ -106,6 +106,22 @@ def test_no_more_than_the_thing(name: str, text: str, wanted: str) -> None:
     assert judge(text, [built_in(name, Terms("g"))], Findings()) == wanted
 
 
+@pytest.mark.parametrize("name", list(FOUND))
+@pytest.mark.parametrize(("left", "right"), [("番号は", "です"), ("号码", "。"), ("번호는", "입니다"), ("เลข", "ครับ")])
+def test_scripts_without_spaces_stand_right_beside(name: str, left: str, right: str) -> None:
+    rule = built_in(name, Terms("g"))
+    for text in FOUND[name]:
+        told = judge(left + text + right, [rule], Findings())
+        assert told == ("" if name == "email" else left) + rule.mask + right, "an address may begin with any letter"
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("card", "é4111111111111111"), ("ssn", "123-45-6789é"), ("ip_v4", "ж10.0.0.1"), ("iban", "éNO9386011117947"),
+])  # fmt: skip
+def test_letters_of_other_scripts_are_of_the_word(name: str, text: str) -> None:
+    assert judge(text, [built_in(name, Terms("g"))], Findings()) == text
+
+
 def test_every_recogniser_can_judge_streams_and_holds_little() -> None:
     for name, known in RECOGNISERS.items():
         shape = shape_of(known.pattern, trusted=True)

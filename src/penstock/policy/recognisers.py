@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from penstock.policy import checks
+from penstock.policy.tree import BEGIN, END
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +42,27 @@ RECOGNISERS: Mapping[str, Recogniser] = {
     "email": Recogniser(
         rf"[\w.+%-]{{1,64}}@(?:{_LABEL}\.){{1,4}}[A-Za-z]{{2,24}}", "[EMAIL]", "E-mail addresses"),
     "phone": Recogniser(
-        r"(?<![\w+.-])(?:\+[0-9](?:[ .()/-]{0,2}[0-9]){7,14}|(?:1[ .-]?\(|\()[0-9]{3}\) ?[0-9]{3}[ .-][0-9]{4}"
-        r"|(?:1[ .-]?[0-9]{3}|[0-9]{3})[ .-][0-9]{3}[ .-][0-9]{4})\b",
+        BEGIN + r"(?<![+.-])(?:\+[0-9](?:[ .()/-]{0,2}[0-9]){7,14}|(?:1[ .-]?\(|\()[0-9]{3}\) ?[0-9]{3}[ .-][0-9]{4}"
+        r"|(?:1[ .-]?[0-9]{3}|[0-9]{3})[ .-][0-9]{3}[ .-][0-9]{4})" + END,
         "[PHONE]", "Telephone numbers: international with +, and those of North America in groups", checks.phone),
     "card": Recogniser(
-        r"(?<!\w)(?<![0-9]\.)[0-9](?:[ -]?[0-9]){11,18}\b", "[CARD]", "Payment cards, with their check digit", checks.card),
+        BEGIN + r"(?<![0-9]\.)[0-9](?:[ -]?[0-9]){11,18}" + END, "[CARD]", "Payment cards, with their check digit", checks.card),
     "ssn": Recogniser(
-        r"(?<![\w-])(?:[0-9]{3}-[0-9]{2}-[0-9]{4}|[0-9]{3} [0-9]{2} [0-9]{4})\b", "[SSN]",
+        BEGIN + r"(?<!-)(?:[0-9]{3}-[0-9]{2}-[0-9]{4}|[0-9]{3} [0-9]{2} [0-9]{4})" + END, "[SSN]",
         "US Social Security numbers",
         checks.ssn),
     "sin": Recogniser(
-        r"(?<![\w-])(?:[0-9]{3}-[0-9]{3}-[0-9]{3}|[0-9]{3} [0-9]{3} [0-9]{3})\b", "[SIN]", "Canadian Social Insurance Numbers, with their check",
-        checks.sin),
+        BEGIN + r"(?<!-)(?:[0-9]{3}-[0-9]{3}-[0-9]{3}|[0-9]{3} [0-9]{3} [0-9]{3})" + END, "[SIN]",
+        "Canadian Social Insurance Numbers, with their check", checks.sin),
     "iban": Recogniser(
-        r"(?<!\w)[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}\b", "[IBAN]", "International bank account numbers, with their check digits", checks.iban),
+        BEGIN + r"[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}" + END, "[IBAN]", "International bank account numbers, with their check digits", checks.iban),
     "ip_v4": Recogniser(
-        r"(?<!\w)(?<![0-9]\.)[0-9]{1,3}(?:\.[0-9]{1,3}){3,5}\b", "[IP]", "IPv4 addresses", checks.ip_v4),
+        BEGIN + r"(?<![0-9]\.)[0-9]{1,3}(?:\.[0-9]{1,3}){3,5}" + END, "[IP]", "IPv4 addresses", checks.ip_v4),
     "ip_v6": Recogniser(
-        r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:|::)(?:[0-9A-Fa-f]{0,4}:){0,7}[0-9A-Fa-f]{0,4}(?:(?:\.[0-9]{1,3}){3})?", "[IP]", "IPv6 addresses",
+        BEGIN + r"(?<![:.])(?:[0-9A-Fa-f]{1,4}:|::)(?:[0-9A-Fa-f]{0,4}:){0,7}[0-9A-Fa-f]{0,4}(?:(?:\.[0-9]{1,3}){3})?", "[IP]", "IPv6 addresses",
         checks.ip_v6),
     "cloud_key": Recogniser(
-        r"(?<![A-Za-z0-9])(?:A(?:KIA|SIA|BIA|CCA)[A-Z2-7]{16}\b|AIza[0-9A-Za-z_-]{35}|ya29\.[0-9A-Za-z_-]{20}|GOCSPX-[0-9A-Za-z_-]{20}"
+        r"(?<![A-Za-z0-9])(?:A(?:KIA|SIA|BIA|CCA)[A-Z2-7]{16}" + END + r"|AIza[0-9A-Za-z_-]{35}|ya29\.[0-9A-Za-z_-]{20}|GOCSPX-[0-9A-Za-z_-]{20}"
         r"|(?i:(?:aws.{0,20}?(?:secret|key)|secret[_ ]?access[_ ]?key).{0,20}?[\s=:\"']{1,4})(?P<secret>[A-Za-z0-9/+]{40})"
         r"|AccountKey=(?P<account>[A-Za-z0-9+/]{40}))",
         "[CLOUD_KEY]", "Keys of AWS, Google Cloud and Azure", run=_TOKEN_RUN, most=_LONGEST_TOKEN),

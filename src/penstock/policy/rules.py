@@ -17,6 +17,7 @@ import regex
 
 from penstock.policy.recognisers import RECOGNISERS
 from penstock.policy.syntax import Shape, Unstreamable, shape_of
+from penstock.policy.tree import BEGIN, END, UNSPACED
 
 MASK = "[MASKED]"
 _NO_SHAPE = Shape("", None, 0, 0, 1)
@@ -151,16 +152,14 @@ def of_words(words: Iterable[str], terms: Terms) -> Rule:
         raise BadPattern(f"holds a phrase of more than 200 characters: {longest[:20]!r}...")
     by_borders: dict[tuple[str, str], list[str]] = {}
     for word in known:
-        front = "" if _UNSPACED.match(word) else r"(?<!\w)"
-        behind = r"\b" if regex.match(r"\w", word[-1]) and not _UNSPACED.match(word[-1]) else ""
+        front = "" if _UNSPACED.match(word) else BEGIN
+        behind = END if regex.match(r"\w", word[-1]) and not _UNSPACED.match(word[-1]) else ""
         by_borders.setdefault((behind, front), []).append(word)
     # What asks for no border first, for it is the longer one: `c++` before `c`.
     return _trusted("(?i)" + "|".join(f"{front}(?:{_trie(some)}){behind}" for (behind, front), some in sorted(by_borders.items())), terms)
 
 
-_UNSPACED = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")
-"""Thai, Lao, Burmese, Khmer, Kana, Han; and Hangul, whose words grow endings."""
+_UNSPACED = re.compile(f"[{UNSPACED}]")
 
 
 def _trusted(pattern: str, terms: Terms) -> Rule:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from penstock.policy.tree import Node, Reader, Unstreamable, items_of, write
+from penstock.policy.tree import BEGIN, END, Node, Reader, Unstreamable, items_of, write
 
 ANY = r"[\s\S]"
 _GATE_ATOMS = 6
@@ -215,6 +215,8 @@ def _plain(atom: Node) -> str:
 
 def _look(source: str, wordly: bool) -> str:
     """A look to the left, which holds wherever that of `regex` does; empty: none can be written. `wordly`: before such a character (`_is_wordly`)."""
+    if source in (BEGIN, END):
+        return _AT_WORD if source == BEGIN else _NO_WORD
     if source in (r"\b", r"\B"):
         return "" if not wordly else _AT_WORD if source == r"\b" else _BEHIND_WORD
     if _VAGUE.search(source) is None and r"\b" not in source and r"\B" not in source:

@@ -11,6 +11,12 @@ _NAMED = re.compile(r"\?P?<[A-Za-z_]\w*>")
 _FLAGS = re.compile(r"\?([a-zA-Z]*)(?:-([a-zA-Z]+))?([:)])")
 _POSIX = re.compile(r"\[:\^?\w+:\]")
 _LITERAL_ESCAPES = frozenset("nrtfv")
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff")
+"""Scripts that are written without spaces, as part of a class: Thai, Lao, Burmese, Khmer, Kana, Han; and Hangul, whose words grow endings."""
+BEGIN = rf"(?<![^\W{UNSPACED}])"
+END = rf"(?![^\W{UNSPACED}])"
+"""Borders of words, which are there beside such scripts as well; `END` is the one look ahead that streams can have, for it asks no more than `\b`."""
 
 
 class Unstreamable(ValueError):
@@ -19,7 +25,8 @@ class Unstreamable(ValueError):
 
 @dataclass(slots=True)
 class Node:
-    """`atom`: one character. `zero`: a look to the left. `seq`, `alt`: of `items`. `group`: `items[0]`. `repeat`: `items[0]`, `low` to `high`."""
+    """`atom`: one character. `zero`: a look to the left, or a border. `seq`, `alt`: of `items`. `group`: `items[0]`. `repeat`: `items[0]`, `low` to
+    `high`."""
 
     kind: str
     source: str = ""
@@ -132,6 +139,9 @@ class Reader:
         opening = "(?:"
         if self.text.startswith("?", self.at):
             rest = self.text[self.at :]
+            if rest.startswith(END[1:]):
+                self.at += len(END) - 1
+                return Node("zero", END, behind=1)
             if rest.startswith(("?=", "?!")):
                 raise Unstreamable("looks ahead ('(?=' or '(?!')")
             if rest.startswith(("?<=", "?<!")):
@@ -215,7 +225,7 @@ def write(node: Node, *, touch: bool = False) -> str:
         case "atom":
             return node.source
         case "zero":
-            return rf"(?:{node.source}|\Z)" if touch and node.source in (r"\b", r"\B") else node.source
+            return rf"(?:{node.source}|\Z)" if touch and node.source in (r"\b", r"\B", END) else node.source
         case "seq":
             return "".join([write(item, touch=touch) for item in node.items])
         case "alt":
