@@ -372,6 +372,7 @@ def grounded(chunk: object) -> bytes:
 
 FOUND = {"type": "web_search_result", "title": MAIL, "url": "https://x", "encrypted_content": SEALED}
 EXECUTED = b'{"codeExecutionResult":{"output":"jane.doe@example.com"}}'
+SNIPPET = b'data: {"choices":[{"index":0,"delta":{"content":"ok. "}}],"search_results":[{"snippet":"jane.doe@example.com"}]}\n\n'
 RESULTS: dict[str, tuple[ProtocolId, bytes]] = {
     "mcp": (ProtocolId.OPENAI_RESPONSES, item_frames(type="mcp_call", id="i", name="f", server_label="s", arguments="{}", output=MAIL)),
     "code": (ProtocolId.OPENAI_RESPONSES, item_frames(type="code_interpreter_call", id="i", code="1", outputs=[{"type": "logs", "logs": MAIL}])),
@@ -387,6 +388,8 @@ RESULTS: dict[str, tuple[ProtocolId, bytes]] = {
     "groq": (ProtocolId.OPENAI_CHAT, chat_frames(executed_tools=[{"type": "search", "arguments": "{}", "output": MAIL}])),
     "groq's pages": (ProtocolId.OPENAI_CHAT, chat_frames(executed_tools=[{"search_results": {"results": [{"content": MAIL}]}}])),
     "a page": (ProtocolId.OPENAI_CHAT, chat_frames(annotations=[{"type": "url_citation", "url_citation": {"content": MAIL}}])),
+    "own data": (ProtocolId.OPENAI_CHAT, chat_frames(context={"citations": [{"content": MAIL, "title": "t"}], "intent": "[]"})),
+    "perplexity": (ProtocolId.OPENAI_CHAT, chat_frames() + SNIPPET),
     "retrieved": (ProtocolId.GEMINI, grounded({"retrievedContext": {"text": MAIL}})),
     "rag": (ProtocolId.GEMINI, grounded({"retrievedContext": {"ragChunk": {"text": MAIL}}})),
     "a place": (ProtocolId.GEMINI, grounded({"maps": {"placeAnswerSources": {"reviewSnippets": [{"review": MAIL}]}}})),

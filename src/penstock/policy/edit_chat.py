@@ -42,6 +42,7 @@ class _Delta(Struct, gc=False):
     executed_tools: _Empty = None
     thinking_blocks: _Empty = None
     annotations: _Empty = None
+    context: None = None
 
 
 class _Choice(Struct, gc=False):
@@ -56,6 +57,7 @@ class _Choice(Struct, gc=False):
 class _Chunk(Struct, gc=False):
     choices: list[_Choice]
     error: Raw = _NONE
+    search_results: _Empty = None
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
@@ -101,6 +103,7 @@ class ChatEditor(Editor):
             self._first = encode_any(frame)
         if frame.get("error"):
             yield from [End(key) for key in list(self.channels)]
+        yield from [Whole(place) for place in chat_found(frame)]
         for choice in objects(frame.get("choices")):
             index = choice.get("index")
             yield from self._choice(index if isinstance(index, int) else 0, choice)

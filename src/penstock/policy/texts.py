@@ -79,6 +79,7 @@ def answer_texts(protocol: ProtocolId, operation: Operation, body: Object) -> It
     match protocol:
         case ProtocolId.OPENAI_CHAT:
             for answer in (body, *objects(body.get("data"))):  # a list of such as were stored
+                yield from chat_found(answer)
                 for choice in objects(answer.get("choices")):
                     yield from strings(choice, Scope.ASSISTANT, "text")
                     yield from chat_message(as_object(choice.get("message")), Scope.ASSISTANT)
@@ -163,11 +164,18 @@ def chat_call(call: Object) -> Iterator[Place]:
 
 
 def chat_found(message: Object) -> Iterator[Place]:
-    """What tools came to that the provider has run itself: Groq's, and what OpenRouter quotes of pages."""
+    """What tools came to that the provider has run itself: Groq's, what OpenRouter quotes of pages, what Azure found in one's own data, and
+    (beside the choices) what Perplexity found."""
     for run in objects(message.get("executed_tools")):
         yield from strings(run, Scope.TOOL_ARGUMENTS, "arguments", kind=Kind.ARGUMENTS)
         for key in ("output", "search_results", "code_results", "browser_results"):
             yield from tree(run, key, Scope.TOOL_RESULTS)
+    context = as_object(message.get("context"))
+    yield from strings(context, Scope.TOOL_ARGUMENTS, "intent")
+    for found in (*objects(context.get("citations")), *objects(context.get("all_retrieved_documents"))):
+        yield from strings(found, Scope.TOOL_RESULTS, "content")
+    for found in objects(message.get("search_results")):
+        yield from strings(found, Scope.TOOL_RESULTS, "snippet")
     for note in objects(message.get("annotations")):
         yield from strings(as_object(note.get("url_citation")), Scope.TOOL_RESULTS, "content")
 
