@@ -368,6 +368,26 @@ def test_a_sibling_of_a_refused_request_keeps_its_answer_to_itself() -> None:
         assert (len(h.asks), replay(again), one.reply.status, other.reply.body) == (3, None, 429, CHUNK)
 
 
+def test_nor_is_a_siblings_answer_told_to_who_came_back_for_one_that_failed() -> None:
+    with house() as h:
+        one = chat(h)
+        h.asks[0].answer().body(CHUNK)
+        one.leave()
+        back = chat(h)
+        h.loop.settle()
+        other = chat(h)
+        h.asks[1].answer().body(CHUNK)
+        assert (len(h.asks), replay(back), replay(other)) == (2, b"join", None)
+        h.asks[0].lose()
+        h.loop.settle()
+        again = chat(h, AGAIN)
+        h.loop.settle()
+        assert (len(h.asks), replay(again)) == (3, None)
+        chat(h, AGAIN)
+        h.loop.settle()
+        assert len(h.asks) == 3, "one failure is the reason of one try"
+
+
 def budgeted(mode: Mode) -> Admitted:
     settings = AdmissionSettings(budgets=(make_budget("tokens", "1000000", "day", "block", (), "purse"),))
     return Admitted(settings, house=house(mode))

@@ -235,9 +235,13 @@ class Desk:
         """Its answer failed, and its client knows: if it asks again, it is for one of its own."""
         self.drop(record)
         if record.key is None:
-            self._failed.setdefault(record.place, deque(maxlen=_FAILURES)).append(now)
-            if len(self._failed) > _FAILURES:
-                del self._failed[next(iter(self._failed))]
+            self.explain(record.place, now)
+
+    def explain(self, place: Place, now: float) -> None:
+        """A client knows that its answer failed, whoever had asked for it: its next try has its reason in that."""
+        self._failed.setdefault(place, deque(maxlen=_FAILURES)).append(now)
+        if len(self._failed) > _FAILURES:
+            del self._failed[next(iter(self._failed))]
 
     def left(self, told: Record | Kept) -> None:
         """A client left it before its end."""

@@ -376,8 +376,9 @@ class Exchange(Metering, Joining):
             self.end_guards()
         first = close_entry(self.entry, outcome, self.started, now)
         if self.record is not None:
-            whole = outcome.ending is Ending.COMPLETE or (outcome.ended_by is _BY_CLIENT and self._whole)
-            self.settle_notes(self.record, outcome, now, whole=whole)
+            self.settle_notes(self.record, outcome, now, whole=outcome.ending is _COMPLETE or (outcome.ended_by is _BY_CLIENT and self._whole))
+        elif self.source is not None:
+            self.source.over(outcome, now)
         self.let_go()
         recording = self.recording
         if recording is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from penstock.dedup import Desk, Form, Kept, Record
 from penstock.upstream.contract import Loss, LossKind, Receiver, ResponseHead
+from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 
 if TYPE_CHECKING:
     from penstock.exchange.joining import Flight
@@ -37,11 +38,12 @@ _TOO_SLOW = Loss(LossKind.LEFT, "it fell too far behind the answer that it follo
 class Source:
     """What a follower is told: of a flight, or, without one, of an answer that is kept."""
 
-    __slots__ = ("_desk", "flight", "told")
+    __slots__ = ("_back", "_desk", "flight", "told")
 
-    def __init__(self, desk: Desk, told: Record | Kept, flight: Flight | None) -> None:
-        """`flight`: of a `Record`."""
+    def __init__(self, desk: Desk, told: Record | Kept, flight: Flight | None, *, back: bool = False) -> None:
+        """`flight`: of a `Record`. `back`: see `dedup.Match`."""
         self._desk = desk
+        self._back = back
         self.told = told
         self.flight = flight
 
@@ -63,6 +65,12 @@ class Source:
         if self.flight is not None:
             self.flight.quiet_since = now
         self._desk.left(self.told)
+
+    def over(self, outcome: Outcome, now: float) -> None:
+        """The follower's row is closed. Where it is the client that left the first request, what it knows of a failure is not known of that one."""
+        bad = outcome.ending is not Ending.COMPLETE and outcome.ended_by is not EndedBy.CLIENT
+        if bad and self._back and self.flight is not None and self.told.key is None:
+            self._desk.explain(self.told.place, now)
 
     def form(self) -> tuple[Form, bool]:
         return _form_of(self.told, self.flight)

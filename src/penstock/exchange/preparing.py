@@ -104,7 +104,7 @@ class Preparing(Entering):
             exchange.refuse(_USED, "the idempotency key was used for another body")
             return True
         told = found.told
-        source = Source(desk, told, cast("Exchange", told.leader).take_off() if isinstance(told, Record) else None)
+        source = Source(desk, told, cast("Exchange", told.leader).take_off() if isinstance(told, Record) else None, back=found.back)
         exchange.fit(*source.form())  # (only such as fit are found)
         entry = exchange.entry
         entry.replay, entry.replay_of = source.kind, told.id  # (before the row is there for the ledger's thread)
