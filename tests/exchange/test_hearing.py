@@ -144,6 +144,21 @@ def test_a_frame_of_many_sentences_leaves_room_for_the_questions_of_others(end: 
         house.check_quiet()
 
 
+@pytest.mark.parametrize("answered", [True, False])
+def test_the_whole_time_of_a_stream_that_lacks_nothing_but_its_end(answered: bool) -> None:
+    house, bench = house_with(timers={"max_duration": 3.0}, terminal="finish_reason")
+    with house:
+        asker, ask = house.stream(CHAT)
+        ask.answer().body(chunk("Hello there, this is one. "), STOP)
+        if answered:
+            bench.answer(house)
+        house.until(lambda: asker.reply.over, 4.0)
+        row = house.row()
+        assert (row.outcome, row.timer) == (("COMPLETE", None) if answered else ("TIMED_OUT", "max_duration"))
+        assert (b"Hello" in asker.reply.body, asker.reply.body.endswith(DONE)) == (answered, answered)
+        house.check_quiet()
+
+
 def test_a_window_that_stays_open_is_asked_about_by_the_clock() -> None:
     house, bench = house_with(windows=Windows(seconds=2.0))
     with house:

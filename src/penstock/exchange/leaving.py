@@ -44,8 +44,8 @@ class Leaving(Gathering):
         return found if cut or found.ending in _SAID else None
 
     def _ended_for_it(self, now: float) -> bool:
-        """Where nothing lacks but the end of the body, and it does not come: as though it had."""
-        if self.pipeline is None or not self.pipeline.all_told:
+        """Where nothing lacks but the end of the body, and it does not come: as though it had. (What waits for a guard lacks its word.)"""
+        if self.pipeline is None or self.pipeline.waiting or not self.pipeline.all_told:
             return False
         self.cancel()
         self.answer_ended(now)
