@@ -27,6 +27,8 @@ DELTA = b'data: {"id":"c1","object":"chat.completion.chunk","model":"m","choices
 STOP = b'data: {"id":"c1","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
 DONE = b"data: [DONE]\n\n"
 STREAM: Script = [Do.READ, SSE_HEAD, chunk(DELTA), chunk(STOP + DONE), LAST_CHUNK]
+LONG_BODY = b'{"id":"m","type":"message","role":"assistant","model":"m","content":[{"type":"text","text":"%b"}],"stop_reason":"end_turn",' % (
+    b"x" * 400_000) + b'"stop_sequence":null,"usage":{"input_tokens":1,"output_tokens":1}}'
 PLAIN: Script = [Do.READ, whole(b'{"id":"c1","object":"chat.completion","model":"m","choices":[],"usage":null}')]
 
 
@@ -383,6 +385,25 @@ async def test_a_slow_reader_pauses_the_upstream_and_gets_every_byte(house: Hous
         assert got == sent + len(STOP + DONE)
     (row,) = await house.running.rows()
     assert (row["outcome"], row["bytes_out"]) == ("COMPLETE", got)
+
+
+@in_house([Do.READ, whole(LONG_BODY)], anthropic_stream_mode="force")
+async def test_who_reads_nothing_for_a_while_gets_the_rest_of_an_answer_behind_which_its_connection_closes(house: House) -> None:
+    """By `force` a body leaves in one piece, and the exchange has ended with it."""
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    narrow.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(narrow, ("127.0.0.1", house.running.port))
+    reader, writer = await asyncio.open_connection(sock=narrow, limit=4096)
+    async with asyncio.timeout(20):
+        writer.write(request("POST", "/v1/messages", b'{"model":"m","max_tokens":9,"messages":[]}', {"connection": "close"}))
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(2.5)
+        told = b""
+        while piece := await reader.read(65536):
+            told += piece
+    assert told == LONG_BODY
+    writer.close()
 
 
 @in_house()
