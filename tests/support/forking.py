@@ -91,7 +91,7 @@ def _started() -> subprocess.Popen[str]:
     global _parent
     if _parent is None or _parent.poll() is not None:
         # In an environment like that of whoever is at the shell: modules may look at it when they are imported.
-        plain = {name: os.environ[name] for name in ("PATH",) if name in os.environ}
+        plain = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
         _parent = subprocess.Popen([sys.executable, "-P", __file__], env=plain, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         atexit.register(_parent.kill)
     return _parent

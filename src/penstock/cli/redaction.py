@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from penstock.policy.guards import Guards
+from penstock.pricing import Rates
 from penstock.pricing.own import EVERYTHING
 from penstock.routing import Glob
 from penstock.wire.secrets import MASK, mask_secrets
@@ -26,9 +27,8 @@ if TYPE_CHECKING:
 
 _SECRET_KEY = re.compile(
     r"(?:^|[^a-z])(?:api_?)?(?:key|token|secret|password|passwd|credentials?|authorization|cookie)(?![a-z])(?!.*_file$)", re.IGNORECASE)
-_SECRET_PLACES = frozenset({"headers", "jwks", "patterns", "words"})
-"""Mappings and lists of which every value is taken out: a header may be a key, a set of keys may hold a shared one, a pattern may spell one, and
-what a guard keeps from strangers is not for them."""
+_SECRET_PLACES = frozenset({"headers", "jwks", "patterns"})
+"""Mappings and lists of which every value is taken out: a header may be a key, a set of keys may hold a shared one, and a pattern may spell one."""
 _VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _URL_USER = re.compile(r"(?<=://)[^\s/@]*@")
 _URL_QUERY = re.compile(r"(?<=\?)\S*")
@@ -120,8 +120,8 @@ def _spread(value: Any, *, shown: bool = True) -> Any:
         return str(value.value)
     if isinstance(value, Mapping):
         return {_name(key): _spread(one) for key, one in cast("Mapping[object, object]", value).items()}
-    if isinstance(value, tuple) and hasattr(cast("object", value), "_asdict"):
-        return {name: _spread(one) for name, one in cast("Any", value)._asdict().items() if one is not None}
+    if isinstance(value, Rates):
+        return {name: _spread(one) for name, one in value._asdict().items() if one is not None}
     if isinstance(value, list | tuple | set | frozenset):
         items = cast("Collection[object]", value)
         spread = [_spread(one) for one in items]
@@ -133,7 +133,7 @@ def _spread(value: Any, *, shown: bool = True) -> Any:
     if isinstance(value, Decimal):
         return float(value) if value % 1 else int(value)
     if value is EVERYTHING:
-        return _plain(EVERYTHING.text)
+        return EVERYTHING.text
     if isinstance(value, Glob):
         return _plain(value.text)
     return _plain(str(value) if isinstance(value, str | Path | IPv4Network | IPv6Network) else repr(value))
