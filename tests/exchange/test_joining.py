@@ -17,7 +17,7 @@ from penstock.exchange.contract import Headers
 from penstock.exchange.joining import GRACE
 from penstock.vocabulary.ids import ProtocolId
 from tests.support.admitted import Admitted
-from tests.support.exchanges import CHUNK, DONE, STOP, USAGE, Asker, House
+from tests.support.exchanges import CHUNK, DONE, STOP, USAGE, Asker, FakeAsk, House
 from tests.support.kept import STORES, Make, desk_of
 
 AGAIN: Headers = [(b"x-stainless-retry-count", b"1")]
@@ -35,6 +35,16 @@ def chat(h: House, headers: Headers | None = None, path: str = "/v1/chat/complet
     return h.post(path, {name: value for name, value in body.items() if value is not None}, headers)
 
 
+def joined(h: House) -> tuple[Asker, FakeAsk, Asker]:
+    """A stream of which a chunk has come, its provider, and who asked for it again."""
+    first = chat(h)
+    ask = h.last.answer()
+    ask.body(CHUNK)
+    second = chat(h, AGAIN)
+    h.loop.settle()
+    return first, ask, second
+
+
 def complete(h: House) -> None:
     h.last.answer().body(CHUNK, CHUNK, STOP, USAGE, DONE).end()
 
@@ -48,11 +58,7 @@ def replay(client: Asker) -> bytes | None:
 
 def test_a_retry_gets_what_was_sent_so_far_and_then_the_rest_live() -> None:
     with house() as h:
-        first = chat(h)
-        ask = h.last.answer()
-        ask.body(CHUNK)
-        second = chat(h, AGAIN)
-        h.loop.settle()
+        first, ask, second = joined(h)
         assert (len(h.asks), second.reply.body, replay(second), replay(first)) == (1, CHUNK, b"join", None)
         ask.body(CHUNK)
         assert first.reply.body == second.reply.body == CHUNK + CHUNK
@@ -301,11 +307,7 @@ def test_an_idempotency_key_stands_for_the_body(make: Make) -> None:
 
 def test_a_follower_that_does_not_read_slows_nobody() -> None:
     with house() as h:
-        first = chat(h)
-        ask = h.last.answer()
-        ask.body(CHUNK)
-        second = chat(h, AGAIN)
-        h.loop.settle()
+        first, ask, second = joined(h)
         second.pause()
         ask.body(CHUNK, STOP)
         assert (ask.paused, first.reply.body, second.reply.body) == (False, CHUNK + CHUNK + STOP, CHUNK)
@@ -329,11 +331,7 @@ def test_a_follower_that_does_not_read_slows_nobody() -> None:
 
 def test_beyond_what_is_noted_nobody_joins_any_more() -> None:
     with house(total=6000) as h:
-        first = chat(h)
-        ask = h.last.answer()
-        ask.body(CHUNK)
-        second = chat(h, AGAIN)
-        h.loop.settle()
+        first, ask, second = joined(h)
         long = b'data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % b64encode(Random(1).randbytes(6000))
         ask.body(long)
         assert first.reply.body == second.reply.body == CHUNK + long

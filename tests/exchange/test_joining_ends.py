@@ -23,12 +23,12 @@ from penstock.exchange.gateway import Settings
 from penstock.pipeline.timers import Timers
 from penstock.upstream.contract import LossKind, ResponseHead
 from penstock.vocabulary.ids import ProtocolId
-from tests.exchange.test_joining import AGAIN, EACH_STORE, MIB, WHOLE, chat, complete, house, replay
+from tests.exchange.test_joining import AGAIN, EACH_STORE, MIB, WHOLE, chat, complete, house, joined, replay
 from tests.laws.talk import DIALECTS, Dialect
 from tests.support import captures
 from tests.support.admitted import Admitted
 from tests.support.answers import ANSWERS
-from tests.support.exchanges import CHUNK, DONE, REQUESTS, STOP, USAGE, House, told_last
+from tests.support.exchanges import CHUNK, DONE, REQUESTS, STOP, USAGE, Asker, FakeAsk, House, told_last
 from tests.support.kept import ANY, Leading, Make, desk_of
 
 LONG = b'data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % (b"x" * 65536)
@@ -55,11 +55,7 @@ def test_a_request_that_cannot_be_told_in_its_form_is_asked_as_it_came() -> None
 @EACH_STORE
 def test_a_leader_that_takes_nothing_is_let_go_and_those_who_follow_go_on(make: Make) -> None:
     with house(make=make, timers=Timers(client_stall=5.0, idle=60.0)) as h:
-        first = chat(h)
-        ask = h.last.answer()
-        ask.body(CHUNK)
-        second = chat(h, AGAIN)
-        h.loop.settle()
+        first, ask, second = joined(h)
         first.pause()
         h.loop.wait(5.2)
         assert (first.reply.over, ask.live) == ("aborted", True)
@@ -75,16 +71,18 @@ def test_a_leader_that_takes_nothing_is_let_go_and_those_who_follow_go_on(make: 
         h.check_quiet()
 
 
+def held_back(h: House) -> tuple[Asker, FakeAsk, Asker]:
+    """A leader that does not read, its provider, which is not read for that, and who follows and has read all that came."""
+    first, ask, second = joined(h)
+    first.pause()
+    while not ask.paused:
+        ask.body(LONG)
+    return first, ask, second
+
+
 def test_a_leader_that_holds_the_provider_back_costs_those_who_follow_no_timer() -> None:
     with house(total=8 * MIB, timers=Timers(client_stall=30.0, idle=5.0)) as h:
-        first = chat(h)
-        ask = h.last.answer()
-        ask.body(CHUNK)
-        second = chat(h, AGAIN)
-        h.loop.settle()
-        first.pause()
-        while not ask.paused:
-            ask.body(LONG)
+        first, ask, second = held_back(h)
         assert len(second.reply.body) > BEHIND
         h.loop.wait(20.0)
         assert second.reply.over is None, "the provider is not silent: it is not read"
@@ -99,14 +97,7 @@ def test_a_leader_that_holds_the_provider_back_costs_those_who_follow_no_timer()
 
 def test_who_follows_a_client_that_reads_slowly_is_not_blamed_for_it_and_kept_alive() -> None:
     with house(total=8 * MIB, keepalive=2.0, timers=Timers(client_stall=5.0, idle=5.0)) as h:
-        first = chat(h)
-        ask = h.last.answer()
-        ask.body(CHUNK)
-        second = chat(h, AGAIN)
-        h.loop.settle()
-        first.pause()
-        while not ask.paused:
-            ask.body(LONG)
+        first, ask, second = held_back(h)
         told = len(second.reply.body)
         for waiting in range(20, 10, -1):  # bit by bit, and never so much that it could be given more
             first.reply.waiting = waiting
@@ -129,11 +120,7 @@ def test_who_follows_a_client_that_reads_slowly_is_not_blamed_for_it_and_kept_al
 
 def test_where_nobody_reads_and_the_leader_leaves_the_provider_is_not_blamed() -> None:
     with house(timers=Timers(client_stall=30.0, idle=5.0)) as h:
-        first = chat(h)
-        ask = h.last.answer()
-        ask.body(CHUNK)
-        second = chat(h, AGAIN)
-        h.loop.settle()
+        first, ask, second = joined(h)
         first.pause()
         second.pause()
         assert ask.paused

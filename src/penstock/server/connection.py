@@ -28,8 +28,7 @@ from penstock.server.taking import untaken
 
 _STATUS_LINES = {code: b"HTTP/1.1 %d %b" % (code, phrase) for code, phrase in REASONS.items()}
 _HEADER = b": ".join
-_SIZES = [b"%x\r\n" % size for size in range(2048)]
-"""The first lines of chunks as they mostly are."""
+_SIZES = [b"%x\r\n" % size for size in range(2048)]  # the first lines of chunks, as they mostly are
 
 
 class Connection(Reader, asyncio.Protocol):

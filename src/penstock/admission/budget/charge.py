@@ -67,7 +67,8 @@ def tokens_of(made: Made) -> Tokens:
         guessed = made.events if made.streamed else made.bytes_out // BYTES_PER_TOKEN
         output = max(stated.output or 0, guessed)
         # A 0 that is not its last word is none: servers that translate open a Messages stream with it, for they do not know yet.
-        known = stated.input if stated.input is not None and _input(stated, made.protocol) else input_of(made.bytes_in)
+        opening = made.protocol == ProtocolId.ANTHROPIC_MESSAGES and not _input(stated, made.protocol)
+        known = input_of(made.bytes_in) if stated.input is None or opening else stated.input
         usage = replace(stated, input=known, output=output)
     tokens = Tokens(_input(usage, made.protocol), _output(usage, made.protocol), usage)
     if tokens.input > MOST or tokens.output > MOST:
