@@ -139,6 +139,18 @@ def test_below_a_provider_another_version_is_no_other_path(path: str, operation:
     assert (found.operation, found.verbatim, f"/{found.provider}{found.path}") == (operation, True, path)
 
 
+@pytest.mark.parametrize(("path", "operation"), [
+    ("/openai/openai/deployments/gpt-4o/chat/completions", Operation.CHAT), ("/openai/beta/completions", Operation.COMPLETIONS),
+    ("/openai/openai/deployments/e/embeddings", Operation.EMBEDDINGS), ("/openai/a//Chat/Completions/", Operation.CHAT),
+    ("/openai/api/projects/p/openai/responses", Operation.RESPONSES), ("/anthropic/anthropic/v1/messages", Operation.MESSAGES),
+    ("/openai/v1/threads/t1/messages", Operation.OTHER), ("/anthropic/chat/completions", Operation.OTHER), ("/openai/chat/complete", Operation.OTHER),
+])  # fmt: skip
+def test_below_a_provider_the_end_of_a_path_tells_what_it_is(path: str, operation: Operation) -> None:
+    found = resolve("POST", path, False, PROVIDERS)
+    assert isinstance(found, Endpoint)
+    assert (found.operation, found.verbatim, f"/{found.provider}{found.path}") == (operation, True, path)
+
+
 @pytest.mark.parametrize("path", ["/v1/projects", "/v1/projects/p/locations", "/v1/projects/p/publishers/anthropic/models/claude:rawPredict"])
 def test_what_else_stands_behind_a_project_is_nothing_of_gemini_s(path: str) -> None:
     assert isinstance(resolve("POST", path, False, PROVIDERS), Refusal)

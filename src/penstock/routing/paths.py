@@ -44,6 +44,8 @@ _PROJECT = re.compile(r"/(?:v1(?:beta1|beta|alpha)?/)?(?:projects/(?:[^/]+/)+(?:
 or, where a key says it (express mode), only the publisher."""
 _VERSION = re.compile(r"/v[0-9]+[a-z0-9]*(?=/)", re.IGNORECASE)
 """Some providers have another than we know: `https://open.bigmodel.cn/api/paas/v4`."""
+_ENDS = ("/chat/completions", "/completions", "/embeddings", "/responses", "/messages")
+"""Below a provider's name, whatever stands in front: `/openai/deployments/NAME/chat/completions` (Azure), `/beta/completions` (DeepSeek)."""
 _STORED: tuple[tuple[re.Pattern[str], ProtocolId], ...] = (
     (re.compile(r"(?:/v[0-9][^/]*)?/chat/completions(?:/[^/]+)?", re.IGNORECASE), ProtocolId.OPENAI_CHAT),
     (re.compile(r"(?:/v[0-9][^/]*)?/conversations/[^/]+/items(?:/[^/]+)?", re.IGNORECASE), ProtocolId.OPENAI_RESPONSES),
@@ -219,6 +221,8 @@ def _below(method: str, rest: str, has_anthropic_version: bool, provider: Face) 
         plain = _plainly(rest)
         bare = _VERSION.sub("", plain, 1) if _VERSION.match(plain) else plain
         methods = FIXED.get(plain.lower()) or _item(plain) or _gemini(plain) or FIXED.get(bare.lower()) or _item(bare) or _gemini(bare)
+        if methods is None:
+            methods = next((FIXED[end] for end in _ENDS if plain.lower().endswith(end)), None)
     found = _pick(methods, method, rest, has_anthropic_version) if methods is not None else None
     if not isinstance(found, Endpoint) or found.protocol not in provider.protocols:
         found = _stored(method, rest, provider) or Endpoint(provider.main_protocol, Operation.OTHER, rest, _body(method))
