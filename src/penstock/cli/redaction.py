@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 _SECRET_KEY = re.compile(
     r"(?:^|[^a-z])(?:api_?)?(?:key|token|secret|password|passwd|credentials?|authorization|cookie)(?![a-z])(?!.*_file$)", re.IGNORECASE)
-_SECRET_PLACES = frozenset({"headers", "jwks", "patterns"})
-"""Mappings and lists of which every value is taken out: a header may be a key, a set of keys may hold a shared one, and a pattern may spell one."""
+_SECRET_PLACES = frozenset({"headers", "jwks", "patterns", "words"})
+"""Mappings and lists of which every value is taken out: a header may be a key, a set of keys may hold a shared one, a pattern may spell one, and
+what a guard keeps from strangers is not for them."""
 _VARIABLE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _URL_USER = re.compile(r"(?<=://)[^\s/@]*@")
 _URL_QUERY = re.compile(r"(?<=\?)\S*")
