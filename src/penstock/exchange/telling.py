@@ -25,7 +25,10 @@ _REQUEST_ID = {ProtocolId.ANTHROPIC_MESSAGES: b"request-id", ProtocolId.OPENAI_C
 class Telling:
     """The reply, and the row that goes with it. After `reply` is gone nothing is told any more."""
 
-    # What most exchanges never change stands on the class: an attribute that is not set costs nothing, and this runs once per exchange.
+    # What every exchange has from its beginning has a slot (`drive` says what becomes of the rest). What most never change stands on the class:
+    # an attribute that is not set costs nothing, and this runs once per exchange.
+    __slots__ = ("conduct", "entry", "gateway", "id", "lump", "machine", "reply", "request", "spec", "started")
+
     plan: Plan | None = None
     pipeline: Pipeline | None = None
     admitted: Pass | None = None
