@@ -38,7 +38,7 @@ class StreamRelay(Pipeline):
 
     __slots__ = (
         "_array", "_closing", "_drop_lf", "_feed", "_kept", "_lead", "_observe", "_promised", "_quick", "_repaired", "_ring", "_row", "_scanner",
-        "_speak", "_still", "_take_usage",
+        "_since", "_speak", "_still", "_take_usage",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +67,7 @@ class StreamRelay(Pipeline):
         self._kept = kept
         self._lead = b""
         self._ring = bytearray(RING)
+        self._since = now
         self._row = 0
 
     def feed(self, data: bytes, now: float) -> bytes:
@@ -100,7 +101,7 @@ class StreamRelay(Pipeline):
                 mark, number = MALFORMED, BY_MARK[MALFORMED]
             row = self._row
             self._row = row + ROW if row < LAST_ROW else 0
-            pack_row(self._ring, row, now, size, number)
+            pack_row(self._ring, row, now - self._since, size, number)
             if mark == CONTENT:
                 self.last_content_at = now
             elif mark:
@@ -140,7 +141,7 @@ class StreamRelay(Pipeline):
                 mark, number = MALFORMED, BY_MARK[MALFORMED]
             row = self._row
             self._row = row + ROW if row < LAST_ROW else 0
-            pack_row(self._ring, row, now, len(raw), number)
+            pack_row(self._ring, row, now - self._since, len(raw), number)
             if mark & CONTENT:
                 self.last_content_at = now
                 if self.first_content_at is None:
@@ -173,7 +174,7 @@ class StreamRelay(Pipeline):
         """A row of the tail for bytes without data."""
         row = self._row
         self._row = row + ROW if row < LAST_ROW else 0
-        pack_row(self._ring, row, now, len(raw), COMMENT if raw.startswith(b":") else PIECE)
+        pack_row(self._ring, row, now - self._since, len(raw), COMMENT if raw.startswith(b":") else PIECE)
 
     def _scan_kept(self, data: bytes) -> list[Frame]:
         if self._kept is not None:
@@ -238,7 +239,7 @@ class StreamRelay(Pipeline):
         return self._still
 
     def tail_rows(self, since: float) -> list[tuple[int, str, int]]:
-        return rows_of(self._ring, self._row, since)
+        return rows_of(self._ring, self._row, self._since - since)
 
     def tail_bytes(self) -> bytes:
         return self._kept.get() if self._kept is not None else b""

@@ -1,6 +1,6 @@
 """The last events of a running stream, and its last bytes: what is looked at when it ended badly.
 
-An event is kept as its time, its type and its size, packed into one block of 832 bytes a stream: tuples would take ten times as much, and this
+An event is kept as its time, its type and its size, packed into one block of 576 bytes a stream: tuples would take 15 times as much, and this
 is there for every stream. The type is the event's name, where its protocol names events; else it is what the observer said of it.
 Names are numbered once for the whole process; an outsider who makes up names fills the table and from then on reads `other`.
 """
@@ -19,8 +19,9 @@ NAMES: Final = 250
 """Types that are told apart; more than the protocols have together."""
 _NAME_LIMIT: Final = 64
 
-_ROW = struct.Struct("=dIB")
-"""Time in seconds of the caller's clock, size in bytes, type. Packed in `StreamRelay.feed`, without a call."""
+_ROW = struct.Struct("=fIB")
+"""Time in seconds since the stream's beginning (to a quarter of a millisecond in its first hour), size in bytes, type. Packed in `StreamRelay.feed`,
+without a call."""
 pack_row = _ROW.pack_into
 ROW: Final = _ROW.size
 RING: Final = EVENTS * ROW
@@ -74,11 +75,12 @@ def number_of(name: bytes) -> int:
     return number
 
 
-def rows_of(ring: bytearray, next_row: int, since: float) -> list[tuple[int, str, int]]:
-    """The events in `ring`, oldest first: milliseconds after `since`, type, size in bytes. `next_row`: where the next one would go."""
+def rows_of(ring: bytearray, next_row: int, after: float) -> list[tuple[int, str, int]]:
+    """The events in `ring`, oldest first: milliseconds since a moment that was `after` seconds before the stream's beginning, type, size in bytes.
+    `next_row`: where the next one would go."""
     rows = [*_ROW.iter_unpack(ring)]
     cut = next_row // ROW
-    return [(round((at - since) * 1000), _words[number], size) for at, size, number in rows[cut:] + rows[:cut] if number]
+    return [(round((at + after) * 1000), _words[number], size) for at, size, number in rows[cut:] + rows[:cut] if number]
 
 
 class TailBytes:
