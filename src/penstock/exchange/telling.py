@@ -22,13 +22,16 @@ _REQUEST_ID = {ProtocolId.ANTHROPIC_MESSAGES: b"request-id", ProtocolId.OPENAI_C
 """Where the makers' clients look for an id to quote."""
 
 
-class Telling:
-    """The reply, and the row that goes with it. After `reply` is gone nothing is told any more."""
+class _Begun:
+    """What every exchange has from its beginning has a slot; `drive` says what becomes of the rest."""
 
-    # What every exchange has from its beginning has a slot (`drive` says what becomes of the rest). What most never change stands on the class:
-    # an attribute that is not set costs nothing, and this runs once per exchange.
     __slots__ = ("conduct", "entry", "gateway", "id", "lump", "machine", "reply", "request", "spec", "started")
 
+
+class Telling(_Begun):
+    """The reply, and the row that goes with it. After `reply` is gone nothing is told any more."""
+
+    # What most exchanges never change stands on the class: an attribute that is not set costs nothing, and this runs once per exchange.
     plan: Plan | None = None
     pipeline: Pipeline | None = None
     admitted: Pass | None = None
