@@ -12,6 +12,7 @@ import pytest
 from penstock.admission.budget.spec import make_budget
 from penstock.admission.settings import AdmissionSettings
 from penstock.dedup import MemoryAnswers, Mode, Rules
+from penstock.exchange import drive
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import Headers
 from penstock.exchange.joining import GRACE
@@ -417,3 +418,23 @@ def test_a_refused_request_waits_for_budgets_and_asks_for_itself() -> None:
         again = chat(h, AGAIN)
         keeper.answer_all()
         assert (len(h.asks), replay(again)) == (3, None)
+
+
+# -- what it takes -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["whole", "left", "broken"])
+def test_no_ordinary_stream_has_attributes_for_which_there_is_no_room_beside_it(end: str) -> None:
+    """One more than the interpreter keeps there, and each exchange has a table of its own: 1.6 KiB, for all whose clients leave at once."""
+    with house() as h:
+        asker = chat(h)
+        (exchange,) = h.gateway.live
+        h.last.answer().body(CHUNK)
+        if end == "left":
+            asker.leave()
+        elif end == "broken":
+            h.last.lose()
+        else:
+            h.last.body(STOP, USAGE, DONE).end()
+        assert vars(exchange).keys() <= vars(drive._first).keys()  # pyright: ignore[reportPrivateUsage]
+    assert len(vars(drive._first)) <= 30  # pyright: ignore[reportPrivateUsage]

@@ -392,8 +392,8 @@ class Exchange(Metering, Joining):
 # later has a table of its own, of 1.6 KiB. So the first one has those that many have, at their end too, where their clients leave all at once.
 _first = object.__new__(Exchange)
 for _name in (
-    "due", "plan", "peek", "taken", "provider", "sent", "record", "noted", "_opened", "_ask", "take_usage", "again", "as_stream", "head", "pipeline",
-    "_stage", "_held", "last_out", "outcome", "lingers_until", "admitted", "flight", "_judge", "_left_at", "_left_tokens", "_whole", "paused_at",
-    "_pausing", "folded", "permits",
+    "due", "plan", "peek", "moved_at", "waits_since", "taken", "provider", "sent", "record", "noted", "_opened", "_ask", "take_usage", "again",
+    "as_stream", "head", "pipeline", "_held", "last_out", "outcome", "lingers_until", "admitted", "flight", "_judge", "_left_at", "_left_tokens",
+    "_whole", "paused_at", "_pausing", "folded",
 ):  # fmt: skip
     object.__setattr__(_first, _name, None)
