@@ -267,3 +267,21 @@ def test_a_body_that_is_told_as_a_stream_waits_for_its_client_and_ends(protocol:
         assert (asker.reply.over, house.row().outcome) == ("ended", "COMPLETE")
         assert b"[CARD]" in asker.reply.body
         house.check_quiet()
+
+
+@pytest.mark.parametrize("how", ["inside", "outside", "none"])
+def test_what_a_request_says_twice_goes_on_once_where_guards_have_judged_it(how: str) -> None:
+    outside = Guards([Guard("judge", outside=Outside("judge", "service"), on=frozenset({"request"}))])
+    house = House(conduct=Conduct(guards={"inside": MASKING, "outside": outside, "none": None}[how]))
+    house.gateway.judges = bench = Bench()
+    sent = b'{"model":"m", "messages":[{"role":"user","content":"PRJ-20417"}], "messages":[{"role":"user","content":"hello"}]}'
+    with house:
+        house.post("/v1/chat/completions", sent)
+        while bench.open:
+            bench.answer(house, PASSED)
+        got = house.last.sent_body
+        assert got == sent if how == "none" else b"PRJ" not in got
+        assert json.loads(got)["messages"] == [{"role": "user", "content": "hello"}]
+        house.last.answer_json(whole(ProtocolId.OPENAI_CHAT))
+        assert house.row().outcome == "COMPLETE"
+        house.check_quiet()

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from penstock.policy.bodies import guard_answer, guard_request
+from penstock.policy.asking import BodyJudge
+from penstock.policy.bodies import guard_answer, guard_request, says_twice
 from penstock.policy.edit_gemini import GeminiEditor
 from penstock.policy.edit_responses import ResponsesEditor
 from penstock.policy.guards import Guard, Guards
 from penstock.policy.matcher import Findings, Hold
+from penstock.policy.outside import Outside
 from penstock.policy.rules import Action, Scope, Terms, built_in, of_words
 from penstock.vocabulary.ids import Operation, ProtocolId
 
@@ -177,3 +179,32 @@ def test_odd_numbers_and_halves_of_pairs_survive() -> None:
     sent = b'{"choices":[{"message":{"content":"zanzibar \\ud83d"}}],"n":123456789012345678901234567890,"f":5.0}'
     told = guard_answer(CHAT, Operation.CHAT, sent, guards_for(A).answers, Findings())
     assert json.loads(told) == {"choices": [{"message": {"content": "*** \ud83d"}}], "n": 123456789012345678901234567890, "f": 5.0}
+
+
+TWICE: list[tuple[bytes, Any]] = [
+    (b'{"messages":[{"content":"zanzibar"}],"messages":[]}', {"messages": []}),
+    (b'{"messages":[{"role":"user","content":"zanzibar","content":"x"}]}', {"messages": [{"role": "user", "content": "x"}]}),
+    (b'{"messages":[{"content":"zanzibar"}],"mess\\u0061ges":[]}', {"messages": []}),
+    (b'{"messages":[{"content":"x","content":"zanzibar"}]}', {"messages": [{"content": "***"}]}),
+]
+
+
+@pytest.mark.parametrize(("sent", "wanted"), TWICE)
+def test_of_what_a_request_says_twice_only_what_was_judged_goes_out(sent: bytes, wanted: Any) -> None:
+    told = guard_request(CHAT, Operation.CHAT, sent, guards_for(U).requests, Findings())
+    assert json.loads(told, object_pairs_hook=list) == json.loads(json.dumps(wanted), object_pairs_hook=list)
+
+
+@pytest.mark.parametrize(("sent", "wanted"), TWICE[:3])
+def test_the_same_with_guards_outside(sent: bytes, wanted: Any) -> None:
+    guards = Guards([Guard("judge", outside=Outside("judge", "service"))])
+    judge = BodyJudge("request", CHAT, Operation.CHAT, sent, guards.ask_requests, guards.outsides, Findings())
+    assert "zanzibar" not in str(judge.wants())
+    assert json.loads(judge.body, object_pairs_hook=list) == json.loads(json.dumps(wanted), object_pairs_hook=list)
+
+
+@pytest.mark.parametrize("body", [
+    b'{"a":{"b":1,"c":{"b":1}},"b":[{"a":1},{"a":1}],"B":1e999,"n":' + b"9" * 5000 + b"}", b'"a"', b"[]", b'{"a":"\xff\x00"}',
+])  # fmt: skip
+def test_what_is_said_once(body: bytes) -> None:
+    assert not says_twice(body)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from penstock.policy.bodies import drop_logprobs
+from penstock.policy.bodies import drop_logprobs, says_twice
 from penstock.policy.guards import Outsides, closed_outside
 from penstock.policy.matcher import Findings, Rejection
 from penstock.policy.outside import NO_JSON, Asked, Outside, Question, Verdict, Where, apply, batches, cannot
@@ -57,6 +57,7 @@ class BodyJudge:
                 self._reject(cannot(outside, f"the {self._where} could not be read", self.findings))
             return False
         self._fields = cast("Object", fields)
+        self._changed = self._where == "request" and says_twice(self._body)
         find = request_texts if self._where == "request" else answer_texts
         for place in find(protocol, operation, self._fields):
             text = read_text(place) if place.scope in self._outsides else ""

@@ -1,10 +1,12 @@
 """Whole requests and answers: their texts judged in place, and nothing else of them changed.
 
-A body in which nothing is masked leaves as the very bytes that came.
+A body in which nothing is masked leaves as the very bytes that came; but for a request that says something twice (`says_twice`), of which only what
+was judged goes out.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -26,7 +28,8 @@ def guard_request(protocol: ProtocolId, operation: Operation, body: bytes, rules
     fields = _read(body, rules, findings, "the request could not be read")
     if fields is None:
         return body
-    return _written(body, fields, mask_places(request_texts(protocol, operation, fields), rules, findings))
+    changed = mask_places(request_texts(protocol, operation, fields), rules, findings)
+    return _written(body, fields, changed or says_twice(body))
 
 
 def guard_answer(protocol: ProtocolId, operation: Operation, body: bytes, rules: Rules, findings: Findings) -> bytes:
@@ -38,6 +41,27 @@ def guard_answer(protocol: ProtocolId, operation: Operation, body: bytes, rules:
     if changed:
         drop_logprobs(fields)
     return _written(body, fields, changed)
+
+
+class _Twice(Exception):
+    pass
+
+
+def _once(members: list[tuple[str, Any]]) -> None:
+    if len(dict(members)) != len(members):
+        raise _Twice
+
+
+_look = json.JSONDecoder(object_pairs_hook=_once, parse_int=float, strict=False).decode
+
+
+def says_twice(body: bytes) -> bool:
+    """Has an object of this JSON two members of one name? The last is the one that was read, and judged; some provider may read the first."""
+    try:
+        _look(body.decode("utf-8", "replace"))
+    except (_Twice, *UNREADABLE):  # what only one of both readers takes goes out as it was read
+        return True
+    return False
 
 
 def _read(body: bytes, rules: Rules, findings: Findings, why: str) -> Object | None:
