@@ -269,6 +269,32 @@ def test_a_body_that_is_told_as_a_stream_waits_for_its_client_and_ends(protocol:
         house.check_quiet()
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_body_that_is_larger_than_what_is_judged(protocol: ProtocolId, closed: bool) -> None:
+    """It passes where every guard is open, is as it came, and no good end is claimed."""
+    guards = Guards([Guard("house", all_rules(Action.REJECT, closed=closed))])
+    with House(settings=Settings(limits=Limits(body=4000)), conduct=Conduct(guards=guards, nonstream="passthrough")) as house:
+        asker, ask = house.whole(protocol)
+        body = json.dumps(whole(protocol, "Hello. " * 2000)).encode()
+        ask.answer(200, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))])
+        ask.body(body[:3000])
+        assert (asker.reply.status, asker.reply.body) == (None, b"")
+        ask.body(body[3000:9000])
+        assert asker.reply.body == body[:9000] or closed
+        if ask.live:
+            ask.body(body[9000:]).end()
+        row = house.row()
+        if closed:
+            assert (asker.reply.status, row.outcome) == (502, "CUT")
+            assert b"Hello" not in asker.reply.body
+        else:
+            assert (asker.reply.status, asker.reply.body, asker.reply.over) == (200, body, "ended")
+            assert (row.outcome, json.loads(row.findings or "[]")) == (
+                "UNVERIFIED", [{"guard": "house", "action": "let_go", "where": "response", "hits": 1}])
+        house.check_quiet()
+
+
 @pytest.mark.parametrize("how", ["inside", "outside", "none"])
 def test_what_a_request_says_twice_goes_on_once_where_guards_have_judged_it(how: str) -> None:
     outside = Guards([Guard("judge", outside=Outside("judge", "service"), on=frozenset({"request"}))])

@@ -6,15 +6,19 @@ import json
 
 import pytest
 
+from penstock.pipeline.body import OpaqueRelay
 from penstock.pipeline.compose import Answer, Limits, compose
 from penstock.pipeline.contract import Pipeline, State
+from penstock.pipeline.guarded_body import GuardedBody
 from penstock.pipeline.pseudo import Pace
-from penstock.policy.guards import Guards
+from penstock.policy.guards import Guard, Guards
+from penstock.policy.outside import Outside
+from penstock.policy.rules import Action
 from penstock.protocols import REGISTRY
 from penstock.vocabulary.ids import Operation, ProtocolId
 from penstock.vocabulary.outcome import Ending
 from penstock.wire.budget import Budget
-from tests.support.guards import MASKING, REJECTING, body_of, frames_saying, rule_guards, split_frames
+from tests.support.guards import MASKING, REJECTING, all_rules, body_of, frames_saying, rule_guards, split_frames
 from tests.support.relays import zipped
 
 CHAT = ProtocolId.OPENAI_CHAT
@@ -23,12 +27,12 @@ FRAMES = frames_saying(CHAT, SAID)
 BODY = json.dumps(body_of(CHAT, FRAMES)).encode()
 
 
-def pipeline_of(kind: str, guards: Guards, budget: Budget, *, coding: bytes = b"") -> Pipeline:
+def pipeline_of(kind: str, guards: Guards, budget: Budget, *, coding: bytes = b"", kept: bool = True) -> Pipeline:
     asked = {"body": {}, "fold": {"folded": True}, "pseudo": {"pace": Pace()}}[kind]
     content = b"text/event-stream" if kind == "fold" else b"application/json"
     answer = Answer(Operation.CHAT, 200, content, coding, delimited=True, stream_asked=kind == "pseudo", array=False, **asked)  # pyright: ignore[reportArgumentType]
     mode = compose(answer, REGISTRY[CHAT], Limits(), budget, 100.0, None, guards)
-    assert mode.decoded or kind != "body"
+    assert mode.decoded is kept or kind != "body"
     return mode.pipeline
 
 
@@ -80,6 +84,31 @@ def test_an_answer_that_is_too_large_to_be_held_says_so() -> None:
     pipeline = pipeline_of("body", MASKING, Budget(4))
     assert pipeline.feed(BODY, 101.0) == b""
     assert "larger than what may be held" in pipeline.conclude(True, "").cause
+
+
+OPEN = Guards([Guard("house", all_rules(Action.REJECT, closed=False)), Guard("counts", all_rules(Action.AUDIT)), Guard("judge", outside=Outside(
+    "judge", "service", closed=False))])  # fmt: skip
+
+
+@pytest.mark.parametrize("gzip", [False, True])
+def test_an_answer_that_is_too_large_to_be_held_passes_where_every_guard_is_open(gzip: bool) -> None:
+    budget = Budget(len(BODY) - 1)
+    pipeline = pipeline_of("body", OPEN, budget, coding=b"gzip" if gzip else b"")
+    data = zipped(BODY) if gzip else BODY
+    out = [pipeline.feed(data[at : at + 100], 101.0) for at in range(0, len(data), 100)]
+    assert (out[0], b"".join(out)) == (b"", BODY)
+    assert (budget.used, pipeline.bytes_out, pipeline.state) == (0, len(BODY), State.RUNNING)
+    outcome = pipeline.conclude(True, "")
+    assert (outcome.ending, pipeline.end(None, "px-1")) == (Ending.UNVERIFIED, b"")
+    assert isinstance(pipeline, GuardedBody)
+    assert pipeline.findings.let_go == {"house": 1, "judge": 1}
+
+
+def test_an_answer_in_an_unknown_coding_that_passes_is_counted() -> None:
+    pipeline = pipeline_of("body", OPEN, Budget(1 << 24), coding=b"br", kept=False)
+    assert isinstance(pipeline, OpaqueRelay)
+    assert pipeline.feed(b"\x0b\x02\x80", 101.0) == b"\x0b\x02\x80"
+    assert pipeline.findings.let_go == {"house": 1, "judge": 1}
 
 
 def test_without_guards_of_answers_nothing_is_gathered() -> None:

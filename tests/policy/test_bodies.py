@@ -11,6 +11,7 @@ from penstock.policy.asking import BodyJudge
 from penstock.policy.bodies import guard_answer, guard_request, says_twice
 from penstock.policy.edit_gemini import GeminiEditor
 from penstock.policy.edit_responses import ResponsesEditor
+from penstock.policy.editors import EDITORS
 from penstock.policy.guards import Guard, Guards
 from penstock.policy.matcher import Findings, Hold
 from penstock.policy.outside import Outside
@@ -173,6 +174,14 @@ def test_what_cannot_be_read(closed: bool) -> None:
     findings = Findings()
     assert guard_request(CHAT, Operation.CHAT, b"{zanzibar", guards_for(U, closed=closed).requests, findings) == b"{zanzibar"
     assert (findings.rejection is not None) is closed
+    assert findings.let_go == ({} if closed else {"w": 1})
+    guards = Guards([Guard("judge", outside=Outside("judge", "service", closed=closed))])
+    findings = Findings()
+    assert BodyJudge("request", CHAT, Operation.CHAT, b"{zanzibar", guards.ask_requests, guards.outsides, findings).done
+    assert (findings.outside is not None, findings.let_go) == ((True, {}) if closed else (False, {"judge": 1}))
+    editor = EDITORS[CHAT](guards_for(A, closed=closed).answers, findings := Findings(), Hold())
+    assert editor.edit(b"", b"{zanzibar", 0.0) is None
+    assert (findings.rejection is not None, findings.let_go) == ((True, {}) if closed else (False, {"w": 1}))
 
 
 def test_odd_numbers_and_halves_of_pairs_survive() -> None:

@@ -112,9 +112,12 @@ class Guarding(Holding):
         return True
 
     def _weigh_on(self, pipeline: Pipeline, data: bytes, now: float) -> None:
-        pipeline.feed(data, now)
+        out = pipeline.feed(data, now)
         if pipeline.state is State.BROKEN:
             self._give_weighed(now, over=False)
+        elif out:  # it is larger than what is judged, and every guard is open
+            self._held = [out]
+            self._open_up(now)
 
     def _give_weighed(self, now: float, *, over: bool = True) -> None:
         """All of the body has come that will."""

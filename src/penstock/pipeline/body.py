@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from penstock.pipeline.contract import Pipeline, upstream_error
 from penstock.pipeline.foreign import words_of
+from penstock.policy.matcher import Findings
 from penstock.protocols.contract import Observer
 from penstock.vocabulary.errors import Fault, UpstreamError
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
@@ -49,13 +50,17 @@ class BodyRelay(Pipeline):
         if self._keep:
             n = len(data)
             if self._held + n > self._limit or not self._budget.take(n):
-                self.close()
-                self._keep, self._large = False, True
+                self._too_large()
             else:
                 self._held += n
                 self._parts.append(data)
         self.bytes_out += len(data)
         return data
+
+    def _too_large(self) -> None:
+        """No copy is kept any more."""
+        self.close()
+        self._keep, self._large = False, True
 
     def conclude(self, clean: bool, cause: str) -> Outcome:
         observer = self.observer
@@ -104,7 +109,9 @@ class BodyRelay(Pipeline):
 class OpaqueRelay(BodyRelay):
     """Bytes in a coding that we do not know: passed on as they are, nothing claimed, nothing put in."""
 
-    __slots__ = ("_coding",)
+    __slots__ = ("_coding", "findings")
+    findings: Findings
+    """Where there are guards, all of them open."""
 
     def __init__(self, observer: Observer, status: int, coding: str, budget: Budget, now: float) -> None:
         super().__init__(observer, status, 0, budget, now, keep=False, judged=False, delimited=True)

@@ -186,7 +186,8 @@ class GuardedFrames(StreamRelay):
                 if edit is not None:
                     before, data = edit
             elif self._unreadable(frame[2]):
-                editor.cannot("it could not be read")
+                if not self.blind:
+                    editor.cannot("it could not be read")
                 self.blind = self.blind or findings.rejection is None
             elif array is not None and array.closed:
                 before = editor.flush(now)

@@ -17,7 +17,7 @@ from penstock.pipeline.guarded import GuardedFrames, GuardedStream, fault_of_rej
 from penstock.pipeline.pseudo import Pseudo
 from penstock.policy.asking import BodyJudge
 from penstock.policy.bodies import guard_answer
-from penstock.policy.guards import Guards
+from penstock.policy.guards import Guards, is_closed, let_pass
 from penstock.policy.matcher import Findings, Rejection
 from penstock.protocols.contract import ProtocolSpec
 from penstock.vocabulary.errors import Fault
@@ -126,9 +126,12 @@ class GuardedFold(Weighed, GuardedFrames, Fold):
 
 
 class GuardedBody(Weighed, BodyRelay):
-    """A body. `conclude`, then `whole` or `failure`."""
+    """A body. `conclude`, then `whole` or `failure`. One that is larger than what is judged passes where every guard is open, as it came: then `feed`
+    gives it out."""
 
-    __slots__ = ("_guarded", "_guards", "_judged_as", "_judged_by", "_operation", "_outcome", "_spec", "_unheld", "findings", "judging")
+    __slots__ = (
+        "_guarded", "_guards", "_judged_as", "_judged_by", "_kept", "_operation", "_outcome", "_passes", "_spec", "_unheld", "findings", "judging",
+    )  # fmt: skip
 
     def guard(self, guards: Guards, spec: ProtocolSpec, operation: Operation) -> None:
         """To be called before the first feed."""
@@ -136,7 +139,9 @@ class GuardedBody(Weighed, BodyRelay):
         self.findings = Findings()
         self._guarded: bytes | None = None
         self._outcome: Outcome | None = None
-        self._unheld = False
+        self._unheld = self._passes = False
+        self._kept = b""
+        """Of one that passes, what came before that was known."""
         self.judging, self._judged_by, self._judged_as = None, guards, (spec, operation)
 
     def _to_be_weighed(self, clean: bool, cause: str) -> bytes | None:
@@ -154,11 +159,28 @@ class GuardedBody(Weighed, BodyRelay):
 
     def feed(self, data: bytes, now: float) -> bytes:
         super().feed(data, now)
+        if self._passes:
+            return data
         self.bytes_out = 0
         if not self._keep and not self._unheld:
             self._unheld = True
-            self.state = State.BROKEN
+            if is_closed(self._guards):
+                self.state = State.BROKEN
+            else:
+                return self._pass(data)
         return b""
+
+    def _pass(self, data: bytes) -> bytes:
+        let_pass(self.findings, self._guards.answers, self._guards.ask_answers)
+        self._passes = True
+        out, self._kept = self._kept + data, b""
+        self.bytes_out = len(out)
+        return out
+
+    def _too_large(self) -> None:
+        if not is_closed(self._guards):
+            self._kept = b"".join(self._parts)
+        super()._too_large()
 
     def conclude(self, clean: bool, cause: str) -> Outcome:
         """The first call counts."""
@@ -167,6 +189,8 @@ class GuardedBody(Weighed, BodyRelay):
         return self._outcome
 
     def _conclude(self, clean: bool, cause: str) -> Outcome:
+        if self._passes:
+            return super().conclude(clean, cause)
         if self._unheld:
             # Kept is every answer but what nobody here can read.
             why = f"it is larger than what may be held of it, or {FULL}" if self._large else "it came in a coding that cannot be read here"

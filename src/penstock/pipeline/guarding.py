@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from penstock.pipeline.array_relay import ArrayRelay, DecodedArray
 from penstock.pipeline.awaited import AwaitedStream, DecodedAwaitedStream
-from penstock.pipeline.body import BodyRelay
+from penstock.pipeline.body import BodyRelay, OpaqueRelay
 from penstock.pipeline.contract import Pipeline
 from penstock.pipeline.decoded import DecodedBody, DecodedFold, DecodedPseudo, DecodedStream
 from penstock.pipeline.fold import Fold
@@ -22,7 +22,8 @@ from penstock.pipeline.guarded_body import (
 )
 from penstock.pipeline.pseudo import Pseudo
 from penstock.pipeline.stream import StreamRelay
-from penstock.policy.guards import Guards
+from penstock.policy.guards import Guards, let_pass
+from penstock.policy.matcher import Findings
 from penstock.protocols.contract import ProtocolSpec
 from penstock.vocabulary.ids import Operation
 
@@ -74,3 +75,6 @@ def start(pipeline: Pipeline, guards: Guards | None, spec: ProtocolSpec, operati
         return
     if isinstance(pipeline, GuardedFrames | GuardedBody | GuardedPseudo):
         pipeline.guard(guards, spec, operation)
+    elif isinstance(pipeline, OpaqueRelay):
+        pipeline.findings = Findings()
+        let_pass(pipeline.findings, guards.answers, guards.ask_answers)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from penstock.policy.bodies import drop_logprobs, says_twice
-from penstock.policy.guards import Outsides, closed_outside
+from penstock.policy.guards import Outsides, closed_outside, let_pass
 from penstock.policy.matcher import Findings, Rejection
 from penstock.policy.outside import NO_JSON, Asked, Outside, Question, Verdict, Where, apply, batches, cannot
 from penstock.policy.spelt import fits, put_text, read_text
@@ -55,6 +55,8 @@ class BodyJudge:
             outside = closed_outside(self._outsides)
             if outside is not None:
                 self._reject(cannot(outside, f"the {self._where} could not be read", self.findings))
+            else:
+                let_pass(self.findings, {}, self._outsides)
             return False
         self._fields = cast("Object", fields)
         self._changed = self._where == "request" and says_twice(self._body)

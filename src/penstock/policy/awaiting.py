@@ -22,7 +22,7 @@ from typing import Any, cast
 from penstock.policy.bodies import drop_logprobs
 from penstock.policy.channels import Channel, TextChannel
 from penstock.policy.editing import Editor, End, Flow, Whole
-from penstock.policy.guards import Outsides, closed_outside
+from penstock.policy.guards import Outsides, closed_outside, let_pass
 from penstock.policy.held import Held, Slot, Text, Window
 from penstock.policy.matcher import Findings, Hold
 from penstock.policy.outside import NO_JSON, Asked, Outside, Question, Verdict, apply, cannot, rejection
@@ -97,6 +97,8 @@ class Awaiting:
         outside = closed_outside(self._outsides)
         if outside is not None:
             self.findings.outside = self.findings.outside or cannot(outside, why, self.findings)
+        else:
+            let_pass(self.findings, {}, self._outsides)
 
     def _read(self, name: bytes, fields: Object, now: float) -> None:
         slots = self._slots

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from penstock.policy.channels import judge_arguments
-from penstock.policy.guards import Rules, closed_guard
+from penstock.policy.guards import Rules, closed_guard, let_pass
 from penstock.policy.matcher import Findings, Rejection
 from penstock.policy.rules import Rule
 from penstock.policy.texts import Kind, Object, Place, answer_texts, as_object, objects, request_texts
@@ -76,6 +76,8 @@ def _read(body: bytes, rules: Rules, findings: Findings, why: str) -> Object | N
     rule = closed_guard(rules)
     if rule is not None:
         findings.rejection = findings.rejection or Rejection(rule.guard, why, rule.message, rule.in_stream)
+    else:
+        let_pass(findings, rules)
     return None
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, cast
 
 from penstock.policy.bodies import drop_logprobs, mask_place
 from penstock.policy.channels import ArgumentsChannel, Channel, TextChannel
-from penstock.policy.guards import Rules, closed_guard
+from penstock.policy.guards import Rules, closed_guard, let_pass
 from penstock.policy.matcher import Findings, Hold, Rejection
 from penstock.policy.rules import Rule, Scope
 from penstock.policy.texts import Kind, Object, Place
@@ -271,7 +271,9 @@ class Editor(ABC):
     def cannot(self, why: str) -> None:
         """Something cannot be judged: it is rejected, unless every guard is open."""
         rule = closed_guard(self.rules)
-        if rule is not None and self.findings.rejection is None:
+        if rule is None:
+            let_pass(self.findings, self.rules)
+        elif self.findings.rejection is None:
             self.findings.rejection = Rejection(rule.guard, why, rule.message, rule.in_stream)
 
     # -- beyond frames ----------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from penstock.policy.matcher import Hold, Rejection
+from penstock.policy.matcher import Findings, Hold, Rejection
 from penstock.policy.outside import Outside, rejection
 from penstock.policy.rules import IN_ANSWERS, Action, Rule, Scope
 from penstock.policy.windows import Windows
@@ -89,6 +89,15 @@ def unreadable(guards: Guards, why: str) -> Rejection | None:
     if rule is not None:
         return Rejection(rule.guard, why, rule.message, rule.in_stream)
     return None if outside is None else rejection(outside, why)
+
+
+_NONE: Outsides = {}
+
+
+def let_pass(findings: Findings, rules: Rules, outsides: Outsides = _NONE) -> None:
+    """What no guard can read passes, for all are open: it is counted for each that would have held it."""
+    findings.let_go.update({rule.guard for found in rules.values() for rule in found if rule.holds})
+    findings.let_go.update({one.guard for found in outsides.values() for one in found if one.holds})
 
 
 def closed_outside(outsides: Outsides) -> Outside | None:
