@@ -190,6 +190,57 @@ def test_odd_numbers_and_halves_of_pairs_survive() -> None:
     assert json.loads(told) == {"choices": [{"message": {"content": "*** \ud83d"}}], "n": 123456789012345678901234567890, "f": 5.0}
 
 
+def cited(citation: Any) -> Any:
+    return {"type": "text", "text": "x", "citations": [citation]}
+
+
+_WEB = {"type": "url_citation", "url": "https://x", "title": "zanzibar"}
+_PAGE = {"type": "web_search_result_location", "cited_text": "y", "title": "zanzibar"}
+_REFUSED = {"type": "refusal", "category": "cyber", "explanation": "no zanzibar"}
+BESIDE: list[tuple[ProtocolId, Any, list[Any], Scope]] = [
+    (CHAT, {"choices": [{"message": {"content": "x", "annotations": [{"url_citation": _WEB}]}}]},
+     [{"choices": [{"index": 0, "delta": {"content": "x", "annotations": [{"url_citation": _WEB}]}}]}], O),
+    (CHAT, {"choices": [], "search_results": [{"title": "zanzibar"}]}, [{"choices": [], "search_results": [{"title": "zanzibar"}]}], O),
+    (CHAT, {"choices": [{"message": {"context": {"citations": [{"title": "zanzibar"}]}}}]},
+     [{"choices": [{"index": 0, "delta": {"context": {"citations": [{"title": "zanzibar"}]}}}]}], O),
+    (RESPONSES, {"output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "x", "annotations": [_WEB]}]}]}, [
+        {"type": "response.output_text.annotation.added", "output_index": 0, "annotation": _WEB},
+        {"type": "response.content_part.added", "output_index": 0, "part": {"type": "output_text", "text": "", "annotations": [_WEB]}},
+        {"type": "response.content_part.done", "output_index": 0, "part": {"type": "output_text", "text": "x", "annotations": [_WEB]}},
+        {"type": "response.output_item.done", "output_index": 0, "item": {"type": "message", "content": [{"text": "x", "annotations": [_WEB]}]}},
+        {"type": "response.completed", "response": {"output": [{"type": "message", "content": [{"text": "x", "annotations": [_WEB]}]}]}},
+    ], O),
+    (MESSAGES, {"content": [cited(_PAGE)]}, [
+        {"type": "content_block_start", "index": 0, "content_block": cited(_PAGE)},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "citations_delta", "citation": _PAGE}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "citations_delta", "citation": {"document_title": "zanzibar"}}},
+    ], A),
+    (MESSAGES, {"content": [cited({"type": "char_location", "cited_text": "zanzibar", "document_title": "zanzibar"})]}, [], A),
+    (MESSAGES, {"content": [], "stop_reason": "refusal", "stop_details": _REFUSED}, [
+        {"type": "message_start", "message": {"content": [], "stop_details": _REFUSED}},
+        {"type": "message_delta", "delta": {"stop_reason": "refusal", "stop_details": _REFUSED}, "usage": {"output_tokens": 1}},
+    ], A),
+    *((GEMINI, body, [body], O) for body in (
+        {"candidates": [{"content": {"parts": [{"text": "x"}]}, "index": 0, "citationMetadata": {"citations": [{"title": "zanzibar"}]}}]},
+        *({"candidates": [{"index": 0, "groundingMetadata": {"groundingChunks": [{key: {"title": "zanzibar"}}]}}]}
+          for key in ("web", "image", "retrievedContext", "maps")))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("protocol", "body", "frames", "scope"), BESIDE)
+def test_what_an_answer_rests_on_and_why_it_ended_are_judged(protocol: ProtocolId, body: Any, frames: list[Any], scope: Scope) -> None:
+    for one in (A, O):
+        told = guard_answer(protocol, Operation.CHAT, json.dumps(body).encode(), guards_for(one).answers, Findings())
+        assert json.loads(told) == (json.loads(json.dumps(body).replace("zanzibar", "***")) if one is scope else body)
+        editor = EDITORS[protocol](guards_for(one).answers, Findings(), Hold())
+        editor.edit(b"", b'{"candidates":[{"content":{"parts":[{"text":"It is "}]},"index":0}]}' if protocol is GEMINI else b"{}", 0.0)
+        for frame in frames:
+            data = json.dumps(frame).encode()
+            edit = editor.edit(frame.get("type", "").encode(), data, 0.0)
+            said = data if edit is None or edit.data is None else edit.data
+            assert json.loads(said) == (json.loads(json.dumps(frame).replace("zanzibar", "***")) if one is scope else frame)
+
+
 TWICE: list[tuple[bytes, Any]] = [
     (b'{"messages":[{"content":"zanzibar"}],"messages":[]}', {"messages": []}),
     (b'{"messages":[{"role":"user","content":"zanzibar","content":"x"}]}', {"messages": [{"role": "user", "content": "x"}]}),

@@ -34,6 +34,8 @@ class _Candidate(msgspec.Struct, gc=False, rename="camel"):
     index: int = 0
     finish_reason: str | None = None
     grounding_metadata: msgspec.Raw = _NONE
+    citation_metadata: None = None
+    """One that is there has texts as well; then it is no ordinary candidate."""
 
 
 class _Frame(msgspec.Struct, gc=False):

@@ -11,7 +11,7 @@ from penstock.policy.editing import Editor, End, Flow, Step, Told, Whole, hashab
 from penstock.policy.guards import Rules
 from penstock.policy.matcher import Findings, Hold
 from penstock.policy.rules import Scope
-from penstock.policy.texts import Kind, Object, Place, as_object, messages_block, objects
+from penstock.policy.texts import Kind, Object, Place, as_object, messages_block, messages_cited, messages_stopped, objects
 from penstock.protocols.contract import Observer
 from penstock.protocols.openai_chat.chunk import encode_any
 
@@ -73,6 +73,7 @@ class MessagesEditor(Editor):
                 self._begun = True
                 for block in objects(as_object(frame.get("message")).get("content")):
                     yield from [Whole(place) for place in messages_block(block, Scope.ASSISTANT)]
+                yield from [Whole(place) for place in messages_stopped(as_object(frame.get("message")))]
             case "content_block_start":
                 self._open.append(index)
                 yield from self._start(hashable(index), as_object(frame.get("content_block")))
@@ -81,15 +82,14 @@ class MessagesEditor(Editor):
                 known = _FIELDS.get(str(delta.get("type")))
                 if known is not None and isinstance(delta.get(known[0]), str):
                     yield Flow((hashable(index), delta["type"]), Place(delta, *known))
-                citation = as_object(delta.get("citation"))
-                if isinstance(citation.get("cited_text"), str):
-                    yield Whole(Place(citation, "cited_text", Scope.ASSISTANT))
+                yield from [Whole(place) for place in messages_cited(as_object(delta.get("citation")), Scope.ASSISTANT)]
             case "content_block_stop":
                 if index in self._open:
                     self._open.remove(index)
                 yield from self._ended(hashable(index))
             case "message_delta" | "message_stop" | "error":
                 yield from [End(key) for key in list(self.channels)]
+                yield from [Whole(place) for place in messages_stopped(as_object(frame.get("delta")))]
             case _:
                 return
 
@@ -98,6 +98,7 @@ class MessagesEditor(Editor):
         match block.get("type"):
             case "text" if isinstance(block.get("text"), str) and block["text"]:
                 yield Flow((index, "text_delta"), Place(block, "text", Scope.ASSISTANT))
+                yield from [Whole(place) for citation in objects(block.get("citations")) for place in messages_cited(citation, Scope.ASSISTANT)]
             case "thinking" if isinstance(block.get("thinking"), str) and block["thinking"]:
                 yield Flow((index, "thinking_delta"), Place(block, "thinking", Scope.REASONING))
             case _:

@@ -15,7 +15,7 @@ from penstock.policy.editing import Editor, End, Flow, Step, Told, Whole, hashab
 from penstock.policy.guards import Rules
 from penstock.policy.matcher import Findings, Hold
 from penstock.policy.rules import Scope
-from penstock.policy.texts import Kind, Object, Place, as_object, objects, responses_item, shell_output, strings
+from penstock.policy.texts import Kind, Object, Place, as_object, objects, responses_cited, responses_item, shell_output, strings
 from penstock.protocols.contract import Observer
 from penstock.protocols.openai_chat.chunk import decode_any, encode_any
 from penstock.protocols.openai_responses.observe import ResponsesObserver
@@ -98,6 +98,8 @@ class ResponsesEditor(Editor):
         again = item in self._told
         if family == _OUTPUT:
             yield from self._output(verb, frame, again)
+        elif family == "response.output_text.annotation":
+            yield from [Whole(place) for place in strings(as_object(frame.get("annotation")), Scope.TOOL_RESULTS, "title")]
         elif kind == "response.shell_call_command.added":
             if frame.get("command"):
                 self._told.add(item)
@@ -111,12 +113,12 @@ class ResponsesEditor(Editor):
             yield from self._ended(frame)
             part = as_object(frame.get("part"))
             scope = Scope.ASSISTANT if kind == "response.content_part.done" and part.get("type") != "reasoning_text" else Scope.REASONING
-            yield from [Whole(place, again) for place in strings(part, scope, "text", "refusal", "transcript")]
+            yield from [Whole(place, again) for place in (*strings(part, scope, "text", "refusal", "transcript"), *responses_cited(part))]
             self._told.add(item)
         elif kind in ("response.content_part.added", "response.reasoning_summary_part.added"):
             part = as_object(frame.get("part"))
             scope = Scope.ASSISTANT if kind == "response.content_part.added" and part.get("type") != "reasoning_text" else Scope.REASONING
-            yield from [Whole(place) for place in strings(part, scope, "text", "refusal", "transcript")]
+            yield from [Whole(place) for place in (*strings(part, scope, "text", "refusal", "transcript"), *responses_cited(part))]
         elif kind in ("response.output_item.done", "response.output_item.added"):
             if kind.endswith("done"):
                 yield from self._ended(frame)

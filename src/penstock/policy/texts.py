@@ -92,6 +92,7 @@ def answer_texts(protocol: ProtocolId, operation: Operation, body: Object) -> It
         case ProtocolId.ANTHROPIC_MESSAGES:
             for block in objects(body.get("content")):
                 yield from messages_block(block, Scope.ASSISTANT)
+            yield from messages_stopped(body)
         case ProtocolId.GEMINI:
             for candidate in objects(body.get("candidates")):
                 yield from _gemini_answer(list(objects(as_object(candidate.get("content")).get("parts"))))
@@ -173,11 +174,11 @@ def chat_found(message: Object) -> Iterator[Place]:
     context = as_object(message.get("context"))
     yield from strings(context, Scope.TOOL_ARGUMENTS, "intent")
     for found in (*objects(context.get("citations")), *objects(context.get("all_retrieved_documents"))):
-        yield from strings(found, Scope.TOOL_RESULTS, "content")
+        yield from strings(found, Scope.TOOL_RESULTS, "title", "content")
     for found in objects(message.get("search_results")):
-        yield from strings(found, Scope.TOOL_RESULTS, "snippet")
+        yield from strings(found, Scope.TOOL_RESULTS, "title", "snippet")
     for note in objects(message.get("annotations")):
-        yield from strings(as_object(note.get("url_citation")), Scope.TOOL_RESULTS, "content")
+        yield from strings(as_object(note.get("url_citation")), Scope.TOOL_RESULTS, "title", "content")
 
 
 def _chat_request(operation: Operation, body: Object) -> Iterator[Place]:
@@ -195,6 +196,8 @@ def responses_item(item: Object) -> Iterator[Place]:
     kind = str(item.get("type", "message"))
     if kind == "message":
         yield from content(item, "content", _CHAT_ROLES.get(str(item.get("role")), Scope.USER))
+        for part in objects(item.get("content")):
+            yield from responses_cited(part)
         return
     if kind == "agent_message":  # what agents of one answer say to each other
         yield from content(item, "content", Scope.ASSISTANT)
@@ -227,6 +230,12 @@ def responses_item(item: Object) -> Iterator[Place]:
         failed = as_object(item.get("error"))
         yield from strings(failed, Scope.TOOL_RESULTS, "message")
         yield from tree(failed, "content", Scope.TOOL_RESULTS)
+
+
+def responses_cited(part: Object) -> Iterator[Place]:
+    """What the pages are called that a text goes back to."""
+    for note in objects(part.get("annotations")):
+        yield from strings(note, Scope.TOOL_RESULTS, "title")
 
 
 def shell_output(holder: Object) -> Iterator[Place]:
@@ -264,7 +273,16 @@ def messages_block(block: Object, scope: Scope) -> Iterator[Place]:
     else:
         yield from strings(block, scope, "text")
         for citation in objects(block.get("citations")):
-            yield from strings(citation, scope, "cited_text")
+            yield from messages_cited(citation, scope)
+
+
+def messages_cited(citation: Object, scope: Scope) -> Iterator[Place]:
+    yield from strings(citation, scope, "cited_text", "title", "document_title")
+
+
+def messages_stopped(message: Object) -> Iterator[Place]:
+    """Why a model refused, in the provider's words."""
+    yield from strings(as_object(message.get("stop_details")), Scope.ASSISTANT, "explanation")
 
 
 def _hosted_results(block: Object) -> Iterator[Place]:
@@ -330,12 +348,14 @@ def gemini_beside(candidate: Object) -> Iterator[Place]:
         yield from content(found, key, Scope.TOOL_ARGUMENTS)
     yield from strings(as_object(found.get("searchEntryPoint")), Scope.TOOL_ARGUMENTS, "renderedContent")
     for chunk in objects(found.get("groundingChunks")):
-        retrieved, place = as_object(chunk.get("retrievedContext")), as_object(chunk.get("maps"))
-        yield from strings(retrieved, Scope.TOOL_RESULTS, "text")
-        yield from strings(as_object(retrieved.get("ragChunk")), Scope.TOOL_RESULTS, "text")
-        yield from strings(place, Scope.TOOL_RESULTS, "text")
-        for snippet in objects(as_object(place.get("placeAnswerSources")).get("reviewSnippets")):
-            yield from strings(snippet, Scope.TOOL_RESULTS, "review")
+        for key in ("web", "image", "retrievedContext", "maps"):
+            yield from strings(as_object(chunk.get(key)), Scope.TOOL_RESULTS, "title", "text")
+        yield from strings(as_object(as_object(chunk.get("retrievedContext")).get("ragChunk")), Scope.TOOL_RESULTS, "text")
+        for snippet in objects(as_object(as_object(chunk.get("maps")).get("placeAnswerSources")).get("reviewSnippets")):
+            yield from strings(snippet, Scope.TOOL_RESULTS, "title", "review")
+    cited = as_object(candidate.get("citationMetadata"))
+    for source in (*objects(cited.get("citationSources")), *objects(cited.get("citations"))):
+        yield from strings(source, Scope.TOOL_RESULTS, "title")
     # Of a call that is none: the call, as the model wrote it.
     yield from strings(candidate, Scope.TOOL_ARGUMENTS, "finishMessage")
 
