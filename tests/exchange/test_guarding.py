@@ -295,6 +295,46 @@ def test_a_body_that_is_larger_than_what_is_judged(protocol: ProtocolId, closed:
         house.check_quiet()
 
 
+UNREAD = [
+    ("POST", "/v1beta/models/m:generateAnswer"), ("POST", "/v1beta/interactions"), ("GET", "/v1beta/interactions/i1"),
+    ("POST", "/gemini/v1/projects/p/locations/l/publishers/anthropic/models/c:rawPredict"), ("POST", "/gemini//v1beta/interactions/"),
+    ("POST", "/anthropic/v1/projects/p/locations/l/publishers/anthropic/models/c:streamRawPredict"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), UNREAD)
+@pytest.mark.parametrize("how", ["inside", "outside", "open", "requests"])
+def test_where_models_speak_in_a_form_that_nobody_reads(method: str, path: str, how: str) -> None:
+    judge = {"inside": Guard("judge", all_rules()), "outside": Guard("judge", outside=Outside("judge", "service")), "open": Guard(
+        "judge", all_rules(closed=False)), "requests": Guard("judge", all_rules(), on=frozenset({"request"}))}[how]  # fmt: skip
+    house = House(conduct=Conduct(guards=Guards([judge])))
+    house.gateway.judges = bench = Bench()
+    with house:
+        asker = house.post(path, {"contents": []}) if method == "POST" else house.get(path)
+        while bench.open:
+            bench.answer(house, PASSED)
+        refused = how in ("inside", "outside")
+        if not refused:
+            house.last.answer_json({"answer": {}})
+        row = house.row()
+        assert (asker.reply.status, row.outcome, row.rule) == (
+            (403, "REFUSED", "house" if how == "inside" else "judge") if refused else (200, "COMPLETE", None))
+        assert (b"cannot be judged" in asker.reply.body) is refused
+        assert len(house.asks) == (not refused)
+        house.check_quiet()
+
+
+@pytest.mark.parametrize(("method", "path"), [
+    ("POST", "/v1beta/models/m:predict"), ("POST", "/v1beta/cachedContents"), ("DELETE", "/v1beta/interactions/i1"),
+    ("GET", "/openai/v1/interactions"),
+])  # fmt: skip
+def test_where_no_model_speaks_or_nobody_knows(method: str, path: str) -> None:
+    with House(conduct=Conduct(guards=MASKING)) as house:
+        asker = house.post(path, {"contents": []}) if method == "POST" else house.get(path, method=method)
+        house.last.answer_json({})
+        assert (asker.reply.status, house.row().outcome) == (200, "COMPLETE")
+
+
 @pytest.mark.parametrize("how", ["inside", "outside", "none"])
 def test_what_a_request_says_twice_goes_on_once_where_guards_have_judged_it(how: str) -> None:
     outside = Guards([Guard("judge", outside=Outside("judge", "service"), on=frozenset({"request"}))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import cast
 
 from penstock.capture import Recorder, ReplyTap, Subject
@@ -20,11 +21,15 @@ from penstock.exchange.plan import Plan, Print, Way
 from penstock.pipeline.guarded import fault_of_rejection
 from penstock.policy.asking import BodyJudge
 from penstock.policy.guards import Guards, unreadable
-from penstock.policy.matcher import Findings
+from penstock.policy.matcher import Findings, Rejection
 from penstock.providers import Provider
+from penstock.routing import speaks_unread
 from penstock.vocabulary.errors import Fault, FaultKind
+from penstock.vocabulary.ids import Operation
 
 _OWN_WORDS = "its answer would be in Argo's own words, which nobody here reads"
+_UNREAD = "a model would speak in its answer in a form that nobody here reads"
+_UNJUDGED = "What models answer on this path cannot be judged by this gateway, and a policy of it wants that it is."
 _USED = Fault(FaultKind.BAD_REQUEST, 422, "This Idempotency-Key was used for another request body a moment ago.")
 
 
@@ -132,7 +137,7 @@ class Preparing(Entering):
             findings.rejection = guards.no_uploads
             findings.hits[guards.no_uploads.guard, "reject"] += 1
             fault = fault_of_rejection(guards.no_uploads)
-        foreign = unreadable(guards, _OWN_WORDS) if fault is None and in_own_words(exchange.provider, plan, exchange.request) else None
+        foreign = self._foreign(plan, guards) if fault is None else None
         if foreign is not None:
             exchange.judged = findings = exchange.judged or Findings()
             findings.rejection = foreign
@@ -145,6 +150,16 @@ class Preparing(Entering):
         assert rejection is not None
         exchange.refuse(fault, f"guard {rejection.guard!r} rejected the request: {rejection.why}")
         return False, None
+
+    def _foreign(self, plan: Plan, guards: Guards) -> Rejection | None:
+        """With which what would be answered unjudged is refused."""
+        request, endpoint = self.exchange.request, plan.endpoint
+        if endpoint.operation is not Operation.OTHER:
+            return None
+        if in_own_words(self.exchange.provider, plan, request):
+            return unreadable(guards, _OWN_WORDS)
+        found = unreadable(guards, _UNREAD) if request is not None and speaks_unread(request.method, endpoint) else None
+        return None if found is None else replace(found, message=found.message or _UNJUDGED)
 
     def _consult(self, plan: Plan, way: Way, guards: Guards, body: bytes) -> None:
         """Put the request before guards that are asked outside; it goes on when they have answered."""

@@ -51,6 +51,9 @@ _STORED: tuple[tuple[re.Pattern[str], ProtocolId], ...] = (
     (re.compile(r"(?:/v[0-9][^/]*)?/conversations/[^/]+/items(?:/[^/]+)?", re.IGNORECASE), ProtocolId.OPENAI_RESPONSES),
 )
 """Where OpenAI tells answers again that it has stored (`store`), besides `/responses/ID`."""
+_SPOKEN = re.compile(r":(?:generateAnswer|rawPredict|streamRawPredict)$", re.IGNORECASE)
+"""Custom methods of Google's by which a model speaks, in an answer of another form: its own, or (Vertex AI) that of the model's maker."""
+_INTERACTIONS = re.compile(r"/interactions(?:/|$)", re.IGNORECASE)
 
 
 def resolve(
@@ -234,6 +237,14 @@ def _stored(method: str, rest: str, provider: Face) -> Endpoint | None:
     plain = _plainly(rest)
     protocol = next((protocol for pattern, protocol in _STORED if protocol in provider.protocols and pattern.fullmatch(plain)), None)
     return None if protocol is None else Endpoint(protocol, Operation.RESPONSE_ITEM, rest, _body(method))
+
+
+def speaks_unread(method: str, endpoint: Endpoint) -> bool:
+    """Does a model speak in its answer, in a form that nobody here reads?"""
+    if endpoint.operation is not Operation.OTHER or method == "DELETE":
+        return False
+    plain = _plainly(endpoint.path)
+    return _SPOKEN.search(plain) is not None or (endpoint.protocol is ProtocolId.GEMINI and _INTERACTIONS.search(plain) is not None)
 
 
 def _body(method: str) -> Body:
