@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 
 from penstock.policy.checks import luhn
-from penstock.policy.matcher import Findings
+from penstock.policy.matcher import Findings, Hold, Matcher
 from penstock.policy.recognisers import GROUPS, RECOGNISERS, names_of
 from penstock.policy.rules import Terms, built_in
 from penstock.policy.syntax import shape_of
 from penstock.policy.whole import judge
 
 FOUND: dict[str, list[str]] = {
-    "email": ["a@b.co", "jane.doe+tag@sub.example.co.uk", "x_y%z@example.museum", "jürgen@example.de", "1@2.io"],
+    "email": ["a@b.co", "jane.doe+tag@sub.example.co.uk", "x_y%z@example.museum", "jürgen@example.de", "1@2.io",
+              "name@müller.de", "info@bücher-müller.example", "mail@ku\u0308nstler.de", "name@例え.jp", "имя@почта.example.com", "почта@пример.рф",
+              "用户@例子.中国", "संपर्क@डाटामेल.भारत", "회사@예시.한국", "name@mail.ตัวอย่าง.ไทย", "a@xn--mller-kva.de", "a@xn--e1afmkfd.xn--p1ai",
+              "a@beratung.vermögensberater", "a@my_host.example.com"],
     "phone": ["+1 415 555 2671", "+44 20 7946 0958", "+4930123456", "(415) 555-2671", "415-555-2671", "415.555.2671", "1-800-555-0199",
               "+49 (30) 901820"],
     "card": ["4111111111111111", "4111 1111 1111 1111", "4111-1111-1111-1111", "378282246310005", "3782 822463 10005", "5555555555554444",
@@ -41,7 +44,8 @@ FOUND: dict[str, list[str]] = {
                     "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,1234\n\nMHcCAQEE\n-----END EC PRIVATE KEY-----"],
 }  # fmt: skip
 PASSED: dict[str, list[str]] = {
-    "email": ["a@b", "@example.com", "look @ that", "user@localhost", "C++@home", "https://example.com/@handle"],
+    "email": ["a@b", "@example.com", "look @ that", "user@localhost", "C++@home", "https://example.com/@handle",
+              "@müller.de", "name@müller", "name@-müller.de", "name@müller-.de", "name@例え", "name@例え。", "联系@张三.谢谢", "名前@例え.1"],
     "phone": ["2024-10-05", "1234567890", "415-155-2671", "115-555-2671", "+0 123 456 789", "version 415.555", "id 415-555-26712", "12:30:45"],
     "card": ["4111111111111112", "1234567812345670", "0000000000000000", "4111 1111 1111", "1234 5678 9012", "3.4111111111111111",
              "order 20241005123456"],
@@ -127,6 +131,18 @@ def test_every_recogniser_can_judge_streams_and_holds_little() -> None:
         shape = shape_of(known.pattern, trusted=True)
         assert shape.gate is not None, name
         assert shape.width <= 512, name
+
+
+@pytest.mark.parametrize("text", FOUND["email"])
+def test_an_address_is_found_however_it_is_cut(text: str) -> None:
+    rule = built_in("email", Terms("g"))
+    told = f"To {text}, or so."
+    for cut in range(len(told) + 1):
+        findings = Findings()
+        matcher = Matcher([rule], findings, Hold())
+        pieces = [*matcher.feed(told[:cut], 0.0), *matcher.feed(told[cut:], 0.0), *matcher.finish(0.0)]
+        assert "".join([piece for piece, _, _ in pieces]) == "To [EMAIL], or so."
+        assert findings.held_chars <= len(text) + 1
 
 
 def test_luhn() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from penstock.policy import checks
-from penstock.policy.tree import BEGIN, END
+from penstock.policy.tree import BEGIN, END, UNSPACED
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,18 @@ _TOKEN_RUN = re.compile(r"[A-Za-z0-9_.+/=-]*")
 _PEM_RUN = re.compile(r"[^`\[\]{}\x80-\U0010ffff]*")
 """Headers too (`Version: GnuPG v2 (GNU/Linux)`, `Comment: Ada <ada@example.com>`), and what quotes a line (`> `)."""
 _PEM_END = re.compile(r"-----END [A-Z0-9 ]{0,24}PRIVATE KEY(?: BLOCK)?-----")
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_LABEL = r"[^\W_](?:[\w-]{0,61}[^\W_])?"
+"""Of a domain, in any script; some write `_` there."""
+_TOP = (
+    rf"(?:xn--[A-Za-z0-9-]{{1,58}}[A-Za-z0-9]|[^\W\d_{UNSPACED}]{{2,24}}"
+    "|中国|中國|香港|澳门|澳門|台湾|台灣|新加坡|公司|网络|網絡|网站|网址|在线|みんな|コム|한국|닷컴|닷넷|ไทย|คอม|ລາວ)"
+)
+"""The last label. Of scripts without spaces only those that are given out (IANA's root zone), for anything may stand right behind them."""
 _LONGEST_TOKEN = 8192
 
 RECOGNISERS: Mapping[str, Recogniser] = {
     "email": Recogniser(
-        rf"[\w.+%-]{{1,64}}@(?:{_LABEL}\.){{1,4}}[A-Za-z]{{2,24}}", "[EMAIL]", "E-mail addresses"),
+        rf"[\w.+%-]{{1,64}}@(?:{_LABEL}\.){{1,4}}{_TOP}", "[EMAIL]", "E-mail addresses"),
     "phone": Recogniser(
         BEGIN + r"(?<![+.-])(?:\+[0-9](?:[ .()/-]{0,2}[0-9]){7,14}|(?:1[ .-]?\(|\()[0-9]{3}\) ?[0-9]{3}[ .-][0-9]{4}"
         r"|(?:1[ .-]?[0-9]{3}|[0-9]{3})[ .-][0-9]{3}[ .-][0-9]{4})" + END,
