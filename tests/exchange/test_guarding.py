@@ -271,10 +271,13 @@ def test_a_body_that_is_told_as_a_stream_waits_for_its_client_and_ends(protocol:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("closed", [True, False])
-def test_a_body_that_is_larger_than_what_is_judged(protocol: ProtocolId, closed: bool) -> None:
+@pytest.mark.parametrize("outside", [True, False])
+def test_a_body_that_is_larger_than_what_is_judged(protocol: ProtocolId, closed: bool, outside: bool) -> None:
     """It passes where every guard is open, is as it came, and no good end is claimed."""
-    guards = Guards([Guard("house", all_rules(Action.REJECT, closed=closed))])
-    with House(settings=Settings(limits=Limits(body=4000)), conduct=Conduct(guards=guards, nonstream="passthrough")) as house:
+    asked, rules = (Outside("house", "service", closed=closed), ()) if outside else (None, all_rules(Action.REJECT, closed=closed))
+    judge = Guard("house", rules, on=frozenset({"answer"}), outside=asked)
+    with House(settings=Settings(limits=Limits(body=4000)), conduct=Conduct(guards=Guards([judge]))) as house:
+        house.gateway.judges = bench = Bench()
         asker, ask = house.whole(protocol)
         body = json.dumps(whole(protocol, "Hello. " * 2000)).encode()
         ask.answer(200, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))])
@@ -285,6 +288,7 @@ def test_a_body_that_is_larger_than_what_is_judged(protocol: ProtocolId, closed:
         if ask.live:
             ask.body(body[9000:]).end()
         row = house.row()
+        assert bench.count == 0
         if closed:
             assert (asker.reply.status, row.outcome) == (502, "CUT")
             assert b"Hello" not in asker.reply.body
