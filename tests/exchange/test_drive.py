@@ -242,8 +242,9 @@ def test_a_provider_that_cannot_be_reached(house: House, kind: LossKind, status:
 
 
 def test_a_kept_connection_that_died_is_replaced_unseen(house: House) -> None:
+    """By the client; the row has the try."""
     asker, first = chat(house)
-    first.lose(LossKind.STALE)
+    first.lose(LossKind.STALE, "a reason in words")
     again = house.last
     assert again is not first
     assert again.fresh
@@ -251,6 +252,8 @@ def test_a_kept_connection_that_died_is_replaced_unseen(house: House) -> None:
     again.answer().body(CHUNK + STOP + DONE).end()
     assert asker.reply.body == CHUNK + STOP + DONE
     assert outcome(house) == ("COMPLETE", "upstream")
+    row = house.row()
+    assert (row.retries, [(one["status"], one["cause"]) for one in json.loads(row.tries or "[]")]) == (1, [(None, "a reason in words")])
 
 
 def test_an_upload_is_not_sent_twice(house: House) -> None:

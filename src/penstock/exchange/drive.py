@@ -130,6 +130,7 @@ class Exchange(Metering, Joining):
                 self._do(self.machine.handle(Input.LOST), now)
                 return
             if loss.kind is LossKind.STALE and self.head is None and self.sent is not None:
+                self.note_try(None, loss.cause)
                 self._do(self.machine.handle(Input.STALE), now)
                 return
             if self.record is not None:
