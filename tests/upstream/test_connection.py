@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.upstream.connection import HEAD_LIMIT, Connection
-from penstock.upstream.contract import Loss, LossKind, ResponseHead
+from penstock.upstream.contract import STALE_WITHIN, Loss, LossKind, ResponseHead
 from penstock.upstream.dial import Via
 
 GET = (b"GET", b"/x", b"Host: h\r\n\r\n")
@@ -345,6 +345,18 @@ class TestStale:
         (rig.eof if how == "eof" else rig.reset)()
         assert taker.loss is not None
         assert taker.loss.kind is (LossKind.EOF if how == "eof" else LossKind.RESET)
+
+    @pytest.mark.parametrize(("after", "stale"), [(STALE_WITHIN - 0.1, True), (STALE_WITHIN + 0.1, False)])
+    @pytest.mark.parametrize("how", ["eof", "reset"])
+    def test_not_when_the_provider_may_have_worked_at_it(self, how: str, after: float, stale: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = [1000.0]
+        monkeypatch.setattr("penstock.upstream.connection.monotonic", lambda: clock[0])
+        rig = Rig(used=1)
+        taker = rig.send()
+        clock[0] += after
+        (rig.eof if how == "eof" else rig.reset)()
+        assert taker.loss is not None
+        assert taker.loss.kind is (LossKind.STALE if stale else LossKind.EOF if how == "eof" else LossKind.RESET)
 
     def test_not_on_a_new_connection(self) -> None:
         rig = Rig()

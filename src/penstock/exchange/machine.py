@@ -7,7 +7,7 @@
                         +------- the client left ------+---------------> DRAINING --ended--> SETTLED
 
 OPENED      The request is being read; nothing was asked of anybody.
-DIALING     The provider was asked; no byte of its answer has come. A kept connection that dies here is replaced at once.
+DIALING     The provider was asked; no byte of its answer has come. A kept connection that turns out dead is replaced at once.
 HEAD_HELD   The head has come and is held: until the commit another answer, or another try, is possible with a true status.
 EARLY       The client has waited long and was given a head of ours, with 200; no more than that has come of the provider's answer yet. An
             error can only be told in band; another try is still possible.

@@ -18,7 +18,7 @@ from typing import Protocol, cast
 
 import httptools
 
-from penstock.upstream.contract import Headers, Loss, LossKind, Receiver, ResponseHead
+from penstock.upstream.contract import STALE_WITHIN, Headers, Loss, LossKind, Receiver, ResponseHead
 from penstock.upstream.dial import DIRECT, Via
 from penstock.upstream.reading import make_poll, settle_tls_reading
 
@@ -43,8 +43,8 @@ class _Garbage(Exception):
 
 class Connection(asyncio.Protocol):
     __slots__ = ("_answering", "_asker", "_began", "_dry", "_ended", "_full", "_head", "_headers", "_held", "_keeper", "_news", "_no_body",
-                 "_parser", "_parts", "_paused", "_poll", "_receiver", "_reusable", "_sent_all", "_tls", "_transport", "_unwritten",
-                 "on_body", "origin", "used", "via")  # fmt: skip
+                 "_parser", "_parts", "_paused", "_poll", "_receiver", "_reusable", "_sent_all", "_sent_at", "_tls", "_transport",
+                 "_unwritten", "on_body", "origin", "used", "via")  # fmt: skip
 
     def __init__(self, keeper: Keeper, origin: object) -> None:
         self.origin = origin
@@ -232,7 +232,7 @@ class Connection(asyncio.Protocol):
     def _what(self, exc: Exception | None) -> Loss:
         """What the end of the connection is to the answer under way."""
         where = "before" if self._head is None else "inside"
-        if not self._answering and self.used > 1:
+        if not self._answering and self.used > 1 and monotonic() - self._sent_at <= STALE_WITHIN:
             return Loss(LossKind.STALE, "a kept connection was closed by the provider")
         if exc is None:
             return Loss(LossKind.EOF, f"the provider closed the connection {where} its answer")
@@ -289,8 +289,8 @@ class Connection(asyncio.Protocol):
         """
         transport = self._transport
         self.used += 1
-        self._asker = asker
-        self._receiver = receiver
+        self._asker, self._receiver = asker, receiver
+        self._sent_at = monotonic() if self.used > 1 else 0.0  # asked for on a kept connection only
         self._news = True
         self._answering = self._began = self._ended = False
         self._no_body = head_only

@@ -16,7 +16,8 @@ class LossKind(StrEnum):
     CONNECT_TIMEOUT = "connect_timeout"
     TLS = "tls"
     STALE = "stale"
-    """A kept connection died before a byte of the answer: the request may be sent again."""
+    """A kept connection died before a byte of the answer, and within `STALE_WITHIN` of the request: it was dead before, and the request may be
+    sent again."""
     RESET = "reset"
     EOF = "eof"
     """The connection ended before the framing said that the answer was whole."""
@@ -26,6 +27,12 @@ class LossKind(StrEnum):
     """It is another exchange's, which was ended."""
     UNUSABLE = "unusable"
     """All of it came, and it cannot be told to the client."""
+
+
+STALE_WITHIN = 5.0
+"""Seconds from a request on a kept connection. The end of one that the other side has given up shows within a round trip; one that dies later
+took the request, perhaps, and worked at it. (No error of the socket says otherwise: ETIMEDOUT comes from keep-alive probes too, and they begin
+when all was acknowledged.)"""
 
 
 @dataclass(frozen=True, slots=True)
