@@ -45,6 +45,36 @@ def test_no_other_timer_makes_that_an_error(shorter: str) -> None:
         house.check_quiet()
 
 
+@pytest.mark.parametrize("drained", [False, True])
+def test_the_end_of_the_gateway_does_not_either(drained: bool) -> None:
+    timers = Timers(**{**OFF, "drain": 2.0})  # pyright: ignore[reportArgumentType]
+    with House(conduct=Conduct(timers=timers, keepalive=None, early_head=None, terminal="finish_reason")) as house:
+        asker, ask = house.stream(CHAT)
+        ask.answer().body(CHUNK, STOP)
+        if drained:
+            house.run(house.gateway.drain)
+            assert asker.reply.over is None
+            house.loop.wait(3.0)
+        else:
+            house.run(house.gateway.shut_down)
+        assert (asker.reply.over, asker.reply.body) == ("ended", CHUNK + STOP + DONE)
+        row = house.row()
+        assert (row.outcome, row.ended_by, ask.cancelled) == ("COMPLETE", "upstream", True)
+        house.check_quiet()
+
+
+@pytest.mark.parametrize("held", [CHUNK, CHUNK + STOP + CHUNK[:9]])
+def test_what_is_not_finished_there_is_shut_down_with_the_gateway(held: bytes) -> None:
+    with House(conduct=Conduct(timers=Timers(**OFF), keepalive=None, early_head=None, terminal="finish_reason")) as house:  # pyright: ignore[reportArgumentType]
+        asker, ask = house.stream(CHAT)
+        ask.answer().body(held)
+        house.run(house.gateway.shut_down)
+        assert b"shutting down" in asker.reply.body
+        assert b"[DONE]" not in asker.reply.body
+        assert (house.row().outcome, ask.cancelled) == ("SHUTDOWN", True)
+        house.check_quiet()
+
+
 @pytest.mark.parametrize("held", [CHUNK, CHUNK + STOP + CHUNK[:9]])
 def test_what_is_not_finished_there_is_waited_for_and_timed_out(held: bytes) -> None:
     with House(conduct=Conduct(timers=Timers(**{**OFF, "idle": 20.0}), keepalive=None, early_head=None, terminal="finish_reason")) as house:  # pyright: ignore[reportArgumentType]

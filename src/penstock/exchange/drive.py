@@ -201,14 +201,13 @@ class Exchange(Metering, Joining):
         """The gateway ends this exchange."""
         if self.machine.phase is _OPENED:
             self.open_row()
+        now = self.gateway.clock()
         if self.outcome is None:
-            said = self._said()
-            if said is not None:
-                self._end_as_said(said, self.gateway.clock())
+            if self._ended_for_it(now):
                 return
             self.outcome = Outcome(Ending.SHUTDOWN, "the gateway shut down", EndedBy.GATEWAY)
         self._judge = None
-        self._do(self.machine.handle(Input.SHUTDOWN), self.gateway.clock(), faults.DRAINING)
+        self._do(self.machine.handle(Input.SHUTDOWN), now, faults.DRAINING)
 
     # -- steps -----------------------------------------------------------------------------------------------------------------------
 
@@ -245,11 +244,7 @@ class Exchange(Metering, Joining):
                 self._note_left()
             reply, self.reply = self.reply, None
             reply.abort()
-        if timer != "client_stall" and self._ended_for_it(now):
-            return
-        said = self._said()
-        if said is not None:
-            self._end_as_said(said, now)
+        if self._ended_for_it(now, stalled=timer == "client_stall"):
             return
         if self.machine.phase is not _DRAINING:
             self.entry.timer = timer
@@ -341,13 +336,6 @@ class Exchange(Metering, Joining):
             self.send(self, fresh=False)
         except Exception as error:
             self.fail(error)
-
-    def _end_as_said(self, said: Outcome, now: float) -> None:
-        """Nothing more is waited for, and nothing is added."""
-        self.outcome = said
-        self.cancel()
-        mute = self.pipeline is not None and self.pipeline.mute
-        self._do(self.machine.handle(Input.FAILED if mute else _UPSTREAM_ENDED), now)
 
     def lingered(self, now: float) -> None:
         """The provider did not end its answer."""

@@ -43,13 +43,25 @@ class Leaving(Gathering):
         cut = found.ending is Ending.CUT and self.reply is not None
         return found if cut or found.ending in _SAID else None
 
-    def _ended_for_it(self, now: float) -> bool:
-        """Where nothing lacks but the end of the body, and it does not come: as though it had. (What waits for a guard lacks its word.)"""
-        if self.pipeline is None or self.pipeline.waiting or not self.pipeline.all_told:
-            return False
+    def _ended_for_it(self, now: float, *, stalled: bool = False) -> bool:
+        """Where nothing lacks but the end of the body, and it does not come: as though it had. (What waits for a guard lacks its word, and a client
+        that takes nothing more: `stalled`.) Where the end was told already: by that."""
+        pipeline = self.pipeline
+        if pipeline is not None and not stalled and not pipeline.waiting and pipeline.all_told:
+            self.cancel()
+            self.answer_ended(now)
+            return True
+        said = self._said()
+        if said is not None:
+            self._end_as_said(said, now)
+        return said is not None
+
+    def _end_as_said(self, said: Outcome, now: float) -> None:
+        """Nothing more is waited for, and nothing is added."""
+        self.outcome = said
         self.cancel()
-        self.answer_ended(now)
-        return True
+        mute = self.pipeline is not None and self.pipeline.mute
+        self._do(self.machine.handle(Input.FAILED if mute else Input.ENDED), now)
 
     def _note_left(self) -> None:
         """Before the end of its answer, for all that is known here: it may come again for it."""
