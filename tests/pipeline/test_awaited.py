@@ -419,3 +419,20 @@ def test_a_frame_that_masks_have_made_larger_than_one_may_be_is_judged_all_the_s
         b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n')
     assert stream.feed(said % text, 100.0) == b""
     assert stream.wants()[0].texts[0].text == "poison. "
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_an_error_of_the_providers_is_the_end_once_it_was_told(array: bool) -> None:
+    stream = awaited(GEMINI, outsides(), array=array)
+    play = Play(stream, by_words())
+    said: dict[str, Any] = {"role": "model", "parts": [{"text": "I like pears. So do I."}]}
+    frames = [json.dumps({"candidates": [{"index": 0, "content": said}]}).encode(), b'{"error":{"code":503,"message":"m"}}']
+    told = b"[" + b",".join(frames) if array else b"".join(b"data: %b\n\n" % frame for frame in frames)
+    play.out += stream.feed(told, 100.0)
+    play.out += stream.over(100.0)
+    assert (stream.observer.error is not None, stream.has_error, b"error" in play.out) == (True, False, False), "it waits"
+    play.answer()
+    assert (stream.has_error, stream.may_speak()) == (True, False)
+    assert stream.conclude(False, "lost").ending is Ending.UPSTREAM_ERROR
+    fault = Fault(FaultKind.UPSTREAM_BROKEN, 502, "lost")
+    assert play.out + stream.end(fault, "px-1") == told + (b"]" if array else b"")

@@ -109,9 +109,9 @@ class Telling(_Begun):
             reply.end()
 
     def break_off(self, fault: Fault) -> None:
-        """Tell `fault` in band where that is possible, and end the answer so that its end cannot be taken for a good one."""
+        """Tell `fault` in band where that is possible and no error was told, and end the answer so that its end cannot be taken for a good one."""
         pipeline, reply = self.pipeline, self.reply
-        spoke = pipeline is not None and pipeline.may_speak()
+        spoke = pipeline is not None and (pipeline.may_speak() or pipeline.has_error)
         if pipeline is not None:
             pipeline.observer.assume(self.entry.requested_model, int(self.entry.started_at))
         last = pipeline.end(fault, self.quoted) if pipeline is not None else b""

@@ -204,6 +204,10 @@ class AwaitedStream(GuardedFrames):
         return self._shut_told or (array.single and self._opened)
 
     @property
+    def has_error(self) -> bool:
+        return super().has_error and self.told.error is not None
+
+    @property
     def mute(self) -> bool:
         return self.state is _CUT and self._unread_told
 
@@ -221,8 +225,10 @@ class AwaitedStream(GuardedFrames):
         speaks = self.may_speak()
         self.awaiting.drop()
         out = self._speak(fault, request_id, self.told) if speaks else b""
-        if out and self._array is not None:
+        if self._array is not None and out:
             out = (b"," if self._opened else b"[") + out + b"]"
+        elif self._array is not None and self.has_error and not self._is_shut(self._array):
+            out = b"]"
         self.bytes_out += len(out)
         return out
 

@@ -113,6 +113,12 @@ class Pipeline(ABC):
         return False
 
     @property
+    def has_error(self) -> bool:
+        """Has the client the provider's own error, in a stream and behind whole frames? Then it has its end, however the provider goes on: nothing is
+        put behind it, and the answer may end properly."""
+        return False
+
+    @property
     def mute(self) -> bool:
         """A policy ended it and had no words for the client: it must not end as if it were whole."""
         return False

@@ -254,6 +254,10 @@ class StreamRelay(Pipeline):
         """Has its end left?"""
         return array.closed
 
+    @property
+    def has_error(self) -> bool:
+        return self.observer.error is not None and self._promised and not self._blind and not self.gathers
+
     def conclude(self, clean: bool, cause: str) -> Outcome:
         observer = self.observer
         if self._scanner.overflowed:
@@ -294,6 +298,8 @@ class StreamRelay(Pipeline):
             out = self._speak(fault, request_id, self.observer)
             if self._array is not None:
                 out = (b"," if self._opened else b"[") + out + b"]"
+        elif self._array is not None and self.has_error and not self._is_shut(self._array):
+            out = b"]"  # the provider's error is the last element
         elif self._scanner.held and self.state is not State.CUT and (fault is None or self._scanner.overflowed or not self._promised):
             # Nothing is to be said (a terminal event was given out, or nothing is claimed): the rest goes as it came. Half a frame
             # behind an error of the provider's does not go out.
