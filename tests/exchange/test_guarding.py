@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import replace
 from typing import Any
 
@@ -354,4 +355,56 @@ def test_what_a_request_says_twice_goes_on_once_where_guards_have_judged_it(how:
         assert json.loads(got)["messages"] == [{"role": "user", "content": "hello"}]
         house.last.answer_json(whole(ProtocolId.OPENAI_CHAT))
         assert house.row().outcome == "COMPLETE"
+
+
+@pytest.mark.parametrize("how", ["end", "lose", "shutdown"])
+@pytest.mark.parametrize("kind", ["house", "open house", "judge"])
+@pytest.mark.parametrize("zip_it", [False, True])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_an_array_that_is_closed_without_a_finish_reason_ends_with_an_error(how: str, kind: str, zip_it: bool, at_once: bool) -> None:
+    judge = Guard("judge", outside=Outside("judge", "service"))
+    guards = Guards([judge if kind == "judge" else Guard("house", all_rules(closed=kind == "house"))])
+    house, bench = House(conduct=Conduct(guards=guards, keepalive=1.0)), Bench()
+    house.gateway.judges = bench
+    with house:
+        asker = house.post("/v1beta/models/m:streamGenerateContent", {"contents": []})
+        coded = [(b"content-encoding", b"gzip")] if zip_it else []
+        ask = house.last.answer(200, [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked"), *coded])
+        pieces = [b"[" + ELEMENT, b",\n" + ELEMENT.replace(b"One is", b"Two are"), b"\n]", b"\n"]
+        pieces = [b"".join(pieces)] if at_once else pieces
+        packer = zlib.compressobj(wbits=31)
+        packed = [packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH) for piece in pieces]
+        packed[-1] += packer.flush()
+        for piece in packed if zip_it else pieces:
+            ask.body(piece)
+            while bench.open:
+                bench.answer(house)
+        house.loop.wait(1.5)  # it is kept open meanwhile
+        assert asker.reply.over is None
+        house.run(house.gateway.shut_down) if how == "shutdown" else getattr(ask, how)()
+        told = asker.reply.json()
+        texts = ["".join(part["text"] for part in one["candidates"][0]["content"]["parts"]) for one in told[:-1]]
+        assert texts == ["One is here. ", "Two are here. "]
+        assert told[-1]["error"]["code"] in (502, 503)
+        assert (asker.reply.over, house.row().outcome) == ("ended", {"end": "TRUNCATED", "lose": "UPSTREAM_LOST", "shutdown": "SHUTDOWN"}[how])
+        house.check_quiet()
+
+
+@pytest.mark.parametrize("outside", [True, False])
+def test_what_stands_behind_the_bracket_of_an_array_goes_out_behind_it_where_every_guard_is_open(outside: bool) -> None:
+    guard = Guard("judge", outside=Outside("judge", "service", closed=False)) if outside else Guard("house", all_rules(closed=False))
+    house, bench = House(conduct=Conduct(guards=Guards([guard]))), Bench()
+    house.gateway.judges = bench
+    with house:
+        asker = house.post("/v1beta/models/m:streamGenerateContent", {"contents": []})
+        ask = house.last.answer(200, [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")])
+        for piece in (b"[" + ELEMENT, b"\n]\n", b" and more"):
+            ask.body(piece)
+            while bench.open:
+                bench.answer(house)
+        ask.end()
+        while bench.open:
+            bench.answer(house)
+        assert asker.reply.body.endswith(b"\n]\n and more")
+        assert asker.reply.over == "aborted"
         house.check_quiet()

@@ -319,3 +319,12 @@ def test_a_read_that_is_one_frame_is_read_as_any_other_is(reads: list[bytes], ta
     assert quick.tail_rows(0.0) == thorough.tail_rows(0.0)
     assert quick.observer.malformed == thorough.observer.malformed
     assert quick.conclude(True, "") == thorough.conclude(True, "")
+
+
+def test_the_bracket_of_an_array_that_a_policy_has_closed_stays_behind() -> None:
+    relay = Relay(GEMINI, array=True).feed(b'[{"candidates":[{"index":0}]}\n', b"]")
+    assert relay.out == b'[{"candidates":[{"index":0}]}'
+    pipeline = relay.pipeline
+    assert isinstance(pipeline, StreamRelay)
+    assert pipeline.may_speak()
+    assert pipeline.stop([(b"", b'{"candidates":[]}')]) + pipeline.end(None, "px-1") == b',{"candidates":[]}]'

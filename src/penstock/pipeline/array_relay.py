@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from penstock.pipeline.contract import State
 from penstock.pipeline.decoded import Decoded
 from penstock.pipeline.stream import StreamRelay
 from penstock.vocabulary.errors import Fault
 from penstock.wire.array import ArraySplitter
 from penstock.wire.encoding import Gunzip
 
-_MOST = 1024
+MOST_HELD = 1024
 """Bytes that are held: the bracket, and white space around it. Whatever sends more behind it has its bytes."""
 
 
@@ -31,7 +32,7 @@ class ArrayRelay(StreamRelay):
     def _feed_any(self, data: bytes, now: float) -> bytes:
         out = super()._feed_any(data, now)
         array, held = self._array, self._bracket
-        if array is None or not array.closed or held == b"":
+        if array is None or not array.closed or held == b"" or self._stopped:
             return out
         place = 0
         if held is None:
@@ -41,7 +42,12 @@ class ArrayRelay(StreamRelay):
             place = len(out) - array.behind
         self.bytes_out -= len(out) - place
         self._bracket = held + out[place:]
-        return out[:place] if len(self._bracket) <= _MOST else out[:place] + self._release()
+        return out[:place] if len(self._bracket) <= MOST_HELD else out[:place] + self._release()
+
+    @property
+    def _stopped(self) -> bool:
+        """Did what came last stay behind?"""
+        return False
 
     def _release(self) -> bytes:
         """What was held, as it came."""
@@ -53,7 +59,8 @@ class ArrayRelay(StreamRelay):
         return array.closed and not self._bracket
 
     def end(self, fault: Fault | None, request_id: str) -> bytes:
-        out = b"" if fault is not None and self.may_speak() else self._release()
+        # (Where a policy has ended it, its words have closed the array.)
+        out = b"" if self.state is State.CUT or (fault is not None and self.may_speak()) else self._release()
         return out + super().end(fault, request_id)
 
 

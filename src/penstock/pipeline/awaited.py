@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from penstock.pipeline.array_relay import MOST_HELD
 from penstock.pipeline.contract import State
 from penstock.pipeline.decoded import Decoded
 from penstock.pipeline.guarded import GuardedFrames, fault_of_rejection
@@ -39,8 +40,8 @@ _RUNNING, _ENDED, _CUT = State.RUNNING, State.ENDED, State.CUT
 
 class AwaitedStream(GuardedFrames):
     __slots__ = (
-        "_again", "_cutting", "_elements", "_ends", "_first_told", "_over", "_see", "_shut_told", "_unheard", "_unread", "_unread_told", "awaiting",
-        "blind", "closer", "editor", "findings", "request_id", "rest", "shut", "spec", "told",
+        "_again", "_bracket", "_cutting", "_elements", "_ends", "_first_told", "_over", "_see", "_shut_told", "_unheard", "_unread", "_unread_told",
+        "awaiting", "blind", "closer", "editor", "findings", "request_id", "rest", "shut", "spec", "told",
     )  # fmt: skip
 
     def guard(self, guards: Guards, spec: ProtocolSpec, operation: Operation) -> None:
@@ -56,6 +57,8 @@ class AwaitedStream(GuardedFrames):
         self._elements = 0
         self._first_told = False
         self._unread = self._unread_told = self._shut_told = False
+        self._bracket = b""
+        """Of an array without a proper end: what has not left, from its closing bracket on."""
         self._over = False
         """Nothing more comes; what has come may still wait."""
         self._ends = False
@@ -127,10 +130,23 @@ class AwaitedStream(GuardedFrames):
                 self.first_content_at = now
         elif self._unreadable(raw):
             self._unread_told = True
-        elif b"]" in raw:
-            self._shut_told = True
+        elif self._bracket or b"]" in raw:
+            raw = self._held_or_shut(raw)
+        if self._unread_told and self._bracket:
+            raw, self._bracket, self._shut_told = self._bracket + raw, b"", True
         if self._kept is not None:
             self._kept.add(raw)
+        return raw
+
+    def _held_or_shut(self, raw: bytes) -> bytes:
+        """The closing bracket of an array, or what comes behind it, goes out: behind a proper end only (`array_relay`)."""
+        told, array = self.told, self._array
+        ends_well = array is None or array.single or self.failures or told.error is not None or not self._promised or told.closable()
+        raw, self._bracket = self._bracket + raw, b""
+        if not (ends_well or self._shut_told or self._unread_told or len(raw) > MOST_HELD):
+            self._bracket, raw = raw, b""
+        else:
+            self._shut_told = True
         return raw
 
     def _scan_guarded(self, data: bytes) -> list[Frame]:

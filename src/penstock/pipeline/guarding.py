@@ -11,6 +11,7 @@ from penstock.pipeline.contract import Pipeline
 from penstock.pipeline.decoded import DecodedBody, DecodedFold, DecodedPseudo, DecodedStream
 from penstock.pipeline.fold import Fold
 from penstock.pipeline.guarded import GuardedFrames, GuardedStream
+from penstock.pipeline.guarded_array import DecodedGuardedArray, GuardedArray
 from penstock.pipeline.guarded_body import (
     DecodedGuardedBody,
     DecodedGuardedFold,
@@ -44,8 +45,8 @@ class Kinds:
 
 _PLAIN = Kinds(StreamRelay, ArrayRelay, BodyRelay, Fold, Pseudo), Kinds(DecodedStream, DecodedArray, DecodedBody, DecodedFold, DecodedPseudo)
 _GUARDED = (
-    Kinds(GuardedStream, GuardedStream, GuardedBody, GuardedFold, GuardedPseudo),
-    Kinds(DecodedGuardedStream, DecodedGuardedStream, DecodedGuardedBody, DecodedGuardedFold, DecodedGuardedPseudo),
+    Kinds(GuardedStream, GuardedArray, GuardedBody, GuardedFold, GuardedPseudo),
+    Kinds(DecodedGuardedStream, DecodedGuardedArray, DecodedGuardedBody, DecodedGuardedFold, DecodedGuardedPseudo),
 )  # fmt: skip
 _AWAITED = (
     replace(_GUARDED[0], stream=AwaitedStream, array=AwaitedStream),
