@@ -541,3 +541,28 @@ def test_a_request_that_is_refused_pushes_nothing_out_that_is_kept() -> None:
         assert isinstance(h.gateway.desk.store, MemoryAnswers)
         assert len(h.gateway.desk.store) == 1
         h.check_quiet()
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("mode", ["retries", "always"])
+def test_an_answer_in_a_coding_that_nobody_asked_for_is_joined_in_its_own_form_only(mode: Mode, streamed: bool) -> None:
+    """It cannot be read here, so it cannot be told in another form: who wants that asks by itself."""
+    plain: dict[str, Any] = {"stream": None, "stream_options": None}
+    wants, other = ({}, plain) if streamed else (plain, {})
+    kind = b"text/event-stream" if streamed else b"application/json"
+    with house(mode) as h:
+        first = chat(h, **wants)
+        ask = h.last.answer(200, [(b"content-type", kind), (b"content-encoding", b"br"), (b"transfer-encoding", b"chunked")]).body(b"\x0b\x02")
+        same, another = chat(h, AGAIN, **wants), chat(h, AGAIN, **other)
+        h.loop.settle()
+        assert len(h.asks) == 2
+        if streamed:
+            h.last.answer_json(ANSWERS[ProtocolId.OPENAI_CHAT].body)
+        else:
+            h.last.answer().body(WHOLE).end()
+        ask.body(b"\x80\x03").end()
+        h.loop.settle()
+        assert [one.reply.body for one in (first, same)] == [b"\x0b\x02\x80\x03"] * 2
+        assert (replay(same), replay(another), another.reply.status) == (b"join", None, 200)
+        assert another.reply.json() == ANSWERS[ProtocolId.OPENAI_CHAT].body if streamed else another.reply.body == WHOLE
+        h.check_quiet()

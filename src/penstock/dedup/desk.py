@@ -33,6 +33,8 @@ _FAILURES = 256
 """Of them, of one place and of all."""
 _READ = 4 * 1024 * 1024
 """Bytes of bodies that are read in one search, to be compared: a busy client's retry must not hold everybody up. What was read once is known."""
+_READ_HERE = frozenset({b"", b"identity", b"gzip", b"x-gzip"})
+"""Codings of answers. (None in another is kept: nobody knows whether it was whole.)"""
 Mode = Literal["retries", "always", "off"]
 
 
@@ -282,4 +284,12 @@ class Desk:
 
 def _fits(record: Record, fits: Fits) -> bool:
     leader = record.leader
-    return leader is not None and fits.take(*leader.form())
+    if leader is None:
+        return False
+    form, has_usage = leader.form()
+    return fits.take(form, has_usage) and (form is fits.forms[0] or not _is_coded(record.headers or []))
+
+
+def _is_coded(headers: Headers) -> bool:
+    """In a way that is not read here: such an answer passes as it comes, or not at all."""
+    return any(name.lower() == b"content-encoding" and value.strip().lower() not in _READ_HERE for name, value in headers)

@@ -29,6 +29,7 @@ class Fits(msgspec.Struct, frozen=True, gc=False):
     """Answers that can be told to whoever asks."""
 
     forms: tuple[Form, ...]
+    """The first as it comes, the others put into that."""
     usage: bool = False
     """Only with the usage that Chat tells on demand."""
 
