@@ -10,9 +10,9 @@ import pytest
 
 from penstock.lab.http1 import Asked
 from penstock.lab.torture.client import Answer, End
-from penstock.lab.torture.faults import FAULTS
 from penstock.lab.torture.forms import FORMS
 from penstock.lab.torture.judging import Bounds, Evidence, judge
+from penstock.lab.torture.matrix import FAULTS
 from penstock.lab.torture.refusals import MESSAGE
 from penstock.lab.torture.speakers import error_body
 from penstock.lab.torture.tally import tally
