@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.wire.secrets import fingerprint, mask_secrets
+from penstock.wire.secrets import fingerprint, mask_known, mask_secrets
 
 SECRETS = [
     ("Incorrect API key provided: sk-abcde***********wxyz. You can find", "abcde"),
@@ -101,3 +101,17 @@ def test_a_fingerprint_is_twelve_digits_that_tell_keys_apart() -> None:
     assert len(fingerprint(b"sk-test")) == 12
     assert fingerprint(b"sk-test") != fingerprint(b"sk-tesu")
     assert fingerprint(b"") == "e3b0c44298fc"
+
+
+def test_a_known_secret_is_masked_whatever_it_looks_like() -> None:
+    assert mask_known("no: ab/cd?ef, ab\\/cd?ef, ab%2Fcd%3Fef, ab/cd%3Fef", ["ab/cd?ef"]) == "no: ***, ***, ***, ***"
+    assert mask_known("sk-ant-abc$def99 is refused", ["sk-ant-abc$def99"]) == "sk-ant-*** is refused", "the maker's prefix stays"
+    assert mask_known("abcdef abcdefgh", ["abcdef", "abcdefgh"]) == "*** ***", "the longer one first"
+    assert mask_known("there is none", ["none"]) == "there is none", "short ones are words"
+    assert mask_known("", ["abcdef"]) == ""
+
+
+def test_half_a_known_secret_at_a_cut_is_masked() -> None:
+    assert mask_known("with abcdef\u2026", ["abcdefgh"]) == "with ***\u2026"
+    assert mask_known("with abcdef", ["abcdefgh"]) == "with abcdef", "nothing was cut"
+    assert mask_known("with abcde\u2026", ["abcdefgh"]) == "with abcde\u2026"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from penstock.capture import AnswerTap, Recording
 from penstock.dedup import Form, Record
 from penstock.exchange.admitting import Pass
+from penstock.exchange.compose_request import credentials_of, without
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import ClientRequest, Reply
 from penstock.exchange.following import Source
@@ -27,6 +28,7 @@ from penstock.policy.matcher import Findings
 from penstock.protocols.contract import Peek
 from penstock.providers import Provider
 from penstock.upstream.contract import Ask, Receiver
+from penstock.vocabulary.errors import UpstreamError
 from penstock.vocabulary.ids import ProtocolId
 
 if TYPE_CHECKING:
@@ -124,10 +126,25 @@ class Asking(Telling):
         """Could another try be made? Not once the client has left, nor where what was sent is no longer here."""
         return self.sent is not None and self.reply is not None and self.machine.phase in (Phase.DIALING, Phase.HEAD_HELD, Phase.EARLY)
 
+    def known(self) -> Sequence[str]:
+        """Secrets that the provider's words may quote. From now on the row masks them, too: for answers that are no good ones, before any of their
+        words is kept or told."""
+        entry, plan, provider = self.entry, self.plan, self.provider
+        if not entry.known and entry.outcome is None and plan is not None and provider is not None and not isinstance(provider, Demo):
+            found = credentials_of(plan, provider)
+            if found:
+                entry.known = found
+        return entry.known
+
+    def shown(self, error: UpstreamError) -> UpstreamError:
+        """The provider's `error` as the client may be told it in words of ours."""
+        return without(error, self.known())
+
     def note_try(self, status: int | None, cause: str) -> None:
         """One try is over, and another follows."""
         if self._tried is None:
             self._tried = []
+        self.known()
         after = (self.gateway.clock() - self.started) * 1e3
         self._tried.append(Try(after, status, cause))
         self.entry.retries = (self.entry.retries or 0) + 1

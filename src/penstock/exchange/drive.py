@@ -13,7 +13,7 @@ from penstock.exchange.compose_answer import names_of
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.gateway import Gateway
 from penstock.exchange.joining import MUCH, Joining, first_notes
-from penstock.exchange.leaving import GONE
+from penstock.exchange.leaving import GONE as _GONE
 from penstock.exchange.machine import Command, Input, Phase
 from penstock.exchange.metering import Metering
 from penstock.exchange.settle import close_entry, read, read_tail
@@ -24,7 +24,6 @@ from penstock.vocabulary.errors import Fault
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 
 log = logging.getLogger(__name__)
-_GONE = GONE
 # Members of enumerations by names of their own: an attribute of an Enum class costs six times a global, and this runs per chunk.
 _RUNNING, _ENDED = State.RUNNING, State.ENDED
 _OPENED, _DIALING, _HEAD_HELD, _EARLY, _STREAMING, _SETTLED = (
@@ -165,7 +164,7 @@ class Exchange(Metering, Joining):
             if self.machine.phase not in (_DRAINING, _SETTLED):
                 self.outcome = faults.NOTICE
             self.entry.upstream_status = 200
-            self._do(self.machine.handle(Input.FAILED), now, faults.notice(text, self.provider_name))
+            self._do(self.machine.handle(Input.FAILED), now, faults.notice(text, self.provider_name, self.known()))
         except Exception as error:
             self.fail(error)
 
@@ -344,6 +343,8 @@ class Exchange(Metering, Joining):
     def _settle(self, now: float) -> None:
         outcome = self.outcome or Outcome(Ending.UNVERIFIED, "no outcome was known: a mistake of the gateway", EndedBy.GATEWAY)
         pipeline = self.pipeline
+        if outcome.ending is not _COMPLETE:
+            self.known()
         if pipeline is not None:
             if outcome.ended_by is _BY_CLIENT:
                 self._whole = pipeline.conclude(False, outcome.cause).ending is Ending.COMPLETE or self._whole  # and the figures so far

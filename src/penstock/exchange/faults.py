@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from penstock.exchange.contract import Headers
 from penstock.protocols.contract import ProtocolSpec
 from penstock.upstream.contract import Loss, LossKind
 from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
-from penstock.wire.secrets import mask_secrets
+from penstock.wire.secrets import CUT, mask_known, mask_secrets
 
 NONE: Headers = []
 SOON: Headers = [(b"retry-after", b"1")]
@@ -89,8 +91,8 @@ NOTICE = Outcome(Ending.UPSTREAM_ERROR, "the provider sent a notice instead of a
 _SHOWN = 500
 
 
-def notice(text: str, provider: str) -> Fault:
-    """A notice in the place of an answer, for the client: what stands in it is for people to read."""
-    words = mask_secrets(" ".join(text.split()))
-    shown = words if len(words) <= _SHOWN else words[: _SHOWN - 1].rstrip() + "\u2026"
+def notice(text: str, provider: str, known: Sequence[str] = ()) -> Fault:
+    """A notice in the place of an answer, for the client: what stands in it is for people to read, secrets (those that are `known`, too) masked."""
+    words = mask_secrets(mask_known(" ".join(text.split()), known))
+    shown = words if len(words) <= _SHOWN else words[: _SHOWN - 1].rstrip() + CUT
     return Fault(FaultKind.FORBIDDEN, 403, f"Provider {provider!r} sent a notice instead of an answer: {shown}")

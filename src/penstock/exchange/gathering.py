@@ -97,7 +97,10 @@ class Gathering(Guarding):
         if rejection is not None:
             fault = fault_of_rejection(rejection)
         else:
-            fault = fault_of(error) if error is not None else faults.truncated(outcome.cause, self.provider_name)
+            fault = faults.truncated(outcome.cause, self.provider_name)
+            if error is not None:
+                error = self.shown(error)
+                fault, failure = fault_of(error), self.spec.error_of(error, self.quoted)
         if self.machine.phase is Phase.HEAD_HELD:
             status, body = failure
             self._last_words = status, self._beside(), body

@@ -243,7 +243,7 @@ class Holding(Trying):
         assert self.head is not None
         self.outcome = pipeline.conclude(True, "")
         if not self._once_more_after_frame(self.outcome.cause):
-            status, body = self.spec.error_of(error, self.quoted)
+            status, body = self.spec.error_of(self.shown(error), self.quoted)
             self._last_words = status, headers_beside(self.head, self.gateway.settings.drop_response_headers), body
             self._do(self.machine.handle(Input.FAILED), now)
             pipeline.close()
@@ -296,13 +296,13 @@ class Holding(Trying):
             early.observer = pipeline.observer
             if error is None:
                 self.outcome = faults.no_stream(outcome)
-            fault = faults.truncated(self.outcome.cause, self.provider_name) if error is None else fault_of(error)
+            fault = faults.truncated(self.outcome.cause, self.provider_name) if error is None else fault_of(self.shown(error))
             self._do(self.machine.handle(over), now, fault)
         elif head.status < 400:
             self.outcome = faults.PAGE
             self._do(self.machine.handle(over), now, faults.page(self.provider_name))
         else:
-            wrapped = wrap_foreign(spec, head.status, head.content_type, body, self.quoted)
+            wrapped = wrap_foreign(spec, head.status, head.content_type, body, self.quoted, self.known())
             told = wrapped if wrapped is not None else body
             self._last_words = head.status, headers_beside(head, self.gateway.settings.drop_response_headers), told
             self._do(self.machine.handle(over), now)
@@ -335,7 +335,7 @@ class Holding(Trying):
         body = b"".join([pipeline.feed(piece, now) for piece in (judge.pieces if may_be_foreign(head.content_type) else [])])
         told = pipeline.conclude(False, cause)
         self.outcome = Outcome(told.ending, f"{told.cause}; {cause}", told.ended_by)
-        words = wrap_foreign(self.spec, head.status, head.content_type, body, self.quoted) or body
+        words = wrap_foreign(self.spec, head.status, head.content_type, body, self.quoted, self.known()) or body
         self._last_words = head.status, headers_beside(head, self.gateway.settings.drop_response_headers), words
         self._do(self.machine.handle(over), now)
         pipeline.close()

@@ -17,10 +17,10 @@ import msgspec
 from msgspec.structs import astuple
 
 from penstock.vocabulary.errors import UpstreamError
-from penstock.vocabulary.outcome import Outcome
+from penstock.vocabulary.outcome import Ending, Outcome
 from penstock.vocabulary.said import Said
 from penstock.vocabulary.usage import NO_KINDS, Kinds, Provenance, Usage
-from penstock.wire.secrets import mask_secrets
+from penstock.wire.secrets import mask_known, mask_secrets
 
 KINDS: tuple[str, ...] = tuple(f"{name}_tokens" for name in Kinds.__struct_fields__)
 """The columns of `Kinds`, in its order."""
@@ -65,6 +65,7 @@ FINDINGS = 64
 TOKENS_LIMIT = 10**12
 """A count beyond it (or below 0) is no count and is stored as unknown; so sums over nine million rows cannot overflow 64 bits."""
 _NOTHING = Usage(input=0, output=0)
+_TOLD = Ending.UPSTREAM_ERROR
 _text = str.__str__
 """Of a member of a `StrEnum`, in one C call; `.value` is a Python call."""
 _READ = 4096
@@ -131,6 +132,7 @@ class Entry:
     other; `tries`, `findings`, `tail` and `tail_bytes` by the methods that bound them. What it cost and whose it was are filled in by the
     ledger's thread (`ascribe`), from `said` (fields of the request's body), `prompt` (the whole of it, only where previews are on) and
     `marked` (we put in what makes a provider cache the prompt). `refused_by` is the kind of what `rule` names, for whoever counts.
+    `known` are secrets that a provider's words may quote: set before any of these is kept, masked in all of them, and gone with `settle`.
     `kinds` is what stands in `KINDS`, in one piece.
 
     Plain slots, measured: a msgspec.Struct is made 0.2 us sooner and takes 0.6 us longer to be given the 40 values of an exchange. What few
@@ -170,6 +172,7 @@ class Entry:
     spared: Spared | None = None
     prompt: bytes | None = None
     marked: bool = False
+    known: Sequence[str] = ()
 
     __slots__ = (*(name for name in COLUMNS if name not in _SELDOM), "__dict__", "ascribed", "book", "priced", "queued", "said")
 
@@ -248,7 +251,7 @@ class Entry:
             if book is not None:
                 book.note_late(self)
             return False
-        if self.error_message is not None or len(outcome.cause) > SENTENCE:
+        if self.known or outcome.ending is _TOLD or self.error_message is not None or len(outcome.cause) > SENTENCE:
             self._clip_rare(outcome)
         else:
             self.cause = outcome.cause
@@ -308,13 +311,16 @@ class Entry:
 
     def blame(self, error: UpstreamError) -> None:
         """Keep the provider's error: type, code, and a short message, secrets masked in all three."""
-        self.error_type = None if error.type is None else _shorten(error.type, WORD)
-        self.error_code = None if error.code is None else _shorten(error.code, WORD)
-        self.error_message = None if error.message is None else _shorten(error.message, SENTENCE)
+        known = self.known
+        self.error_type = None if error.type is None else _shorten(error.type, WORD, known)
+        self.error_code = None if error.code is None else _shorten(error.code, WORD, known)
+        self.error_message = None if error.message is None else _shorten(error.message, SENTENCE, known)
 
     def keep_tries(self, tries: Iterable[Try]) -> None:
         """Keep how each try before the last one ended; the causes masked and short, the first `TRIES` of them."""
-        rows = [{"after_ms": round(t.after_ms, 1), "status": t.status, "cause": _storable(t.cause, WORD)} for t in islice(tries, TRIES)]
+        rows = [
+            {"after_ms": round(t.after_ms, 1), "status": t.status, "cause": _storable(t.cause, WORD, self.known)} for t in islice(tries, TRIES)
+        ]
         self.tries = _spell(rows)
 
     def keep_findings(self, found: Iterable[Found]) -> None:
@@ -324,14 +330,15 @@ class Entry:
     def keep_tail(self, events: Sequence[tuple[float, str, int]]) -> None:
         """Keep the last events of a stream that ended badly: `(milliseconds from the request, type, bytes)`, the last `EVENTS` of them."""
         last = events[-EVENTS:]
-        named = {kind: _storable(kind, KIND) for kind in {kind for _, kind, _ in last}}  # few: each is masked once
+        named = {kind: _storable(kind, KIND, self.known) for kind in {kind for _, kind, _ in last}}  # few: each is masked once
         rows = [(round(at, 1), named[kind], size) for at, kind, size in last]
         self.tail = _spell(rows)
 
     def keep_bytes(self, data: bytes) -> None:
         """Keep the last `TAIL_BYTES` of the stream's bytes, what looks like a secret masked; only where its route says `tail: content`."""
         if data:
-            text = mask_secrets(data[-TAIL_BYTES:].decode("latin-1"))  # every byte is a letter there, and comes back as it was
+            # Every byte is a letter in latin-1, and comes back as it was.
+            text = mask_secrets(mask_known(data[-TAIL_BYTES:].decode("latin-1"), self.known))
             self.tail_bytes = b64encode(text.encode("latin-1")).decode()
 
     def clip_request(self) -> None:
@@ -355,25 +362,28 @@ class Entry:
             self.upstream_request_id = self.upstream_request_id[:WORD]
 
     def _clip_rare(self, outcome: Outcome) -> None:
-        self.cause = outcome.cause[:SENTENCE]
+        told = outcome.ending is _TOLD  # its cause may hold words of the provider's
+        self.cause = _shorten(outcome.cause, SENTENCE, self.known) if told else outcome.cause[:SENTENCE]
         if self.error_message is not None:
             # Once more, for those who set the attribute themselves; masking what is masked changes nothing.
-            self.error_message = _shorten(self.error_message, SENTENCE)
+            self.error_message = _shorten(self.error_message, SENTENCE, self.known)
+        if self.known:
+            del self.known
 
 
 row_of = attrgetter(*COLUMNS)
 """The row tuple of an entry, in the order of `COLUMNS`. One C call: no settle can come in between."""
 
 
-def _shorten(text: str, limit: int) -> str:
+def _shorten(text: str, limit: int, known: Sequence[str]) -> str:
     # Masked before it is cut, so that no half of a secret is left at the cut.
-    return mask_secrets(text[:_READ])[:limit]
+    return mask_secrets(mask_known(text[:_READ], known))[:limit]
 
 
 def _spell(rows: Sequence[object]) -> str | None:
     return msgspec.json.encode(rows).decode() if rows else None
 
 
-def _storable(text: str, limit: int) -> str:
+def _storable(text: str, limit: int, known: Sequence[str]) -> str:
     """As `_shorten`, without halves of surrogate pairs, which no JSON can hold."""
-    return _shorten(text, limit).encode("utf-8", "replace").decode()
+    return _shorten(text, limit, known).encode("utf-8", "replace").decode()

@@ -10,13 +10,14 @@ import codecs
 import html
 import json
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
 
 from penstock.protocols.contract import ProtocolSpec
 from penstock.vocabulary.errors import UpstreamError
 from penstock.wire.budget import Budget
-from penstock.wire.secrets import mask_secrets
+from penstock.wire.secrets import CUT, mask_known, mask_secrets
 from penstock.wire.sse import Scanner
 
 READ = 64 * 1024
@@ -36,16 +37,16 @@ def may_be_foreign(content_type: bytes) -> bool:
     return not content_type.partition(b";")[0].rstrip().endswith((b"/json", b"+json"))
 
 
-def wrap_foreign(spec: ProtocolSpec, status: int, content_type: bytes, body: bytes, request_id: str) -> bytes | None:
+def wrap_foreign(spec: ProtocolSpec, status: int, content_type: bytes, body: bytes, request_id: str, known: Sequence[str] = ()) -> bytes | None:
     """The JSON body for the client of an answer with `status` (400 or above) and `body` (coding taken off); `None` where the body is JSON and
     goes on as it is.
 
-    The message is the text without its tags and without what looks like a secret, in 500 characters, or the name of the status where there is
-    no text. The type is the protocol's word for the status.
+    The message is the text without its tags, without what looks like a secret and without the secrets that are `known`, in 500 characters, or
+    the name of the status where there is no text. The type is the protocol's word for the status.
     """
     if is_json(body):
         return None
-    return spec.error_of(UpstreamError(message=_words(content_type, body), status=status), request_id)[1]
+    return spec.error_of(UpstreamError(message=_words(content_type, body, known), status=status), request_id)[1]
 
 
 def words_of(body: bytes) -> str | None:
@@ -72,16 +73,16 @@ def _sentence(told: Any, deep: int = 3) -> str | None:
     return next((said for name in _SAID if (said := _sentence(fields.get(name), deep - 1))), None)
 
 
-def _words(content_type: bytes, body: bytes) -> str | None:
+def _words(content_type: bytes, body: bytes, known: Sequence[str] = ()) -> str | None:
     text = body[:READ].decode("utf-8", "replace")
     if text.startswith('"'):
         with suppress(ValueError):
             text = str(json.loads(text))  # a bare string of JSON
     if b"html" in content_type or b"xml" in content_type or text.lstrip("\ufeff \t\r\n").startswith("<"):
         text = html.unescape(_without_tags(text))
-    text = mask_secrets(_INVISIBLE.sub(" ", text).strip()[: 8 * _SHOWN])
+    text = mask_secrets(mask_known(_INVISIBLE.sub(" ", text).strip()[: 8 * _SHOWN], known))
     if len(text) > _SHOWN:
-        text = text[: _SHOWN - 1].rstrip() + "\u2026"
+        text = text[: _SHOWN - 1].rstrip() + CUT
     return text or None
 
 

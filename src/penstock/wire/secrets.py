@@ -7,10 +7,16 @@ linear in the text's length (no nested repetition), because the text comes from 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
+from urllib.parse import quote
 
 MASK = "***"
+CUT = "\u2026"
+"""At the end of a text that was cut."""
+SHORTEST = 6
+"""Letters of a secret that is looked for by its letters; in a shorter one hides no secret, and it may be any word."""
 
 _KEYISH = r"(?:key|token|secret|password|passwd|credentials?|authorization)"
 
@@ -71,6 +77,27 @@ def mask_secrets(text: str) -> str:
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
     return text
+
+
+_MAKERS = re.compile(r"(?:sk-(?:ant-|proj-|or-|svcacct-)?+|rk-|pk-|gsk_|xai-|hf_|r8_|pplx-|fw_|nvapi-|csk-|AIza|eyJ)(?=.{5})")
+
+
+def mask_known(text: str, secrets: Iterable[str]) -> str:
+    """`text` with every one of `secrets` replaced by `***`, whatever it looks like, as it is or as JSON and URLs spell it; what of one stands before
+    the `CUT` at the text's end, too. The maker's prefix stays. Those of fewer than `SHORTEST` letters are not looked for."""
+    forms = {form: secret for secret in secrets if len(secret) >= SHORTEST for form in _spellings(secret)}
+    for form in sorted(forms, key=len, reverse=True):
+        maker = _MAKERS.match(forms[form])
+        mask = (maker[0] if maker is not None else "") + MASK
+        text = text.replace(form, mask)
+        half = next((n for n in range(len(form) - 1, SHORTEST - 1, -1) if text.endswith(f"{form[:n]}{CUT}")), 0) if text.endswith(CUT) else 0
+        if half:
+            text = f"{text[: -half - len(CUT)]}{mask}{CUT}"
+    return text
+
+
+def _spellings(secret: str) -> tuple[str, ...]:
+    return secret, secret.replace("/", "\\/"), quote(secret, safe=""), quote(secret)
 
 
 @lru_cache(maxsize=256)
