@@ -157,6 +157,16 @@ def test_secrets_of_the_house_are_found_wherever_they_stand(tmp_path: Path) -> N
     recorder.close()
 
 
+def test_a_key_in_the_place_of_a_model_s_name_is_masked(tmp_path: Path) -> None:
+    recorder = make(tmp_path)
+    key = "sk-ant-api03-abcdefgh12345678"
+    answer(begin(recorder, about=subject(model=key, sent_model=key)), [b"data: {}"])
+    _, item = one(recorder, tmp_path)
+    assert item.meta is not None
+    assert (item.meta.model, item.meta.sent_model) == ("sk-ant-***", "sk-ant-***")
+    recorder.close()
+
+
 def test_the_limit_is_shared_by_the_phases_and_an_order_may_set_it(tmp_path: Path) -> None:
     recorder = make(tmp_path)
     recording = begin(recorder, Order(phases=(Phase.UPSTREAM_RESPONSE, Phase.OUTBOUND_RESPONSE), max_bytes=200))

@@ -27,6 +27,13 @@ def test_a_new_row() -> None:
     assert (entry.outcome, entry.key_fingerprint, entry.bytes_in, entry.bytes_out, entry.events) == (None, None, None, None, None)
 
 
+def test_a_key_in_the_user_agent_is_masked() -> None:
+    entry = open_entry("px-1", "i1", request([(b"User-Agent", b"agent/1.0 (key sk-ant-api03-abcdefgh12345678)")]))
+    assert entry.user_agent == "agent/1.0 (key sk-ant-***)"
+    usual = b"claude-cli/2.0.14 (external, cli)"
+    assert open_entry("px-2", "i1", request([(b"User-Agent", usual)])).user_agent == usual.decode()
+
+
 @pytest.mark.parametrize(
     ("headers", "query"),
     [([(b"Authorization", b"Bearer sk-1")], ""), ([(b"x-api-key", b"sk-1")], ""), ([(b"x-goog-api-key", b"sk-1")], ""), ([], "alt=sse&key=sk-1")],

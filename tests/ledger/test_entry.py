@@ -108,6 +108,31 @@ def test_a_message_that_was_set_by_hand_is_masked_when_settled() -> None:
     assert entry.error_message == "bad key AIza***"
 
 
+KEYS = [
+    "sk-ant-api03-abcdefgh12345678", "gpt-4o AIzaSyD-abcdefghijklmnop",
+    "models/eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln", "hf_abcdefghijklmnopqrstuv",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_in_the_place_of_a_model_s_name_is_masked(key: str) -> None:
+    entry = make_entry("a", requested_model=key, model=key)
+    entry.clip_request()
+    entry.settle(COMPLETE, 1.0)
+    assert entry.requested_model == entry.model
+    assert "***" in (entry.model or "")
+    assert "abcdefgh" not in (entry.model or "")
+    assert "c2ln" not in (entry.model or "")
+
+
+@pytest.mark.parametrize("name", ["gpt-4o-mini-2024-07-18", "pplx-embed-context-v1-0.6b", "ft:gpt-4o:acme:token-8b:9xAbCdEf"])
+def test_a_model_s_name_stays(name: str) -> None:
+    entry = make_entry("a", requested_model=name, model=name)
+    entry.clip_request()
+    entry.settle(COMPLETE, 1.0)
+    assert (entry.requested_model, entry.model) == (name, name)
+
+
 LIMITS = {
     "path": LINE, "user_agent": LINE, "requested_model": WORD, "model": WORD, "stop_reason": WORD, "response_id": WORD, "upstream_request_id": WORD,
 }  # fmt: skip

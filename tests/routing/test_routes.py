@@ -60,6 +60,12 @@ def test_the_sentence_of_a_mismatch() -> None:
         "Use /v1/messages, or route the model to an openai provider.")
 
 
+def test_a_key_in_the_place_of_a_name_is_not_quoted() -> None:
+    mismatch = router(("sk-*", "anthropic")).choose(CHAT, Operation.CHAT, "sk-ant-api03-abcdefgh12345678")
+    assert isinstance(mismatch, Mismatch)
+    assert mismatch.message.startswith("model 'sk-ant-***' is served by")
+
+
 @pytest.mark.parametrize(("provider", "protocol", "operation", "end"), [
     ("anthropic", RESPONSES, Operation.RESPONSES, "this path speaks openai_responses. Use /v1/messages, or route the model to an openai provider."),
     ("anthropic", GEMINI, Operation.GENERATE, "this path speaks gemini. Use /v1/messages, or route the model to a gemini provider."),

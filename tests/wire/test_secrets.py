@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
+from genai_prices.data import providers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.wire.secrets import fingerprint, mask_known, mask_secrets
+from penstock.wire.secrets import fingerprint, mask_known, mask_name, mask_secrets
 
 SECRETS = [
     ("Incorrect API key provided: sk-abcde***********wxyz. You can find", "abcde"),
@@ -115,3 +116,14 @@ def test_half_a_known_secret_at_a_cut_is_masked() -> None:
     assert mask_known("with abcdef\u2026", ["abcdefgh"]) == "with ***\u2026"
     assert mask_known("with abcdef", ["abcdefgh"]) == "with abcdef", "nothing was cut"
     assert mask_known("with abcde\u2026", ["abcdefgh"]) == "with abcde\u2026"
+
+
+def test_no_model_that_has_a_price_is_taken_for_a_key() -> None:
+    names = [model.id for provider in providers for model in provider.models]
+    assert len(names) > 1000
+    assert [name for name in names if mask_name(name) != name] == []
+
+
+@pytest.mark.parametrize(("text", "secret"), [(text, secret) for text, secret in SECRETS if "abcde" in secret or secret in ("hunter2", "a1b2c3")])
+def test_a_key_in_the_place_of_a_name_is_masked(text: str, secret: str) -> None:
+    assert secret not in mask_name(text)

@@ -19,7 +19,7 @@ from penstock.capture.recording import SLACK, Finished, Part
 from penstock.capture.redact import Pattern, redact_body, redact_headers, redact_target, redact_text
 from penstock.capture.settings import Phase
 from penstock.wire.encoding import EncodingError, Gunzip
-from penstock.wire.secrets import mask_secrets
+from penstock.wire.secrets import mask_name, mask_secrets
 
 META = "capture.json"
 HEAD, BODY, TIMES = ".head", ".body", ".times"
@@ -108,7 +108,7 @@ def lay_out(finished: Finished, id: str, patterns: Sequence[Pattern], breathe: C
     meta = Meta(
         id=id, exchange=about.exchange, began=about.began, took=round(finished.took, 6), outcome=finished.outcome,
         cause=redact_text(mask_secrets(finished.cause), finished.literals, patterns) if finished.cause else None, provider=about.provider,
-        model=about.model, sent_model=about.sent_model, route=about.route, key_fingerprint=about.fingerprint, protocol=about.protocol,
+        model=_name(about.model), sent_model=_name(about.sent_model), route=about.route, key_fingerprint=about.fingerprint, protocol=about.protocol,
         operation=about.operation, parts=tuple(parts),
     )  # fmt: skip
     files[META] = msgspec.json.format(msgspec.json.encode(meta), indent=2) + b"\n"
@@ -137,6 +137,10 @@ def _lay_part(part: Part, literals: Sequence[bytes], patterns: Sequence[Pattern]
         sum(1 for _ in zip(part.times, ends, strict=False)), kind.decode("latin-1") if kind else None,
         kept.short or len(kept.body) > cut, masked, kept.decoded, kept.note,
     )  # fmt: skip
+
+
+def _name(model: str | None) -> str | None:
+    return None if model is None else mask_name(model)
 
 
 def _redact_start(line: str, literals: Sequence[bytes], patterns: Sequence[Pattern]) -> str:

@@ -30,6 +30,7 @@ from penstock.ledger.entry import WORD, Maker
 from penstock.routing import Endpoint
 from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.ids import Operation
+from penstock.wire.secrets import mask_name
 
 Then = Callable[[], None]
 _UNREAD = frozenset({Operation.AUDIO, Operation.IMAGES, Operation.BATCHES})
@@ -188,7 +189,7 @@ class Entering:
         refused = scope.refuses(name, endpoint.provider)
         if refused is None:
             return True
-        message = f"There is no model {name[:_SHOWN]!r} for you here."
+        message = f"There is no model {mask_name(name)[:_SHOWN]!r} for you here."
         return self._turn_away(Refused(404, message, refused.cause, by=refused.by, rule=refused.rule))
 
     def _scope(self, admission: Admission, plan: Plan) -> Scope | None:

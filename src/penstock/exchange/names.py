@@ -20,6 +20,7 @@ from penstock.exchange.models_fetch import Asker, FetchError, fetch, list_reques
 from penstock.providers import ArgoLegacyProvider, Provider
 from penstock.providers.argo_names import PREFIX, BadNames, Directory, read_directory
 from penstock.vocabulary.errors import Fault, FaultKind
+from penstock.wire.secrets import mask_name
 
 USERS: Final = 256
 """Users whose lists are kept; the one unused for longest goes first."""
@@ -178,4 +179,5 @@ def _suggest(model: str, directory: Directory) -> str:
 
 
 def _shown(model: str) -> str:
+    model = mask_name(model)
     return repr(model if len(model) <= _SHOWN else model[:_SHOWN] + "...")

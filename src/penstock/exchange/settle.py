@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from time import time
 
 from penstock.attribution import read_head
@@ -19,6 +20,8 @@ from penstock.wire.secrets import fingerprint, mask_secrets
 
 _GEMINI = re.compile(r"/v1(?:beta|alpha)?/models/gem[a-z0-9.-]{,60}:(?:streamG|g)enerateContent")
 """As Google's models are called."""
+_LONGEST = 4096
+"""Bytes of a user agent that are looked at."""
 
 
 def open_entry(entry_id: str, instance: str, request: ClientRequest) -> Entry:
@@ -31,11 +34,17 @@ def open_entry(entry_id: str, instance: str, request: ClientRequest) -> Entry:
     if client is None:
         agent, secret, claimed = request.header(b"user-agent"), credential(request.headers, request.query), read_head(request.header)
         memo.client = client = (
-            agent.decode("latin-1") if agent is not None else None, fingerprint(secret) if secret else None,
+            _agent(agent[:_LONGEST]) if agent is not None else None, fingerprint(secret) if secret else None,
             claimed.user, claimed.project, claimed.session, _shown(request.path),
         )  # fmt: skip
     entry.user_agent, entry.key_fingerprint, entry.user_id, entry.project, entry.session_id, entry.path = client
     return entry
+
+
+@lru_cache(maxsize=256)
+def _agent(value: bytes) -> str:
+    """It may hold anything, too. Remembered, because clients of one kind say the same on every connection."""
+    return mask_secrets(value.decode("latin-1"))
 
 
 def _shown(path: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple, Protocol
@@ -20,7 +21,7 @@ from penstock.vocabulary.errors import UpstreamError
 from penstock.vocabulary.outcome import Ending, Outcome
 from penstock.vocabulary.said import Said
 from penstock.vocabulary.usage import NO_KINDS, Kinds, Provenance, Usage
-from penstock.wire.secrets import mask_known, mask_secrets
+from penstock.wire.secrets import mask_known, mask_name, mask_secrets
 
 KINDS: tuple[str, ...] = tuple(f"{name}_tokens" for name in Kinds.__struct_fields__)
 """The columns of `Kinds`, in its order."""
@@ -342,20 +343,21 @@ class Entry:
             self.tail_bytes = b64encode(text.encode("latin-1")).decode()
 
     def clip_request(self) -> None:
-        """Bound what the client's request wrote into the row (law 4). Called once, when the entry is opened."""
+        """Bound what the client's request wrote into the row (law 4), and mask a key in the place of a model's name. Called once, when the entry is
+        opened."""
         if self.path is not None and len(self.path) > LINE:
             self.path = self.path[:LINE]
         if self.user_agent is not None and len(self.user_agent) > LINE:
             self.user_agent = self.user_agent[:LINE]
-        if self.requested_model is not None and len(self.requested_model) > WORD:
-            self.requested_model = self.requested_model[:WORD]
+        if self.requested_model is not None:
+            self.requested_model = _name(self.requested_model[:_READ])
 
     def _clip_answer(self) -> None:
         # Written out, not looped: this runs once per exchange on the event loop.
         if self.response_id is not None and len(self.response_id) > WORD:
             self.response_id = self.response_id[:WORD]
-        if self.model is not None and len(self.model) > WORD:
-            self.model = self.model[:WORD]
+        if self.model is not None:
+            self.model = _name(self.model[:_READ])
         if self.stop_reason is not None and len(self.stop_reason) > WORD:
             self.stop_reason = self.stop_reason[:WORD]
         if self.upstream_request_id is not None and len(self.upstream_request_id) > WORD:
@@ -378,6 +380,12 @@ row_of = attrgetter(*COLUMNS)
 def _shorten(text: str, limit: int, known: Sequence[str]) -> str:
     # Masked before it is cut, so that no half of a secret is left at the cut.
     return mask_secrets(mask_known(text[:_READ], known))[:limit]
+
+
+@lru_cache(maxsize=256)
+def _name(text: str) -> str:
+    # Remembered: masking takes as long as all else of a row, and most of them name the same few models.
+    return mask_name(text)[:WORD]
 
 
 def _spell(rows: Sequence[object]) -> str | None:

@@ -18,6 +18,7 @@ from typing import Generic, TypeVar
 from penstock.routing.endpoints import PROTOCOL_PATHS, Face
 from penstock.routing.globs import Glob
 from penstock.vocabulary.ids import Operation, ProtocolId
+from penstock.wire.secrets import mask_name
 
 DEMO = "demo"
 """The built-in model, and the provider of the same name that streams it."""
@@ -188,4 +189,5 @@ def _article(kind: str) -> str:
 
 
 def _quoted(text: str) -> str:
+    text = mask_name(text)
     return repr(text if len(text) <= _LONGEST else text[:_LONGEST] + "...")

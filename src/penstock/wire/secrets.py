@@ -79,6 +79,18 @@ def mask_secrets(text: str) -> str:
     return text
 
 
+# Some makers of models begin their names as they begin their keys (`pplx-embed-v1-4b`): of what begins so, or only its surroundings betray, a
+# name is what has no long run of letters.
+_NO_NAME = re.compile(
+    r"[A-Za-z0-9]{16}|[\s=]|" + _START + r"(?:sk-|rk-|pk-|gsk_|xai-|nvapi-|csk-|tgp_v1_|gh[pos]_|github_pat_|glpat-|ya29\.|eyJ|AIza|A(?:KIA|SIA))")
+
+
+def mask_name(name: str) -> str:
+    """As `mask_secrets`, for what should be a model's name: those that are stay."""
+    shown = mask_secrets(name)
+    return shown if shown == name or _NO_NAME.search(name) is not None else name
+
+
 _MAKERS = re.compile(r"(?:sk-(?:ant-|proj-|or-|svcacct-)?+|rk-|pk-|gsk_|xai-|hf_|r8_|pplx-|fw_|nvapi-|csk-|AIza|eyJ)(?=.{5})")
 
 
