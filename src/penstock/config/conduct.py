@@ -24,7 +24,7 @@ _OTHER_NAMES: Mapping[str, str] = {
 _RETRIES = ("retries.connect", "retries.status", "retries.first_frame")
 _PLAIN = (
     "keepalive", "early_head", "terminal", "tail", "max_streams", "nonstream_mode", "anthropic_stream_mode", "pseudo_stream", "pseudo_chunk_chars",
-    "pseudo_interval_ms", "cache_markers", "dedup", "dedup_ttl", "dedup_tool_ttl",
+    "pseudo_interval_ms", "cache_markers", "dedup", "dedup_ttl", "dedup_tool_ttl", "ask_usage",
 )  # fmt: skip
 _DRAINED = ("on_disconnect.drain.seconds", "on_disconnect.drain.tokens")
 _ADDING = ("keepalive", "early_head", "cache_markers")

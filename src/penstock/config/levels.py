@@ -10,10 +10,10 @@ from penstock.config.advice import advise
 from penstock.config.conduct import resolve, silence
 from penstock.config.modes import LEGACY, Level, idle_paces
 from penstock.config.providers import FoundRoute
+from penstock.config.unused import of_other_protocols, routes_behind, times_of_nothing
 from penstock.config.walk import Given
 from penstock.exchange.conduct import Conduct
 from penstock.providers import ProviderSettings
-from penstock.vocabulary.ids import ProtocolId
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,13 @@ def gather(
             silence(stack[-1], notes)
         stacks = [tuple(silence(level, []) for level in stack) for stack in stacks]
     notes += [note for stack in stacks for note in advise(stack, worker)]
-    chat = {settings.name for settings, _ in providers if _speaks_chat(settings)}
-    for (settings, level) in providers:
-        notes += _unheard(level, settings.name, chat)
-    for found in routes:
-        notes += _unheard(found.level, found.route.provider, chat)
+    by_name = {settings.name: settings for settings, _ in providers}
+    placed = [(level, settings) for settings, level in providers]
+    placed += [(found.level, by_name[found.route.provider]) for found in routes if found.route.provider in by_name]
+    notes += [note for level, settings in placed for note in of_other_protocols(level, settings)]
+    if not transparent:
+        notes += times_of_nothing(stacks)
+    notes += routes_behind(routes, list(by_name.values()))
     legacy = {settings.name for settings, _ in providers if settings.kind == LEGACY}
     telling = [False, *(name in legacy for name in named), *(found.route.provider in legacy for found in routes)]
     notes += [note for stack, tells in zip(stacks, telling, strict=True) if not tells for note in idle_paces(stack)]
@@ -62,15 +64,3 @@ def gather(
         routes=tuple(conducts[first_route:]),
         notes=tuple(notes),
     )
-
-
-def _speaks_chat(settings: ProviderSettings) -> bool:
-    return settings.kind == "openai" and (settings.protocols is None or ProtocolId.OPENAI_CHAT in settings.protocols)
-
-
-def _unheard(level: Level, provider: str, chat: set[str]) -> list[str]:
-    terminal = level.get("terminal")
-    if terminal is None or terminal.value != "finish_reason" or provider in chat:
-        return []
-    place = terminal.place
-    return [f"{place.file}:{place.line}: {place.path}: finish_reason is about Chat streams, and provider {provider!r} makes none; leave it out"]

@@ -60,6 +60,7 @@ class FoundRoute:
     guards: tuple[Guard, ...] = ()
     mode: Mode | None = None
     """Who may use it; `None`: as everywhere."""
+    place: Place | None = None
 
 
 def read_providers(node: Node, place: Place, absolute: Callable[[Path], Path], problems: Problems) -> dict[str, FoundProvider]:
@@ -114,7 +115,7 @@ def read_routes(node: Node, place: Place, known: list[str], absolute: Callable[[
         if provider is not None and model is not None:
             mode = _value(given, "admission", str)
             route = Route(model, provider, _value(given, "rename", str))
-            routes.append(FoundRoute(route, level, guards, Mode(mode) if mode is not None else None))
+            routes.append(FoundRoute(route, level, guards, Mode(mode) if mode is not None else None, here))
     return tuple(routes)
 
 
