@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from penstock.admin import AdminListener, Deps, make_app
-from penstock.capture import CaptureSettings, Recorder
+from penstock.capture import CaptureSettings, Phase, Recorder
 
 TOKEN = "t" * 43
 BEARER = {"authorization": f"Bearer {TOKEN}"}
@@ -65,6 +65,17 @@ def test_on_off_and_how_it_is(tmp_path: Path) -> None:
     run(recorder, test)
 
 
+@pytest.mark.parametrize("phases", [["all"], ["upstream_response", "all"]])
+def test_all_phases_have_a_word(tmp_path: Path, phases: list[str]) -> None:
+    recorder = Recorder(tmp_path, CaptureSettings())
+
+    async def test(client: httpx.AsyncClient) -> None:
+        answer = await client.post("/api/capture", headers=BEARER, json={"phases": phases})
+        assert (answer.status_code, answer.json()["order"]["phases"]) == (200, list(Phase))
+
+    run(recorder, test)
+
+
 def test_nobody_without_the_token_turns_anything_on(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, CaptureSettings())
 
@@ -89,6 +100,10 @@ def test_nobody_without_the_token_turns_anything_on(tmp_path: Path) -> None:
         (b"[]", "Expected `object`"),
         (b'{"phases":["everything"]}', "everything"),
         (b'{"phases":[]}', "no phase is named"),
+        (b'{"phases":["all","everything"]}', "everything"),
+        (b'{"phases":["all",{}]}', "phases"),
+        (b'{"phases":"all"}', "Expected `array`"),
+        (b"[" * 2000, "not understood"),
         (b'{"count":0}', "count takes"),
         (b'{"count":"3"}', "Expected `int`"),
         (b'{"colour":"blue"}', "colour"),

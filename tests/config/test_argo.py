@@ -169,6 +169,9 @@ def test_variables_that_argo_proxy_would_have_read_are_told() -> None:
     ("user: a\nport: " + "9" * 5000 + "\n", ":2: port: '999"),
     ("user: a\nport: 70000\n", "has no port from 0 to 65535"),
     ("user: a\nargo_base_url: ftp://x\n", ":2: argo_base_url: a base URL begins with"),
+    ("user: a\nnative_anthropic_base_url: https://v1\n", ":2: native_anthropic_base_url: has a version where its host should be"),
+    ("user: a\nnative_openai_base_url: https://v1/messages/\n", ":2: native_openai_base_url: has a version where its host should be"),
+    ("user: a\nargo_base_url: http://v1:8080/\n", ":2: argo_base_url: has a version where its host should be"),
     ("user: a\nargo_base_url: https://me:pw@x.example\n", "no user name or password"),
     ("user: a\nconnection_test_timeout: never\n", ":2: connection_test_timeout: 'never' is no duration"),
     ("user: a\nport: {a: 1}\n", ":2: port: must be one value"),
@@ -182,6 +185,15 @@ def test_what_cannot_be_carried_over_is_an_error_with_its_line(text: str, messag
         translate(text, "config.yaml", {})
     assert message in str(errors.value)
     assert "pw" not in str(errors.value)
+
+
+@pytest.mark.parametrize(("written", "base"), [
+    ("https://messages", "https://messages"), ("https://h.example/v1/messages", "https://h.example"), ("https://h.example/x/v1/", "https://h.example/x"),
+    ("https://h.example/messages", "https://h.example"), ("https://v1.example/v1", "https://v1.example"),
+])
+def test_of_a_base_url_only_its_path_is_cut(written: str, base: str, tmp_path: Path) -> None:
+    config = checked(translate(f"user: a\nnative_anthropic_base_url: {written}\n", "/x/config.yaml", {}), tmp_path)
+    assert [provider.base_url for provider in config.providers if provider.kind == "anthropic"] == [base]
 
 
 def test_dollar_signs_and_other_signs_stay_what_they_are(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -10,9 +10,7 @@ from starlette.responses import Response
 
 from penstock.admin.bodies import LARGEST, TooLarge, read_body
 from penstock.admin.guard import answer, refusal
-from penstock.capture.settings import BadOrder, Order
-
-_decode = msgspec.json.Decoder(Order).decode
+from penstock.capture.settings import BadOrder, Order, Phase
 
 
 class Control(Protocol):
@@ -54,4 +52,16 @@ class Captures:
             return refusal(400, "bad_request", str(error))
         except msgspec.MsgspecError as error:
             return refusal(400, "bad_request", f"The order is not understood: {error}")
+        except RecursionError:
+            return refusal(400, "bad_request", "The order is not understood: it is nested too deeply.")
         return None
+
+
+def _decode(body: bytes) -> Order:
+    """With `all` among its phases, as the command takes it. Raises `MsgspecError`, `BadOrder`, `RecursionError`."""
+    told: Any = msgspec.json.decode(body)
+    phases: Any = cast("dict[str, Any]", told).get("phases") if isinstance(told, dict) else None
+    if isinstance(phases, list) and "all" in phases:
+        rest = [phase for phase in cast("list[object]", phases) if phase != "all" and phase not in list(Phase)]
+        told["phases"] = [*rest, *(phase.value for phase in Phase)]
+    return msgspec.convert(told, Order)

@@ -10,6 +10,7 @@ then. And an unknown model was quietly another one there; here it is an error.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -30,6 +31,8 @@ DEFAULT_TEST = "5s"
 MODES = ("force", "retry", "passthrough")
 _DIGITS = 20
 """Of a number; what is longer is none that anything here counts to."""
+_NO_HOST = re.compile(r"(?i)https?://v[0-9]+(?:[:/]|\Z)")
+"""What is left of a URL whose host was an empty variable's."""
 _TRUE = frozenset({"true", "1", "t", "yes", "on"})
 
 
@@ -172,7 +175,7 @@ class _Translation:
         self._written.base = base
         self._written.openai_base = self._url("native_openai_base_url", base + "/v1", "base_url of the provider argo")
         anthropic = self._url("native_anthropic_base_url", base, "base_url of the provider argo-anthropic")
-        self._written.anthropic_base = anthropic.removesuffix("/messages").removesuffix("/v1")
+        self._written.anthropic_base = _bare(anthropic)
         if legacy:
             self._tell("use_legacy_argo", Fate.KEPT, "the provider argo-legacy takes everything but Anthropic's protocol")
             self._tell("native_openai_base_url", Fate.NOT_NEEDED, "with use_legacy_argo that endpoint is not asked")
@@ -211,7 +214,10 @@ class _Translation:
 
     def _checked(self, url: str, key: str) -> str:
         try:
-            return read_base_url(Scalar(url, "str")).rstrip("/")
+            read = read_base_url(Scalar(url, "str")).rstrip("/")
+            if _NO_HOST.match(read):
+                raise Unfit("has a version where its host should be; write it like https://argo.example.com/v1")
+            return read
         except Unfit as error:
             self._problems.add(self._place(key), str(error))
             return DEFAULT_BASE
@@ -313,6 +319,13 @@ class _Translation:
         except Unfit as error:
             self._problems.add(place, str(error))
             return default
+
+
+def _bare(url: str) -> str:
+    """A base URL without what Anthropic's clients put behind it; its host stays, whatever it is called."""
+    start = url.find("://") + 3
+    host, slash, path = url[start:].partition("/")
+    return (url[:start] + host + f"{slash}{path}".removesuffix("/messages").removesuffix("/v1")).rstrip("/")
 
 
 def _shown(node: Node) -> str:
