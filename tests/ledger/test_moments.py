@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.ledger.moments import LAST, parse_span, parse_time
+from penstock.ledger.moments import parse_span, parse_time
+from penstock.vocabulary.moments import LAST
 
 MIDNIGHT = 1_700_006_400.0  # 2023-11-15
 NOW = MIDNIGHT + 3600 * 14

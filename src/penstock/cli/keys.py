@@ -14,7 +14,8 @@ import typer
 
 from penstock.cli.setup import ConfigOption, DataDirOption, JsonOption, fail, load_config, split_list
 from penstock.cli.tables import print_json, print_table, show_time
-from penstock.ledger.moments import LAST, parse_span, parse_time
+from penstock.ledger.moments import parse_span, parse_time
+from penstock.vocabulary.moments import LAST
 
 if TYPE_CHECKING:
     from penstock.admission.keys import VirtualKey

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
+from penstock.vocabulary.moments import LAST
+
 _SPAN = re.compile(r"([0-9]{1,6})\s*([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DAY = re.compile(r"[0-9]{4}-?[0-9]{2}-?[0-9]{2}")
 _EPOCH = re.compile(r"[0-9]{9,11}(?:\.[0-9]{1,9})?")  # from 1973 on: fewer digits are a year or a day that somebody wrote
 _ZONE = re.compile(r" (?=[0-9]{2}:?[0-9]{2}\Z)")
-LAST = 253_402_300_799.0
-"""The last second of the year 9999: there are no days behind it."""
 WAYS = "2025-01-31, 2025-01-31T14:05, 12h, 7d, today, yesterday, or a Unix time"
 
 

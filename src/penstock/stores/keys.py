@@ -21,14 +21,13 @@ from penstock.admission.limits.spec import BadLimit, limits_of, spell_limit
 from penstock.stores.errors import KeyProblem, StoreError
 from penstock.stores.schema import virtual_keys as table
 from penstock.vocabulary.ids import ProtocolId
+from penstock.vocabulary.moments import LAST
 
 T = TypeVar("T")
 log = logging.getLogger("penstock.admission")
 
 SECRET_FILE = "keys.secret"
 """The file of the data directory that holds the secret under which keys are sealed, where the configuration names none."""
-_LATEST = 253_402_300_799.0
-"""The last second of the year 9999, in seconds since the epoch."""
 _SHORTEST = 4
 """Characters of an id's beginning that are enough to name it."""
 
@@ -258,7 +257,7 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
             raise KeyProblem(f"there is no protocol {', '.join(unknown)}; there is {', '.join(ProtocolId)}")
         if self.expires_at is not None and self.expires_at <= now:
             raise KeyProblem("it would have expired already")
-        if self.expires_at is not None and self.expires_at > _LATEST:
+        if self.expires_at is not None and self.expires_at > LAST:
             raise KeyProblem("expires_at is in seconds since 1970, up to the year 9999; leave it out for a key that does not expire")
         return VirtualKey(
             id="", name=self.name, fingerprint="", created_at=now, owner=self.owner, project=self.project, tags=tuple(self.tags),
