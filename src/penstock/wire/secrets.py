@@ -102,9 +102,10 @@ def mask_known(text: str, secrets: Iterable[str]) -> str:
         maker = _MAKERS.match(forms[form])
         mask = (maker[0] if maker is not None else "") + MASK
         text = text.replace(form, mask)
-        half = next((n for n in range(len(form) - 1, SHORTEST - 1, -1) if text.endswith(f"{form[:n]}{CUT}")), 0) if text.endswith(CUT) else 0
-        if half:
-            text = f"{text[: -half - len(CUT)]}{mask}{CUT}"
+        if text.endswith(CUT):
+            longest = min(len(form), len(text)) - 1
+            half = next((n for n in range(longest, SHORTEST - 1, -1) if text.endswith(form[:n] + CUT)), 0)
+            text = f"{text[: -half - len(CUT)]}{mask}{CUT}" if half else text
     return text
 
 
