@@ -120,6 +120,19 @@ def test_an_error_event_and_the_last_bytes(dialect: Dialect) -> None:
         assert row.error_message == says("***")
 
 
+@EACH
+@pytest.mark.parametrize("gathered", [False, True])
+def test_an_event_that_becomes_a_whole_error_is_told_in_words_of_ours(dialect: Dialect, gathered: bool) -> None:
+    with made(conduct=Conduct(nonstream="force" if gathered else "passthrough")) as house:
+        asker, ask = house.whole(dialect.protocol) if gathered else house.stream(dialect.protocol)
+        error = {"message": says(HOUSE), "type": "t", "code": HOUSE, "details": [HOUSE]}
+        ask.answer().body(sse({**error, "type": "error", "error": error}, "error"))
+        assert asker.reply.status not in (None, 200)
+        assert b"You were not let in as ***, sorry." in asker.reply.body
+        assert HOUSE.encode() not in asker.reply.body
+        check_row(house.row(), HOUSE)
+
+
 def test_tries() -> None:
     with made(conduct=Conduct(retries=Retries(first_frame=1))) as house:
         _, ask = house.stream(ProtocolId.OPENAI_CHAT)
