@@ -196,6 +196,15 @@ def test_of_a_base_url_only_its_path_is_cut(written: str, base: str, tmp_path: P
     assert [provider.base_url for provider in config.providers if provider.kind == "anthropic"] == [base]
 
 
+@pytest.mark.parametrize("written", ["https://h.example/argoapi", "https://h.example/argoapi/v1", "https://h.example/argoapi/v1/"])
+def test_no_version_stands_twice(written: str, tmp_path: Path) -> None:
+    text = f"user: a\nargo_base_url: {written}\nargo_embedding_url: https://h.example/argoapi/api/v1/resource/embed/\n"
+    imported = translate(text, "/x/config.yaml", {})
+    config = checked(imported, tmp_path)
+    assert [provider.base_url for provider in config.providers] == ["https://h.example/argoapi/v1", "https://h.example/argoapi"]
+    assert fate(imported, "argo_embedding_url")[0] is Fate.NOT_NEEDED
+
+
 def test_dollar_signs_and_other_signs_stay_what_they_are(tmp_path: Path) -> None:
     imported = translate("user: \"a${b}'c\"\nport: 1\nhost: 127.0.0.1\nsocket: \"/x/${y}: #z\"\n", "/x/config.yaml", {})
     config = checked(imported, tmp_path)

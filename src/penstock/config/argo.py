@@ -190,7 +190,7 @@ class _Translation:
                 inferred, by = url.removesuffix(tail), key
         own = self._text("argo_base_url")
         base = own or inferred or DEFAULT_BASE
-        read = self._checked(base, "argo_base_url" if own else by)
+        read = _bare(self._checked(base, "argo_base_url" if own else by))
         if own:
             self._tell("argo_base_url", Fate.KEPT, "base_url of each provider")
         elif not inferred:
@@ -199,7 +199,7 @@ class _Translation:
             url = self._text(key).rstrip("/")
             if not url:
                 self._tell(key, Fate.NOT_NEEDED, "it is empty")
-            elif url == base.rstrip("/") + tail:
+            elif url == read + tail:
                 told = "it is where the base URL leads" if own or key != by else f"base_url of each provider is told from it: {base}"
                 self._tell(key, Fate.NOT_NEEDED if own or key != by else Fate.KEPT, told)
             else:
@@ -322,7 +322,7 @@ class _Translation:
 
 
 def _bare(url: str) -> str:
-    """A base URL without what Anthropic's clients put behind it; its host stays, whatever it is called."""
+    """A base URL without what clients put behind it, and so do we; its host stays, whatever it is called."""
     start = url.find("://") + 3
     host, slash, path = url[start:].partition("/")
     return (url[:start] + host + f"{slash}{path}".removesuffix("/messages").removesuffix("/v1")).rstrip("/")
