@@ -10,14 +10,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from penstock.ledger import staying
 from penstock.ledger.schema import COUNTS, DIMENSIONS, HOUR_S, OPEN, SUMS, daily, exchanges, hourly, rolled, utc_day
 from penstock.vocabulary.ids import GENERATING
 from penstock.vocabulary.outcome import Ending
 from penstock.vocabulary.usage import Provenance
 
 DAY_S = 86400
-_LOCK = 0x70656E73746F6301
-"""PostgreSQL's advisory lock for retiring: two processes must not sum the same rows."""
 
 GENERATES = exchanges.c.operation.in_(sorted(operation.value for operation in GENERATING))
 UNREPORTED = sa.case(
@@ -57,8 +56,9 @@ def cutoff(now: float, days: int) -> float:
 
 
 def retire(connection: sa.Connection, before: float, limit: int) -> int:
-    """Sum and delete up to `limit` settled rows begun before that time; returns how many. 0 when none is left, or when another process is at it."""
-    if connection.dialect.name == "postgresql" and not connection.scalar(sa.select(sa.func.pg_try_advisory_xact_lock(_LOCK))):
+    """Sum and delete up to `limit` settled rows begun before that time; returns how many. 0 when none is left, when another process is at it, or
+    where rows are to stay (`staying`; of SQLite's the caller knows)."""
+    if connection.dialect.name == "postgresql" and not staying.may_retire(connection):
         return 0
     chosen = sa.select(exchanges.c.id).where(exchanges.c.started_at < before, ~OPEN).order_by(exchanges.c.started_at).limit(limit)
     # Named one by one and locked: what is summed is what is deleted, whoever writes meanwhile.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from penstock.ledger import engine as engines
-from penstock.ledger import lease, migrations, retention, shapes
+from penstock.ledger import lease, migrations, retention, shapes, staying
 from penstock.ledger.entry import Maker
 from penstock.ledger.errors import LedgerError, StoreError
 from penstock.ledger.patience import limit
@@ -173,7 +174,24 @@ class Store:
         return self._do(lambda connection: lease.forget_dead(connection, before))
 
     def retire(self, before: float, limit: int) -> int:
-        return self._do(lambda connection: retention.retire(connection, before, limit))
+        if self._path is None:
+            return self._do(lambda connection: retention.retire(connection, before, limit))
+        with staying.hold_file(self._path, retiring=True) as free:
+            return self._do(lambda connection: retention.retire(connection, before, limit)) if free else 0
+
+    @contextmanager
+    def stay(self) -> Generator[Callable[[], object]]:
+        """No row is retired meanwhile, by nobody. What it gives raises `StoreError` where that is no longer so. From any thread."""
+        if self._path is not None:
+            with staying.hold_file(self._path):
+                yield lambda: None
+            return
+        with _told(), staying.hold_server(self._engine) as connection:
+            yield lambda: self._ask(connection)
+
+    def _ask(self, connection: sa.Connection) -> None:
+        with _told():
+            connection.execute(sa.text("SELECT 1"))
 
     def read(self, look: Callable[[sa.Connection], T]) -> T:
         """In one snapshot. From any thread."""

@@ -146,6 +146,29 @@ def test_days_that_are_only_kept_as_sums_are_left_out(desk: Desk) -> None:
     assert query.usage(desk.engine, ())[0]["input_tokens"] == 10
 
 
+@pytest.mark.parametrize("who", ["gateway", "import"])
+def test_no_row_is_retired_while_it_may_be_needed(desk: Desk, any_settings: LedgerSettings, who: str) -> None:
+    """Each of an answer's two tellings is looked for among the rows; were its row a part of the sums by then, it would be counted twice."""
+    if who == "gateway":
+        desk.store.write([make_row("px-1", started_at=AT - 30, response_id="msg_1", provider="mine", input_tokens=10, outcome=COMPLETE)])
+    else:
+        claude_home(desk, [claude_line("msg_1", LATER.format(1), input_tokens=10, output_tokens=1)], "s0")
+    claude_home(desk, [claude_line("msg_1", LATER.format(1), input_tokens=10, output_tokens=1)])
+    other = Store.open(any_settings)
+    retired: list[int] = []
+    sources = find_sources("claude-code", {"HOME": str(desk.home)})
+    for source in sources:
+        os.utime(source.path, (AT, AT))
+    load(desk.store, Ascriber(Prices()), find_sources("claude-code", {"HOME": str(desk.home)}),
+         lambda size: retired.append(other.retire(AT + 86400 * 2, 100)), now=NOW)  # fmt: skip
+    assert len(retired) >= len(sources)
+    assert set(retired) == {0}
+    [row] = query.usage(desk.engine, ())
+    assert (row["exchanges"], row["input_tokens"]) == (1, 10)
+    assert other.retire(AT + 86400 * 2, 100) == 1, "and now it may be"
+    other.close()
+
+
 @pytest.mark.parametrize("known", [{"session_id": SESSION}, {"client": "claude-code"}])
 def test_what_a_gateway_s_sums_may_hold_is_left_out_whatever_its_provider_is_called(desk: Desk, known: dict[str, str]) -> None:
     desk.store.write([make_row("px-1", started_at=AT, provider="work", response_id="msg_1", input_tokens=10, outcome=COMPLETE, **known)])

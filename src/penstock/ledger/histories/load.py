@@ -55,28 +55,37 @@ def load(
 ) -> Tally:
     """Bring in what the files tell. `told` hears of the bytes that were read. Raises `StoreError` where the ledger does not take it for long."""
     tally = Tally()
-    summed = store.read(_Summed)
-    for source in sources:
-        tally.files += 1
-        try:
-            found = list(source.read(source.path, told))
-        except OSError as error:
-            tally.failed.append(str(error))
-            continue
-        if found and now - source.modified < _may_go_on_s(found[-1]):
-            found.pop()
-        found = [each for each in found if since is None or each.at >= since]
-        tally.found += len(found)
-        if not found:
-            continue
-        kept = [each for each in found if not summed.hold(each)]
-        tally.summed += len(found) - len(kept)
-        if kept:
-            fresh = _not_relayed(store, kept)
-            tally.relayed += len(kept) - len(fresh)
-            for at in range(0, len(fresh), BATCH):
-                _write(store, ascriber, fresh[at : at + BATCH], tally)
+    # A row that became a part of sums between two looks would be counted again.
+    with store.stay() as sure:
+        summed = store.read(_Summed)
+        for source in sources:
+            sure()
+            _bring(store, ascriber, source, told, tally, summed, now, since)
     return tally
+
+
+def _bring(
+    store: Store, ascriber: Ascriber, source: Source, told: Callable[[int], None], tally: Tally, summed: _Summed, now: float, since: float | None
+) -> None:  # fmt: skip
+    tally.files += 1
+    try:
+        found = list(source.read(source.path, told))
+    except OSError as error:
+        tally.failed.append(str(error))
+        return
+    if found and now - source.modified < _may_go_on_s(found[-1]):
+        found.pop()
+    found = [each for each in found if since is None or each.at >= since]
+    tally.found += len(found)
+    if not found:
+        return
+    kept = [each for each in found if not summed.hold(each)]
+    tally.summed += len(found) - len(kept)
+    if kept:
+        fresh = _not_relayed(store, kept)
+        tally.relayed += len(kept) - len(fresh)
+        for at in range(0, len(fresh), BATCH):
+            _write(store, ascriber, fresh[at : at + BATCH], tally)
 
 
 def _may_go_on_s(last: Found) -> float:
