@@ -14,6 +14,7 @@ from penstock.routing import Glob, Route
 from penstock.translate.argo_legacy import Told
 from penstock.upstream.contract import LossKind
 from tests.support.exchanges import Asker, FakeAsk, House
+from tests.support.relays import every, zipped
 
 TEXT = [(b"Content-Type", b"text/plain; charset=utf-8"), (b"Transfer-Encoding", b"chunked")]
 OPEN = [(b"Content-Type", b"text/plain"), (b"Connection", b"close")]
@@ -316,3 +317,14 @@ def test_an_error_in_a_coding_that_nobody_reads_keeps_its_status() -> None:
         asked.answer(429, [(b"Content-Type", b"application/json"), (b"Content-Encoding", b"br"), (b"Retry-After", b"7")]).body(b"xx").end()
         assert (client.reply.status, client.reply.json()["error"]["type"]) == (429, "rate_limit_error")
         assert house.row().outcome == "UPSTREAM_ERROR"
+
+
+def test_of_an_error_that_swells_the_beginning_is_read() -> None:
+    with argo(held=4 << 20) as house:
+        client, asked = stream(house)
+        asked.answer(400, [(b"Content-Type", b"text/plain"), (b"Content-Encoding", b"gzip")])
+        asked.body(*every(zipped(b"no such user; " * (4 << 20), 9), 1 << 14)).end()
+        assert (client.reply.status, client.reply.over) == (400, "ended")
+        assert client.reply.json()["error"]["message"].startswith("no such user; no")
+        assert house.gateway.held.used == 0
+        house.check_quiet()

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from penstock.pipeline.body import ERRORS
 from penstock.pipeline.contract import State
 from penstock.vocabulary.errors import UpstreamError
 from penstock.vocabulary.ids import Operation, ProtocolId
 from penstock.vocabulary.outcome import Ending
 from penstock.vocabulary.usage import EMPTY_USAGE, Usage
 from penstock.wire.budget import Budget
-from tests.support.relays import FAULT, ID, Relay, relayed
+from tests.support.relays import FAULT, ID, Relay, every, relayed, zipped
 
 CHAT = ProtocolId.OPENAI_CHAT
 BODY = (
@@ -126,3 +127,22 @@ def test_an_unknown_coding(status: int, clean: bool, ending: str, stream: bool) 
     if ending == "UNVERIFIED":
         assert "'br'" in relay.outcome.cause
         assert ("reset" in relay.outcome.cause) is not clean
+
+
+@pytest.mark.parametrize("pieces", [1, 7])
+@pytest.mark.parametrize("packed", [False, True])
+def test_of_a_long_error_the_beginning_is_read(pieces: int, packed: bool) -> None:
+    body = b'{"error":{"message":"no"},"why":"' + b"x" * (3 * ERRORS) + b'"}'
+    sent = zipped(body) if packed else body
+    relay = Relay(CHAT, stream=False, status=400, gzip=packed, budget=Budget(ERRORS))
+    relay.feed(*every(sent, len(sent) // pieces))
+    assert relay.budget.used <= ERRORS
+    relay.finish()
+    assert relay.seen.error is not None
+    assert (relay.seen.error.message or "").startswith('{"error":{"message":"no"}')
+    assert relay.outcome is not None
+    assert (relay.outcome.ending, relay.budget.used) == (Ending.UPSTREAM_ERROR, 0)
+    if packed:
+        assert ERRORS < relay.pipeline.bytes_out < 2 * ERRORS + (1 << 20), "and no more of it is decoded"
+    else:
+        assert relay.out == body

@@ -7,7 +7,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from penstock.exchange import faults
-from penstock.exchange.compose_answer import course_of, headers_beside, headers_down, pace_behind
+from penstock.exchange.compose_answer import course_of, headers_beside, headers_down, is_error, pace_behind
 from penstock.exchange.contract import Headers
 from penstock.exchange.judge import HELD, Judge, came_first
 from penstock.exchange.machine import Command, Input, Phase
@@ -15,6 +15,7 @@ from penstock.exchange.stage import BODY, FLOWING, FRAME, GATHERED, JUDGED, NAME
 from penstock.exchange.telling import UNBUFFERED
 from penstock.exchange.trying import Trying
 from penstock.ledger.entry import Maker
+from penstock.pipeline.body import Untouched
 from penstock.pipeline.compose import READ, Mode
 from penstock.pipeline.contract import Pipeline, State
 from penstock.pipeline.foreign import may_be_foreign, unframed, wrap_foreign
@@ -106,8 +107,8 @@ class Holding(Trying):
             return
         if course.foreign is not self._foreign:
             self._foreign = course.foreign
-        if course.foreign or course.error or self._may_be_ours(head):
-            self._look_at(pipeline, head)
+        if course.foreign or course.error or self._may_be_ours(head) or (recipe.decoded and head.status >= 400):
+            self._look_at(pipeline, head)  # (of what is gzipped it is not known how much it is)
         elif framed:
             self._stage, self._held = FRAME, []
             if plan.endpoint.response_id is not None and pipeline.observer.response_id is None:
@@ -283,7 +284,7 @@ class Holding(Trying):
             return
         over = Input.LOST if whole else Input.FAILED
         early = self._early
-        foreign = self._foreign or (whole and head.status >= 400 and judge.is_no_json())
+        foreign = self._foreign or (whole and self._is_told(head) and judge.is_no_json())
         if early is None and (not foreign or self._is_bounce(judge, head)):
             if head.status >= 400 or not whole or not self._told_whole(judge, pipeline, now):
                 self._pass_on(judge, now, whole=whole)
@@ -307,6 +308,10 @@ class Holding(Trying):
             self._last_words = head.status, headers_beside(head, self.gateway.settings.drop_response_headers), told
             self._do(self.machine.handle(over), now)
         pipeline.close()
+
+    def _is_told(self, head: ResponseHead) -> bool:
+        """Is it an error of which somebody tells the client?"""
+        return head.status >= 400 and self.plan is not None and not self.conduct.transparent and is_error(self.plan, head)
 
     def _told_whole(self, judge: Judge, pipeline: Pipeline, now: float) -> bool:
         """As `_told_first`, of a body in the place of a stream; or there is nothing to pass on. False: it is no error."""
@@ -342,9 +347,15 @@ class Holding(Trying):
         return True
 
     def _pass_on(self, judge: Judge, now: float, *, whole: bool) -> None:
-        if self.pipeline is not None and self.pipeline.gathers:
+        head, pipeline = self.head, self.pipeline
+        if pipeline is not None and pipeline.gathers:
             self._stage = WEIGHED  # its guards have seen nothing of it yet
         else:
+            if head is not None and pipeline is not None and head.status >= 400 and self._decoded and (not whole or judge.is_long()):
+                for piece in judge.pieces:
+                    pipeline.feed(piece, now)
+                self.pipeline, self._decoded = Untouched(pipeline, head.status, pipeline.conclude(False, ""), now), False
+                pipeline.close()
             self._open_up(now)
         for piece in judge.pieces:
             self.pass_on(piece, now)

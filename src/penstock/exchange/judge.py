@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from penstock.pipeline.body import ERRORS
 from penstock.pipeline.contract import Pipeline
 from penstock.pipeline.foreign import is_json
 from penstock.protocols.contract import Observer
 from penstock.vocabulary.errors import UpstreamError
 from penstock.wire.encoding import EncodingError, Gunzip
 
+_GZIP = (b"gzip", b"x-gzip")
 HELD = 64 * 1024
 """Bytes of an error body that are looked at; a longer one is not about one field."""
 
@@ -27,6 +29,18 @@ class Judge:
         self.pieces.append(data)
         self._size += len(data)
         return self._size <= HELD
+
+    def is_long(self) -> bool:
+        """Is more under its coding than is read of an error?"""
+        made = 0
+        try:
+            for piece in Gunzip(HELD).feed(b"".join(self.pieces)) if self._coding in _GZIP else ():
+                made += len(piece)
+                if made > ERRORS:
+                    return True
+        except EncodingError:
+            pass
+        return False
 
     def is_about_usage(self) -> bool:
         """Does it name `stream_options` or the field in it?"""
@@ -49,7 +63,7 @@ class Judge:
     def text(self) -> bytes:
         """What is held, its coding taken off; empty where that cannot be done."""
         body = b"".join(self.pieces)
-        if self._coding in (b"gzip", b"x-gzip"):
+        if self._coding in _GZIP:
             try:
                 return next(Gunzip(HELD).feed(body), b"")
             except EncodingError:

@@ -134,11 +134,15 @@ class LegacyAnswer:
             if self._form is _Form.UNREAD:
                 if self._receiver is not None:
                     self._receiver.answer_body(data, now)
+            elif self._form is _Form.ERROR and self._held >= ERROR_LIMIT:
+                pass  # enough of it is known
             elif self._gunzip is None:
                 self._read(data, now)
             else:
                 for piece in self._gunzip.feed(data):
                     self._read(piece, now)
+                    if self._form is _Form.ERROR and self._held >= ERROR_LIMIT:
+                        break
         except EncodingError:
             self._refuse("it is not the gzip that it says it is", now)
         except Exception as error:  # as in every callback: a mistake of ours ends this exchange and no other
@@ -207,10 +211,7 @@ class LegacyAnswer:
 
     def _hold(self, data: bytes, now: float) -> None:
         n = len(data)
-        if self._form is _Form.ERROR:
-            if self._held >= ERROR_LIMIT:
-                return
-        elif self._held + n > self._turn.limit:
+        if self._form is not _Form.ERROR and self._held + n > self._turn.limit:
             self._refuse(f"it is larger than the {self._turn.limit} bytes that may be held of it", now, by_us=True)
             return
         if not self._turn.budget.take(n):

@@ -6,18 +6,21 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from penstock.pipeline.contract import Pipeline, upstream_error
-from penstock.pipeline.foreign import words_of
+from penstock.pipeline.foreign import READ, words_of
 from penstock.policy.matcher import Findings
 from penstock.protocols.contract import Observer
 from penstock.vocabulary.errors import Fault, UpstreamError
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 from penstock.wire.budget import Budget
 
+ERRORS = 256 * 1024
+"""Bytes of an error that are read: what it says stands at its beginning, and reading is one step of the loop that carries all streams."""
 _WHOLE = Outcome(Ending.COMPLETE, "the whole body", EndedBy.UPSTREAM)
 
 
 class BodyRelay(Pipeline):
-    """Every chunk leaves as it comes. A copy of a JSON body is kept until its end, within `limit` and the shared budget, and read once."""
+    """Every chunk leaves as it comes. A copy of a JSON body is kept until its end, within `limit` and the shared budget, and read once. Of an error
+    that is longer than `ERRORS` only the beginning is."""
 
     __slots__ = ("_awaited", "_budget", "_delimited", "_held", "_judged", "_keep", "_large", "_limit", "_parts", "_status")
 
@@ -27,7 +30,7 @@ class BodyRelay(Pipeline):
     ) -> None:  # fmt: skip
         super().__init__(observer, now)
         self._status = status
-        self._limit = limit
+        self._limit = limit if status < 400 else min(limit, ERRORS)
         self._budget = budget
         self._parts: list[bytes] = []
         self._held = 0
@@ -50,23 +53,28 @@ class BodyRelay(Pipeline):
         if self._keep:
             n = len(data)
             if self._held + n > self._limit or not self._budget.take(n):
-                self._too_large()
+                self._too_large(data)
             else:
                 self._held += n
                 self._parts.append(data)
         self.bytes_out += len(data)
         return data
 
-    def _too_large(self) -> None:
-        """No copy is kept any more."""
-        self.close()
+    def _too_large(self, data: bytes) -> None:
+        """No copy is kept any more; of an error its beginning."""
         self._keep, self._large = False, True
+        n = min(len(data), READ - self._held)
+        if self._status < 400:
+            self.close()
+        elif n > 0 and self._budget.take(n):
+            self._held += n
+            self._parts.append(data[:n])
 
     def conclude(self, clean: bool, cause: str) -> Outcome:
         observer = self.observer
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         if self._status >= 400:
-            self._guard(observer.observe_error, self._status, body)
+            self._guard(observer.observe_error, self._status, b"" if self._large else body)
             if body and (observer.error is None or observer.error.message is None):
                 self._guard(self._quote, body)
             return Outcome(Ending.UPSTREAM_ERROR, f"the provider answered {self._status}", EndedBy.UPSTREAM)
@@ -87,7 +95,8 @@ class BodyRelay(Pipeline):
 
     def _quote(self, body: bytes) -> None:
         """The protocol finds no words in it; what it says all the same is told of it."""
-        self.observer.error = replace(self.observer.error or UpstreamError(status=self._status), message=words_of(body))
+        said = words_of(body[:READ] if self._large else body)
+        self.observer.error = replace(self.observer.error or UpstreamError(status=self._status), message=said)
 
     def _guard(self, read: Callable[..., None], *given: object) -> None:
         try:
@@ -104,6 +113,19 @@ class BodyRelay(Pipeline):
         if self._held:
             self._budget.give(self._held)
             self._held = 0
+
+
+class Untouched(BodyRelay):
+    """An error of which enough was `read`, with that `outcome`: all of it goes on as it came, coding and all."""
+
+    __slots__ = ("_outcome",)
+
+    def __init__(self, read: Pipeline, status: int, outcome: Outcome, now: float) -> None:
+        super().__init__(read.observer, status, 0, Budget(0), now, keep=False, judged=False, delimited=True)
+        self._outcome = outcome
+
+    def conclude(self, clean: bool, cause: str) -> Outcome:
+        return self._outcome
 
 
 class OpaqueRelay(BodyRelay):

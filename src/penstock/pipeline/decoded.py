@@ -1,5 +1,7 @@
 """Answers that come gzipped although identity was asked for: decoded first, because nothing can be put into foreign gzip.
 
+Of an error no more is decoded than is read of it: whoever gives out a longer one gives it out as it came.
+
 An unclean or missing end of the gzip body is an unclean end of the answer, unless the terminal event came before it: then all that counts did.
 """
 
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from penstock.pipeline.body import BodyRelay
+from penstock.pipeline.body import ERRORS, BodyRelay
 from penstock.pipeline.contract import Pipeline, State
 from penstock.pipeline.fold import Fold
 from penstock.pipeline.pseudo import Pseudo
@@ -25,8 +27,13 @@ class Decoded(Pipeline):
     __slots__ = ()
     gunzip: Gunzip
 
+    @property
+    def enough(self) -> bool:
+        """What comes yet is of no use."""
+        return False
+
     def feed(self, data: bytes, now: float) -> bytes:
-        if self.state is State.BROKEN:
+        if self.state is State.BROKEN or self.enough:
             return b""
         out: list[bytes] = []
         made = 0
@@ -36,6 +43,8 @@ class Decoded(Pipeline):
                 if made > BURST:
                     raise EncodingError("it grows beyond all measure")
                 out.append(super().feed(piece, now))
+                if self.enough:
+                    break
         except EncodingError:
             if self.state is State.RUNNING:
                 self.state = State.BROKEN
@@ -65,6 +74,10 @@ class DecodedBody(Decoded, BodyRelay):
     def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
         self.gunzip = Gunzip()
+
+    @property
+    def enough(self) -> bool:
+        return self._status >= 400 and self.bytes_out > ERRORS
 
 
 class DecodedFold(Decoded, Fold):

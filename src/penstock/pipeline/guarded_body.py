@@ -177,10 +177,10 @@ class GuardedBody(Weighed, BodyRelay):
         self.bytes_out = len(out)
         return out
 
-    def _too_large(self) -> None:
+    def _too_large(self, data: bytes) -> None:
         if not is_closed(self._guards):
             self._kept = b"".join(self._parts)
-        super()._too_large()
+        super()._too_large(data)
 
     def conclude(self, clean: bool, cause: str) -> Outcome:
         """The first call counts."""
