@@ -20,6 +20,7 @@ from penstock.vocabulary.outcome import Ending
 from tests.support.exchanges import CHUNK, DONE, SSE, STOP, USAGE, House
 
 HTML: Headers = [(b"content-type", b"text/html; charset=utf-8")]
+BR: Headers = [(b"content-type", b"text/event-stream"), (b"content-encoding", b"br")]
 JSON: Headers = [(b"content-type", b"application/json")]
 
 
@@ -155,7 +156,7 @@ def test_what_is_remembered_of_an_answer_is_what_would_be_decided_again(house: H
     strict, repaired = Conduct(), Conduct(terminal="finish_reason")
     told: list[tuple[str, Ending]] = []
     for _ in range(2):
-        for conduct, headers, stream, take_usage in product((strict, repaired), (SSE, JSON, HTML, []), (True, False), (True, False)):
+        for conduct, headers, stream, take_usage in product((strict, repaired), (SSE, JSON, HTML, [], BR), (True, False), (True, False)):
             head, peek = ResponseHead(200, headers), Peek("m", stream=stream)
             course, fresh = (course_of(house.gateway, p, conduct, peek, head, take_usage=take_usage) for p in (asked, plan()))
             pipe, other = course.make(5.0), fresh.make(5.0)

@@ -418,6 +418,15 @@ def test_a_page_where_an_answer_was_promised(house: House, protocol: ProtocolId,
     house.check_quiet()
 
 
+@pytest.mark.parametrize("path", ["/v1/messages/count_tokens", "/v1/embeddings", "/v1beta/models/m:countTokens"])
+def test_a_page_in_the_place_of_another_body_passes_and_is_not_called_an_answer(house: House, path: str) -> None:
+    asker = house.post(path, {"model": "m", "input": "x", "messages": []})
+    house.last.answer(200, [(b"content-type", b"text/html"), (b"content-length", b"%d" % len(PAGE))]).body(PAGE).end()
+    assert (asker.reply.status, asker.reply.body) == (200, PAGE)
+    assert house.row().outcome == "UNVERIFIED"
+    house.check_quiet()
+
+
 def test_a_page_that_does_not_end(house: House) -> None:
     asker, ask = house.stream(ProtocolId.OPENAI_CHAT)
     ask.answer(200, [(b"content-type", b"text/html")]).body(*[b"<p>" * 9000] * 3)

@@ -74,6 +74,16 @@ def test_what_is_no_json_is_not_kept() -> None:
     assert relay.outcome.ending is Ending.COMPLETE
 
 
+@pytest.mark.parametrize("content_type", [b"", b"text/plain; charset=utf-8", b"application/octet-stream"])
+def test_what_its_head_calls_it_makes_a_body_neither_an_answer_nor_none(content_type: bytes) -> None:
+    relay = relayed(CHAT, [BODY[:40], BODY[40:]], stream=False, content_type=content_type)
+    assert relay.outcome is not None
+    assert (relay.outcome.ending, relay.seen.usage, relay.seen.stop_reason) == (Ending.COMPLETE, Usage(input=3, output=1), "stop")
+    relay = relayed(CHAT, [b"Welcome!"], stream=False, content_type=content_type)
+    assert relay.outcome is not None
+    assert (relay.outcome.ending, relay.out) == (Ending.UNVERIFIED, b"Welcome!")
+
+
 def test_what_is_no_json_where_json_was_promised_is_not_called_too_large() -> None:
     relay = relayed(CHAT, [b"data: {}\n\n"], stream=True, content_type=b"text/markdown")
     assert relay.outcome is not None

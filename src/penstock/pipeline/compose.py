@@ -44,6 +44,8 @@ PROMISED = frozenset({
 """Operations whose streams their protocol ends with a terminal event. Of all others nothing is promised: a clean end is their end."""
 READ = GENERATING | {Operation.COUNT_TOKENS}
 """Operations whose whole bodies the protocol describes. Others are looked into, and nothing is held against them."""
+WRITTEN = READ - {Operation.AUDIO}
+"""Those whose whole bodies are JSON and nothing else, whatever their heads call them."""
 
 
 _BODILESS = (204, 205)
@@ -160,8 +162,9 @@ def _decide(answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, 
         return Recipe(stream, True, gzip, framed=True)
     read = operation in READ
     asked = (answer.stream_asked or answer.folded) and operation in PROMISED
-    keep = not unknown and (guards is not None or not good or (json and not answer.stored))
-    judged = read and (json or asked)
+    written = json or operation in WRITTEN
+    keep = not unknown and (guards is not None or not good or (written and not answer.stored))
+    judged = read and (written or asked)
     awaited = asked and not answer.folded and 200 <= status < 300
 
     def body(now: float, _: TailBytes | None) -> Pipeline:
