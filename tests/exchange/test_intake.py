@@ -49,6 +49,21 @@ def test_a_foreign_host(house: House, host: bytes) -> None:
     refused(house.post("/v1/messages", CHAT, [(b"host", host)]), 403)
 
 
+@pytest.mark.parametrize(
+    ("path", "protocol"),
+    [
+        ("/v1/chat/completions", "openai_chat"), ("/v1/responses", "openai_responses"), ("/v1/messages", "anthropic_messages"),
+        ("/anthropic/v1/messages", "anthropic_messages"), ("/v1beta/models/m:generateContent", "gemini"), ("/v1beta/nothing", "gemini"),
+    ],
+)  # fmt: skip
+def test_a_foreign_host_is_told_in_the_shape_of_the_path(house: House, path: str, protocol: str) -> None:
+    asker = house.post(path, CHAT, [(b"host", b"evil.example")])
+    assert (asker.reply.status, house.row().client_protocol) == (403, protocol)
+    told = asker.reply.json()
+    assert (told.get("type"), told["error"].get("status")) == (
+        "error" if protocol == "anthropic_messages" else None, "PERMISSION_DENIED" if protocol == "gemini" else None)  # fmt: skip
+
+
 @pytest.mark.parametrize("host", [b"127.0.0.1:4270", b"localhost", b"[::1]:4270", b"penstock.lan"])
 def test_our_own_hosts(host: bytes) -> None:
     with a_house(Settings(hosts=("penstock.lan",))) as house:
@@ -172,6 +187,7 @@ def test_a_body_in_pieces(house: House) -> None:
 def test_a_body_over_the_limit_by_its_own_account() -> None:
     with a_house(Settings(body_bytes=100)) as house:
         asker = house.open("POST", "/v1/chat/completions", length=101)
+        assert asker.reply.over == "ended", "nothing of it is waited for"
         asker.end()
         assert "100 bytes" in refused(asker, 413)["message"]
 

@@ -81,7 +81,7 @@ class Intake(Preparing):
         elif plan.read_whole:
             limit = gateway.settings.body_bytes
             if request.content_length is not None and request.content_length > limit:
-                self._refuse(faults.too_large(limit), "the request body is over the limit")
+                exchange.refuse(faults.too_large(limit), "the request body is over the limit")  # before any of it is read
                 return
             self._body = b""
         elif request.chunked or request.content_length:
@@ -92,13 +92,16 @@ class Intake(Preparing):
         """What the head decides; `None`: it was answered, or is refused."""
         gateway, exchange = self._gateway, self.exchange
         settings = gateway.settings
-        host = request.header(b"host")
-        if not host_allowed((host or b"").decode("latin-1"), settings.listen_host, settings.hosts):
-            exchange.entry.path = mask_secrets(request.path)  # nobody has looked whether it is one of ours
-            self._refuse(Fault(FaultKind.FORBIDDEN, 403, "This gateway does not answer to that Host."), "the Host header names somebody else")
-            return None
+        host = request.header(b"host") or b""
+        known = host_allowed(host.decode("latin-1"), settings.listen_host, settings.hosts)
         googles = request.header(b"x-goog-api-client") is not None or request.header(b"x-goog-api-key") is not None
         endpoint = resolve(request.method, request.path, request.header(b"anthropic-version") is not None, gateway.faces, googles)
+        if not known:
+            exchange.entry.path = mask_secrets(request.path)  # it may hold anything, and its sender is not one of ours
+            if not isinstance(endpoint, Allowed):
+                exchange.spec, exchange.entry.client_protocol = gateway.specs[endpoint.protocol], endpoint.protocol.value
+            self._refuse(Fault(FaultKind.FORBIDDEN, 403, "This gateway does not answer to that Host."), "the Host header names somebody else")
+            return None
         if isinstance(endpoint, Refusal):
             exchange.spec = gateway.specs[endpoint.protocol]
             allow: Headers = [(b"allow", ", ".join(endpoint.allow).encode())] if endpoint.allow else []
