@@ -9,10 +9,13 @@ import re
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -76,6 +79,20 @@ def test_the_version_and_the_commands_are_told(cli: CliRunner) -> None:
     assert cli.invoke(app, ["--version"]).output == f"penstock {__version__}\n"
     helped = cli.invoke(app, ["--help"]).output
     assert all(name in helped for name in ("serve", "check", "usage", "exchanges", "replay"))
+
+
+def test_every_command_takes_config() -> None:
+    def walk(command: Any, name: str) -> Iterator[tuple[str, set[str]]]:
+        options = {option for parameter in command.params for option in parameter.opts}
+        subs: dict[str, Any] = getattr(command, "commands", {})
+        if not subs or options - {"--help", "--version"}:
+            yield name, options
+        for sub, each in subs.items():
+            yield from walk(each, f"{name} {sub}")
+
+    told = dict(walk(typer.main.get_command(app), "penstock"))
+    assert len(told) > 20
+    assert [name for name, options in told.items() if "--config" not in options] == []
 
 
 @pytest.mark.parametrize("command", ["serve", "check", "usage", "exchanges"])

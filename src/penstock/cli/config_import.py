@@ -30,7 +30,8 @@ def argo(
     config: Annotated[Path | None, typer.Argument(
         metavar="CONFIG", help="argo-proxy's file; left out: ~/.config/argoproxy/config.yaml, or ~/.argoproxy/config.yaml.")] = None,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="FILE", help="Where to; - prints it. Left out: the file that serve reads.")] = None,
+        str | None, typer.Option(
+            "--output", "-o", "--config", metavar="FILE", help="Where to; - prints it. Left out: the file that serve reads.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
     json: JsonOption = False,
 ) -> None:

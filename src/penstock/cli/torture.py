@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections import Counter
 from collections.abc import Coroutine, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -40,6 +41,7 @@ def torture(
     path: Annotated[list[str] | None, typer.Option(metavar="PROTOCOL=PATH", help="With --target: where it has a protocol; {model} in it.")] = None,
     model_prefix: Annotated[str, typer.Option(metavar="TEXT", help="With --target: before every model's name, as in openai/.")] = "",
     rewritten: Annotated[bool, typer.Option("--rewritten", help="With --target: it makes frames anew; compare what they say.")] = False,
+    config: Annotated[Path | None, typer.Option("--config", hidden=True, help="Taken as everywhere; nothing here is configured.")] = None,
 ) -> None:
     """Try a gateway with a provider that misbehaves: one cell a fault and protocol; exit code 1 if one fails."""
     if own and target is not None:
