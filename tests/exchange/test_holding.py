@@ -331,6 +331,25 @@ def test_an_error_in_nobodys_shape_is_told_in_the_clients(house: House, protocol
     house.check_quiet()
 
 
+@pytest.mark.parametrize("path", ["/v1/responses/r1", "/responses/r1/input_items", "/openai/v1/responses/r1"])
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_and_so_is_one_about_a_response_that_was_made_before(house: House, path: str, kind: str) -> None:
+    headers, body, words = FOREIGN[kind]
+    asker = house.get(path)
+    house.last.answer(503, [*headers, *NAMED, (b"content-length", b"%d" % len(body))]).body(body).end()
+    assert (asker.reply.status, asker.reply.header(b"content-type")) == (503, b"application/json")
+    assert words in asker.reply.json()["error"]["message"]
+    house.check_quiet()
+
+
+def test_whoever_asked_for_the_head_alone_gets_the_providers_own(house: House) -> None:
+    asker = house.get("/v1/responses/r1", method="HEAD")
+    house.last.answer(404, [(b"content-type", b"text/html"), (b"content-length", b"0")]).end()
+    assert (asker.reply.status, asker.reply.header(b"content-type"), asker.reply.body) == (404, b"text/html", b"")
+    assert (house.row().outcome, house.row().error_message) == ("UPSTREAM_ERROR", None)
+    house.check_quiet()
+
+
 SAID: dict[str, tuple[bytes, str]] = {
     "detail": (b'{"detail":"no such thing"}', "no such thing"),
     "checked": (b'{"detail":[{"loc":["body"],"msg":"field required"},{"msg":"too long"}]}', "field required; too long"),

@@ -9,7 +9,7 @@ from penstock.exchange.contract import Headers
 from penstock.exchange.gateway import Gateway
 from penstock.exchange.plan import Plan
 from penstock.exchange.telling import UNBUFFERED
-from penstock.pipeline.compose import PROMISED, READ, Answer, Recipe, decide
+from penstock.pipeline.compose import DESCRIBED, PROMISED, Answer, Recipe, decide
 from penstock.pipeline.contract import Pipeline
 from penstock.pipeline.foreign import may_be_foreign
 from penstock.pipeline.pseudo import Pace
@@ -83,7 +83,7 @@ def _find_course(
 
 def is_error(plan: Plan, head: ResponseHead) -> bool:
     """Is it an error in the place of an answer that the protocol describes, in words that can be read?"""
-    return head.status >= 400 and plan.endpoint.operation in READ and not plan.endpoint.content and head.content_encoding in _READABLE
+    return head.status >= 400 and plan.endpoint.operation in DESCRIBED and not plan.endpoint.content and head.content_encoding in _READABLE
 
 
 def is_foreign(plan: Plan, head: ResponseHead) -> bool:
@@ -92,7 +92,7 @@ def is_foreign(plan: Plan, head: ResponseHead) -> bool:
     if plan.endpoint.content or head.content_encoding not in _READABLE:
         return False
     if head.status >= 400:
-        return operation in READ and (may_be_foreign(head.content_type) or head.content_length == 0)
+        return operation in DESCRIBED and (may_be_foreign(head.content_type) or head.content_length == 0)
     return operation in PROMISED and head.status == 200 and head.content_type.startswith(b"text/html")
 
 

@@ -16,7 +16,7 @@ from penstock.exchange.telling import UNBUFFERED
 from penstock.exchange.trying import Trying
 from penstock.ledger.entry import Maker
 from penstock.pipeline.body import Untouched
-from penstock.pipeline.compose import READ, Mode
+from penstock.pipeline.compose import DESCRIBED, Mode
 from penstock.pipeline.contract import Pipeline, State
 from penstock.pipeline.foreign import may_be_foreign, unframed, wrap_foreign
 from penstock.pipeline.guarding import identify
@@ -258,7 +258,11 @@ class Holding(Trying):
         judge = self._judge
         if self._stage is not BODY and (judge is None or judge.pieces or self._early is not None):
             return False
-        return plan.endpoint.operation in READ and not self.conduct.transparent and not (self.request is not None and self.request.method == "HEAD")
+        return plan.endpoint.operation in DESCRIBED and not self.conduct.transparent and not self._bodiless()
+
+    def _bodiless(self) -> bool:
+        """Was the head alone asked for?"""
+        return self.request is not None and self.request.method == "HEAD"
 
     def _await_judgement(self) -> None:
         assert self.head is not None
@@ -284,7 +288,7 @@ class Holding(Trying):
             return
         over = Input.LOST if whole else Input.FAILED
         early = self._early
-        foreign = self._foreign or (whole and self._is_told(head) and judge.is_no_json())
+        foreign = not self._bodiless() and (self._foreign or (whole and self._is_told(head) and judge.is_no_json()))
         if early is None and (not foreign or self._is_bounce(judge, head)):
             if head.status >= 400 or not whole or not self._told_whole(judge, pipeline, now):
                 self._pass_on(judge, now, whole=whole)
