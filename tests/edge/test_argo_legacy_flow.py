@@ -277,3 +277,30 @@ def test_a_model_newer_than_the_gateway_is_found_in_argo_s_list(tmp_path: Path) 
             assert [asked.method for asked in upstream.log] == ["GET", "POST", "POST"]
 
     run(main())
+
+
+@pytest.mark.parametrize(("path", "asks"), [
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]}), ("/v1/completions", {"prompt": "hi"}),
+    ("/v1/responses", {"input": "hi"}),
+])  # fmt: skip
+@pytest.mark.parametrize("real", [True, False])
+@pytest.mark.parametrize("first", [True, False])
+def test_it_is_told_again_in_the_form_that_is_asked_for(tmp_path: Path, path: str, asks: dict[str, Any], real: bool, first: bool) -> None:
+    """Raw text, a stream, to who wants a body; and the other way round."""
+
+    async def main() -> None:
+        async with site(tmp_path, upstream := Legacy(), lambda port: argo(port, real_stream=real), {"dedup": "always"}) as here:
+            answers = [
+                await ask(here.port, "POST", path, {"model": "gpt-4o", "stream": streamed, **asks})
+                for streamed in (first, not first, first, not first)
+            ]
+            assert [answer.header("x-penstock-replay") for answer in answers] == [None, "hit", "hit", "hit"]
+            kinds = ["text/event-stream" if streamed else "application/json" for streamed in (first, not first) * 2]
+            assert [answer.header("content-type") for answer in answers] == kinds
+            assert (answers[0].body, answers[1].body) == (answers[2].body, answers[3].body)
+            for answer in answers:
+                if answer.header("content-type") == "application/json":
+                    assert TEXT in json.dumps(answer.json(), ensure_ascii=False)
+            assert upstream.paths() == [STREAM if real and first else CHAT]
+
+    run(main())

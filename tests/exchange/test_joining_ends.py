@@ -20,6 +20,7 @@ from penstock.exchange.contract import Headers
 from penstock.exchange.drive import Exchange
 from penstock.exchange.following import BEHIND
 from penstock.exchange.gateway import Settings
+from penstock.pipeline.pseudo import Pace
 from penstock.pipeline.timers import Timers
 from penstock.upstream.contract import LossKind, ResponseHead
 from penstock.vocabulary.ids import ProtocolId
@@ -565,4 +566,23 @@ def test_an_answer_in_a_coding_that_nobody_asked_for_is_joined_in_its_own_form_o
         assert [one.reply.body for one in (first, same)] == [b"\x0b\x02\x80\x03"] * 2
         assert (replay(same), replay(another), another.reply.status) == (b"join", None, 200)
         assert another.reply.json() == ANSWERS[ProtocolId.OPENAI_CHAT].body if streamed else another.reply.body == WHOLE
+        h.check_quiet()
+
+
+@EACH_STORE
+@pytest.mark.parametrize("over", [True, False])
+def test_a_stream_that_came_although_a_body_was_asked_for_is_told_again_as_what_it_is(make: Make, over: bool) -> None:
+    with house("always", make=make, pace=Pace()) as h:
+        first = chat(h)
+        ask = h.last
+        if over:
+            ask.answer().body(CHUNK, STOP, DONE).end()
+        body, stream = chat(h, stream=None, stream_options=None), chat(h, stream_options=None)
+        if not over:
+            ask.answer().body(CHUNK, STOP, DONE).end()
+        h.loop.settle()
+        assert [replay(client) for client in (body, stream)] == [b"hit" if over else b"join"] * 2
+        assert body.reply.json()["choices"][0]["message"]["content"] == "a"
+        assert stream.reply.body == first.reply.body == CHUNK + STOP + DONE
+        assert len(h.asks) == 1
         h.check_quiet()

@@ -59,6 +59,8 @@ class Asking(Telling):
     """Where it is `folded`: without the usage that is told on demand, which this provider is not asked for."""
     pace: Pace | None = None
     """The provider was asked for a body, the client wants a stream."""
+    streams_anyway = False
+    """Where it has a `pace`: what came is a stream (raw text of legacy Argo, too)."""
     taken = 0
     """Bytes of the shared budget of request bodies that this exchange holds."""
     permits: tuple[str, ...] = ()

@@ -184,9 +184,9 @@ class Gathering(Guarding):
     # -- an answer for several clients -----------------------------------------------------------------------------------------------
 
     def form(self) -> tuple[Form, bool]:
-        """In which form the provider was asked, and whether the usage is in it that Chat tells on demand."""
-        if self.pace is not None:
-            return Form.BODY, True
+        """In which form the provider was asked, or answers all the same, and whether the usage is in it that Chat tells on demand."""
+        if self.pace is not None:  # whoever streams all the same was not asked for usage; what is told of raw text has it always
+            return (self._asked_form(), self.legacy is not None) if self.streams_anyway else (Form.BODY, True)
         if self.folded:
             return Form.EVENTS, not (self._retried or self.lean)
         return self._asked_form(), self.take_usage or self.peek.usage_asked or not self.peek.stream

@@ -80,6 +80,8 @@ class Holding(Trying):
         pace = self.pace or (None if self._early is None or self.array_asked() else pace_behind(plan, head))
         course = course_of(self.gateway, plan, self.conduct, self.peek, head, take_usage=self.take_usage, folded=self.folded, pace=pace)
         recipe = course.recipe
+        if self.pace is not None and self.streams_anyway is not recipe.framed:
+            self.streams_anyway = recipe.framed
         pipeline = course.make(now)
         if self.conduct.guards is not None:
             identify(pipeline, self.quoted)
