@@ -424,6 +424,8 @@ def test_what_a_model_says_in_other_items_is_judged(item: dict[str, object]) -> 
     (GEMINI, gemini_frames(finishReason="MALFORMED_FUNCTION_CALL", finishMessage=f"Malformed function call: mail('{MAIL}')")),
     (GEMINI, gemini_frames({"text": "", "functionCall": {"name": "f", "args": {"to": MAIL}}})),
     (GEMINI, gemini_frames({"text": "ok. "}, {"text": "", "functionCall": {"name": "f", "args": {"to": MAIL}}})),
+    (ProtocolId.ANTHROPIC_MESSAGES, sse("content_block_start", index=0, content_block={
+        "type": "text", "text": "See: ", "citations": [{"type": "char_location", "cited_text": MAIL}]})),
 ])  # fmt: skip
 def test_what_a_model_says_beside_its_text_is_judged(protocol: ProtocolId, frames: bytes) -> None:
     told = guarded(protocol).feed(frames, 101.0)
