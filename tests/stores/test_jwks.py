@@ -103,6 +103,23 @@ def test_a_key_that_is_new_right_after_a_fetch_nobody_asked_for_is_fetched() -> 
     run(main())
 
 
+def test_a_token_that_comes_before_the_first_fetch_makes_no_other_wait() -> None:
+    """Clients may be quicker than the start: an issuer that rotates its keys right then is asked again all the same."""
+
+    async def main() -> None:
+        bench = Bench()
+        assert await bench.jwks.look_again()
+        bench.answer = jwks(jwk("RSA", "k2"))
+        assert await bench.jwks.look_again()
+        bench.got[-1].find("k2", "RS256")
+        for _ in range(5):
+            assert not await bench.jwks.look_again()
+        assert bench.asked == 2
+        bench.jwks.close()
+
+    run(main())
+
+
 def test_who_comes_meanwhile_waits_for_the_same() -> None:
     async def main() -> None:
         bench = Bench()

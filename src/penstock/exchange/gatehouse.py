@@ -149,7 +149,7 @@ class Gatehouse:
 
     async def _refresh(self, issuer: Issuer) -> bool:
         jwks = self._jwks.get(issuer.issuer)
-        return await jwks.refresh(asked=True) if jwks is not None else False
+        return await jwks.look_again() if jwks is not None else False
 
 
 async def _keep_fresh(jwks: Jwks) -> None:

@@ -74,6 +74,10 @@ class Jwks:
             self._running = None
             running.set_result(None)
 
+    async def look_again(self) -> bool:
+        """A token names a key that is not known. What is due anyway, as right after the start, is no fetch that a token has made."""
+        return await self.refresh(asked=self.due_in > 0.0)
+
     async def _once(self) -> bool:
         url = self.issuer.jwks_url
         assert url is not None
