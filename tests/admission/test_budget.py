@@ -37,6 +37,11 @@ def test_what_is_no_budget(text: str, why: str) -> None:
         parse_budget(text)
 
 
+def test_what_is_wrong_of_several_is_named() -> None:
+    with pytest.raises(BadBudget, match=r"^tokens=5/fortnight: 'fortnight' is no window"):
+        parse_budget("tokens=5/fortnight")
+
+
 @pytest.mark.parametrize(("per", "at", "window", "ends"), [
     ("day", "2027-01-31T23:59:59", "day 2027-01-31", "2027-02-01"), ("day", "2027-02-01T00:00:00", "day 2027-02-01", "2027-02-02"),
     ("week", "2027-01-31T12:00:00", "week 2027-01-25", "2027-02-01"), ("week", "2027-02-01T00:00:00", "week 2027-02-01", "2027-02-08"),

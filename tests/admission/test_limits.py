@@ -274,6 +274,12 @@ def test_what_is_no_limit(text: str, why: str) -> None:
         parse_limit(text)
 
 
+def test_what_is_wrong_of_several_is_named() -> None:
+    """Two may be written on one command line."""
+    with pytest.raises(BadLimit, match=r"^requests=3: has no period; add one of second, "):
+        parse_limit("requests=3")
+
+
 def test_periods() -> None:
     assert list(PERIODS) == ["second", "minute", "hour", "day", "week", "month"]
 

@@ -89,7 +89,10 @@ def parse_budget(text: str) -> Budget:
         raise BadBudget(f"{text!r} is no budget; write {forms}")
     measure, per, action = found[1], found[3], found[4] or "block"
     beside = "" if action == "block" else f" ({action})"
-    return make_budget(measure, found[2], per, action, ("key",), f"the key's own {measure} {per}{beside}")
+    try:
+        return make_budget(measure, found[2], per, action, ("key",), f"the key's own {measure} {per}{beside}")
+    except BadBudget as error:
+        raise BadBudget(f"{text}: {error}") from None
 
 
 def spell_budget(budget: Budget) -> str:

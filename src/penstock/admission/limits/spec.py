@@ -81,7 +81,10 @@ def parse_limit(text: str) -> Limit:
     if found is None:
         raise BadLimit(f"{text!r} is no limit; write MEASURE=NUMBER/PERIOD, like requests=60/minute or tokens=1000000/day, or streams=5")
     measure, per = found[1], found[3] or ""
-    return make_limit(measure, int(found[2]), per, ("key",), f"the key's own {measure}{f' per {per}' if per else ''}")
+    try:
+        return make_limit(measure, int(found[2]), per, ("key",), f"the key's own {measure}{f' per {per}' if per else ''}")
+    except BadLimit as error:
+        raise BadLimit(f"{text}: {error}") from None
 
 
 def spell_limit(limit: Limit) -> str:
