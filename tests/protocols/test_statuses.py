@@ -69,6 +69,13 @@ def test_what_a_policy_cut_is_called_as_its_status_is(spec: ProtocolSpec, status
     assert words(FaultKind.CUT) == words(kind)
 
 
+@pytest.mark.parametrize("kind", FaultKind)
+def test_openai_s_protocols_say_the_same_before_the_first_byte(kind: FaultKind) -> None:
+    specs = (REGISTRY[ProtocolId.OPENAI_CHAT], REGISTRY[ProtocolId.OPENAI_RESPONSES])
+    one, other = (json.loads(spec.error_body(Fault(kind, 429, "No."), "px-1")) for spec in specs)
+    assert one == other
+
+
 def test_a_message_is_the_providers_or_the_name_of_the_status() -> None:
     assert message_of(UpstreamError(message="m"), 500) == "m"
     assert message_of(UpstreamError(), 429) == "Too Many Requests"

@@ -12,7 +12,7 @@ from typing import Any, assert_never
 from penstock.protocols.contract import Observer, Renderer
 from penstock.protocols.openai_responses.frames import encode
 from penstock.protocols.openai_responses.observe import ResponsesObserver
-from penstock.protocols.openai_responses.words import FAILURE_CODES, INCOMPLETE_REASONS, STATUS_TYPES, error_type
+from penstock.protocols.openai_responses.words import CODES, FAILURE_CODES, INCOMPLETE_REASONS, STATUS_TYPES, error_type
 from penstock.protocols.statuses import message_of, status_of
 from penstock.vocabulary.errors import Fault, UpstreamError
 from penstock.vocabulary.events import (
@@ -44,7 +44,7 @@ def error_body(fault: Fault, request_id: str) -> bytes:
             "message": fault.message,
             "type": error_type(fault),
             "param": fault.param,
-            "code": fault.code,
+            "code": fault.code or CODES.get(fault.kind),
             "request_id": request_id,
         }
     })

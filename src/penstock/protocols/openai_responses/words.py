@@ -39,6 +39,10 @@ STATUS_TYPES: dict[int, str] = {401: "authentication_error", 403: "permission_er
 """`error.type` by status, where the provider gave none; `server_error` from 500 on, `invalid_request_error` for the others."""
 
 
+CODES: dict[FaultKind, str] = {FaultKind.UNAUTHENTICATED: "invalid_api_key", FaultKind.RATE_LIMITED: "rate_limit_exceeded"}
+"""`error.code` of an error body, where no provider gave one: the words of all of OpenAI's endpoints."""
+
+
 def error_type(fault: Fault) -> str:
     """`error.type` of a fault of ours."""
     by_status = STATUS_TYPES.get(fault.status) if fault.kind is FaultKind.CUT else None
