@@ -34,6 +34,7 @@ from penstock.ledger.ascribe import Ascriber
 from penstock.ledger.engine import open_engine
 from penstock.ledger.entry import Entry, Maker
 from penstock.ledger.errors import LedgerFull
+from penstock.ledger.patience import end_by
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.writer import Ledger
 from penstock.pipeline.compose import Limits
@@ -55,8 +56,8 @@ from penstock.upstream.settings import Settings as UpstreamSettings
 from penstock.wire.budget import Budget
 
 log = logging.getLogger("penstock")
-LAST_WORDS = 1.0
-"""Seconds that clients have at least to take what they were told last."""
+LAST_WORDS, LAST_SECONDS = 1.0, 5.0
+"""Seconds that clients have at least to take what they were told last, and the database to take what is not in it yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,9 +293,12 @@ class App:
         await self.admin.stop()
 
     def close(self) -> int:
-        """Flush and close what outlives the loop; returns how many rows neither the database nor the spill file took."""
+        """Flush and close what outlives the loop, all of it at the same time; returns how many rows neither the database nor the spill file took."""
         if self._reader is not None:
+            end_by(self._reader, monotonic() + LAST_SECONDS)
             self._reader.dispose()
+        for one in filter(None, (self._ledger, self._gatehouse)):
+            one.stop_soon(LAST_SECONDS)
         self.recorder.close()
         self.dumps.close()
         unbooked = self._gatehouse.close() if self._gatehouse is not None else 0
@@ -366,8 +370,7 @@ async def _guarded(work: Awaitable[None]) -> None:
 def _stop_signals() -> list[signal.Signals]:
     """A terminal that is closed ends the gateway as SIGTERM does, unless somebody (nohup) had it ignored."""
     hang_up = getattr(signal, "SIGHUP", None)
-    stop = [signal.SIGTERM, signal.SIGINT]
-    return stop if hang_up is None or signal.getsignal(hang_up) is signal.SIG_IGN else [*stop, hang_up]
+    return [signal.SIGTERM, signal.SIGINT, *([] if hang_up is None or signal.getsignal(hang_up) is signal.SIG_IGN else [hang_up])]
 
 
 async def _serve(config: Config, on_ready: Callable[[Started], None]) -> int:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
-from penstock.admission.budget.account import Answer, Charge, Shares, Unknown, Wish
+from penstock.admission.budget.account import Answer, Charge, Share, Shares, Unknown, Wish
 from penstock.admission.budget.spec import make_budget
+from penstock.app import App
+from penstock.config.load import load
 from penstock.ledger import engine as engines
 from penstock.ledger import store as store_module
-from penstock.ledger.patience import limit
+from penstock.ledger.patience import end_by, limit
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.store import Store
 from penstock.ledger.writer import Ledger
 from penstock.stores.budgets import Budgets, read_spent
+from tests.support.gateway import providers_at, run, write_config
 from tests.support.ice import Ice, freezable
 from tests.support.ledgers import COMPLETE, MIDNIGHT, make_entry
 
@@ -137,6 +142,92 @@ def test_a_stop_does_not_wait_for_hours_that_are_being_summed(frozen: tuple[Ledg
     assert ledger.close(timeout=0.1) == 0
     assert list(settings.data_dir.glob("spill-*"))
     assert time.monotonic() - began < 15.0, "its patience is 25 seconds"
+    ice.thaw()
+
+
+def test_at_a_stop_all_waits_end_together_also_those_that_have_begun(frozen: tuple[LedgerSettings, Ice]) -> None:
+    settings, ice = frozen
+    engine = engine_of(settings, 600.0)
+    said: list[str] = []
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SELECT 1")
+        ice.freeze()
+
+        def ask() -> None:
+            with pytest.raises(OperationalError) as told:
+                connection.exec_driver_sql("SELECT 2")
+            said.append(str(told.value.orig))
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        end_by(engine, time.monotonic() + 0.3)
+        end_by(engine, time.monotonic() + 600.0)  # the first word counts
+        asking.join(30)
+        assert said == ["the server does not answer"]
+    with pytest.raises(OperationalError, match="not waited for any more"):
+        engine.connect()
+    ice.thaw()
+    other = engine_of(settings, 600.0)
+    with other.connect() as connection:
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1, "of another engine nothing is said"
+    engine.dispose()
+    other.dispose()
+
+
+def test_a_stop_saves_the_rows_of_a_statement_that_would_be_waited_for_longer(
+    frozen: tuple[LedgerSettings, Ice], monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr(store_module, "QUICK_S", 600.0)
+    settings, ice = frozen
+    ledger = Ledger.start(settings, "i1")
+    assert ledger.flush()
+    ice.freeze()
+    entry = make_entry("x")
+    ledger.open(entry)
+    until(lambda: not entry.queued)
+    entry.settle(COMPLETE, MIDNIGHT + 1)
+    ledger.stop_soon(0.3)
+    assert ledger.close(timeout=600.0) == 0, "it is the first word that counts"
+    assert list(settings.data_dir.glob("spill-*"))
+    ice.thaw()
+    monkeypatch.setattr(store_module, "QUICK_S", 5.0)
+    ledger = Ledger.start(settings, "i2")
+    until(lambda: rows_of(settings) == {"x": "COMPLETE"})
+    assert ledger.close() == 0
+
+
+def test_a_gateway_that_stops_waits_for_all_of_it_at_the_same_time(
+    frozen: tuple[LedgerSettings, Ice], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr("penstock.app.LAST_SECONDS", 0.3)
+    monkeypatch.setattr("penstock.app.LAST_WORDS", 0.0)
+    monkeypatch.setattr(store_module, "QUICK_S", 600.0)
+    settings, ice = frozen
+    admission = {"budgets": [{"tokens": 9, "per": "day", "by": ["model"]}]}
+    file = write_config(tmp_path, providers_at(9), {"ledger": {"url": settings.url}, "admission": admission})
+
+    async def serve() -> App:
+        app = App(load(file, environ={"HOME": str(tmp_path)}))
+        await app.start()
+        assert await asyncio.to_thread(app.ledger.flush)
+        work = asyncio.create_task(app.run())
+        await asyncio.sleep(0)
+        ice.freeze()
+        entry = make_entry("x")
+        app.ledger.open(entry)
+        keeper = app.gateway.admission.keeper if app.gateway.admission is not None else None
+        assert keeper is not None
+        charge = Charge(5, 0, None)
+        keeper.settle([(Share(Wish(make_budget("tokens", "9", "day", "block", name="b"), "s", "w", None, 5, "x", charge), 0, 0), 5)], charge)
+        app.stop()
+        await work
+        return app
+
+    app = run(serve())
+    began = time.monotonic()
+    assert app.close() == 0
+    assert time.monotonic() - began < 5.0, "one after the other they take 15 seconds and more"
+    assert list(app.config.data_dir.glob("spill-*"))
     ice.thaw()
 
 

@@ -17,7 +17,7 @@ from penstock.ledger import engine as engines
 from penstock.ledger import lease, migrations, retention, shapes, staying
 from penstock.ledger.entry import Maker
 from penstock.ledger.errors import LedgerError, StoreError
-from penstock.ledger.patience import limit
+from penstock.ledger.patience import end_by, limit
 from penstock.ledger.rows import Row, clean, late
 from penstock.ledger.schema import ID_KEPT, exchanges
 from penstock.ledger.settings import LedgerSettings
@@ -213,6 +213,11 @@ class Store:
         with _told(), self._reader.connect() as connection:
             row = connection.execute(query).first()
         return None if row is None else Maker(*row)
+
+    def end_by(self, at: float) -> None:
+        """PostgreSQL is not waited for beyond that moment (of `time.monotonic`), whatever is under way. From any thread."""
+        for engine in (self._engine, self._reader):
+            end_by(engine, at)
 
     def close(self) -> None:
         if self._held is not None:

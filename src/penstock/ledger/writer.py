@@ -38,6 +38,8 @@ from penstock.ledger.upkeep import Upkeep
 
 log = logging.getLogger("penstock.ledger")
 
+_GRACE_S = 0.5
+"""For what comes after the last row, when the time for a stop is over: the lease is released, and waits are given up."""
 _ID_OPERATIONS = frozenset(ID_OPERATIONS)
 
 
@@ -223,22 +225,31 @@ class Ledger:
             self._wake.set()
             return self._turns.wait_for(lambda: self._clear > after, timeout)
 
+    def stop_soon(self, timeout: float = 5.0) -> None:
+        """Begin what `close` waits for. Nothing may be opened or settled afterwards."""
+        self._limit = 0
+        self._roller.stop_soon()
+        self._store.end_by(time.monotonic() + timeout + _GRACE_S)
+        self._stop_at = self._clock() + timeout
+        self._hurry.set()
+        self._wake.set()
+
     def close(self, timeout: float = 5.0) -> int:
-        """Write what is left, spill what the database does not take within `timeout` seconds, release the lease, stop.
+        """Write what is left, spill what the database does not take within `timeout` seconds (from `stop_soon` on, where that was called), release
+        the lease, stop.
 
         Returns how many rows could be saved nowhere (0, or the disk is full as well). Nothing may be opened or settled afterwards.
         """
-        self._limit = 0
-        self._roller.stop_soon()
-        self._stop_at = self._clock() + timeout
+        if self._stop_at is None:
+            self.stop_soon(timeout)
+        assert self._stop_at is not None
         if self._thread.is_alive():
-            self._hurry.set()
-            self._wake.set()
             self._thread.join(timeout + 10.0)
         else:
             self._finish(self._stop_at)
         left = self.queued
-        self._roller.stop(timeout)  # at last: a database that does not answer keeps it for long, and no row may wait for that
+        # At last: a database that does not answer keeps it for long, and no row may wait for that.
+        self._roller.stop(max(0.0, self._stop_at + _GRACE_S - self._clock()))
         if not self._thread.is_alive():
             self._spill.close()
             self._store.close()

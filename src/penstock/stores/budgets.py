@@ -92,6 +92,7 @@ class Budgets:
         self._database = database_of(engine)
         self._statements = Statements(engine.dialect.name, instance)
         self.turns = Turns()
+        self._stop_at = 0.0
         self._failing = False
         self._unsure = False
         """Of what waits some may be done already: until it is done again nothing is taken off the file, by which that is known."""
@@ -123,11 +124,16 @@ class Budgets:
         """Wait until all that was asked before is done."""
         return self.turns.flush(timeout)
 
-    def close(self, timeout: float = 5.0) -> int:
-        """Book what is left; how much could not be within `timeout` seconds."""
+    def stop_soon(self, timeout: float = 5.0) -> None:
+        """Begin what `close` waits for."""
+        self._stop_at = self._stop_at or time.monotonic() + timeout
         self.turns.close()
+
+    def close(self, timeout: float = 5.0) -> int:
+        """Book what is left; how much could not be within `timeout` seconds (from `stop_soon` on, where that was called)."""
+        self.stop_soon(timeout)
         if self._thread.is_alive():
-            self._thread.join(timeout)
+            self._thread.join(max(0.0, self._stop_at - time.monotonic()))
         return len(self.turns)
 
     # On the thread.
