@@ -166,6 +166,19 @@ def test_the_provider_of_a_response_is_found_by_its_index(store: Store, reader: 
         assert "exchanges_response_id" in str(plan)
 
 
+@pytest.mark.parametrize(("method", "path", "found"), [
+    ("GET", "/openai/v1/files/file-1", None), ("DELETE", "/v1/files/file-1", None), ("HEAD", "/v1/files/file-1", None),
+    ("POST", "/v1/batches/file-1/cancel", None), ("POST", "/v1/files", "key_2"),
+])  # fmt: skip
+def test_who_only_asks_for_a_file_did_not_make_it(store: Store, method: str, path: str, found: str | None) -> None:
+    asked: dict[str, Any] = {"operation": "files", "response_id": "file-1", "provider": "second", "key_id": "key_2", "user_id": "bob"}
+    store.write([make_row("b", method=method, path=path, started_at=MIDNIGHT + 1, outcome=COMPLETE, **asked)])
+    assert store.maker_of("file-1") == Maker("second", found, found and "bob")
+    made = {**asked, "provider": "first", "key_id": "key_1", "user_id": "ada"}
+    store.write([make_row("a", method="POST", path="/v1/files", started_at=MIDNIGHT, outcome=COMPLETE, **made)])
+    assert store.maker_of("file-1") == (Maker("second", "key_2", "bob") if found else Maker("first", "key_1", "ada"))
+
+
 def test_file_and_directory_are_nobody_elses(tmp_path: Path) -> None:
     settings = LedgerSettings(tmp_path / "new" / "data")
     store = Store.open(settings)

@@ -338,6 +338,17 @@ def test_responses_are_found_in_memory_then_in_the_database(settings: LedgerSett
     ledger.close()
 
 
+def test_who_only_asks_for_a_file_is_not_remembered_as_its_maker(settings: LedgerSettings) -> None:
+    ledger = Ledger.start(settings, "i1")
+    asked = [("GET", "/openai/v1/files/file-1", "key_2"), ("POST", "/v1/files", "key_1"), ("GET", "/v1/files/file-1", "key_2")]
+    for at, (method, path, key) in enumerate(asked):
+        entry = make_entry(str(at), operation="files", response_id="file-1", provider="openai", method=method, path=path, key_id=key)
+        ledger.open(entry)
+        entry.settle(COMPLETE, MIDNIGHT)
+        assert ledger.find_response("file-1") == (Maker("openai", "key_1") if at else None)
+    ledger.close()
+
+
 def test_a_look_up_that_fails_finds_nothing(settings: LedgerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = Ledger.start(settings, "i1")
 

@@ -87,6 +87,20 @@ OPEN = exchanges.c.outcome.is_(None)
 ID_KEPT = sa.literal_column("operation IN ({})".format(", ".join(f"'{name}'" for name in ID_OPERATIONS)), sa.Boolean)
 """Spelled out in the index and in the query alike: a planner only uses a partial index whose condition it finds word for word."""
 
+_READING = ("GET", "HEAD", "DELETE")
+
+
+def is_made(id: str, method: str | None, path: str | None) -> bool:
+    """Did an exchange make what has this id, rather than ask for it? (Whoever looks at a file is not who put it there.)"""
+    return method not in _READING and id not in (path or "")
+
+
+MADE = sa.and_(
+    sa.func.coalesce(exchanges.c.method, "").not_in(_READING),
+    ~sa.func.coalesce(exchanges.c.path, "").contains(exchanges.c.response_id),
+)
+"""`is_made` of a row that has a `response_id`."""
+
 sa.Index("exchanges_started_at", exchanges.c.started_at)
 sa.Index("exchanges_open", exchanges.c.instance, sqlite_where=sa.text("outcome IS NULL"), postgresql_where=sa.text("outcome IS NULL"))
 sa.Index("exchanges_response_id", exchanges.c.response_id, sqlite_where=ID_KEPT, postgresql_where=ID_KEPT)

@@ -19,7 +19,7 @@ from penstock.ledger.entry import Maker
 from penstock.ledger.errors import LedgerError, StoreError
 from penstock.ledger.patience import end_by, limit
 from penstock.ledger.rows import Row, clean, late
-from penstock.ledger.schema import ID_KEPT, exchanges
+from penstock.ledger.schema import ID_KEPT, MADE, exchanges
 from penstock.ledger.settings import LedgerSettings
 
 T = TypeVar("T")
@@ -203,11 +203,12 @@ class Store:
         return self._do(act)
 
     def maker_of(self, response_id: str) -> Maker | None:
-        """Who made the response (file, batch) with this id, and for whom: the latest where several did; `None` where no row says so."""
+        """Who made the response (file, batch) with this id, and for whom: the latest where several did; `None` where no row says so. Where rows only
+        tell of somebody who asked for it, it is known where it is and not whose."""
         query = (
-            sa.select(exchanges.c.provider, exchanges.c.key_id, exchanges.c.user_id)
+            sa.select(exchanges.c.provider, sa.case((MADE, exchanges.c.key_id)), sa.case((MADE, exchanges.c.user_id)))
             .where(exchanges.c.response_id == response_id, ID_KEPT, exchanges.c.provider.is_not(None))
-            .order_by(exchanges.c.started_at.desc())
+            .order_by(MADE.desc(), exchanges.c.started_at.desc())
             .limit(1)
         )
         with _told(), self._reader.connect() as connection:

@@ -30,7 +30,7 @@ from penstock.ledger.entry import Entry, Maker
 from penstock.ledger.errors import LedgerFull, StoreError
 from penstock.ledger.lease import Instance
 from penstock.ledger.rollup import Roller
-from penstock.ledger.schema import ID_OPERATIONS
+from penstock.ledger.schema import ID_OPERATIONS, is_made
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.spill import Spill
 from penstock.ledger.store import Store
@@ -171,8 +171,9 @@ class Ledger:
     def note_settled(self, entry: Entry) -> None:
         """Called by `Entry.settle`."""
         self.counters.settled += 1
-        if entry.operation in _ID_OPERATIONS and entry.response_id is not None and entry.provider is not None:
-            self.remember(entry.response_id, Maker(entry.provider, entry.key_id, entry.user_id))
+        id = entry.response_id
+        if id is not None and entry.operation in _ID_OPERATIONS and entry.provider is not None and is_made(id, entry.method, entry.path):
+            self.remember(id, Maker(entry.provider, entry.key_id, entry.user_id))
         self._enqueue(entry)
 
     def note_late(self, entry: Entry) -> None:
