@@ -11,7 +11,8 @@ from penstock.pipeline.timers import Timers
 from penstock.policy.guards import Guard, Guards
 from penstock.policy.matcher import Hold
 from penstock.policy.rules import Terms, built_in
-from tests.support.exchanges import CHUNK, House
+from penstock.vocabulary.ids import ProtocolId
+from tests.support.exchanges import CHUNK, REQUESTS, House
 from tests.support.guards import REJECTING, all_rules
 
 
@@ -96,4 +97,33 @@ def test_a_client_that_leaves_then_is_one_that_left() -> None:
         house.last.answer().body(CHUNK, saying("it is 4111 1111 1111 1111"))
         client.leave()
         assert house.row().outcome == "CLIENT_GONE"
+        house.check_quiet()
+
+
+FOUND = "it is PRJ-20417 then"
+CHAT_USAGE = b'"usage": {"prompt_tokens": 30, "completion_tokens": 9}, "choices"'
+
+
+def candidate(**part: object) -> bytes:
+    found = {"index": 0, "content": {"role": "model", "parts": [part]}}
+    return b"data: " + json.dumps({"candidates": [found], "usageMetadata": {"promptTokenCount": 30, "candidatesTokenCount": 9}}).encode() + b"\n\n"
+
+
+STATED: dict[str, tuple[ProtocolId, list[bytes]]] = {
+    "chat": (ProtocolId.OPENAI_CHAT, [CHUNK, saying(FOUND).replace(b'"choices"', CHAT_USAGE)]),
+    "gemini": (ProtocolId.GEMINI, [candidate(text=FOUND)]),
+    "gemini, a call": (ProtocolId.GEMINI, [candidate(functionCall={"name": "f", "args": {"to": FOUND}})]),
+}
+
+
+@pytest.mark.parametrize("what", STATED)
+def test_what_a_frame_states_that_is_rejected_is_paid_for(what: str) -> None:
+    protocol, frames = STATED[what]
+    with House(conduct=Conduct(guards=REJECTING)) as house:
+        path, body = REQUESTS[protocol]
+        client = house.post(path, body)
+        house.last.answer().body(*frames)
+        row = house.row()
+        assert (row.outcome, row.input_tokens, row.output_tokens, row.usage_source) == ("CUT", 30, 9, "partial")
+        assert b"PRJ" not in client.reply.body
         house.check_quiet()

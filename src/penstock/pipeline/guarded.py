@@ -4,13 +4,15 @@ Rules
 -----
 - A frame with nothing suspicious in it leaves as the provider's own bytes, in the callback that brought it. Where text is held or masked, its
   frame is written again with that text changed (`policy.editing`), at the same place, with the same lines around its data.
-- What the observer, the record of the last events and the last bytes see is what the client sees.
+- What the observer, the record of the last events and the last bytes see is what the client sees, but for the usage in a frame that is rejected.
 - A rejection ends the answer at once (`State.CUT`): nothing of the frame that brought it about leaves. While a tool call is open it is an error of
   the stream, so that nobody runs half a call; else the protocol's own word for a policy's end, or an error where that was configured.
 - What cannot be judged (a frame over the limit, one that is not JSON, an array that is none) is rejected if any guard is closed.
 """
 
 from __future__ import annotations
+
+from msgspec.structs import replace
 
 from penstock.pipeline.contract import State
 from penstock.pipeline.stream import StreamRelay
@@ -23,6 +25,7 @@ from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.events import StopReason
 from penstock.vocabulary.ids import Operation, ProtocolId
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
+from penstock.vocabulary.usage import Usage
 from penstock.wire.array import ArraySplitter
 from penstock.wire.sse import Frame, parse
 
@@ -132,6 +135,7 @@ class GuardedFrames(StreamRelay):
         if self.findings.rejection is not None:
             self.largest_gap = max(self.largest_gap, now - self.last_at)
             self.last_at = now
+            self._account(name, payload, now)
             return b""
         if edit is None or edit.data is None:
             return data
@@ -192,6 +196,8 @@ class GuardedFrames(StreamRelay):
             elif array is not None and array.closed:
                 before = editor.flush(now)
             if findings.rejection is not None:
+                if payload is not None:
+                    self._account(name, payload, now)
                 changed = True
                 break
             if before or data is not None:
@@ -205,6 +211,17 @@ class GuardedFrames(StreamRelay):
         if changed:
             self._scanner.whole = False
         return out
+
+    def _account(self, name: bytes, data: bytes, now: float) -> None:
+        """What a frame that is rejected says of usage counts: it was made, and is to be paid. Nothing else of it has been."""
+        seen = type(self.observer)()
+        try:
+            seen.observe(name, data, now)
+            stated = {field: value for field in Usage.__struct_fields__ if (value := getattr(seen.usage, field)) is not None}
+        except Exception:  # Law 5
+            return
+        if stated:
+            self.observer.usage = replace(self.observer.usage, **stated)
 
     def _unreadable(self, raw: bytes) -> bool:
         """Is `raw`, a frame without data, more than what stands between frames?"""
