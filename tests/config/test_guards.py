@@ -88,6 +88,7 @@ guards:
         "guards[6].acton: is no key of guards[6]; did you mean 'action'?", "guards[7]: must be a mapping",
     ):  # fmt: skip
         assert part in told, part
+    assert "is empty" not in told, "what is misspelt is not missing"
 
 
 def test_a_pattern_for_requests_alone_may_be_any(tmp_path: Path) -> None:

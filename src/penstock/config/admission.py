@@ -180,7 +180,8 @@ def _read_limit(section: Section, place: Place, problems: Problems) -> Limit | N
     before = len(problems.found)
     given = read_fields(section, LIMIT, place, problems, others=("when",))
     when = _when(section, place, problems)
-    measures = [name for name in MEASURES if name in given]
+    stated = {key.text for key, _ in section.items}
+    measures = [name for name in MEASURES if name in stated]
     if len(measures) != 1:
         problems.add(place, f"limits one of {', '.join(MEASURES)}" + (f", not {' and '.join(measures)}; write two limits" if measures else ""))
     if len(problems.found) > before:
@@ -198,7 +199,8 @@ def _read_budget(section: Section, place: Place, problems: Problems) -> Budget |
     before = len(problems.found)
     given = read_fields(section, BUDGET, place, problems, others=("when",))
     when = _when(section, place, problems)
-    measures = [name for name in ("tokens", "money") if name in given]
+    stated = {key.text for key, _ in section.items}
+    measures = [name for name in ("tokens", "money") if name in stated]
     if len(measures) != 1:
         problems.add(place, "is one of tokens and money" + ("; write two budgets" if measures else ""))
     if len(problems.found) > before:

@@ -95,7 +95,7 @@ def _read_guard(node: Node, place: Place, absolute: Callable[[Path], Path], prob
     if outside is not None:
         _check_outside(outside, given, action, place, problems)
     else:
-        _check_inside(given, problems)
+        _check_inside(section, given, problems)
     streamed = "answer" in on and bool(scopes & IN_ANSWERS)
     if "request" not in on and not scopes & IN_ANSWERS:
         problems.add(given["scope"].place, f"names nothing that stands in an answer; there are {', '.join(sorted(IN_ANSWERS))}")
@@ -133,9 +133,10 @@ def _check_outside(kind: str, given: Mapping[str, Given], action: Action, place:
         problems.add(given["action"].place, "cannot be mask, for a moderation tells no text to put in the place of one; write reject or audit")
 
 
-def _check_inside(given: Mapping[str, Given], problems: Problems) -> None:
+def _check_inside(section: Section, given: Mapping[str, Given], problems: Problems) -> None:
+    said = {key.text for key, node in section.items if isinstance(node, Listing) and node.items}
     for name in ("detect", "patterns"):
-        if name in given and not _words(given, name) and given[name].value == ():
+        if name in given and name not in said and given[name].value == ():
             problems.add(given[name].place, "is empty, so it finds nothing; leave it out, or name something")
     for name in ("timeout", "at_once"):
         if name in given:
