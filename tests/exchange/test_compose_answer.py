@@ -83,13 +83,13 @@ def test_nobodys_word(path: str, status: int, headers: Headers, foreign: bool) -
     assert is_foreign(plan(path), ResponseHead(status, headers)) is foreign
 
 
-@pytest.mark.parametrize(
-    ("method", "path"), [("GET", "/v1/files/f1/content"), ("GET", "/v1/files"), ("POST", "/v1/embeddings"), ("GET", "/v1/models/m")]
-)
-def test_what_the_protocol_does_not_describe_is_never_nobodys_word(method: str, path: str) -> None:
+@pytest.mark.parametrize(("method", "path", "described"), [
+    ("GET", "/v1/files", True), ("DELETE", "/v1/files/f1", True), ("POST", "/v1/batches", True), ("POST", "/v1/embeddings", True),
+    ("GET", "/v1/models/m", True), ("GET", "/v1beta/models/m", True), ("GET", "/v1/files/f1/content", False),
+])  # fmt: skip
+def test_only_an_error_is_nobodys_word_where_no_answer_is_read_and_none_where_bytes_are(method: str, path: str, described: bool) -> None:
     for status in (200, 404, 500):
-        expected = path == "/v1/embeddings" and status >= 400
-        assert is_foreign(plan(path, method), ResponseHead(status, HTML)) is expected
+        assert is_foreign(plan(path, method), ResponseHead(status, HTML)) is (described and status >= 400)
 
 
 def test_a_page_where_no_stream_or_answer_was_promised_is_passed_on() -> None:

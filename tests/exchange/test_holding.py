@@ -331,9 +331,11 @@ def test_an_error_in_nobodys_shape_is_told_in_the_clients(house: House, protocol
     house.check_quiet()
 
 
-@pytest.mark.parametrize("path", ["/v1/responses/r1", "/responses/r1/input_items", "/openai/v1/responses/r1"])
+@pytest.mark.parametrize("path", [
+    "/v1/responses/r1", "/responses/r1/input_items", "/openai/v1/responses/r1", "/v1/files/f1", "/v1/batches", "/v1/models/m", "/openai/v1/files",
+])  # fmt: skip
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_and_so_is_one_about_a_response_that_was_made_before(house: House, path: str, kind: str) -> None:
+def test_and_so_is_one_about_what_was_made_before_and_about_models(house: House, path: str, kind: str) -> None:
     headers, body, words = FOREIGN[kind]
     asker = house.get(path)
     house.last.answer(503, [*headers, *NAMED, (b"content-length", b"%d" % len(body))]).body(body).end()

@@ -44,7 +44,7 @@ PROMISED = frozenset({
 """Operations whose streams their protocol ends with a terminal event. Of all others nothing is promised: a clean end is their end."""
 READ = GENERATING | {Operation.COUNT_TOKENS}
 """Operations whose whole bodies the protocol describes. Others are looked into, and nothing is held against them."""
-DESCRIBED = READ | PROMISED
+DESCRIBED = READ | PROMISED | {Operation.MODELS, Operation.FILES, Operation.BATCHES}
 """Operations whose errors the protocol describes: what comes in another shape is told in its own."""
 WRITTEN = READ - {Operation.AUDIO}
 """Those whose whole bodies are JSON and nothing else, whatever their heads call them."""
