@@ -63,7 +63,7 @@ class BodyRelay(Pipeline):
     def _too_large(self, data: bytes) -> None:
         """No copy is kept any more; of an error its beginning."""
         self._keep, self._large = False, True
-        n = min(len(data), READ - self._held)
+        n = min(len(data), min(READ, self._limit) - self._held)
         if self._status < 400:
             self.close()
         elif n > 0 and self._budget.take(n):
