@@ -20,7 +20,7 @@ import httptools
 
 from penstock.upstream.contract import STALE_WITHIN, Headers, Loss, LossKind, Receiver, ResponseHead
 from penstock.upstream.dial import DIRECT, Via
-from penstock.upstream.reading import make_poll, settle_tls_reading
+from penstock.upstream.reading import MUCH, make_poll, settle_tls_reading, take_breath
 
 HEAD_LIMIT = 256 * 1024
 """Bytes of header names and values that an answer may have; also of anything else that comes and is no body (interim answers, trailers)."""
@@ -63,9 +63,7 @@ class Connection(asyncio.Protocol):
         self._headers: Headers = []
         self._head: ResponseHead | None = None
         self._news = False  # the next read may be something else than more of a body
-        self._answering = False  # a byte has come
-        self._began = False  # the head was told
-        self._ended = False  # the answer is whole
+        self._answering = self._began = self._ended = False  # a byte has come; the head was told; the answer is whole
         self._no_body = False
         self._reusable = False
         self._dry = 0  # bytes read since something came of them
@@ -96,6 +94,8 @@ class Connection(asyncio.Protocol):
         if self._news:
             self._tell(receiver, len(data))
             return
+        if len(data) > MUCH and not self._tls:
+            take_breath(self._transport, lambda: self._paused)
         parts = self._parts
         if len(parts) == 1:
             receiver.answer_body(parts.pop(), monotonic())

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import select
+from collections.abc import Callable
 from typing import Protocol, cast
+
+MUCH = 250_000
+"""Bytes of a read that fills the loop's buffer, nearly: there is more."""
 
 
 class _TlsTransport(Protocol):
@@ -34,3 +38,11 @@ def settle_tls_reading(transport: asyncio.Transport, *, paused: bool) -> None:
     tls.set_read_buffer_limits()  # reads, where little is waiting
     if paused:
         tls.set_read_buffer_limits(0)  # and from that state it surely stops
+
+
+def take_breath(transport: asyncio.Transport | None, is_paused: Callable[[], bool]) -> None:
+    """Read no more in this turn of the loop. Where reads fill its buffer, libuv makes up to 32 of them at once, and what was written out of one is
+    let go only behind the last: 8 MiB of one stream. To be called where `MUCH` came; not for TLS, which reads ahead while it is paused."""
+    if transport is not None and not is_paused() and not transport.is_closing():
+        transport.pause_reading()
+        asyncio.get_running_loop().call_soon(lambda: is_paused() or transport.is_closing() or transport.resume_reading())
