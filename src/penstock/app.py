@@ -19,7 +19,7 @@ from penstock import __version__
 from penstock.admin import AdminListener, Deps, Readings, load_token, make_app
 from penstock.capture import Dumps, Recorder
 from penstock.config.settings import AUTO_TOKEN, Config
-from penstock.dedup import Desk, MemoryAnswers, Room
+from penstock.dedup import Desk, MemoryAnswers, Room, Shelf
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.costing import Costs
 from penstock.exchange.front import Front
@@ -327,7 +327,9 @@ def _desk(config: Config) -> Desk | None:
     if not rules or config.transparent:
         return None
     room = Room(config.limits.noted_total)
-    return Desk(MemoryAnswers(config.limits.noted_answers, room, max(one.tool_ttl for one in rules)), room)
+    # Places of many sizes do not fill a file as they would fill memory.
+    shelf = Shelf(config.data_dir if config.limits.noted_on_disk else None, 4 * config.limits.noted_total, log.warning)
+    return Desk(MemoryAnswers(config.limits.noted_answers, room, max(one.tool_ttl for one in rules), shelf), room, shelf)
 
 
 def guard_names(config: Config) -> set[str]:

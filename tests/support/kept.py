@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from penstock.dedup import AnswerStore, Claim, Conflict, Desk, Fields, Fits, Form, Kept, MemoryAnswers, Place, Record, Room, Wanted
+from penstock.dedup import AnswerStore, Claim, Conflict, Desk, Fields, Fits, Form, Kept, MemoryAnswers, Place, Record, Reel, Room, Shelf, Wanted
 from penstock.dedup.fingerprint import digest_of_body
 from penstock.dedup.store import CONFLICT
 from penstock.dedup.turns import is_tool_turn
@@ -35,9 +35,10 @@ class Leading:
         return self.told
 
 
-def desk_of(entries: int, total: int, longest: float = 15.0, make: Make = MemoryAnswers) -> Desk:
+def desk_of(entries: int, total: int, longest: float = 15.0, make: Make = MemoryAnswers, shelf: Shelf | None = None) -> Desk:
     room = Room(total)
-    return Desk(make(entries, room, longest), room)
+    store = MemoryAnswers(entries, room, longest, shelf) if make is MemoryAnswers else make(entries, room, longest)
+    return Desk(store, room, shelf)
 
 
 def wanted(
@@ -93,7 +94,9 @@ class BytesAnswers:
         return [_decoded(data, _Row) for data in self._table]
 
     def put(self, kept: Fields, left: int, now: float) -> None:
-        self._put(Kept(*kept), left, now)
+        told = Kept(*kept)
+        answer = told.answer
+        self._put(msgspec.structs.replace(told, answer=answer.plain()) if isinstance(answer, Reel) else told, left, now)
 
     def _put(self, kept: Kept, left: int, now: float) -> None:
         body = kept.body

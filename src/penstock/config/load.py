@@ -179,6 +179,7 @@ def load(path: Path | None = None, *, environ: Mapping[str, str], overrides: Map
             assembly=_get(given, "limits.assembly", int) or limits.assembly,
             noted=_get(given, "limits.noted", int) or limits.noted,
             noted_total=_get(given, "limits.noted_total", int) or limits.noted_total,
+            noted_on_disk=cast("bool", _said(given, "limits.noted_on_disk", limits.noted_on_disk)),
             noted_answers=_get(given, "limits.noted_answers", int) or limits.noted_answers,
             peeked_total=_get(given, "limits.peeked_total", int) or limits.peeked_total,
             body=_get(given, "limits.body", int) or limits.body,

@@ -44,6 +44,8 @@ TOP: tuple[Field | Group, ...] = (
         Field("body", values.read_size, "The longest request body that is read for its model.", SIZE, default="64MiB"),
         Field("noted", values.read_size, "What is noted of one answer so that it can be told again; beyond it it cannot be.", SIZE, default="1MiB"),
         Field("noted_total", values.read_size, "All that is noted, the requests among it; the oldest answers go first.", SIZE, default="64MiB"),
+        Field("noted_on_disk", values.read_flag, "Long notes lie in a file of the data directory that has no name; false: all in memory.", FLAG,
+              default=True),
         Field("noted_answers", values.read_count, "Whole answers that are kept at the same time.", COUNT, default=1000),
         Field("peeked_total", values.read_size, "All such bodies together; beyond it the answer is 503.", SIZE, default="256MiB"),
         Field("head", values.read_size, "A request's target and headers.", SIZE, default="32KiB"),

@@ -56,6 +56,8 @@ class Limits:
     """What is noted of one answer so that it can be told again; beyond it it cannot be."""
     noted_total: int = 64 << 20
     """All that is noted so, the requests among it."""
+    noted_on_disk: bool = True
+    """What is long of it lies in a file without a name."""
     noted_answers: int = 1000
     """Whole answers (not bytes) that are kept at the same time."""
 

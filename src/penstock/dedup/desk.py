@@ -23,6 +23,7 @@ from typing import Literal
 
 from penstock.dedup.fingerprint import same_body
 from penstock.dedup.record import Leader, Record
+from penstock.dedup.shelf import Shelf
 from penstock.dedup.store import CONFLICT, AnswerStore, Conflict, Fits, Form, Headers, Kept, Place, Wanted
 from penstock.dedup.tape import Reel, Tape
 from penstock.wire.budget import Budget
@@ -66,11 +67,12 @@ class Match:
 
 
 class Desk:
-    """What is under way in this process, and the store of what was. `budget`: bytes for the former."""
+    """What is under way in this process, and the store of what was. `budget`: bytes for the former. `shelf`: where long notes lie."""
 
-    def __init__(self, store: AnswerStore, budget: Budget) -> None:
+    def __init__(self, store: AnswerStore, budget: Budget, shelf: Shelf | None = None) -> None:
         self.store = store
         self.budget = budget
+        self.shelf = shelf
         self._fresh: dict[str, Record] = {}
         """Under way, by id, and not looked for yet: most never are."""
         self._places: dict[Place, Record] = {}

@@ -1,4 +1,4 @@
-"""Kept answers in the memory of one process."""
+"""Kept answers in the memory of one process; what is long lies on its shelf."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from math import inf
 import msgspec
 
 from penstock.dedup.fingerprint import same_body
+from penstock.dedup.shelf import Piece, Shelf
 from penstock.dedup.store import CONFLICT, Claim, Conflict, Fields, Kept, Place, Wanted
+from penstock.dedup.tape import Reel
 from penstock.dedup.turns import is_tool_turn
 from penstock.wire.budget import Budget
 
@@ -56,23 +58,26 @@ class _Asked(msgspec.Struct, gc=False):
 
 
 _NONE: dict[str, _Held] = {}
-_encode_into = msgspec.msgpack.Encoder().encode_into
+_encoder = msgspec.msgpack.Encoder()
+_encode, _encode_into = _encoder.encode, _encoder.encode_into
 _LARGE = 16 * 1024
 """Bytes of request and answer from which they are not packed: to copy them costs more than that saves."""
 _Put = tuple[float, int, Fields]
 """When, how much of the room it holds, and what."""
 _decode = msgspec.msgpack.Decoder(list[tuple[float, int, Kept]]).decode
-_Pack = tuple[bytes | Kept, int, float, int, int]
-"""A list of `_Put`, or one answer by itself; `left`, when the last was put, how much of the room it holds, and how many they are. What comes and
-goes by the thousand is one piece of memory by the dozen so, and what the next requests use does not lie scattered between it."""
+_Pack = tuple[bytes | Piece | Kept, int, float, int, int, tuple[Piece, ...]]
+"""A list of `_Put`, or one answer by itself; `left`, when the last was put, how much of the room it holds, how many they are, and what lies on the
+shelf of the one. What comes and goes by the thousand is one piece of memory by the dozen so, and what the next requests use does not lie scattered
+between it."""
 
 
 class MemoryAnswers:
     """Implements `AnswerStore` for one process. A restart forgets all."""
 
-    def __init__(self, entries: int, room: Room, longest: float) -> None:
-        """At most `entries`, within `room`. `longest`: seconds for which anything is kept at all."""
+    def __init__(self, entries: int, room: Room, longest: float, shelf: Shelf | None = None) -> None:
+        """At most `entries`, within `room`. `longest`: seconds for which anything is kept at all. `shelf`: for those whose streams lie there."""
         self.owed = 0
+        self._shelf = shelf
         self._room = room
         room.answers = self
         self._free = entries
@@ -114,11 +119,12 @@ class MemoryAnswers:
             room.used = used
         elif not room.take(weight):
             return
-        fresh = self._fresh
-        if weight >= _LARGE or left:
+        fresh, answer = self._fresh, kept[6]
+        pieces = answer.pieces if isinstance(answer, Reel) else ()
+        if pieces or weight >= _LARGE or left:
             if fresh:
                 self._pack()
-            self._packs.append((Kept(*kept), left, now, weight, 1))
+            self._packs.append((self._alone(kept, now, weight, pieces) if pieces and not left else Kept(*kept), left, now, weight, 1, pieces))
             self._packed += 1
             self._weight += weight
             self.owed += left
@@ -127,6 +133,15 @@ class MemoryAnswers:
         fresh.append((now, weight, kept))
         if len(fresh) >= self._lump:
             self._pack()
+
+    def _alone(self, kept: Fields, now: float, weight: int, pieces: tuple[Piece, ...]) -> Piece | bytes:
+        """All of it but its `pieces`, packed."""
+        id, place, body, key, status, headers, answer, form, has_usage = kept
+        assert isinstance(answer, Reel)
+        bare = Reel(answer.packs, answer.examples, answer.size, answer.away)
+        packed = _encode([(now, weight, (id, place, body, key, status, headers, bare, form, has_usage))])
+        piece = self._shelf.put(packed) if self._shelf is not None else None
+        return packed if piece is None else piece
 
     def _pack(self) -> None:
         """What is fresh, in one piece."""
@@ -137,7 +152,7 @@ class MemoryAnswers:
             _encode_into(fresh, buffer)
             size = len(buffer)
             if room.take(size):
-                self._packs.append((bytes(buffer), 0, fresh[-1][0], size, len(fresh)))
+                self._packs.append((bytes(buffer), 0, fresh[-1][0], size, len(fresh), ()))
                 self._packed += len(fresh)
                 self._weight += size
                 break
@@ -182,14 +197,20 @@ class MemoryAnswers:
         """All are found from now on."""
         packs = self._packs
         while packs:
-            told, left, at, weight, count = packs.popleft()
+            told, left, at, weight, count, pieces = packs.popleft()
             self._packed -= count
             if isinstance(told, Kept):
                 self._hold(told, left, at, weight)
                 continue
+            try:
+                packed = told.read() if isinstance(told, Piece) else told
+            except OSError:  # it is kept no more
+                self._weight -= weight
+                self._room.used -= weight
+                continue
             each, rest = divmod(weight, count)
-            for at, _, kept in _decode(told):
-                self._hold(kept, 0, at, each + rest)  # among them what their pack weighs
+            for at, _, kept in _decode(packed):
+                self._hold(_with(kept, pieces) if pieces else kept, 0, at, each + rest)  # among them what their pack weighs
                 rest = 0
         for at, weight, kept in self._fresh:
             self._hold(Kept(*kept), 0, at, weight)
@@ -245,7 +266,7 @@ class MemoryAnswers:
             self._take_out(held)
             left, weight = held.left, held.weight
         elif self._packs:
-            _, left, _, weight, count = self._packs.popleft()
+            _, left, _, weight, count, _ = self._packs.popleft()
             self._packed -= count
         elif self._fresh:
             weight = self._fresh.pop(0)[1]
@@ -265,6 +286,12 @@ class MemoryAnswers:
             del self._places[kept.place]
         if kept.key is not None and self._keys.get((kept.place[0], kept.key)) is held:
             del self._keys[kept.place[0], kept.key]
+
+
+def _with(kept: Kept, pieces: tuple[Piece, ...]) -> Kept:
+    answer = kept.answer
+    assert isinstance(answer, Reel)
+    return msgspec.structs.replace(kept, answer=msgspec.structs.replace(answer, pieces=pieces))
 
 
 def _counts(held: _Held, wanted: Wanted, now: float) -> bool:

@@ -51,7 +51,7 @@ class Kept(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Of the answer, as the provider sent it."""
     headers: Headers
     answer: Reel | bytes
-    """What came behind them."""
+    """What came behind them. (For a store that others share: `Reel.plain`.)"""
     form: Form
     has_usage: bool
     """It has the usage that Chat tells on demand."""

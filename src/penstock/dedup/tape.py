@@ -4,6 +4,8 @@ They are packed with LZ4, some reads at a time, each pack by itself. What comes 
 in the packs before, so each pack is made with an example of it at hand: a read of this stream that came earlier. A long stream of small frames takes
 a tenth to a third of its bytes so. A pack is read with the example that it was made with; no pack needs another.
 
+Where there is a shelf, packs go there some at a time, so that what a tape holds in memory does not grow with the stream.
+
 A `Tape` is written, in this process; what is on it when nothing more comes is a `Reel`, plain data.
 """
 
@@ -11,18 +13,20 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, Final, cast
 
 import lz4.block  # pyright: ignore[reportMissingTypeStubs]  # there are none
 import msgspec
 
+from penstock.dedup.shelf import Piece, Shelf
 from penstock.wire.budget import Budget
 
 _lz4 = cast("Any", lz4.block)  # (it has no types)
 _compress: Callable[..., bytes] = _lz4.compress
 _decompress: Callable[..., bytes] = _lz4.decompress
 LUMP: Final = 2048
-"""Bytes for which the budget is asked at a time."""
+"""Bytes for which the budget is asked at a time; as often packs go to the shelf."""
 _PACK: Final = 48
 """Bytes that a pack takes besides, about."""
 _EXAMPLE: Final = 2048
@@ -31,12 +35,20 @@ _GOOD: Final = 6
 """To what part packs have to come for the example to be good enough."""
 _TRIES: Final = 16
 """Examples of one tape: where so many were no good, nothing recurs in this stream."""
+_WORTH: Final = 1024
+"""Bytes of packs from which they are put on the shelf."""
 
 Example = tuple[int, bytes]
 """From which pack on; and the bytes."""
 
 
-class Reel(msgspec.Struct, frozen=True, gc=False):
+_Sheet = tuple[list[Example], list[bytes]]
+"""What lies on the shelf in one piece: examples and packs."""
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Sheet).decode
+
+
+class Reel(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What is on a tape that is over."""
 
     packs: tuple[bytes, ...]
@@ -44,6 +56,10 @@ class Reel(msgspec.Struct, frozen=True, gc=False):
     examples: tuple[Example, ...]
     size: int
     """Bytes that it takes, about."""
+    away: int = 0
+    """Packs before these that lie on the shelf."""
+    pieces: tuple[Piece, ...] = ()
+    """Those. They are of this process; all else is plain data."""
 
     def __len__(self) -> int:
         return self.size
@@ -51,33 +67,46 @@ class Reel(msgspec.Struct, frozen=True, gc=False):
     @property
     def count(self) -> int:
         """See `Tape.count`."""
-        return len(self.packs)
+        return self.away + len(self.packs)
 
     def read(self, start: int, most: int) -> tuple[bytes, int]:
         """See `Tape.read`."""
-        return _read(self.packs, self.examples, start, most)
+        return _read(self.pieces, self.away, self.packs, self.examples, start, most)
+
+    def plain(self) -> Reel:
+        """The same without a shelf, as another process can have it. Raises `OSError` where the shelf cannot be read."""
+        sheets = [_decode(piece.read()) for piece in self.pieces]
+        examples = chain(*(sheet[0] for sheet in sheets), self.examples)
+        return Reel((*chain(*(sheet[1] for sheet in sheets)), *self.packs), tuple(examples), self.size)
 
 
 class Tape:
     """Adding stops for good once the tape would take more than `limit` bytes, or the budget has no more: `torn` then, and what is on it can
     still be read. Whoever made it closes it."""
 
-    __slots__ = ("_budget", "_example", "_examples", "_limit", "_packs", "_paid", "_used", "torn")
+    __slots__ = ("_away", "_budget", "_example", "_examples", "_limit", "_packs", "_paid", "_pieces", "_shelf", "_tries", "_used", "torn")
 
-    def __init__(self, limit: int, budget: Budget) -> None:
+    def __init__(self, limit: int, budget: Budget, shelf: Shelf | None = None) -> None:
         self._limit = limit
         self._budget = budget
+        self._shelf = shelf
         self._paid = 0
         self._used = 0
         self._example = b""
+        self._tries = 0
         self._examples: list[Example] = [(0, b"")]
+        """Those of `_packs`."""
         self._packs: list[bytes] = []
+        self._away = 0
+        """Packs before them, on the shelf."""
+        self._pieces: list[Piece] = []
+        """Those; the mark of each is its first pack's number."""
         self.torn = False
 
     @property
     def count(self) -> int:
         """Packs on it."""
-        return len(self._packs)
+        return self._away + len(self._packs)
 
     def add(self, reads: Sequence[bytes]) -> None:
         """In this order; one pack. Several at a time are cheaper, and take less room."""
@@ -88,9 +117,10 @@ class Tape:
         packs = self._packs
         packs.append(pack)
         self._used = used = self._used + len(pack) + _PACK
-        if (len(pack) * _GOOD > len(data) or len(packs) == 1) and len(example := reads[-1]) <= _EXAMPLE and len(self._examples) <= _TRIES:
+        if (len(pack) * _GOOD > len(data) or not self._example) and len(example := reads[-1]) <= _EXAMPLE and self._tries < _TRIES:
+            self._tries += 1
             self._example = example
-            self._examples.append((len(packs), example))
+            self._examples.append((self._away + len(packs), example))
             self._used = used = used + len(example) + _PACK
         if used > self._paid:
             self._pay(used)
@@ -101,14 +131,28 @@ class Tape:
             self.torn = True
         else:
             self._paid += lump
+        if sum(map(len, self._packs)) >= _WORTH:
+            self._put_away()
+
+    def _put_away(self) -> None:
+        shelf, packs = self._shelf, self._packs
+        piece = shelf.put(_encode((self._examples, packs)), self._away) if shelf is not None and packs else None
+        if piece is not None:
+            self._pieces.append(piece)
+            self._away += len(packs)
+            self._packs = []
+            self._examples = [(self._away, self._example)]
 
     def read(self, start: int, most: int) -> tuple[bytes, int]:
-        """The bytes from pack `start` on, as many whole packs as fit into `most` bytes and at least one; and the number of the pack behind them."""
-        return _read(self._packs, self._examples, start, most)
+        """The bytes from pack `start` on, as many whole packs as fit into `most` bytes and at least one; and the number of the pack behind them.
+        Raises `OSError` where they lie on the shelf, and cannot be read there."""
+        return _read(self._pieces, self._away, self._packs, self._examples, start, most)
 
     def reel(self) -> Reel:
         """What is on it, where nothing more comes."""
-        return Reel(tuple(self._packs), tuple(self._examples), self._used)
+        if self._pieces:
+            self._put_away()
+        return Reel(tuple(self._packs), tuple(self._examples), self._used, self._away, tuple(self._pieces))
 
     @property
     def size(self) -> int:
@@ -127,15 +171,26 @@ def _first(example: Example) -> int:
     return example[0]
 
 
-def _read(packs: Sequence[bytes], examples: Sequence[Example], start: int, most: int) -> tuple[bytes, int]:
-    pieces: list[bytes] = []
+def _mark(piece: Piece) -> int:
+    return piece.mark
+
+
+def _read(
+    pieces: Sequence[Piece], away: int, packs: Sequence[bytes], examples: Sequence[Example], start: int, most: int
+) -> tuple[bytes, int]:  # fmt: skip
+    told: list[bytes] = []
     size, index = 0, start
-    while index < len(packs):
-        pack = packs[index]
-        size += int.from_bytes(pack[:4], "little")
-        if pieces and size > most:
-            break
-        example = examples[bisect_right(examples, index, key=_first) - 1][1]
-        pieces.append(_decompress(pack, dict=example))
-        index += 1
-    return b"".join(pieces), index
+    while index < away + len(packs):
+        first, some_examples, some = away, examples, packs
+        if index < away:
+            piece = pieces[bisect_right(pieces, index, key=_mark) - 1]
+            first = piece.mark
+            some_examples, some = _decode(piece.read())
+        for pack in some[index - first :]:
+            size += int.from_bytes(pack[:4], "little")
+            if told and size > most:
+                return b"".join(told), index
+            example = some_examples[bisect_right(some_examples, index, key=_first) - 1][1]
+            told.append(_decompress(pack, dict=example))
+            index += 1
+    return b"".join(told), index

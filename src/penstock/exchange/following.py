@@ -176,7 +176,11 @@ class Seat:
                 return
             receiver.answer_began(head, now)
         while answer is not None and not isinstance(answer, bytes) and self._at < answer.count and not self.paused and not self._done:
-            data, self._at = answer.read(self._at, PORTION)
+            try:
+                data, self._at = answer.read(self._at, PORTION)
+            except OSError as error:
+                self._lose(Loss(LossKind.LEFT, f"what was noted of the answer cannot be read: {error.strerror}"), now)
+                return
             receiver.answer_body(data, now)
         while self._backlog and not self.paused and not self._done:
             data = self._backlog.pop(0)

@@ -28,7 +28,7 @@ from penstock.vocabulary.outcome import EndedBy, Outcome
 
 GRACE: Final = 2.0
 """Seconds."""
-NOTES: Final = 12
+NOTES: Final = 6
 """Reads that are noted together: so many are put on the tape for little more than the price of one."""
 first_notes: Final = cycle(range(NOTES // 3, NOTES + NOTES // 3)).__next__
 """How many there are of a stream's first ones. Streams that began together do not all hold the most, nor pack it, at the same time."""
@@ -151,7 +151,7 @@ class Joining(Leaving):
                 self.noted = None
             return
         if tape is None:
-            record.answer = tape = Tape(self.gateway.settings.noted_bytes, desk.budget)
+            record.answer = tape = Tape(self.gateway.settings.noted_bytes, desk.budget, desk.shelf)
             self.lump = 1 if self.followed else NOTES
         fits = isinstance(tape, Tape) and not tape.torn
         if isinstance(tape, Tape) and fits:

@@ -1,0 +1,236 @@
+"""What lies on a shelf comes back as it was, or not at all; and its places are used again."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import stat
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.dedup import Claim, Form, MemoryAnswers, Reel, Room, Shelf, Tape
+from penstock.dedup.shelf import Piece
+from penstock.wire.budget import Budget
+from tests.dedup.test_store import asked, ids, kept
+from tests.dedup.test_tape import told
+from tests.support.kept import BytesAnswers, Full, wanted
+
+MIB = 1 << 20
+FRAME = b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"%d"}}]}\n\n'
+
+
+def shelf_in(path: Path, most: int = 64 * MIB, told: list[str] | None = None) -> Shelf:
+    return Shelf(path, most, (told if told is not None else []).append)
+
+
+def file_of(path: Path) -> int:
+    """The descriptor of the one open file that lies in `path` without a name."""
+    found = [fd for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink() and str(path) in str(fd.readlink())]
+    assert len(found) == 1
+    return int(found[0].name)
+
+
+def reel_of(shelf: Shelf | None, reads: list[bytes]) -> Reel:
+    tape = Tape(MIB, Budget(MIB), shelf)
+    for at in range(0, len(reads), 6):
+        tape.add(reads[at : at + 6])
+    assert not tape.torn
+    return tape.reel()
+
+
+@given(st.data())
+def test_whatever_is_put_and_given_back_each_piece_is_its_own(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    shelf = shelf_in(tmp_path_factory.mktemp("shelf"))
+    dice = Random(data.draw(st.integers(0, 1 << 30)))
+    held: list[tuple[Piece, bytes]] = []
+    for step in range(data.draw(st.integers(1, 60))):
+        if held and dice.random() < 0.45:
+            del held[dice.randrange(len(held))]
+        else:
+            what = dice.randbytes(dice.choice((0, 1, 500, 504, 505, 3000, 20_000, 70_000)))
+            piece = shelf.put(what, step)
+            assert piece is not None
+            assert piece.mark == step
+            held.append((piece, what))
+            del piece
+        for piece, what in held:
+            assert piece.read() == what
+            del piece
+        assert shelf.pieces == len(held)
+
+
+def test_the_file_has_no_name_and_is_nobody_elses(tmp_path: Path) -> None:
+    shelf = shelf_in(tmp_path / "data")
+    assert not (tmp_path / "data").exists(), "made when it is needed"
+    piece = shelf.put(b"somebody's answer")
+    assert piece is not None
+    assert list((tmp_path / "data").iterdir()) == []
+    fd = file_of(tmp_path / "data")
+    status = os.fstat(fd)
+    assert (status.st_nlink, stat.S_IMODE(status.st_mode) & 0o077, os.get_inheritable(fd)) == (0, 0, False)
+    del piece, shelf
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+
+
+def test_places_are_used_again_and_the_file_is_emptied_when_nothing_lies_in_it(tmp_path: Path) -> None:
+    shelf = shelf_in(tmp_path)
+    for _ in range(50):
+        pieces = [shelf.put(bytes(2000)) for _ in range(1000)]
+        assert None not in pieces
+        del pieces
+    fd = file_of(tmp_path)
+    assert 500_000 < os.fstat(fd).st_size <= 1000 * 2048 + 2048
+    piece = shelf.put(b"x")
+    assert piece is not None
+    assert piece.read() == b"x"
+    assert os.fstat(fd).st_size <= 512
+
+
+def test_past_its_bound_nothing_is_put_until_something_goes(tmp_path: Path) -> None:
+    shelf = shelf_in(tmp_path, 8192)
+    pieces = [shelf.put(bytes(2000)) for _ in range(4)]
+    assert None not in pieces
+    assert shelf.put(b"more") is None
+    pieces.pop()
+    assert shelf.put(bytes(1600)) is not None
+
+
+def test_without_a_directory_nothing_is_put() -> None:
+    assert Shelf(None, MIB, print).put(b"x") is None
+
+
+@pytest.mark.parametrize("fault", ["no directory", "full", "half"])
+def test_a_file_system_that_takes_nothing_is_told_and_left_alone_for_a_while(tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    place = tmp_path / "data"
+    shelf = shelf_in(place, told=said)
+    if fault == "no directory":
+        place.write_text("a file")
+    else:
+        def write(fd: int, data: bytes, at: int) -> int:
+            if fault == "full":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return len(data) // 2
+
+        monkeypatch.setattr("penstock.dedup.shelf.os.pwrite", write)
+    assert [shelf.put(b"x" * 100) for _ in range(1000)] == [None] * 1000
+    assert len(said) == 1
+    assert str(place) in said[0]
+    monkeypatch.undo()
+    if fault == "no directory":
+        place.unlink()
+    reel = reel_of(shelf, [FRAME % at for at in range(60)])
+    assert told(reel, 1000) == b"".join(FRAME % at for at in range(60)), "what is not taken stays in memory"
+    while (piece := shelf.put(b"x" * 100)) is None:
+        assert len(said) == 1
+    assert piece.read() == b"x" * 100
+
+
+def test_what_was_written_over_is_an_error_and_not_anothers_bytes(tmp_path: Path) -> None:
+    shelf = shelf_in(tmp_path)
+    first, second = shelf.put(b"mine" * 100), shelf.put(b"yours" * 80)
+    assert first is not None
+    assert second is not None
+    fd = file_of(tmp_path)
+    os.pwrite(fd, os.pread(fd, 512, 512), 0)
+    assert second.read() == b"yours" * 80
+    with pytest.raises(OSError, match="not there any more"):
+        first.read()
+    os.ftruncate(fd, 100)
+    with pytest.raises(OSError, match="not there any more"):
+        second.read()
+
+
+# -- tapes and kept answers ------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_tape_holds_no_more_in_memory_however_long_it_is(tmp_path: Path) -> None:
+    shelf = shelf_in(tmp_path)
+    tape = Tape(64 * MIB, Budget(64 * MIB), shelf)
+    reads = [FRAME % at for at in range(30_000)]
+    most = 0
+    for at in range(0, len(reads), 6):
+        tape.add(reads[at : at + 6])
+        most = max(most, sum(map(len, tape._packs)))  # pyright: ignore[reportPrivateUsage]
+    assert most < 4096
+    assert shelf.pieces > 50
+    for start in (0, 1, 77, tape.count - 1):
+        assert told(tape, 5000, start) == b"".join(reads[6 * start :])
+    reel = tape.reel()
+    assert reel.packs == ()
+    assert told(reel, 100_000) == told(reel.plain(), 100_000) == b"".join(reads)
+    assert reel.plain().pieces == ()
+    del tape, reel
+    gc.collect()
+    assert shelf.pieces == 0
+
+
+@given(st.lists(st.lists(st.binary(min_size=1, max_size=900), min_size=1, max_size=5), max_size=30), st.integers(1, 3000))
+def test_every_read_comes_back_from_the_shelf(tmp_path_factory: pytest.TempPathFactory, batches: list[list[bytes]], most: int) -> None:
+    tape = Tape(MIB, Budget(MIB), shelf_in(tmp_path_factory.mktemp("shelf")))
+    for at, batch in enumerate(batches):
+        tape.add(batch)
+        assert tape.count == at + 1
+    for start in range(tape.count):
+        assert told(tape, most, start) == b"".join(read for batch in batches[start:] for read in batch)
+    reel = tape.reel()
+    assert told(reel, most) == told(reel.plain(), most) == b"".join(read for batch in batches for read in batch)
+
+
+def test_kept_answers_lie_on_the_shelf_and_leave_it_when_they_go(tmp_path: Path) -> None:
+    shelf, room = shelf_in(tmp_path), Room(64 * MIB)
+    stores: list[Full] = [MemoryAnswers(100, room, 15.0, shelf), BytesAnswers(100, Room(64 * MIB), 15.0)]
+    answers = {at: [b"%d" % at + FRAME % n for n in range(300)] for at in range(20)}
+    for at, reads in answers.items():
+        for store in stores:
+            store.put(kept(str(at), asked({"n": at}), reel_of(shelf, reads), Form.EVENTS), at % 2, float(at))
+    gc.collect()
+    before = shelf.pieces
+    assert before >= 40
+    for at, reads in answers.items():
+        for store in stores:
+            claim = store.claim(wanted(asked({"n": at}), ttl=60.0), 20.0)
+            assert isinstance(claim, Claim)
+            assert (claim.kept.id, claim.kept.status, claim.back) == (str(at), 200, at % 2 == 1)
+            assert isinstance(claim.kept.answer, Reel)
+            assert told(claim.kept.answer, 3000) == b"".join(reads)
+    claim = stores[0].claim(wanted(asked({"n": 18}), ttl=60.0), 20.0)
+    assert isinstance(claim, Claim)
+    slow = claim.kept.answer
+    assert isinstance(slow, Reel)
+    for store in stores:
+        store.sweep(100.0)
+        assert not store.holds
+    assert room.used == 0
+    others = [shelf.put(b"another's" * 50) for _ in range(200)]
+    assert told(slow, 3000) == b"".join(answers[18]), "whoever reads it has it until the end"
+    del claim, slow, others, stores
+    gc.collect()
+    assert shelf.pieces == 0
+
+
+def test_an_answer_that_cannot_be_read_is_kept_no_more(tmp_path: Path) -> None:
+    shelf, room = shelf_in(tmp_path), Room(64 * MIB)
+    store = MemoryAnswers(100, room, 15.0, shelf)
+    for at in range(3):
+        store.put(kept(str(at), asked({"n": at}), reel_of(shelf, [FRAME % n for n in range(300)]), Form.EVENTS), 0, 0.0)
+    os.ftruncate(file_of(tmp_path), 0)
+    assert ids(store, *(asked({"n": at}) for at in range(3))) == [None] * 3
+    assert (len(store), room.used, store.holds) == (0, 0, False)
+    store.put(kept("4", asked({"n": 4})), 0, 0.0)
+    assert ids(store, asked({"n": 4})) == ["4"]
+
+
+def test_a_reel_whose_notes_are_gone_raises(tmp_path: Path) -> None:
+    shelf = shelf_in(tmp_path)
+    reel = reel_of(shelf, [FRAME % n for n in range(300)])
+    os.ftruncate(file_of(tmp_path), 0)
+    for read in (lambda: reel.read(0, 100), reel.plain):
+        with pytest.raises(OSError, match="not there any more"):
+            read()
