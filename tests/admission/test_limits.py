@@ -290,6 +290,7 @@ def test_periods() -> None:
     (b'{"generationConfig": {"maxOutputTokens": 7, "candidateCount": 2}}', 14), (b'{"max_tokens": 0}', None), (b'{"max_tokens": 7, "n": -1}', 7),
     (b'{"max_tokens": true}', None), (b'{"max_tokens": 7, "best_of": 3}', 21), (b'{"max_tokens": %d}' % 10**30, MOST_OUTPUT),
     (b'{"max_tokens": %d, "n": 128}' % MOST_OUTPUT, MOST_OUTPUT), (b'{"generation_config": {"max_output_tokens": 7, "candidate_count": 2}}', 14),
+    (rb'{"max_t\u006fk\u0065ns": 7}', 7), (rb'{"\u006d\u0061\u0078_\u0074\u006f\u006b\u0065\u006e\u0073": 7}', 7),
 ])  # fmt: skip
 def test_the_output_that_is_asked_for(body: bytes | None, output: int | None) -> None:
     assert stated_output(body) == output

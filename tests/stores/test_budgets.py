@@ -8,11 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 from sqlalchemy.exc import OperationalError
 
 from penstock.admission.budget.account import Answer, Charge, Share, Shares, Spent, Unknown, Wish

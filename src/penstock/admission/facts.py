@@ -130,8 +130,9 @@ class Facts:
                 text = ",".join(self.get(field))
             except Unreadable:
                 text = ""
-            if text and (len(text) > _LONGEST or _SECRET.match(field)):
-                shown = "sha256" if _SECRET.match(field) else f"{text[:_SHOWN]}..."
+            secret = field.startswith("header.") and _SECRET.match(field)
+            if text and (len(text) > _LONGEST or secret):
+                shown = "sha256" if secret else f"{text[:_SHOWN]}..."
                 text = f"{shown} {sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
             found.append(text)
         return tuple(found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from time import time
 
 import msgspec
@@ -112,7 +113,7 @@ class Pass:
         self._goes_on = facts.operation == Operation.RESPONSES and goes_on(body)
         if not limits:
             return None
-        asks = [Ask(limit, facts.kept_by(limit.by), self._share_of(limit.measure)) for limit in limits if _applies(limit.when, facts)]
+        asks = [Ask(one, facts.kept_by(one.by), self._share_of(one.measure)) for one in limits if one.when is None or _applies(one.when, facts)]
         found = admission.limits.reserve(asks, now)
         if isinstance(found, Grant):
             self._grant = found
@@ -133,7 +134,7 @@ class Pass:
         budgets: Sequence[Budget] = settings.budgets if key is None or not key.budgets else (*settings.budgets, *key.budgets)
         if not budgets or admission.keeper is None or facts.operation not in GENERATING:
             return []
-        wanted = [budget for budget in budgets if _applies(budget.when, facts)]
+        wanted = [budget for budget in budgets if budget.when is None or _applies(budget.when, facts)]
         now = admission.wall()
         tokens_in, tokens_out = self._tokens
         micros = self._cost(provider, None, facts.protocol, Usage(input=tokens_in, output=tokens_out)) if any(b.money for b in wanted) else None
@@ -275,7 +276,7 @@ class Pass:
             if self._full is not None:
                 headers.append(retry_after(self._full.retry_after))
         if self._shares:
-            headers = [*headers, *(_budget_header(share.wish, share.spent) for share in self._shares)]
+            headers = [*headers, *[_budget_header(share.wish.budget, share.spent) for share in self._shares]]
         return headers
 
     def _budget_headers(self, wish: Wish) -> Headers:
@@ -322,22 +323,20 @@ def fault_of(refused: Refused) -> Fault:
     return Fault(kind, refused.status, refused.message, code=refused.code, param=refused.param)
 
 
-def _applies(when: Condition | None, facts: Facts) -> bool:
-    if when is None:
-        return True
+def _applies(when: Condition, facts: Facts) -> bool:
     try:
         return when.holds(facts)
     except Unreadable:
         return True
 
 
-def _budget_header(wish: Wish, spent: int) -> tuple[bytes, bytes]:
-    budget = wish.budget
+def _budget_header(budget: Budget, spent: int) -> tuple[bytes, bytes]:
     left = max(0, budget.amount - spent)
     text = f"{_token(budget.name)}; spent={spell_amount(budget, spent)}; left={spell_amount(budget, left)}; action={budget.action.value}"
     return b"x-penstock-budget", text.encode("latin-1", "replace")
 
 
+@lru_cache(maxsize=_WARNED)
 def _token(text: str) -> str:
     return '"' + "".join(char for char in text if " " <= char <= "~" and char not in '"\\') + '"'
 

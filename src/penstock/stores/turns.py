@@ -10,7 +10,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from penstock.admission.budget.account import Answer, Charge, Share, Wish
 
@@ -20,8 +21,7 @@ LATER = 0.02
 """Seconds for which what was used waits."""
 
 
-@dataclass(slots=True)
-class Reserve:
+class Reserve(msgspec.Struct):
     wishes: Sequence[Wish]
     answer: Callable[[Answer], None]
     asked_at: float
@@ -30,8 +30,7 @@ class Reserve:
     """In a turn of which nobody knows whether the database did it."""
 
 
-@dataclass(slots=True)
-class Extend:
+class Extend(msgspec.Struct):
     share: Share
     more: int
     answer: Callable[[int], None]
@@ -39,8 +38,7 @@ class Extend:
     found: int = 0
 
 
-@dataclass(slots=True)
-class Settle:
+class Settle(msgspec.Struct, gc=False):
     shares: Sequence[tuple[Share, int]]
     charge: Charge
     asked_at: float

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from penstock.admission.budget.spec import Action, Budget
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(msgspec.Struct, frozen=True, gc=False):
     """What an exchange is charged; of one that runs, what it may come to."""
 
     input: int
@@ -22,8 +22,7 @@ class Charge:
 NOTHING = Charge(0, 0, None)
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True, gc=False):
     """A share of one budget in one window."""
 
     budget: Budget
@@ -44,8 +43,7 @@ class Wish:
         return self.budget.name, self.subject, self.window
 
 
-@dataclass(slots=True)
-class Share:
+class Share(msgspec.Struct, gc=False):
     """What is set aside."""
 
     wish: Wish
@@ -58,22 +56,19 @@ class Share:
         return self.spent >= self.wish.budget.amount
 
 
-@dataclass(frozen=True, slots=True)
-class Shares:
+class Shares(msgspec.Struct, frozen=True, gc=False):
     """All wishes were granted."""
 
     shares: list[Share]
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
+class Spent(msgspec.Struct, frozen=True, gc=False):
     """A budget that binds is spent: nothing was set aside of any."""
 
     wish: Wish
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(msgspec.Struct, frozen=True, gc=False):
     """The budgets could not be asked in time. Nothing was set aside."""
 
     why: str

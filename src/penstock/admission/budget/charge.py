@@ -8,10 +8,9 @@ states, and nothing where it states nothing.
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 from msgspec.structs import asdict, replace
 
 from penstock.admission.limits.estimate import BYTES_PER_TOKEN, input_of
@@ -33,8 +32,7 @@ class Pricing(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(msgspec.Struct, frozen=True, gc=False):
     """What is known of an answer."""
 
     protocol: str
@@ -51,8 +49,7 @@ class Made:
     """It is an error, or nothing of it came."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
+class Tokens(msgspec.Struct, frozen=True, gc=False):
     input: int
     output: int
     usage: Usage
@@ -74,7 +71,7 @@ def tokens_of(made: Made) -> Tokens:
     if tokens.input > MOST or tokens.output > MOST:
         plain = asdict(replace(stated, kinds=None))
         known = {name: None if value is not None and value > MOST // 4 else value for name, value in plain.items()}
-        return tokens_of(dataclasses.replace(made, usage=Usage(**known), final=False))
+        return tokens_of(replace(made, usage=Usage(**known), final=False))
     return tokens
 
 

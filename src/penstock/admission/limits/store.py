@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from penstock.admission.limits.spec import Limit, Measure
 from penstock.admission.limits.window import Window
@@ -16,8 +17,7 @@ _AGAIN = 10.0
 """Seconds between two searches for what can be forgotten: each looks at all of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True, gc=False):
     """A share of one limit. `values`: those of its `by`, for this request."""
 
     limit: Limit
@@ -38,8 +38,7 @@ class Line:
         """Of a request, which is booked at once; `None`: held until it is settled."""
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(msgspec.Struct, frozen=True, gc=False):
     """How a limit stands, for headers."""
 
     limit: Limit
@@ -48,8 +47,7 @@ class State:
     """Seconds until it is whole again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Full:
+class Full(msgspec.Struct, frozen=True, gc=False):
     """A refusal: nothing was taken of any limit."""
 
     limit: Limit
@@ -67,8 +65,7 @@ class Grant:
         self.lines: list[Line] = lines
 
 
-@dataclass(frozen=True, slots=True)
-class Used:
+class Used(msgspec.Struct, frozen=True, gc=False):
     """What an exchange is charged: tokens."""
 
     input: int
@@ -146,10 +143,10 @@ class MemoryLimits:
                 line.window.refund(line.amount, line.slot)
             else:
                 line.window.held -= line.amount
-        return tuple(_state(line.limit, line.window, now) for line in lines)
+        return tuple([_state(line.limit, line.window, now) for line in lines])
 
     def states(self, grant: Grant, now: float) -> tuple[State, ...]:
-        return tuple(_state(line.limit, line.window, now) for line in grant.lines)
+        return tuple([_state(line.limit, line.window, now) for line in grant.lines])
 
     def held(self) -> int:
         """All that is reserved: 0 when nothing is under way."""
