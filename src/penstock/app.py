@@ -324,12 +324,10 @@ def prices_of(config: Config) -> Prices:
 def _desk(config: Config) -> Desk | None:
     """For the answers that are told again, where any may be."""
     rules = [conduct.dedup for conduct in (config.conduct, *config.provider_conduct.values(), *config.route_conduct) if conduct.dedup is not None]
-    if not rules or config.transparent:
-        return None
     room = Room(config.limits.noted_total)
-    # Places of many sizes do not fill a file as they would fill memory.
-    shelf = Shelf(config.data_dir if config.limits.noted_on_disk else None, 4 * config.limits.noted_total, log.warning)
-    return Desk(MemoryAnswers(config.limits.noted_answers, room, max(one.tool_ttl for one in rules), shelf), room, shelf)
+    shelf = Shelf(config.data_dir, 4 * room.total, log.warning) if config.limits.noted_on_disk else None
+    answers = MemoryAnswers(config.limits.noted_answers, room, max((one.tool_ttl for one in rules), default=0.0), shelf)
+    return Desk(answers, room, shelf) if rules and not config.transparent else None
 
 
 def guard_names(config: Config) -> set[str]:

@@ -6,11 +6,16 @@ import errno
 import gc
 import os
 import stat
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.dedup import Claim, Form, MemoryAnswers, Reel, Room, Shelf, Tape
@@ -28,11 +33,20 @@ def shelf_in(path: Path, most: int = 64 * MIB, told: list[str] | None = None) ->
     return Shelf(path, most, (told if told is not None else []).append)
 
 
+def files_of(path: Path) -> list[int]:
+    """The descriptors of open files in `path`."""
+    found: list[int] = []
+    for fd in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if str(path) in str(fd.readlink()):
+                found.append(int(fd.name))
+    return found
+
+
 def file_of(path: Path) -> int:
-    """The descriptor of the one open file that lies in `path` without a name."""
-    found = [fd for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink() and str(path) in str(fd.readlink())]
-    assert len(found) == 1
-    return int(found[0].name)
+    """Of the only one."""
+    (fd,) = files_of(path)
+    return fd
 
 
 def reel_of(shelf: Shelf | None, reads: list[bytes]) -> Reel:
@@ -43,7 +57,21 @@ def reel_of(shelf: Shelf | None, reads: list[bytes]) -> Reel:
     return tape.reel()
 
 
+def written(shelf: Shelf, what: bytes) -> Piece:
+    piece = shelf.put(what)
+    assert shelf.flush()
+    return piece
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 5.0
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 @given(st.data())
+@settings(max_examples=40)
 def test_whatever_is_put_and_given_back_each_piece_is_its_own(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     shelf = shelf_in(tmp_path_factory.mktemp("shelf"))
     dice = Random(data.draw(st.integers(0, 1 << 30)))
@@ -54,58 +82,89 @@ def test_whatever_is_put_and_given_back_each_piece_is_its_own(tmp_path_factory: 
         else:
             what = dice.randbytes(dice.choice((0, 1, 500, 504, 505, 3000, 20_000, 70_000)))
             piece = shelf.put(what, step)
-            assert piece is not None
             assert piece.mark == step
             held.append((piece, what))
             del piece
+        if dice.random() < 0.1:
+            assert shelf.flush()
         for piece, what in held:
             assert piece.read() == what
             del piece
-        assert shelf.pieces == len(held)
+    assert shelf.flush()
+    assert all(piece.read() == what and not piece.in_memory for piece, what in held)
+    del data
+    assert shelf.pieces == len(held)
 
 
-def test_the_file_has_no_name_and_is_nobody_elses(tmp_path: Path) -> None:
+def test_several_threads_let_go_while_pieces_are_written(tmp_path: Path) -> None:
+    """The garbage collector may come by in any of them."""
+    shelf = shelf_in(tmp_path)
+    bin_: deque[Piece] = deque()
+    ended = False
+
+    def let_go() -> None:
+        while bin_ or not ended:
+            with suppress(IndexError):
+                bin_.popleft()
+
+    threads = [threading.Thread(target=let_go) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    held: list[tuple[Piece, bytes]] = []
+    for n in range(20_000):
+        what = b"%d " % n * (1 + n % 300)
+        if n % 40 == 0:
+            held.append((shelf.put(what), what))
+        else:
+            bin_.append(shelf.put(what))
+        if n % 1000 == 0:
+            assert all(one.read() == text for one, text in held)
+            time.sleep(0.02)
+    ended = True
+    for thread in threads:
+        thread.join()
+    assert shelf.flush()
+    assert all(one.read() == text for one, text in held)
+    wait_until(lambda: shelf.pieces == len(held))
+
+
+def test_the_file_has_no_name_is_nobody_elses_and_goes_when_nothing_lies_in_it(tmp_path: Path) -> None:
     shelf = shelf_in(tmp_path / "data")
     assert not (tmp_path / "data").exists(), "made when it is needed"
-    piece = shelf.put(b"somebody's answer")
-    assert piece is not None
-    assert list((tmp_path / "data").iterdir()) == []
-    fd = file_of(tmp_path / "data")
-    status = os.fstat(fd)
-    assert (status.st_nlink, stat.S_IMODE(status.st_mode) & 0o077, os.get_inheritable(fd)) == (0, 0, False)
-    del piece, shelf
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(fd)
+    for _ in range(2):
+        piece = written(shelf, b"somebody's answer")
+        assert list((tmp_path / "data").iterdir()) == []
+        fd = file_of(tmp_path / "data")
+        status = os.fstat(fd)
+        assert (status.st_nlink, stat.S_IMODE(status.st_mode) & 0o077, os.get_inheritable(fd)) == (0, 0, False)
+        assert b"somebody's answer" in os.pread(fd, 100, 0)
+        assert "penstock-notes" in {thread.name for thread in threading.enumerate()}
+        del piece
+        wait_until(lambda: not files_of(tmp_path / "data"))
+        assert shelf.pieces == 0
 
 
-def test_places_are_used_again_and_the_file_is_emptied_when_nothing_lies_in_it(tmp_path: Path) -> None:
+def test_places_are_used_again(tmp_path: Path) -> None:
     shelf = shelf_in(tmp_path)
-    for _ in range(50):
-        pieces = [shelf.put(bytes(2000)) for _ in range(1000)]
-        assert None not in pieces
+    stays = written(shelf, b"x")
+    for _ in range(30):
+        pieces = [shelf.put(bytes(2000)) for _ in range(200)]
+        assert shelf.flush()
         del pieces
-    fd = file_of(tmp_path)
-    assert 500_000 < os.fstat(fd).st_size <= 1000 * 2048 + 2048
-    piece = shelf.put(b"x")
-    assert piece is not None
-    assert piece.read() == b"x"
-    assert os.fstat(fd).st_size <= 512
+    assert 100_000 < os.fstat(file_of(tmp_path)).st_size <= 202 * 2048
+    assert stays.read() == b"x"
 
 
-def test_past_its_bound_nothing_is_put_until_something_goes(tmp_path: Path) -> None:
+def test_past_its_bound_pieces_stay_in_memory(tmp_path: Path) -> None:
     shelf = shelf_in(tmp_path, 8192)
-    pieces = [shelf.put(bytes(2000)) for _ in range(4)]
-    assert None not in pieces
-    assert shelf.put(b"more") is None
-    pieces.pop()
-    assert shelf.put(bytes(1600)) is not None
+    pieces = [written(shelf, b"%d" % n * 2000) for n in range(5)]
+    assert [piece.in_memory for piece in pieces] == [False] * 4 + [True]
+    assert [piece.read() for piece in pieces] == [b"%d" % n * 2000 for n in range(5)]
+    del pieces[0]
+    assert not written(shelf, bytes(1600)).in_memory
 
 
-def test_without_a_directory_nothing_is_put() -> None:
-    assert Shelf(None, MIB, print).put(b"x") is None
-
-
-@pytest.mark.parametrize("fault", ["no directory", "full", "half"])
+@pytest.mark.parametrize("fault", ["no directory", "full", "half", "mistake"])
 def test_a_file_system_that_takes_nothing_is_told_and_left_alone_for_a_while(tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     place = tmp_path / "data"
@@ -113,30 +172,51 @@ def test_a_file_system_that_takes_nothing_is_told_and_left_alone_for_a_while(tmp
     if fault == "no directory":
         place.write_text("a file")
     else:
+
         def write(fd: int, data: bytes, at: int) -> int:
+            if fault == "mistake":
+                raise ValueError("of ours")
             if fault == "full":
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return len(data) // 2
 
         monkeypatch.setattr("penstock.dedup.shelf.os.pwrite", write)
-    assert [shelf.put(b"x" * 100) for _ in range(1000)] == [None] * 1000
-    assert len(said) == 1
+    reads = [FRAME % at for at in range(300)]
+    reels = [reel_of(shelf, reads) for _ in range(10)]
+    assert shelf.flush()
+    wait_until(lambda: len(said) == 1)
     assert str(place) in said[0]
+    assert {told(reel, 1000) for reel in reels} == {b"".join(reads)}, "what is not taken stays in memory"
     monkeypatch.undo()
     if fault == "no directory":
         place.unlink()
-    reel = reel_of(shelf, [FRAME % at for at in range(60)])
-    assert told(reel, 1000) == b"".join(FRAME % at for at in range(60)), "what is not taken stays in memory"
-    while (piece := shelf.put(b"x" * 100)) is None:
-        assert len(said) == 1
+    monkeypatch.setattr("penstock.dedup.shelf.time.monotonic", lambda: 1e9)
+    piece = shelf.put(b"x" * 100)
+    end = time.perf_counter() + 5.0
+    while piece.in_memory:
+        assert time.perf_counter() < end
+        time.sleep(0.01)
     assert piece.read() == b"x" * 100
+    assert len(said) == 1
+
+
+def test_where_no_thread_can_be_had_it_stays_in_memory_and_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    shelf = shelf_in(tmp_path)
+    monkeypatch.setattr("penstock.dedup.shelf.threading.Thread.start", start)
+    first = shelf.put(b"first")
+    assert first.read() == b"first"
+    monkeypatch.undo()
+    second = written(shelf, b"second")
+    assert (first.in_memory, second.in_memory) == (False, False)
+    assert first.read() == b"first"
 
 
 def test_what_was_written_over_is_an_error_and_not_anothers_bytes(tmp_path: Path) -> None:
     shelf = shelf_in(tmp_path)
-    first, second = shelf.put(b"mine" * 100), shelf.put(b"yours" * 80)
-    assert first is not None
-    assert second is not None
+    first, second = written(shelf, b"mine" * 100), written(shelf, b"yours" * 80)
     fd = file_of(tmp_path)
     os.pwrite(fd, os.pread(fd, 512, 512), 0)
     assert second.read() == b"yours" * 80
@@ -163,7 +243,8 @@ def test_a_tape_holds_no_more_in_memory_however_long_it_is(tmp_path: Path) -> No
     for start in (0, 1, 77, tape.count - 1):
         assert told(tape, 5000, start) == b"".join(reads[6 * start :])
     reel = tape.reel()
-    assert reel.packs == ()
+    assert sum(map(len, reel.packs)) < 4096
+    assert shelf.flush()
     assert told(reel, 100_000) == told(reel.plain(), 100_000) == b"".join(reads)
     assert reel.plain().pieces == ()
     del tape, reel
@@ -173,10 +254,12 @@ def test_a_tape_holds_no_more_in_memory_however_long_it_is(tmp_path: Path) -> No
 
 @given(st.lists(st.lists(st.binary(min_size=1, max_size=900), min_size=1, max_size=5), max_size=30), st.integers(1, 3000))
 def test_every_read_comes_back_from_the_shelf(tmp_path_factory: pytest.TempPathFactory, batches: list[list[bytes]], most: int) -> None:
-    tape = Tape(MIB, Budget(MIB), shelf_in(tmp_path_factory.mktemp("shelf")))
+    shelf = shelf_in(tmp_path_factory.mktemp("shelf"))
+    tape = Tape(MIB, Budget(MIB), shelf)
     for at, batch in enumerate(batches):
         tape.add(batch)
         assert tape.count == at + 1
+    assert not batches or most % 2 or shelf.flush()
     for start in range(tape.count):
         assert told(tape, most, start) == b"".join(read for batch in batches[start:] for read in batch)
     reel = tape.reel()
@@ -191,8 +274,8 @@ def test_kept_answers_lie_on_the_shelf_and_leave_it_when_they_go(tmp_path: Path)
         for store in stores:
             store.put(kept(str(at), asked({"n": at}), reel_of(shelf, reads), Form.EVENTS), at % 2, float(at))
     gc.collect()
-    before = shelf.pieces
-    assert before >= 40
+    assert shelf.pieces >= 40
+    assert shelf.flush()
     for at, reads in answers.items():
         for store in stores:
             claim = store.claim(wanted(asked({"n": at}), ttl=60.0), 20.0)
@@ -209,6 +292,7 @@ def test_kept_answers_lie_on_the_shelf_and_leave_it_when_they_go(tmp_path: Path)
         assert not store.holds
     assert room.used == 0
     others = [shelf.put(b"another's" * 50) for _ in range(200)]
+    assert shelf.flush()
     assert told(slow, 3000) == b"".join(answers[18]), "whoever reads it has it until the end"
     del claim, slow, others, stores
     gc.collect()
@@ -220,6 +304,7 @@ def test_an_answer_that_cannot_be_read_is_kept_no_more(tmp_path: Path) -> None:
     store = MemoryAnswers(100, room, 15.0, shelf)
     for at in range(3):
         store.put(kept(str(at), asked({"n": at}), reel_of(shelf, [FRAME % n for n in range(300)]), Form.EVENTS), 0, 0.0)
+    assert shelf.flush()
     os.ftruncate(file_of(tmp_path), 0)
     assert ids(store, *(asked({"n": at}) for at in range(3))) == [None] * 3
     assert (len(store), room.used, store.holds) == (0, 0, False)
@@ -230,6 +315,7 @@ def test_an_answer_that_cannot_be_read_is_kept_no_more(tmp_path: Path) -> None:
 def test_a_reel_whose_notes_are_gone_raises(tmp_path: Path) -> None:
     shelf = shelf_in(tmp_path)
     reel = reel_of(shelf, [FRAME % n for n in range(300)])
+    assert shelf.flush()
     os.ftruncate(file_of(tmp_path), 0)
     for read in (lambda: reel.read(0, 100), reel.plain):
         with pytest.raises(OSError, match="not there any more"):

@@ -9,7 +9,7 @@ import pytest
 
 from penstock.dedup import Rules, Shelf
 from penstock.exchange.conduct import Conduct
-from tests.dedup.test_shelf import file_of, shelf_in
+from tests.dedup.test_shelf import file_of, shelf_in, wait_until
 from tests.exchange.test_joining import AGAIN, EACH_STORE, chat, replay
 from tests.support.exchanges import CHUNK, DONE, STOP, USAGE, Asker, House
 from tests.support.kept import STORES, Make, desk_of
@@ -35,6 +35,7 @@ def test_it_is_joined_and_told_again_as_from_memory(tmp_path: Path, make: Make) 
             h.loop.settle()
             assert others[-1].reply.body == b"".join(TEXT[: at + 100])
         assert shelf.pieces >= 3
+        assert shelf.flush()
         ask.body(STOP, USAGE, DONE).end()
         late = chat(h, AGAIN)
         h.loop.settle()
@@ -57,7 +58,8 @@ def test_who_reads_slowly_has_it_until_the_end_although_it_is_kept_no_more(tmp_p
         assert h.gateway.desk is not None
         h.gateway.desk.sweep(h.loop.time() + 100)
         others = [shelf.put(b"another's" * 100) for _ in range(300)]
-        assert None not in others
+        assert shelf.flush()
+        assert len(others) == 300
         slow.resume()
         h.loop.settle()
         assert slow.reply.body == WHOLE
@@ -69,6 +71,7 @@ def test_notes_that_cannot_be_read_end_the_follower_and_not_the_leader(tmp_path:
         first = chat(h)
         ask = h.last.answer()
         ask.body(*TEXT)
+        assert shelf.flush()
         os.ftruncate(file_of(tmp_path), 0)
         second = chat(h, AGAIN)
         h.loop.settle()
@@ -83,9 +86,11 @@ def test_notes_that_cannot_be_read_end_the_follower_and_not_the_leader(tmp_path:
 
 
 def test_a_kept_answer_that_cannot_be_read_is_asked_for_anew(tmp_path: Path) -> None:
-    with house(shelf_in(tmp_path)) as h:
+    shelf = shelf_in(tmp_path)
+    with house(shelf) as h:
         chat(h)
         h.last.answer().body(*TEXT, STOP, USAGE, DONE).end()
+        assert shelf.flush()
         os.ftruncate(file_of(tmp_path), 0)
         chat(h, AGAIN)
         assert len(h.asks) == 2
@@ -103,4 +108,4 @@ def test_another_try_and_a_client_that_leaves_give_their_places_back(tmp_path: P
         first.leave()
         h.loop.wait(10.0)
     del first, ask, h
-    assert shelf.pieces == 0
+    wait_until(lambda: shelf.pieces == 0)

@@ -135,13 +135,12 @@ class MemoryAnswers:
             self._pack()
 
     def _alone(self, kept: Fields, now: float, weight: int, pieces: tuple[Piece, ...]) -> Piece | bytes:
-        """All of it but its `pieces`, packed."""
+        """All of it but its `pieces`, packed: the last of the stream among it."""
         id, place, body, key, status, headers, answer, form, has_usage = kept
         assert isinstance(answer, Reel)
         bare = Reel(answer.packs, answer.examples, answer.size, answer.away)
         packed = _encode([(now, weight, (id, place, body, key, status, headers, bare, form, has_usage))])
-        piece = self._shelf.put(packed) if self._shelf is not None else None
-        return packed if piece is None else piece
+        return packed if self._shelf is None else self._shelf.put(packed)
 
     def _pack(self) -> None:
         """What is fresh, in one piece."""

@@ -131,17 +131,15 @@ class Tape:
             self.torn = True
         else:
             self._paid += lump
-        if sum(map(len, self._packs)) >= _WORTH:
-            self._put_away()
+        if self._shelf is not None and sum(map(len, self._packs)) >= _WORTH:
+            self._put_away(self._shelf)
 
-    def _put_away(self) -> None:
-        shelf, packs = self._shelf, self._packs
-        piece = shelf.put(_encode((self._examples, packs)), self._away) if shelf is not None and packs else None
-        if piece is not None:
-            self._pieces.append(piece)
-            self._away += len(packs)
-            self._packs = []
-            self._examples = [(self._away, self._example)]
+    def _put_away(self, shelf: Shelf) -> None:
+        packs = self._packs
+        self._pieces.append(shelf.put(_encode((self._examples, packs)), self._away))
+        self._away += len(packs)
+        self._packs = []
+        self._examples = [(self._away, self._example)]
 
     def read(self, start: int, most: int) -> tuple[bytes, int]:
         """The bytes from pack `start` on, as many whole packs as fit into `most` bytes and at least one; and the number of the pack behind them.
@@ -150,8 +148,6 @@ class Tape:
 
     def reel(self) -> Reel:
         """What is on it, where nothing more comes."""
-        if self._pieces:
-            self._put_away()
         return Reel(tuple(self._packs), tuple(self._examples), self._used, self._away, tuple(self._pieces))
 
     @property
