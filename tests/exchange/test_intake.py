@@ -462,6 +462,16 @@ def test_a_head_that_is_refused_has_a_row_and_a_shape(house: House, path: str, k
     assert dict(headers)[b"x-penstock-id"] == row.id.encode()
 
 
+@pytest.mark.parametrize(("path", "allow"), [
+    ("/v1/messages", b"OPTIONS, POST"), ("/v1/models", b"GET, HEAD, OPTIONS"), ("/openai", b"OPTIONS, POST"), ("/health", b"GET, HEAD, OPTIONS"),
+    ("/nowhere", None), ("/openai/v1/anything", None), ("", None),
+])  # fmt: skip
+def test_a_method_that_nobody_knows_is_told_which_are_taken(house: House, path: str, allow: bytes | None) -> None:
+    headers, _ = house.front.refuse(path, 405, "This method is not known here.")
+    assert dict(headers).get(b"allow") == allow
+    assert house.row().status == 405
+
+
 def test_limits_are_those_of_the_settings() -> None:
     with a_house(Settings(limits=Limits(frame=10))) as house:
         asker = house.chat()

@@ -52,6 +52,42 @@ async def test_the_path_is_known_where_it_was_read(data: bytes, status: int) -> 
     assert json.loads(answer.body)["type"] == "error"
 
 
+@pytest.mark.parametrize("method", ["FOO", "get", "POSTS", "G", "TEARDOWN"])
+@pytest.mark.parametrize("cut", [None, 1, 2, 5, 12, 30])
+@pytest.mark.parametrize(("target", "protocol"), [
+    ("/v1/messages?beta=true", "anthropic"),
+    ("http://x/v1/messages", "anthropic"),
+    ("/v1beta/models/gemini-2.0-flash:generateContent", "gemini"),
+    ("/v1/responses", "openai"),
+    ("/nowhere", "openai"),
+])
+@on_loop
+async def test_an_unknown_method_is_refused_in_the_words_of_its_path(method: str, cut: int | None, target: str, protocol: str) -> None:
+    data = f"{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+    rim = Rim().feed(get("/a")).feed(*([data[:cut], data[cut:]] if cut else [data]))
+    _, answer = rim.answers()
+    assert len(rim.talks) == 1
+    assert (answer.status, answer.header(b"connection"), rim.wire.eof) == (405, b"close", True)
+    told = json.loads(answer.body)
+    match protocol:
+        case "anthropic":
+            assert (told["type"], told["error"]["type"]) == ("error", "invalid_request_error")
+        case "gemini":
+            assert (told["error"]["code"], told["error"]["status"]) == (405, "UNIMPLEMENTED")
+        case _:
+            assert (told["error"]["type"], "param" in told["error"]) == ("invalid_request_error", True)
+
+
+@on_loop
+async def test_of_a_stray_line_nothing_is_asked_while_it_comes() -> None:
+    rim = Rim().feed(b"FOO /v1/mess")
+    assert not rim.wire.out
+    assert not rim.talks
+    rim.feed(b"ages HTTP/1.1\r\n", b"Host: x\r\n\r\n", get("/follower"))
+    (answer,) = rim.answers()
+    assert (answer.status, json.loads(answer.body)["type"], rim.talks) == (405, "error", [])
+
+
 @on_loop
 async def test_the_words_can_be_set() -> None:
     told: list[tuple[str, int, str]] = []

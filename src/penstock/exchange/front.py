@@ -14,7 +14,7 @@ from penstock.exchange.plan import str_of
 from penstock.exchange.settle import close_entry
 from penstock.ledger.entry import Entry
 from penstock.ledger.errors import LedgerFull
-from penstock.routing import Allowed, resolve
+from penstock.routing import Allowed, Refusal, resolve
 from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.ids import ProtocolId
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
@@ -78,17 +78,24 @@ class Front:
 
     def refuse(self, path: str, status: int, why: str) -> tuple[Headers, bytes]:
         """Headers and body of the answer to a request whose form the listener refuses: in the shape of the path's protocol, with an id
-        and a row of its own. `path`: as far as it is known; may be empty."""
+        and a row of its own; with 405, what the path takes. `path`: as far as it is known; may be empty."""
         gateway = self._gateway
         path = path.partition("?")[0].partition("#")[0] if path.startswith("/") else "/"  # a row holds no query, and nobody's password
         nearest = resolve("POST", path, False, gateway.faces)
         protocol = ProtocolId.OPENAI_CHAT if isinstance(nearest, Allowed) else nearest.protocol
         entry = Entry(gateway.next_id(), time())
-        path = mask_secrets(path)  # it may hold anything, a key in the wrong place too
-        entry.instance, entry.path, entry.status, entry.client_protocol = gateway.instance, path, status, str_of(protocol)
+        shown = mask_secrets(path)  # it may hold anything, a key in the wrong place too
+        entry.instance, entry.path, entry.status, entry.client_protocol = gateway.instance, shown, status, str_of(protocol)
         with suppress(LedgerFull):  # it was asked for nothing, and nothing is lost but this row
             gateway.ledger.open(entry)
         close_entry(entry, Outcome(Ending.REFUSED, why, EndedBy.GATEWAY), 0.0, 0.0)
         if gateway.on_settled is not None:
             gateway.on_settled(entry)
-        return refusal(gateway.specs[protocol], status, why, entry.id)
+        headers, body = refusal(gateway.specs[protocol], status, why, entry.id)
+        if status == 405:
+            taken = resolve("", path, False, gateway.faces)
+            if path == "/health":
+                headers.append(_ALLOW)
+            elif isinstance(taken, Refusal) and taken.allow:
+                headers.append((b"allow", ", ".join(taken.allow).encode()))
+        return headers, body

@@ -14,6 +14,7 @@ from penstock.exchange.contract import ClientRequest, Handler, Headers, HeadMemo
 
 _LENGTHS = frozenset({4, 6, 7, 10, 17})
 """Of the names that are looked at here; all others cost one test of their length."""
+LONG_HEAD = "The request's head is too large."
 _HOST_ASKED = "A request needs exactly one Host header."
 _CODING = "This transfer coding is not taken; use chunked alone, or Content-Length."
 _UNDECIDED = "Connection cannot be both close and keep-alive."
@@ -219,6 +220,16 @@ def _read(parser: httptools.HttpRequestParser, url: bytes, headers: Headers, one
         target, headers = _unusual(method, target, headers)
     path, _, query = target.partition("?")
     return Known(method, path, query, headers, one_zero, chunked, expects, upgrade)
+
+
+def path_of(url: bytes) -> str:
+    """The path that a target names, as far as it is there, good or bad."""
+    target = url.partition(b"?")[0].decode("latin-1")
+    if target[:1] != "/":
+        _, found, rest = target.partition("://")
+        if found:
+            return "".join(rest.partition("/")[1:])
+    return target
 
 
 def _unusual(method: str, target: str, headers: Headers) -> tuple[str, Headers]:

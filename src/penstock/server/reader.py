@@ -8,15 +8,18 @@ begins, and trailers and chunk extensions wholly, so what comes without their te
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import cast
 
 import httptools
 
 from penstock.exchange.contract import Headers
-from penstock.server.heads import Bad, Incoming, Known, KnownHeads, read_head
+from penstock.server.heads import LONG_HEAD, Bad, Incoming, Known, KnownHeads, path_of, read_head
 from penstock.server.settings import Settings
+from penstock.server.stray import StrayLine
 
 _BROKEN = "The request is not valid HTTP/1.1"
-_LONG_HEAD = "The request's head is too large."
+_RTSP = "Invalid method for HTTP"
+"""llhttp's words for a method of RTSP's."""
 
 
 class _Enough(Exception):
@@ -79,13 +82,17 @@ class Reader(ABC):
         else:
             self._fed += len(data)
             self._quiet += len(data)
+            if not self._url:
+                self._alone = True  # this read goes on inside a method, or before it
         offset = None
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             offset = upgrade.args[0]
         except httptools.HttpParserError as error:
-            self._stumble(error)
+            self._stumble(error, data)
+        except Bad as bad:  # a stray line's
+            self._turn_away(bad)
         if offset is not None:
             # Not inside the handler above: httptools tells of an exception in a callback by `__context__`, which would be the handled one.
             self._read_on(parser, data, offset)
@@ -114,7 +121,7 @@ class Reader(ABC):
         except httptools.HttpParserError as error:
             self._stumble(error)
 
-    def _stumble(self, error: httptools.HttpParserError) -> None:
+    def _stumble(self, error: httptools.HttpParserError, data: bytes = b"") -> None:
         if isinstance(error, httptools.HttpParserCallbackError):
             cause = error.__context__
             if isinstance(cause, Bad):
@@ -122,7 +129,23 @@ class Reader(ABC):
             elif not isinstance(cause, _Enough):
                 raise cause or error
         elif not self._deaf:
-            self._turn_away(Bad(400, f"{_BROKEN}: {error}."))
+            why = f"{_BROKEN}: {error}."
+            if self._alone and isinstance(error, httptools.HttpParserInvalidMethodError):
+                self._stray(data, why, begun=self._fed > len(data))
+            elif str(error).startswith(_RTSP):
+                url, self._url = self._url, b""
+                self._stray(b" %b HTTP/1.1\r\n" % url, why, begun=True)
+            else:
+                self._turn_away(Bad(400, why))
+
+    def _stray(self, data: bytes, why: str, *, begun: bool) -> None:
+        """The method that `data` begins with, or goes on with, is none of HTTP's. (Behind another request in the same read it is not found.)"""
+        stray = StrayLine(self.on_url, why, self._settings.head_bytes, begun=begun)
+        self._parser = cast(httptools.HttpRequestParser, stray)  # no head comes of it, so nothing else of a parser is asked for
+        try:
+            stray.feed_data(data)
+        except Bad as bad:
+            self._turn_away(bad)
 
     def _turn_away(self, bad: Bad) -> None:
         incoming = self._reading or self._upgrading
@@ -132,7 +155,7 @@ class Reader(ABC):
             self._refuse(incoming, incoming.request.path, incoming.head_only, bad)
         else:
             head_only = self._parser is not None and bool(self._url) and self._parser.get_method() == b"HEAD"
-            self._refuse(None, self._url.partition(b"?")[0].decode("latin-1"), head_only, bad)
+            self._refuse(None, path_of(self._url), head_only, bad)
 
     def _stop_reading(self) -> None:
         self._reading = self._headers = self._pieces = self._upgrading = None
@@ -144,7 +167,7 @@ class Reader(ABC):
         try:
             if headers is not None:
                 if self._quiet > limit or len(headers) > self._settings.head_fields or (self._fed > limit and self._is_long(headers)):
-                    raise Bad(431, _LONG_HEAD)
+                    raise Bad(431, LONG_HEAD)
             elif reading is not None and reading.chunked:
                 self._pass_pieces(reading)
                 if self._quiet > limit:
@@ -185,7 +208,7 @@ class Reader(ABC):
             settings = self._settings
             # The second is mostly known without counting.
             if len(headers) > settings.head_fields or (self._fed > settings.head_bytes and self._is_long(headers)):
-                raise Bad(431, _LONG_HEAD)
+                raise Bad(431, LONG_HEAD)
             known = read_head(parser, self._url, headers, self._heads)
             incoming = Incoming(known, self._length, parser.should_keep_alive(), self._local)
             self._known = known if self._alone and incoming.keep_alive else None
