@@ -442,6 +442,7 @@ def test_the_gateway_shuts_down(house: House, phase: str) -> None:
     house.run(house.gateway.shut_down)
     assert ask.cancelled
     assert (asker.reply.status, asker.reply.over) == (status, over)
+    assert asker.reply.header(b"retry-after") == (b"1" if status == 503 else None)
     assert b"half" not in asker.reply.body
     assert "shutting down" in (told(asker) if pieces else asker.reply.json()["error"])["message"]
     assert outcome(house) == ("SHUTDOWN", "gateway")
@@ -473,7 +474,7 @@ def test_the_gateway_shuts_down_while_a_request_comes_in(house: House, size: int
     if size:
         asker.body(b"x" * size)
     house.run(house.gateway.shut_down)
-    assert (asker.reply.status, asker.reply.over) == (503, "ended")
+    assert (asker.reply.status, asker.reply.over, asker.reply.header(b"retry-after")) == (503, "ended", b"1")
     assert outcome(house) == ("SHUTDOWN", "gateway")
     house.check_quiet()
 

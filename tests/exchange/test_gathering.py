@@ -349,7 +349,7 @@ def test_the_gateway_may_be_stopped_meanwhile(forced: House) -> None:
     asker, ask = forced.whole(MESSAGES)
     ask.answer().body(_START)
     forced.run(forced.gateway.shut_down)
-    assert (asker.reply.status, ask.cancelled) == (503, True)
+    assert (asker.reply.status, asker.reply.header(b"retry-after"), ask.cancelled) == (503, b"1", True)
     assert forced.row().outcome == "SHUTDOWN"
     forced.check_quiet()
 

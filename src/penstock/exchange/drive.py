@@ -206,7 +206,7 @@ class Exchange(Metering, Joining):
                 return
             self.outcome = Outcome(Ending.SHUTDOWN, "the gateway shut down", EndedBy.GATEWAY)
         self._judge = None
-        self._do(self.machine.handle(Input.SHUTDOWN), now, faults.DRAINING)
+        self._do(self.machine.handle(Input.SHUTDOWN), now, faults.DRAINING, faults.SOON)
 
     # -- steps -----------------------------------------------------------------------------------------------------------------------
 
