@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.dedup import Conflict, Desk, Evidence, Fits, Form, Kept, Match, Mode, Record, Rules, Tape
+from penstock.upstream.contract import ResponseHead
+from penstock.wire.encoding import coding_of
 from tests.support.kept import ANY, STORES, Leading, desk_of
 
 RETRIES, ALWAYS = Rules("retries"), Rules("always")
@@ -40,6 +43,21 @@ def test_evidence_decides() -> None:
     desk.left(first)
     assert found(desk, record()) == ("1", Evidence.LEFT)
     assert found(desk, record()) is None
+
+
+@pytest.mark.parametrize(("codings", "is_told"), [
+    ((), True), ((b"",), True), ((b"identity",), True), ((b"GZIP ",), True), ((b"x-gzip",), True),
+    ((b"br",), False), ((b"gzip, br",), False), ((b"gzip", b"br"), False), ((b"gzip", b"gzip"), False), ((b"gzip", b"identity"), False),
+])  # fmt: skip
+def test_what_nobody_reads_here_is_told_in_its_own_form_only(codings: tuple[bytes, ...], is_told: bool) -> None:
+    """Read here is what the pipeline reads: several headers are one coding behind another."""
+    desk = desk_of(9, MIB)
+    one = record()
+    one.status, one.headers = 200, [(b"Content-Encoding", coding) for coding in codings]
+    desk.open(one, Leading(Form.EVENTS))
+    assert ResponseHead(200, one.headers).content_encoding == coding_of(one.headers)
+    for forms, fits in (((Form.EVENTS, Form.BODY), True), ((Form.BODY, Form.EVENTS), is_told)):
+        assert (desk.find(record("2"), ALWAYS, 0.0, again=False, fits=Fits(forms)) is not None) is fits
 
 
 def test_the_newest_is_told() -> None:

@@ -27,6 +27,7 @@ from penstock.dedup.shelf import Shelf
 from penstock.dedup.store import CONFLICT, AnswerStore, Conflict, Fits, Form, Headers, Kept, Place, Wanted
 from penstock.dedup.tape import Reel, Tape
 from penstock.wire.budget import Budget
+from penstock.wire.encoding import READABLE, coding_of
 
 _FAILED = 60.0
 """Seconds after which an answer that failed no longer explains another try; clients seldom wait longer."""
@@ -34,8 +35,6 @@ _FAILURES = 256
 """Of them, of one place and of all."""
 _READ = 4 * 1024 * 1024
 """Bytes of bodies that are read in one search, to be compared: a busy client's retry must not hold everybody up. What was read once is known."""
-_READ_HERE = frozenset({b"", b"identity", b"gzip", b"x-gzip"})
-"""Codings of answers. (None in another is kept: nobody knows whether it was whole.)"""
 Mode = Literal["retries", "always", "off"]
 
 
@@ -289,9 +288,5 @@ def _fits(record: Record, fits: Fits) -> bool:
     if leader is None:
         return False
     form, has_usage = leader.form()
-    return fits.take(form, has_usage) and (form is fits.forms[0] or not _is_coded(record.headers or []))
-
-
-def _is_coded(headers: Headers) -> bool:
-    """In a way that is not read here: such an answer passes as it comes, or not at all."""
-    return any(name.lower() == b"content-encoding" and value.strip().lower() not in _READ_HERE for name, value in headers)
+    # (What comes in a coding that is not read here passes as it comes, or not at all. None of it is kept: nobody knows whether it was whole.)
+    return fits.take(form, has_usage) and (form is fits.forms[0] or coding_of(record.headers or []) in READABLE)

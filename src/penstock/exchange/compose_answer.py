@@ -17,8 +17,8 @@ from penstock.pipeline.tail import TailBytes
 from penstock.protocols.contract import Peek
 from penstock.providers import BUFFERING, AnswerNames
 from penstock.upstream.contract import ResponseHead
+from penstock.wire.encoding import READABLE
 
-_READABLE = (b"", b"identity", b"gzip", b"x-gzip")
 _AT_ONCE = Pace()
 _OWN = frozenset({b"content-type", b"content-encoding"})
 
@@ -83,13 +83,13 @@ def _find_course(
 
 def is_error(plan: Plan, head: ResponseHead) -> bool:
     """Is it an error in the place of an answer that the protocol describes, in words that can be read?"""
-    return head.status >= 400 and plan.endpoint.operation in DESCRIBED and not plan.endpoint.content and head.content_encoding in _READABLE
+    return head.status >= 400 and plan.endpoint.operation in DESCRIBED and not plan.endpoint.content and head.content_encoding in READABLE
 
 
 def is_foreign(plan: Plan, head: ResponseHead) -> bool:
     """By its head, is it nobody's word: an error in no protocol's shape, or a page where an answer was promised? It is held until that is known."""
     operation = plan.endpoint.operation
-    if plan.endpoint.content or head.content_encoding not in _READABLE:
+    if plan.endpoint.content or head.content_encoding not in READABLE:
         return False
     if head.status >= 400:
         return operation in DESCRIBED and (may_be_foreign(head.content_type) or head.content_length == 0)
@@ -99,7 +99,7 @@ def is_foreign(plan: Plan, head: ResponseHead) -> bool:
 def may_be_error(plan: Plan, head: ResponseHead) -> bool:
     """A JSON body with a good status where a stream was asked for: whoever reads events reads no error in it."""
     json = head.content_type.partition(b";")[0].rstrip().endswith((b"/json", b"+json"))
-    return json and 200 <= head.status < 300 and plan.endpoint.operation in PROMISED and head.content_encoding in _READABLE
+    return json and 200 <= head.status < 300 and plan.endpoint.operation in PROMISED and head.content_encoding in READABLE
 
 
 def pace_behind(plan: Plan, head: ResponseHead) -> Pace | None:

@@ -18,7 +18,7 @@ from penstock.protocols.contract import ProtocolSpec
 from penstock.translate.argo_legacy import AnswerError, Resource, Told, told_error
 from penstock.upstream.contract import Ask, Headers, Loss, LossKind, Receiver, ResponseHead
 from penstock.wire.budget import Budget
-from penstock.wire.encoding import EncodingError, Gunzip
+from penstock.wire.encoding import GZIPPED, PLAIN, EncodingError, Gunzip
 
 ERROR_LIMIT = 64 * 1024
 _FRAMING = frozenset({b"content-type", b"content-length", b"content-encoding", b"transfer-encoding"})
@@ -111,7 +111,7 @@ class LegacyAnswer:
         if receiver is None:
             return
         kind = head.content_type.partition(b";")[0].rstrip()
-        if head.content_encoding in (b"gzip", b"x-gzip"):
+        if head.content_encoding in GZIPPED:
             self._gunzip = Gunzip()
         if head.status >= 400:
             self._form = _Form.ERROR
@@ -123,7 +123,7 @@ class LegacyAnswer:
         else:
             self._form = _Form.WHOLE
         self._head = (head, now)
-        if self._form is not _Form.ERROR and self._gunzip is None and head.content_encoding not in (b"", b"identity"):
+        if self._form is not _Form.ERROR and self._gunzip is None and head.content_encoding not in PLAIN:
             self._form = _Form.WHOLE
             self._refuse(f"it came in the coding {head.content_encoding.decode('latin-1')[:40]!r}", now)
         elif self._form is _Form.TEXT:
@@ -251,7 +251,7 @@ class LegacyAnswer:
 
     def _end_error(self, receiver: Receiver, head: ResponseHead, at: float, body: bytes, now: float) -> None:
         """JSON is the gateway's own word, whatever its type says; a page or a line of text gets its shape where everybody's does."""
-        unread = self._gunzip is None and head.content_encoding not in (b"", b"identity")
+        unread = self._gunzip is None and head.content_encoding not in PLAIN
         body = b"" if unread else b"".join(unframed(head.content_type, b"", [body]))
         if body and may_be_foreign(head.content_type) and not is_json(body):
             self._tell(receiver, head, at, body, now, head.content_type or b"text/plain")

@@ -24,6 +24,7 @@ from penstock.upstream.contract import Loss, Receiver, ResponseHead
 from penstock.vocabulary.events import Event, TextDelta
 from penstock.vocabulary.ids import Operation
 from penstock.wire.budget import Budget
+from penstock.wire.encoding import PLAIN
 from penstock.wire.sse import Scanner
 
 HELD: Final = 64 * 1024
@@ -38,7 +39,6 @@ _FRONT = re.compile(r"[\W_]+")
 _JUNK = r'(?:[^\w"\\]|_|\\["\\bfnrt/]|\\u[0-9a-fA-F]{4})*+'
 _BLANKS = r"(?:\s|\\[nrt])+"
 _EVENTS = b"text/event-stream"
-_UNCODED = (b"", b"identity")
 _SUBSTANCE = CONTENT | TERMINAL | ERROR | TOOL
 
 Told = Callable[[str, float], None]
@@ -202,7 +202,7 @@ class Gate:
         self._pieces.clear()
 
     def _is_looked_at(self, head: ResponseHead) -> bool:
-        return head.status == 200 and self._read and head.content_encoding in _UNCODED and (head.content_length or 0) <= HELD
+        return head.status == 200 and self._read and head.content_encoding in PLAIN and (head.content_length or 0) <= HELD
 
     def _look(self, data: bytes, now: float) -> Verdict:
         """Read on. What is no text, an error for one, is no notice either."""

@@ -21,6 +21,7 @@ from penstock.vocabulary.errors import Fault
 from penstock.vocabulary.ids import GENERATING, Operation
 from penstock.wire.array import ArraySplitter
 from penstock.wire.budget import Budget
+from penstock.wire.encoding import GZIPPED, READABLE
 from penstock.wire.sse import Scanner
 
 MIB = 1024 * 1024
@@ -133,7 +134,7 @@ def decide(answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, g
 
 def _decide(answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, guards: Guards | None) -> Recipe:
     operation, status, observer = answer.operation, answer.status, spec.observer
-    gzip = answer.coding in (b"gzip", b"x-gzip")
+    gzip = answer.coding in GZIPPED
     kind = answer.content_type.partition(b";")[0].rstrip()
     good = status < 400
     streams = answer.stream_asked and answer.pace is None
@@ -142,7 +143,7 @@ def _decide(answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, 
     sse = good and not answer.stored and (kind == b"text/event-stream" or untold)
     json = kind.endswith((b"/json", b"+json"))
     array = good and not sse and answer.array and json
-    unknown = answer.coding not in (b"", b"identity") and not gzip
+    unknown = answer.coding not in READABLE
     # Nothing else than an answer goes to a client that waits for one: but for redirections, what has no body, and pages, which are told as such.
     answered = 200 <= answer.status < 300 and answer.status not in _BODILESS and (unknown or kind != b"text/html")
     if answered and (answer.folded or (answer.pace is not None and not sse)):
@@ -183,7 +184,7 @@ def _remade(answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, 
     closing = spec.closing if answer.repaired else b""
     # Who has another form of streams may answer in that (`alt=sse` is passed over by some): one object is a stream of one.
     splitter = partial(ArraySplitter, limits.frame, budget) if spec.array_asked is not None else None
-    unread = f"it came in the coding {answer.coding.decode('latin-1')[:40]!r}" if answer.coding not in (b"", b"identity") and not gzip else ""
+    unread = f"it came in the coding {answer.coding.decode('latin-1')[:40]!r}" if answer.coding not in READABLE else ""
 
     def make(now: float, kept: TailBytes | None) -> Pipeline:
         if pace is None:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from penstock.providers.contract import Origin
 from penstock.upstream.contract import Ask, Loss, LossKind, Receiver, ResponseHead
-from penstock.wire.encoding import EncodingError, Gunzip
+from penstock.wire.encoding import GZIPPED, PLAIN, EncodingError, Gunzip
 
 Request = tuple[bytes, bytes, bytes]
 """Method, target, and the rest from the first header line on."""
@@ -63,9 +63,9 @@ class _Taker:
         if head.status != 200:
             if not self.found.done():
                 self.found.set_result((head.status, b""))
-        elif head.content_encoding in (b"gzip", b"x-gzip"):
+        elif head.content_encoding in GZIPPED:
             self._gzip = Gunzip()
-        elif head.content_encoding not in (b"", b"identity"):
+        elif head.content_encoding not in PLAIN:
             self._fail(CollectError(f"{self._name} came in a coding that was not asked for"))
 
     def answer_body(self, data: bytes, now: float) -> None:

@@ -8,12 +8,23 @@ Only gzip (RFC 1952) is here: any other coding is relayed as it came, not unders
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+PLAIN = frozenset({b"", b"identity"})
+"""Codings that are none."""
+GZIPPED = frozenset({b"gzip", b"x-gzip"})
+"""The second is the first's old name (RFC 9110, 8.4.1.3)."""
+READABLE = PLAIN | GZIPPED
+"""What is read here; a body in any other coding passes as it comes, or not at all."""
 # 16 above zlib's largest window: a gzip header and trailer are expected (zlib manual, `inflateInit2`).
 _GZIP_WINDOW = 31
 _STEP = 1024
 """Bytes that are shown of a further member at first; twice as many each time that it goes on."""
+
+
+def coding_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The coding that `headers` state, in small letters. Several headers are one list (RFC 9110, 5.3), which is none that is read here."""
+    return b", ".join([value.strip().lower() for name, value in headers if name.lower() == b"content-encoding"])
 
 
 class EncodingError(ValueError):
