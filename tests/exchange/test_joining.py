@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 
 from penstock.admission.budget.spec import make_budget
+from penstock.admission.limits.spec import make_limit
 from penstock.admission.settings import AdmissionSettings
 from penstock.dedup import MemoryAnswers, Mode, Rules
 from penstock.exchange import drive
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import Headers
 from penstock.exchange.joining import GRACE
+from penstock.pipeline.timers import Timers
 from penstock.vocabulary.ids import ProtocolId
 from tests.support.admitted import Admitted
+from tests.support.answers import ANSWERS
 from tests.support.exchanges import CHUNK, DONE, STOP, USAGE, Asker, FakeAsk, House
 from tests.support.kept import STORES, Make, desk_of
 
@@ -418,6 +421,153 @@ def test_a_refused_request_waits_for_budgets_and_asks_for_itself() -> None:
         again = chat(h, AGAIN)
         keeper.answer_all()
         assert (len(h.asks), replay(again)) == (3, None)
+
+
+# -- an answer that turns out to be none for who follows ---------------------------------------------------------------------------------
+
+
+PLAIN: dict[str, Any] = {"stream": None, "stream_options": None}
+CODED: Headers = [(b"content-encoding", b"br"), (b"transfer-encoding", b"chunked")]
+
+
+def coded(ask: FakeAsk, *, streamed: bool, status: int = 200) -> None:
+    """An answer that nobody reads here begins."""
+    ask.answer(status, [(b"content-type", b"text/event-stream" if streamed else b"application/json"), *CODED]).body(b"\x0b\x02")
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("mode", ["retries", "always"])
+@pytest.mark.parametrize("budgets", [True, False])
+def test_who_follows_in_the_other_form_asks_by_itself_where_it_cannot_be_read(mode: Mode, streamed: bool, budgets: bool) -> None:
+    """As one does that comes when that is known; who follows in the same form goes on following."""
+    wants, other = ({}, PLAIN) if streamed else (PLAIN, {})
+    admitted = budgeted(mode) if budgets else None
+    with admitted.house if admitted is not None else house(mode) as h:
+        first, same, another = chat(h, **wants), chat(h, AGAIN, **wants), chat(h, AGAIN, **other)
+        h.loop.wait(3.0)
+        assert (len(h.asks), h.gateway.peeked.used > 0) == (1, True)
+        ask = h.last
+        coded(ask, streamed=streamed)
+        h.loop.settle()
+        assert len(h.asks) == 2
+        assert (b'"stream":true' in h.last.rest.replace(b" ", b"")) is not streamed
+        third = chat(h, AGAIN, **other)  # what it asks for now is joined
+        if streamed:
+            h.last.answer_json(ANSWERS[ProtocolId.OPENAI_CHAT].body)
+        else:
+            complete(h)
+        ask.body(b"\x80\x03").end()
+        h.loop.settle()
+        assert [one.reply.body for one in (first, same)] == [b"\x0b\x02\x80\x03"] * 2
+        for one in (another, third):
+            assert one.reply.json() == ANSWERS[ProtocolId.OPENAI_CHAT].body if streamed else one.reply.body == WHOLE
+        assert (replay(same), replay(another), replay(third), len(h.asks)) == (b"join", None, b"join", 2)
+        row = {row.id: row for row in h.book.settled}[(another.reply.header(b"x-penstock-id") or b"").decode()]
+        assert (row.outcome, row.replay, row.replay_of, row.retries) == ("COMPLETE", None, None, 0)
+        assert (row.input_tokens or 0) > 0
+        h.check_quiet()
+        if admitted is not None:
+            admitted.check()
+
+
+def test_who_wants_usage_asks_by_itself_where_the_provider_tells_none_unasked() -> None:
+    with house("always") as h:
+        first, second = chat(h, stream_options=None), chat(h)
+        h.last.answer_json({"error": {"message": "Unrecognized request argument supplied: stream_options"}}, 400)
+        h.last.answer().body(CHUNK)
+        h.loop.settle()
+        assert len(h.asks) == 3
+        complete(h)
+        h.asks[1].body(STOP, DONE).end()
+        h.loop.settle()
+        assert (first.reply.body, second.reply.body, replay(second)) == (CHUNK + STOP + DONE, WHOLE, None)
+        h.check_quiet()
+
+
+def test_its_providers_time_begins_when_it_asks() -> None:
+    with house("always", timers=Timers(first_content=10.0)) as h:
+        chat(h)
+        another = chat(h, **PLAIN)
+        h.loop.wait(9.0)
+        coded(h.last, streamed=True)
+        h.loop.wait(9.0)
+        assert (len(h.asks), another.reply.status) == (2, None)
+        h.loop.wait(2.0)
+        assert another.reply.status == 504
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_who_waited_for_budgets_beside_its_leader_does_not_wait_for_them_again(leaves: bool) -> None:
+    with budgeted("always") as admitted:
+        h, keeper = admitted.house, admitted.keeper
+        keeper.at_once = False
+        chat(h)
+        another = chat(h, **PLAIN)
+        keeper.answer_all()
+        assert len(h.asks) == 1
+        coded(h.last, streamed=True)
+        h.loop.settle()
+        assert (len(h.asks), keeper.waiting) == (2, [])
+        if leaves:
+            another.leave()
+        else:
+            h.last.answer_json(ANSWERS[ProtocolId.OPENAI_CHAT].body)
+        h.asks[0].end()
+        h.loop.wait(GRACE + 2)
+        keeper.answer_all()
+        admitted.check()
+
+
+def test_it_may_be_refused_then() -> None:
+    """It would have been told the answer without a limit's being asked."""
+    settings = AdmissionSettings(limits=(make_limit("requests", 1, "minute"),))
+    with Admitted(settings, house=house("always")) as admitted:
+        h = admitted.house
+        chat(h)
+        another = chat(h, **PLAIN)
+        coded(h.last, streamed=True)
+        h.loop.settle()
+        assert (len(h.asks), another.reply.status) == (1, 429)
+        h.last.end()
+        h.loop.settle()
+        admitted.check()
+
+
+def test_it_may_leave_before_and_behind_that() -> None:
+    with house("always") as h:
+        chat(h)
+        one, other = chat(h, **PLAIN), chat(h, **PLAIN)
+        one.leave()
+        coded(h.last, streamed=True)
+        h.loop.settle()
+        assert len(h.asks) == 2
+        other.leave()
+        h.loop.wait(GRACE + 2)
+        assert h.last.cancelled
+        h.asks[0].end()
+        h.loop.settle()
+        h.check_quiet()
+
+
+def test_an_error_that_is_not_read_here_is_told_as_it_comes() -> None:
+    with house("always") as h:
+        first, another = chat(h), chat(h, **PLAIN)
+        coded(h.last, streamed=False, status=429)
+        h.last.end()
+        h.loop.settle()
+        assert len(h.asks) == 1
+        assert [(one.reply.status, one.reply.body) for one in (first, another)] == [(429, b"\x0b\x02")] * 2
+
+
+def test_whose_stream_was_opened_is_told_that_it_is_lost() -> None:
+    with house("always", early_head=1.0) as h:
+        chat(h, **PLAIN)
+        another = chat(h)
+        h.loop.wait(2.0)
+        coded(h.last, streamed=False)
+        h.loop.settle()
+        assert (len(h.asks), another.reply.status, another.reply.over) == (1, 200, "ended")
+        assert b"came in another form" in another.reply.body
 
 
 # -- what it takes -----------------------------------------------------------------------------------------------------------------------

@@ -125,6 +125,7 @@ ANSWERED     SETTLED   -         -          -          -          -         SETT
 ROUTED       DIALING   -         -          -          -          -         SETTLED
 HEAD         -         HEAD_HELD -          EARLY      -          DRAINING  SETTLED
 AGAIN        -         -         DIALING    EARLY      -          -         SETTLED
+ALONE        -         OPENED    -          -          -          -         SETTLED
 RETRY        -         DIALING   DIALING    EARLY      -          -         SETTLED
 EARLY        -         EARLY     EARLY      -          -          -         SETTLED
 COMMIT       -         -         STREAMING  STREAMING  -          -         SETTLED

@@ -205,7 +205,7 @@ class Asking(Telling):
         return self._ask
 
     @abstractmethod
-    def fit(self, form: Form, has_usage: bool) -> bool:
+    def fit(self, form: Form, has_usage: bool, is_read: bool) -> bool:
         """See `following.Fit`."""
 
     @abstractmethod

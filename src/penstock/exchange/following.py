@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from penstock.dedup import Desk, Form, Kept, Record
 from penstock.upstream.contract import Loss, LossKind, Receiver, ResponseHead
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
+from penstock.wire.encoding import READABLE, coding_of
 
 if TYPE_CHECKING:
     from penstock.exchange.joining import Flight
@@ -21,8 +22,11 @@ BEHIND: Final = 1024 * 1024
 """Bytes that are held for one who does not read them."""
 PORTION: Final = 256 * 1024
 """Bytes of a tape that are told in one piece."""
-Fit = Callable[[Form, bool], bool]
-"""Be ready for an answer in this form, with or without the usage that Chat tells on demand; False: it is of no use."""
+Fit = Callable[[Form, bool, bool], bool]
+"""Be ready for an answer in this form, with or without the usage that Chat tells on demand, and that is read here or is not; False: it is of no
+use."""
+Alone = Callable[[], bool]
+"""The answer is of no use: ask the provider by itself, as though it had not been found. False: it cannot any more."""
 
 
 class Hold(Protocol):
@@ -38,12 +42,13 @@ _TOO_SLOW = Loss(LossKind.LEFT, "it fell too far behind the answer that it follo
 class Source:
     """What a follower is told: of a flight, or, without one, of an answer that is kept."""
 
-    __slots__ = ("_back", "_desk", "flight", "told")
+    __slots__ = ("_alone", "_back", "_desk", "flight", "told")
 
-    def __init__(self, desk: Desk, told: Record | Kept, flight: Flight | None, *, back: bool = False) -> None:
+    def __init__(self, desk: Desk, told: Record | Kept, flight: Flight | None, alone: Alone, *, back: bool = False) -> None:
         """`flight`: of a `Record`. `back`: see `dedup.Match`."""
         self._desk = desk
         self._back = back
+        self._alone: Alone | None = alone
         self.told = told
         self.flight = flight
 
@@ -53,8 +58,9 @@ class Source:
         return "hit" if self.flight is None else "join"
 
     def sit(self, fit: Fit, receiver: Receiver, hold: Hold, clock: Callable[[], float]) -> Seat:
-        """`receiver`: the follower, or who stands before it."""
-        seat = Seat(self.told, self.flight, fit, receiver, hold, clock)
+        """`receiver`: the follower, or who stands before it. Once."""
+        alone, self._alone = self._alone, None  # it holds the request
+        seat = Seat(self.told, self.flight, fit, receiver, hold, clock, alone)
         if self.flight is not None:
             self.flight.sit(seat)
         seat.wake()
@@ -79,17 +85,21 @@ class Source:
 class Seat:
     """Implements `upstream.contract.Ask`."""
 
-    __slots__ = ("_at", "_backlog", "_begun", "_clock", "_done", "_fit", "_flight", "_held", "_hold", "_receiver", "_telling", "_told", "paused")
+    __slots__ = ("_alone", "_at", "_backlog", "_begun", "_clock", "_done", "_fit", "_flight", "_held", "_hold", "_receiver", "_telling", "_told",
+                 "paused")
 
     dialed_at: float | None = None
 
-    def __init__(self, told: Record | Kept, flight: Flight | None, fit: Fit, receiver: Receiver, hold: Hold, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, told: Record | Kept, flight: Flight | None, fit: Fit, receiver: Receiver, hold: Hold, clock: Callable[[], float], alone: Alone | None
+    ) -> None:  # fmt: skip
         self._told = told
         self._flight = flight
         self._fit = fit
         self._receiver = receiver
         self._hold = hold
         self._clock = clock
+        self._alone = alone  # until it has begun, or is over
         self._begun = self._done = self._telling = False
         self._at = 0  # the next read of the tape
         self._backlog: list[bytes] = []  # what came behind the tape's end, and is not told yet
@@ -111,6 +121,7 @@ class Seat:
 
     def cancel(self) -> None:
         self._done = True
+        self._alone = None
         self._backlog.clear()
         if self._flight is not None:
             self._flight.stand_up(self)
@@ -166,8 +177,12 @@ class Seat:
             if isinstance(answer, bytes) and not answer and over is False:
                 return
             self._begun = True
-            if not self._fit(*_form_of(told, self._flight)):
-                self._lose(_OTHER_FORM, now)
+            alone, self._alone = self._alone, None
+            # (An error that is not read here is told as it comes.)
+            if not self._fit(*_form_of(told, self._flight), told.status >= 400 or coding_of(told.headers or []) in READABLE):
+                self._leave()
+                if alone is None or not alone():
+                    receiver.answer_lost(_OTHER_FORM, now)
                 return
             head = ResponseHead(told.status, told.headers or [])
             if isinstance(answer, bytes):
@@ -195,6 +210,7 @@ class Seat:
 
     def _leave(self) -> None:
         self._done = True
+        self._alone = None
         if self._flight is not None:
             self._flight.stand_up(self)
 

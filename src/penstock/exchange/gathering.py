@@ -200,8 +200,9 @@ class Gathering(Guarding):
             forms = tuple(Form) if wanted is Form.BODY else (wanted, Form.BODY)
         return Fits(forms, self.spec.ask_usage is not None and peek.stream and peek.usage_asked)
 
-    def fit(self, form: Form, has_usage: bool) -> bool:
-        if not self.fits().take(form, has_usage):
+    def fit(self, form: Form, has_usage: bool, is_read: bool) -> bool:
+        fits = self.fits()
+        if not fits.take(form, has_usage) or not (is_read or form is fits.forms[0]):
             return False
         wanted, stream, asks = self._asked_form(), self.peek.stream, self.spec.ask_usage is not None
         other = form is not wanted

@@ -23,6 +23,7 @@ from typing import Final
 from penstock.dedup import Form, Record, Tape
 from penstock.exchange.following import BEHIND, Seat
 from penstock.exchange.leaving import Leaving
+from penstock.exchange.machine import Input
 from penstock.upstream.contract import Loss, LossKind
 from penstock.vocabulary.outcome import EndedBy, Outcome
 
@@ -221,6 +222,16 @@ class Joining(Leaving):
                 flight.over = Loss(LossKind.LEFT, f"the answer that it follows was ended: {outcome.cause}")
             flight.weigh()
             flight.wake()
+
+    def by_itself(self) -> None:
+        """What it was to be told is none for it: as though nothing had been found. The time that it waited is not the provider's."""
+        self.machine.handle(Input.ALONE)
+        self.source = self._ask = None
+        self.folded, self.pace, self.take_usage = False, None, False  # what it was ready for
+        self.entry.replay = self.entry.replay_of = None
+        self.moved_at = now = self.gateway.clock()
+        if self.held_back:
+            self.excuse(now)
 
     # -- who follows -----------------------------------------------------------------------------------------------------------------
 

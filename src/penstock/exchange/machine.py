@@ -3,7 +3,7 @@
     OPENED --routed--> DIALING --head--> HEAD_HELD --commit--> STREAMING --ended--> SETTLED
        |                |  ^ |              |  |                  |   |
        +- refused       |  | +--- early --- | -+-> EARLY --commit-+   +- terminal (then the connection may linger)
-                        |  +-- retry, again +          |
+       ^--- alone ------|  +-- retry, again +          |
                         +------- the client left ------+---------------> DRAINING --ended--> SETTLED
 
 OPENED      The request is being read; nothing was asked of anybody.
@@ -44,6 +44,8 @@ class Input(IntEnum):
     HEAD = auto()
     AGAIN = auto()
     """The answer says that the provider does not take what we added; ask without it."""
+    ALONE = auto()
+    """The answer of another that it was to be told is none for it, and nobody was asked for it yet."""
     RETRY = auto()
     """This try failed, and there is another one after a pause."""
     EARLY = auto()
@@ -122,6 +124,7 @@ _STEPS: Mapping[Phase, _Steps] = {
     _P.DIALING: {
         **_UNTOLD,
         _I.HEAD: (_P.HEAD_HELD, ()),
+        _I.ALONE: (_P.OPENED, ()),
         _I.STALE: (_P.DIALING, (_C.ASK_FRESH,)),
     },
     _P.HEAD_HELD: {

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import cast
 
 from penstock.capture import Recorder, ReplyTap, Subject
-from penstock.dedup import Conflict, Desk, Record, Rules, with_address
+from penstock.dedup import Conflict, Desk, Match, Record, Rules, with_address
 from penstock.exchange import faults
 from penstock.exchange.compose_request import edit_body, upstream_request
 from penstock.exchange.contract import ClientRequest
@@ -41,9 +41,13 @@ class Preparing(Entering):
 
     def _proceed(self, plan: Plan, way: Way, body: bytes | None) -> None:
         """Who asks may, and what is asked may be said."""
-        admission, rules = self._gateway.admission, way.conduct.dedup
+        rules = way.conduct.dedup
         if body and rules is not None and self._repeat(plan, way, rules, body):
             return  # what was paid for is free: neither limits nor budgets are asked
+        self._admit_and_ask(plan, way, body)
+
+    def _admit_and_ask(self, plan: Plan, way: Way, body: bytes | None) -> None:
+        admission = self._gateway.admission
         if admission is None:
             self._ask(plan, way, body)
         else:
@@ -64,7 +68,7 @@ class Preparing(Entering):
                 return False
         if not plan.repeats:
             return False
-        gateway, shown = self._gateway, plan.print
+        shown = plan.print
         if shown is None:
             assert exchange.request is not None
             plan.print = shown = Print(exchange.request)
@@ -80,14 +84,18 @@ class Preparing(Entering):
         looks = shown.told or rules.mode == "always"
         if (looks or desk.owed) and self._follow(desk, way, rules, asked, again=shown.again):
             return True
-        if gateway.admission is not None and gateway.admission.keeper is not None:
-            self._asked = asked
-        else:
-            desk.open(asked, exchange)
-            exchange.record = asked
-            if not looks:
-                way.simple = way.place
+        if self._open_or_wait(desk, asked) and not looks:
+            way.simple = way.place
         return False
+
+    def _open_or_wait(self, desk: Desk, asked: Record) -> bool:
+        """Others may follow it from now on; False: once the budgets have answered."""
+        if self._gateway.admission is not None and self._gateway.admission.keeper is not None:
+            self._asked = asked
+            return False
+        desk.open(asked, self.exchange)
+        self.exchange.record = asked
+        return True
 
     def _lead(self, way: Way, asked: Record) -> bool:
         """The budgets have answered. False: somebody else has begun meanwhile, and it follows."""
@@ -109,8 +117,9 @@ class Preparing(Entering):
             exchange.refuse(_USED, "the idempotency key was used for another body")
             return True
         told = found.told
-        source = Source(desk, told, cast("Exchange", told.leader).take_off() if isinstance(told, Record) else None, back=found.back)
-        exchange.fit(*source.form())  # (only such as fit are found)
+        flight = cast("Exchange", told.leader).take_off() if isinstance(told, Record) else None
+        source = Source(desk, told, flight, lambda: self._ask_alone(desk, way, asked, found), back=found.back)
+        exchange.fit(*source.form(), True)  # (only such as fit are found)
         entry = exchange.entry
         entry.replay, entry.replay_of = source.kind, told.id  # (before the row is there for the ledger's thread)
         if not exchange.open_row():
@@ -122,6 +131,23 @@ class Preparing(Entering):
         if gateway.recorder is not None and gateway.recorder.active:
             self._capture(gateway.recorder, request, way.provider.name, way.renamed or exchange.peek.model, asked.body)
         exchange.ask(gateway.clock())
+        return True
+
+    def _ask_alone(self, desk: Desk, way: Way, asked: Record, found: Match) -> bool:
+        """What it follows came in a form or a coding that cannot be told to its client. False: that has the head of a stream already."""
+        exchange, plan = self.exchange, self.exchange.plan
+        if exchange.machine.phase is not Phase.DIALING or plan is None:
+            return False
+        try:
+            exchange.by_itself()
+            desk.give_back(found)
+            if self._asked is not None:  # the budgets have answered
+                self._ask(plan, way, asked.body)
+            else:
+                self._open_or_wait(desk, asked)
+                self._admit_and_ask(plan, way, asked.body)
+        except Exception as error:  # as in every callback
+            self._fail(error)
         return True
 
     # -- the request -----------------------------------------------------------------------------------------------------------------
@@ -227,6 +253,8 @@ class Preparing(Entering):
 
     def _capture(self, recorder: Recorder, request: ClientRequest, provider: str | None, model: str | None, body: bytes | None) -> None:
         exchange, entry = self.exchange, self.exchange.entry
+        if exchange.recording is not None:
+            return  # from when it was to be told another's answer
         recording = recorder.begin(Subject(
             exchange.id, entry.started_at, exchange.started, provider, exchange.peek.model, model, entry.route, entry.key_fingerprint,
             entry.client_protocol, entry.operation,
