@@ -322,6 +322,103 @@ def test_and_so_is_a_status_where_that_is_wanted() -> None:
         house.check_quiet()
 
 
+def framed(protocol: ProtocolId) -> bytes:
+    return sse(body_of(protocol), "error" if protocol is ProtocolId.ANTHROPIC_MESSAGES else "")
+
+
+DIES: dict[str, Callable[[FakeAsk, ProtocolId], object]] = {
+    "lost": lambda ask, _: ask.answer().lose(),
+    "ended": lambda ask, _: ask.answer().body(b": a\n\n").end(),
+    "half a frame": lambda ask, _: ask.answer().body(b"data: {").lose(),
+    "an error first": lambda ask, protocol: ask.answer().body(framed(protocol)),
+    "no gzip": lambda ask, _: ask.answer(200, [*SSE, (b"content-encoding", b"gzip")]).body(b"no gzip"),
+}
+
+
+@pytest.fixture
+def trying() -> Any:
+    timers = Timers(first_content=20.0)
+    with House(conduct=Conduct(keepalive=1.0, early_head=2.0, timers=timers, retries=Retries(first_frame=1))) as house:
+        yield house
+
+
+@pytest.mark.parametrize("how", DIES)
+@EACH
+def test_what_dies_before_its_first_frame_is_tried_again_unseen(trying: House, dialect: Dialect, how: str) -> None:
+    still = REGISTRY[dialect.protocol].keepalive
+    asker, ask = opened(trying, dialect.protocol)
+    trying.loop.wait(1.0)
+    DIES[how](ask, dialect.protocol)
+    trying.loop.wait(1.2)
+    assert (len(trying.asks), ask.live) == (2, False)
+    finish = STOP if dialect.protocol is ProtocolId.OPENAI_CHAT else b""
+    pieces = [dialect.head(), dialect.text(), finish, dialect.terminal() or sse({"candidates": [{"finishReason": "S"}]})]
+    trying.last.answer().body(b": b\n\n")
+    trying.loop.wait(1.2)
+    before = asker.reply.body
+    assert before == still * (len(before) // len(still)), "nothing of the provider's was sent yet"
+    trying.last.body(*[piece for piece in pieces if piece]).end()
+    assert asker.reply.body == before + b": b\n\n" + b"".join(pieces)
+    row = trying.row()
+    assert (row.outcome, row.retries, row.status, row.upstream_status) == ("COMPLETE", 1, 200, 200)
+    assert row.bytes_out == len(asker.reply.body)
+    trying.check_quiet()
+
+
+@pytest.mark.parametrize("how", DIES)
+@PROTOCOL
+def test_and_where_there_is_no_further_try_it_is_told_in_band(trying: House, protocol: ProtocolId, how: str) -> None:
+    still = REGISTRY[protocol].keepalive
+    asker, ask = opened(trying, protocol)
+    DIES[how](ask, protocol)
+    trying.loop.wait(1.0)
+    before = asker.reply.body
+    DIES[how](trying.last, protocol)
+    assert len(trying.asks) == 2
+    if trying.last.live:
+        trying.last.end()
+    assert asker.reply.body.startswith(before + {"ended": b": a\n\n", "an error first": framed(protocol)}.get(how, b""))
+    assert before.startswith(still)
+    assert how == "an error first" or told_last(protocol, asker.reply)["message"]  # (that comes as it is)
+    assert asker.reply.over == "ended"
+    row = trying.row()
+    assert row.outcome == {"ended": "TRUNCATED", "an error first": "UPSTREAM_ERROR"}.get(how, "UPSTREAM_LOST")
+    assert (row.retries, row.bytes_out) == (1, len(asker.reply.body))
+    trying.check_quiet()
+
+
+@pytest.mark.parametrize("how", ["too late", "shut down", "left"])
+def test_other_ends_of_a_stream_that_is_held_there(trying: House, how: str) -> None:
+    asker, ask = opened(trying, ProtocolId.OPENAI_CHAT)
+    ask.answer().body(b": a\n\n")
+    trying.loop.wait(1.0)
+    assert b": a" not in asker.reply.body
+    match how:
+        case "too late":
+            trying.loop.wait(20.0)
+        case "shut down":
+            trying.run(trying.gateway.shut_down)
+        case _:
+            asker.leave()
+    row = trying.row()
+    assert row.outcome == {"too late": "TIMED_OUT", "shut down": "SHUTDOWN"}.get(how, "CLIENT_GONE")
+    if how != "left":
+        assert b": a\n\n" in asker.reply.body
+        assert told_last(ProtocolId.OPENAI_CHAT, asker.reply)["message"]
+        assert row.bytes_out == len(asker.reply.body)
+    assert (len(trying.asks), ask.live) == (1, False)
+    trying.check_quiet()
+
+
+def test_an_array_that_dies_before_its_first_element_is_tried_again(trying: House) -> None:
+    asker, ask = array(trying)
+    ask.answer(200, JSON).body(b"[").lose()
+    trying.loop.wait(1.2)
+    trying.last.answer(200, JSON).body(b'[{"candidates":[{"finishReason":"STOP"}]}]').end()
+    assert (len(trying.asks), len(asker.reply.json()), trying.row().outcome) == (2, 1, "COMPLETE")
+    trying.check_quiet()
+
+
 def test_a_field_of_ours_is_taken_back_behind_it(waiting: House) -> None:
     path, body = REQUESTS[ProtocolId.OPENAI_CHAT]
     asker = waiting.post(path, {"model": body["model"], "stream": True})

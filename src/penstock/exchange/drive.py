@@ -141,7 +141,7 @@ class Exchange(Metering, Joining):
                 pass  # the client left before
             elif (stage is JUDGED or stage is BODY) and self._judged_half(loss.cause, now):
                 return
-            elif pipeline is not None and self._early is None and stage is not JUDGED:
+            elif pipeline is not None and (self._early is None or stage is FRAME) and stage is not JUDGED:
                 self.outcome = pipeline.conclude(False, loss.cause)
                 if self.outcome.ending is Ending.COMPLETE:
                     # The provider said all that it had to say, and then the line broke.

@@ -145,14 +145,19 @@ class Holding(Trying):
         self.say(early.keepalive(), now)
 
     def _go_on(self, early: Unbegun, pipeline: Pipeline, now: float) -> None:
-        """The stream for a client that has a head of ours already."""
+        """The stream for a client that has a head of ours already: held until its first frame, if there might be another try until then."""
         pipeline.follow(early)
-        self.pipeline, self._early = pipeline, None
-        self._open_up(now)
+        self.pipeline = pipeline
+        if self.conduct.retries.first_frame and self.can_try:
+            self._stage, self._held = FRAME, []
+        else:
+            self._open_up(now)
 
     def _open_up(self, now: float) -> None:
         """The commit: from here there is one answer."""
         held, self._held = self._held, None
+        if self._early is not None:
+            self._early = None
         plan, pipeline = self.plan, self.pipeline
         assert plan is not None
         assert pipeline is not None
@@ -164,6 +169,12 @@ class Holding(Trying):
             self.say(held[0] if len(held) == 1 else b"".join(held), now)
         if pipeline.state is not _RUNNING:
             self._stopped(pipeline, now)
+
+    def break_off(self, fault: Fault) -> None:
+        if self._held:  # behind a head of ours
+            self.say(b"".join(self._held), self.gateway.clock())
+            self._held = None
+        super().break_off(fault)
 
     def _is_named(self, pipeline: Pipeline) -> bool:
         """It has told its id, which is remembered."""
@@ -246,6 +257,9 @@ class Holding(Trying):
         assert self.head is not None
         self.outcome = pipeline.conclude(True, "")
         if not self._once_more_after_frame(self.outcome.cause):
+            if self._early is not None:
+                self.outcome = None
+                return False  # it can be told in band only, as it came
             status, body = self.spec.error_of(self.shown(error), self.quoted)
             self._last_words = status, headers_beside(self.head, self.gateway.settings.drop_response_headers), body
             self._do(self.machine.handle(Input.FAILED), now)

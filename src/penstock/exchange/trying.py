@@ -20,7 +20,7 @@ class Trying(Watching):
     """Of the provider's answer, until it is given out."""
     outcome: Outcome | None = None
     _stage: Stage  # (without a value here: one of a class that can change keeps the interpreter from reading it the quick way)
-    _early: Unbegun | None = None  # in the place of the answer's pipeline: the client has a head of ours
+    _early: Unbegun | None = None  # in the place of the answer's pipeline, until that has its first frame: the client has a head of ours
     _foreign = False  # an error in nobody's shape, or a page
     _judge: Judge | None = None
     _aside: Pipeline | None = None  # of an answer that is looked at as a whole
@@ -60,9 +60,12 @@ class Trying(Watching):
     def _forget_answer(self) -> None:
         if self.record is not None:
             self.begin_notes()
-        if self.pipeline is not None and self.pipeline is not self._early:
-            self.pipeline.close()
-        self.pipeline = self._early
+        pipeline, early = self.pipeline, self._early
+        if pipeline is not None and pipeline is not early:
+            pipeline.close()
+            if early is not None:  # what the client was sent meanwhile, to keep its stream open
+                early.bytes_out = pipeline.bytes_out - sum(map(len, self._held or ()))
+        self.pipeline = early
         self.head = self._judge = self._held = self._aside = None
         entry = self.entry
         # Of the try that is over; `tries` has its status and its cause.
