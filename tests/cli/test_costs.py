@@ -136,13 +136,23 @@ def test_nothing_in_csv_or_json_steers_a_terminal(cli: CliRunner, tmp_path: Path
 def test_the_last_week_beside_the_one_before(cli: CliRunner, data_dir: Path) -> None:
     by_user = {row["user_id"]: row for row in rows_of(cli, "usage", "--compare", "week", "--by", "user", "--data-dir", str(data_dir))}
     assert (by_user["bob"]["cost_usd"], by_user["bob"]["cost_usd_before"]) == (0.5, 1)
-    assert (by_user["=ann"]["exchanges"], by_user["=ann"]["exchanges_before"]) == (1, None)
+    assert (by_user["=ann"]["exchanges"], by_user["=ann"]["exchanges_before"], by_user["=ann"]["cost_nanousd_before"]) == (1, 0, None)
     [total] = rows_of(cli, "usage", "--compare", "week", "--data-dir", str(data_dir))
     assert (total["exchanges"], total["exchanges_before"], total["cost_nanousd"]) == (3, 1, 2_000_000_001)
     table = cli.invoke(app, ["usage", "--compare", "week", "--data-dir", str(data_dir)]).stdout
     assert "+100 %" in table
     assert cli.invoke(app, ["usage", "--compare", "year"]).exit_code == 2
     assert cli.invoke(app, ["usage", "--compare", "week", "--since", "1d"]).exit_code == 2
+
+
+def test_nothing_in_one_of_two_times_is_told_alike_with_and_without_groups(cli: CliRunner, tmp_path: Path) -> None:
+    store = Store.open(LedgerSettings(tmp_path / "data"))
+    store.write([make_row("now", started_at=NOW - 5, outcome=COMPLETE, input_tokens=1)])
+    store.close()
+    compare = ["usage", "--compare", "week", "--data-dir", str(tmp_path / "data")]
+    told = [rows_of(cli, *compare), rows_of(cli, *compare, "--by", "model")]
+    assert [[(row["exchanges"], row["exchanges_before"], row["input_tokens_before"]) for row in rows] for rows in told] == [[(1, 0, None)]] * 2
+    assert [row["exchanges"] for row in beside(("model",), [], [{"model": "gone", "exchanges": 2}])] == [0]
 
 
 def test_a_retired_day_is_in_one_of_the_two_times(cli: CliRunner, data_dir: Path) -> None:

@@ -73,7 +73,7 @@ def test_beside_the_week_before(cli: CliRunner, made: tuple[str, str, str]) -> N
     data_dir, id, fingerprint = made
     rows = rows_of(cli, "usage", "--by", "key", "--compare", "week", "--data-dir", data_dir)
     assert {(row["key"], row["key_id"], row["key_fingerprint"], row["exchanges"], row["exchanges_before"]) for row in rows} == {
-        ("laptop", id, fingerprint, 2, None), ("feedfeedfeed", None, "feedfeedfeed", 1, None)}  # fmt: skip
+        ("laptop", id, fingerprint, 2, 0), ("feedfeedfeed", None, "feedfeedfeed", 1, 0)}  # fmt: skip
     assert cli.invoke(app, ["usage", "--by", "key", "--compare", "week", "--data-dir", data_dir]).exit_code == 0
 
 

@@ -36,6 +36,8 @@ ALIASES = {"user": "user_id", "session": "session_id", "app": "client"}
 """Shorter words for groups."""
 _WITH = {"key": ("key", "key_id", "key_fingerprint")}
 """What stands in a row for a group, where that is more than itself."""
+_NOTHING: Mapping[str, Any] = {"exchanges": 0}
+"""The figures of a time in which a group has no exchange: their sums are not known, as those of a total over none."""
 
 
 @app.callback()
@@ -111,8 +113,8 @@ def beside(groups: Sequence[str], later: Sequence[Mapping[str, Any]], former: Se
     for key in {**now, **before}:
         row: dict[str, Any] = dict(zip(groups, key, strict=True))
         for name in names:
-            row[name] = now.get(key, {}).get(name)
-            row[f"{name}_before"] = before.get(key, {}).get(name)
+            row[name] = now.get(key, _NOTHING).get(name)
+            row[f"{name}_before"] = before.get(key, _NOTHING).get(name)
         rows.append(row)
     return sorted(rows, key=lambda row: -max(row["cost_nanousd"] or 0, row["cost_nanousd_before"] or 0))
 
