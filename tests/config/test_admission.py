@@ -21,3 +21,9 @@ def test_an_amount_that_is_none_is_not_one_that_is_missing(tmp_path: Path, kind:
     assert f"admission.{kind}[0]{told}" in found
     alone = found.count(f"admission.{kind}[0]: ") == int(told.startswith(": "))
     assert alone, found
+
+
+@pytest.mark.parametrize(("name", "told"), [("name: [a], ", ".name: must be one value"), ("", ": has no name")])
+def test_a_name_of_a_rule_that_is_none_is_not_one_that_is_missing(tmp_path: Path, name: str, told: str) -> None:
+    found = errors(written(tmp_path, f"admission:\n  rules:\n    - {{{name}deny: {{model: m}}}}\n"), environ={})
+    assert found.count("admission.rules[0]") == found.count(f"admission.rules[0]{told}") == 1

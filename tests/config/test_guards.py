@@ -169,3 +169,13 @@ def test_where_a_guard_does_not_look_is_said(tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_what_would_do_nothing_is_refused(tmp_path: Path, guard: str, told: str) -> None:
     assert told in wrong(tmp_path, f"guards: [{{name: one, {guard}}}]")
+
+
+@pytest.mark.parametrize(("webhook", "told"), [
+    ("url: 'ftp://x'", "guards[0].webhook.url: a base URL begins with"),
+    ("url: [a]", "guards[0].webhook.url: must be one value"),
+    ("url: 'http://127.0.0.1:1', key: [a], key_header: x-key", "guards[0].webhook.key: must be one value"),
+])  # fmt: skip
+def test_what_is_there_and_wrong_is_not_told_as_missing_too(tmp_path: Path, webhook: str, told: str) -> None:
+    [problem] = wrong(tmp_path, f"guards: [{{name: one, webhook: {{{webhook}}}}}]").splitlines()
+    assert told in problem

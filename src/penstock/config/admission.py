@@ -139,7 +139,7 @@ def _read_rule(section: Section, place: Place, problems: Problems) -> Rule | Non
     given = read_fields(section, RULE, place, problems, others=tuple(Effect))
     stated = [(key, value) for key, value in section.items if key.text in set(Effect)]
     name = _value(given, "name", str)
-    if name is None:
+    if name is None and not any(key.text == "name" for key, _ in section.items):
         problems.add(place, "has no name; add one: it is what the ledger says of whom it refused")
     if len(stated) != 1:
         problems.add(place, "says one of allow, deny and require, with a condition, like deny: {model: \"claude-opus-*\"}")

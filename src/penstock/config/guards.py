@@ -93,7 +93,7 @@ def _read_guard(node: Node, place: Place, absolute: Callable[[Path], Path], prob
     outside = next((kind for kind in _OUTSIDE if kind in given), None)
     action = Action(_value(given, "action", str) or ("reject" if outside == "moderation" else "mask"))
     if outside is not None:
-        _check_outside(outside, given, action, place, problems)
+        _check_outside(outside, section, given, action, place, problems)
     else:
         _check_inside(section, given, problems)
     streamed = "answer" in on and bool(scopes & IN_ANSWERS)
@@ -121,13 +121,14 @@ def _read_guard(node: Node, place: Place, absolute: Callable[[Path], Path], prob
     return Guard(name, tuple(rules), scopes, sides, uploads, blind)
 
 
-def _check_outside(kind: str, given: Mapping[str, Given], action: Action, place: Place, problems: Problems) -> None:
+def _check_outside(kind: str, section: Section, given: Mapping[str, Given], action: Action, place: Place, problems: Problems) -> None:
+    said = {inner.text for key, node in section.items if key.text == kind and isinstance(node, Section) for inner, _ in node.items}
     for other in (*_FINDS, "mask", "time_limit"):
         if other in given and other != kind:
             problems.add(given[other].place, f"does not go with {kind}; make a guard of its own of it, or leave it out")
-    if kind == "webhook" and "webhook.url" not in given:
+    if kind == "webhook" and "url" not in said:
         problems.add(given["webhook"].place, "has no url; add one, like url: https://guard.example.com/judge")
-    if "webhook.key_header" in given and "webhook.key" not in given:
+    if "webhook.key_header" in given and "key" not in said:
         problems.add(given["webhook.key_header"].place, "says how a key is sent, but there is none; add key, or leave it out")
     if kind == "moderation" and action is Action.MASK:
         problems.add(given["action"].place, "cannot be mask, for a moderation tells no text to put in the place of one; write reject or audit")
