@@ -224,6 +224,9 @@ BESIDE: list[tuple[ProtocolId, Any, list[Any], Scope]] = [
         {"candidates": [{"content": {"parts": [{"text": "x"}]}, "index": 0, "citationMetadata": {"citations": [{"title": "zanzibar"}]}}]},
         *({"candidates": [{"index": 0, "groundingMetadata": {"groundingChunks": [{key: {"title": "zanzibar"}}]}}]}
           for key in ("web", "image", "retrievedContext", "maps")))),
+    *((GEMINI, body, [body], A) for body in (
+        {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT", "blockReasonMessage": "no zanzibar"}},
+        {"candidates": [{"content": {"parts": [{"text": "x"}]}, "index": 0}], "promptFeedback": {"blockReasonMessage": "zanzibar"}})),
 ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from penstock.policy.editing import Editor, End, Flow, Step, Told, Whole, hashab
 from penstock.policy.guards import Rules
 from penstock.policy.matcher import Findings, Hold
 from penstock.policy.rules import Scope
-from penstock.policy.texts import Kind, Object, Place, Valued, as_object, gemini_beside, gemini_called, objects
+from penstock.policy.texts import Kind, Object, Place, Valued, as_object, gemini_beside, gemini_blocked, gemini_called, objects
 from penstock.protocols.contract import Observer
 from penstock.protocols.gemini.words import NOT_FINISHED
 from penstock.protocols.openai_chat.chunk import encode_any
@@ -38,8 +38,13 @@ class _Candidate(msgspec.Struct, gc=False, rename="camel"):
     """One that is there has texts as well; then it is no ordinary candidate."""
 
 
-class _Frame(msgspec.Struct, gc=False):
+class _Feedback(msgspec.Struct, gc=False, rename="camel"):
+    block_reason_message: None = None
+
+
+class _Frame(msgspec.Struct, gc=False, rename="camel"):
     candidates: list[_Candidate]
+    prompt_feedback: _Feedback | None = None
 
 
 _decode = msgspec.json.Decoder(_Frame).decode
@@ -82,6 +87,7 @@ class GeminiEditor(Editor):
                 self._done.add(index)
                 yield from self._ended(index)
             yield from [Whole(place, place.scope is Scope.ASSISTANT) for place in gemini_beside(candidate)]
+        yield from [Whole(place) for place in gemini_blocked(frame)]
 
     def _part(self, index: int, part: Object) -> Iterator[Step]:
         called = list(gemini_called(part))

@@ -97,6 +97,7 @@ def answer_texts(protocol: ProtocolId, operation: Operation, body: Object) -> It
             for candidate in objects(body.get("candidates")):
                 yield from _gemini_answer(list(objects(as_object(candidate.get("content")).get("parts"))))
                 yield from gemini_beside(candidate)
+            yield from gemini_blocked(body)
     del operation
 
 
@@ -358,6 +359,11 @@ def gemini_beside(candidate: Object) -> Iterator[Place]:
         yield from strings(source, Scope.TOOL_RESULTS, "title")
     # Of a call that is none: the call, as the model wrote it.
     yield from strings(candidate, Scope.TOOL_ARGUMENTS, "finishMessage")
+
+
+def gemini_blocked(body: Object) -> Iterator[Place]:
+    """Why a prompt was refused, in the provider's words (Vertex AI)."""
+    yield from strings(as_object(body.get("promptFeedback")), Scope.ASSISTANT, "blockReasonMessage")
 
 
 def _gemini_request(body: Object) -> Iterator[Place]:
