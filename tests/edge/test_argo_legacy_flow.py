@@ -227,6 +227,11 @@ def test_what_no_guard_can_read_is_no_way_around_a_guard(tmp_path: Path, guard: 
                     assert answer.status == status, path
                     assert ("wörld" in answer.body.decode() or "w\\u00f6rld" in answer.body.decode()) == (status == 200)
             assert len(upstream.paths()) == (0 if status == 403 else 8)
+            counted = [json.loads(row["findings"] or "[]") for row in await here.running.rows()]
+            if "on_error" in guard:
+                assert counted == [[{"guard": "house", "action": "let_go", "where": "response", "hits": 1}]] * 8
+            else:
+                assert not [one for found in counted for one in found if one["action"] == "let_go"]
             if status == 403:
                 row = (await here.running.rows())[-1]
                 assert (row["outcome"], row["rule"]) == ("REFUSED", "house")

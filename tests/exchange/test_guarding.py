@@ -308,10 +308,11 @@ UNREAD = [
 
 
 @pytest.mark.parametrize(("method", "path"), UNREAD)
-@pytest.mark.parametrize("how", ["inside", "outside", "open", "requests"])
+@pytest.mark.parametrize("how", ["inside", "outside", "open", "open outside", "requests", "audit"])
 def test_where_models_speak_in_a_form_that_nobody_reads(method: str, path: str, how: str) -> None:
     judge = {"inside": Guard("judge", all_rules()), "outside": Guard("judge", outside=Outside("judge", "service")), "open": Guard(
-        "judge", all_rules(closed=False)), "requests": Guard("judge", all_rules(), on=frozenset({"request"}))}[how]  # fmt: skip
+        "judge", all_rules(closed=False)), "requests": Guard("judge", all_rules(), on=frozenset({"request"})), "open outside": Guard(
+        "judge", outside=Outside("judge", "service", closed=False)), "audit": Guard("judge", all_rules(Action.AUDIT))}[how]  # fmt: skip
     house = House(conduct=Conduct(guards=Guards([judge])))
     house.gateway.judges = bench = Bench()
     with house:
@@ -325,6 +326,9 @@ def test_where_models_speak_in_a_form_that_nobody_reads(method: str, path: str, 
         assert (asker.reply.status, row.outcome, row.rule) == (
             (403, "REFUSED", "house" if how == "inside" else "judge") if refused else (200, "COMPLETE", None))
         assert (b"cannot be judged" in asker.reply.body) is refused
+        let_go = [one for one in json.loads(row.findings or "[]") if one["action"] == "let_go"]
+        name = {"open": "house", "open outside": "judge"}.get(how)
+        assert let_go == ([{"guard": name, "action": "let_go", "where": "response", "hits": 1}] if name is not None else [])
         assert len(house.asks) == (not refused)
         house.check_quiet()
 

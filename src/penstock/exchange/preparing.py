@@ -20,7 +20,7 @@ from penstock.exchange.machine import Phase
 from penstock.exchange.plan import Plan, Print, Way
 from penstock.pipeline.guarded import fault_of_rejection
 from penstock.policy.asking import BodyJudge
-from penstock.policy.guards import Guards, unreadable
+from penstock.policy.guards import Guards, holding, unreadable
 from penstock.policy.matcher import Findings, Rejection
 from penstock.providers import Provider
 from penstock.routing import speaks_unread
@@ -178,14 +178,20 @@ class Preparing(Entering):
         return False, None
 
     def _foreign(self, plan: Plan, guards: Guards) -> Rejection | None:
-        """With which what would be answered unjudged is refused."""
+        """With which what would be answered unjudged is refused; where all guards are open it passes, and is noted."""
         request, endpoint = self.exchange.request, plan.endpoint
         if endpoint.operation is not Operation.OTHER:
             return None
-        if in_own_words(self.exchange.provider, plan, request):
-            return unreadable(guards, _OWN_WORDS)
-        found = unreadable(guards, _UNREAD) if request is not None and speaks_unread(request.method, endpoint) else None
-        return None if found is None else replace(found, message=found.message or _UNJUDGED)
+        own = in_own_words(self.exchange.provider, plan, request)
+        if not own and (request is None or not speaks_unread(request.method, endpoint)):
+            return None
+        found = unreadable(guards, _OWN_WORDS if own else _UNREAD)
+        if found is not None:
+            return found if own else replace(found, message=found.message or _UNJUDGED)
+        if open_ones := holding(guards.answers, guards.ask_answers):
+            self.exchange.judged = findings = self.exchange.judged or Findings()
+            findings.unread = open_ones
+        return None
 
     def _consult(self, plan: Plan, way: Way, guards: Guards, body: bytes) -> None:
         """Put the request before guards that are asked outside; it goes on when they have answered."""

@@ -91,6 +91,8 @@ def read_findings(entry: Entry, asked: Findings | None, pipeline: Pipeline | Non
             continue
         rows += [Found(guard, action, where, hits) for (guard, action), hits in findings.hits.items()]
         rows += [Found(guard, "let_go", where, texts) for guard, texts in findings.let_go.items()]
+        if entry.upstream_status is not None:  # else there was no answer that could pass
+            rows += [Found(guard, "let_go", "response", 1) for guard in findings.unread]
         if findings.rejection is not None and entry.rule is None:
             entry.rule, entry.refused_by = findings.rejection.guard, "guard"
     if rows:

@@ -96,8 +96,13 @@ _NONE: Outsides = {}
 
 def let_pass(findings: Findings, rules: Rules, outsides: Outsides = _NONE) -> None:
     """What no guard can read passes, for all are open: it is counted for each that would have held it."""
-    findings.let_go.update({rule.guard for found in rules.values() for rule in found if rule.holds})
-    findings.let_go.update({one.guard for found in outsides.values() for one in found if one.holds})
+    findings.let_go.update(holding(rules, outsides))
+
+
+def holding(rules: Rules, outsides: Outsides = _NONE) -> tuple[str, ...]:
+    """The guards that do not only count."""
+    inside = {rule.guard for found in rules.values() for rule in found if rule.holds}
+    return (*sorted(inside), *sorted({one.guard for found in outsides.values() for one in found if one.holds}))
 
 
 def closed_outside(outsides: Outsides) -> Outside | None:

@@ -50,6 +50,8 @@ class Findings:
     """By guard and action."""
     let_go: Counter[str] = field(default_factory=Counter[str])
     """Texts that were not judged because their guard could not and is open."""
+    unread: tuple[str, ...] = ()
+    """Of a request: the open guards over its answer, which none of them can read."""
     rejection: Rejection | None = None
     """The first; nothing may leave any more."""
     outside: Rejection | None = None
