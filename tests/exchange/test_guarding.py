@@ -304,6 +304,9 @@ UNREAD = [
     ("POST", "/v1beta/models/m:generateAnswer"), ("POST", "/v1beta/interactions"), ("GET", "/v1beta/interactions/i1"),
     ("POST", "/gemini/v1/projects/p/locations/l/publishers/anthropic/models/c:rawPredict"), ("POST", "/gemini//v1beta/interactions/"),
     ("POST", "/anthropic/v1/projects/p/locations/l/publishers/anthropic/models/c:streamRawPredict"),
+    ("POST", "/v1/projects/p/locations/l/endpoints/123:predict"), ("POST", "/gemini/v1beta1/projects/p/locations/l/endpoints/123%3Apredict/"),
+    ("POST", "/gemini/v1/projects/p/locations/l/endpoints/123:serverStreamingPredict"),
+    ("POST", "/gemini/v1/projects/p/locations/l/publishers/google/models/m:directPredict"),
 ]
 
 
@@ -335,7 +338,7 @@ def test_where_models_speak_in_a_form_that_nobody_reads(method: str, path: str, 
 
 @pytest.mark.parametrize(("method", "path"), [
     ("POST", "/v1beta/models/m:predict"), ("POST", "/v1beta/cachedContents"), ("DELETE", "/v1beta/interactions/i1"),
-    ("GET", "/openai/v1/interactions"),
+    ("POST", "/v1/projects/p/locations/l/publishers/google/models/imagen:predict"), ("GET", "/openai/v1/interactions"),
 ])  # fmt: skip
 def test_where_no_model_speaks_or_nobody_knows(method: str, path: str) -> None:
     with House(conduct=Conduct(guards=MASKING)) as house:

@@ -65,6 +65,9 @@ REQUESTS: list[tuple[ProtocolId, Operation, Any, set[Scope]]] = [
     (GEMINI, Operation.GENERATE, {"contents": [{"role": "model", "parts": [{"functionCall": {"args": {"a": "zanzibar"}}}]}]}, {T}),
     (GEMINI, Operation.GENERATE, {"contents": [{"role": "user", "parts": [{"functionResponse": {"response": {"r": "zanzibar"}}}]}]}, {O}),
     (GEMINI, Operation.OTHER, {"instances": [{"prompt": "zanzibar", "image": {"bytesBase64Encoded": "aGk="}}]}, {U}),
+    (GEMINI, Operation.OTHER, {"instances": [{"@requestFormat": "chatCompletions", "messages": [
+        {"role": "user", "content": "x"}, {"role": "system", "content": [{"type": "text", "text": "zanzibar"}]}]}]}, {S}),
+    (GEMINI, Operation.OTHER, {"instances": [{"inputs": "zanzibar"}, {"text": "zanzibar"}, {"prompt": "zanzibar"}]}, {U}),
     (GEMINI, Operation.OTHER, {"instances": {"content": "zanzibar"}, "parameters": {"negativePrompt": "zanzibar", "sampleCount": 1}}, {U}),
     (GEMINI, Operation.OTHER, {"contents": [], "inlinePassages": {"passages": [{"content": {"parts": [{"text": "zanzibar"}]}}]}}, {O}),
     (CHAT, Operation.CHAT, {"messages": [], "documents": [{"title": "t", "text": "zanzibar"}]}, {U}),

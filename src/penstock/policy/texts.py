@@ -380,8 +380,9 @@ def _gemini_request(body: Object) -> Iterator[Place]:
         for turn in _one_or_more(body.get(key)):
             for part in _one_or_more(turn.get("parts")):
                 yield from gemini_part(part, Scope.ASSISTANT if turn.get("role") == "model" else Scope.USER)
-    for instance in _one_or_more(body.get("instances")):  # of `:predict`: pictures, film, vectors
-        yield from strings(instance, Scope.USER, "prompt", "content", "title", "text")
+    for instance in _one_or_more(body.get("instances")):  # of `:predict`: for pictures, film, vectors, and (as Chat has it) behind an endpoint
+        yield from strings(instance, Scope.USER, "content", "title", "text", "inputs")
+        yield from _chat_request(Operation.CHAT, instance)
     yield from strings(as_object(body.get("parameters")), Scope.USER, "negativePrompt")
     for passage in _one_or_more(as_object(body.get("inlinePassages")).get("passages")):
         for part in _one_or_more(as_object(passage.get("content")).get("parts")):

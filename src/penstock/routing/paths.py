@@ -51,8 +51,10 @@ _STORED: tuple[tuple[re.Pattern[str], ProtocolId], ...] = (
     (re.compile(r"(?:/v[0-9][^/]*)?/conversations/[^/]+/items(?:/[^/]+)?", re.IGNORECASE), ProtocolId.OPENAI_RESPONSES),
 )
 """Where OpenAI tells answers again that it has stored (`store`), besides `/responses/ID`."""
-_SPOKEN = re.compile(r":(?:generateAnswer|rawPredict|streamRawPredict)$", re.IGNORECASE)
-"""Custom methods of Google's by which a model speaks, in an answer of another form: its own, or (Vertex AI) that of the model's maker."""
+_SPOKEN = re.compile(
+    r"(?::(?:generateAnswer|(?:direct|stream)?RawPredict|directPredict|serverStreamingPredict)|/endpoints/[^/]+:predict)$", re.IGNORECASE)
+"""Custom methods of Google's by which a model speaks, in an answer of another form: its own, or (Vertex AI) that of the model's maker. `:predict` of
+a publisher's model is for pictures and vectors; behind an endpoint stands whatever its owner has deployed there, most often a model that speaks."""
 _INTERACTIONS = re.compile(r"/interactions(?:/|$)", re.IGNORECASE)
 
 
