@@ -71,6 +71,15 @@ REQUESTS: list[tuple[ProtocolId, Operation, Any, set[Scope]]] = [
     (GEMINI, Operation.OTHER, {"instances": {"content": "zanzibar"}, "parameters": {"negativePrompt": "zanzibar", "sampleCount": 1}}, {U}),
     (GEMINI, Operation.OTHER, {"contents": [], "inlinePassages": {"passages": [{"content": {"parts": [{"text": "zanzibar"}]}}]}}, {O}),
     (CHAT, Operation.CHAT, {"messages": [], "documents": [{"title": "t", "text": "zanzibar"}]}, {U}),
+    (CHAT, Operation.CHAT, {"messages": [{"role": "user", "content": [{"type": "file", "file": {"filename": "zanzibar.pdf"}}]}]}, {U}),
+    (CHAT, Operation.CHAT, {"messages": [{"role": "user", "content": [{"type": "document_url", "document_name": "zanzibar"}]}]}, {U}),
+    (RESPONSES, Operation.RESPONSES, {"input": [{"role": "user", "content": [{"type": "input_file", "filename": "zanzibar.pdf"}]}]}, {U}),
+    (RESPONSES, Operation.RESPONSES, {"input": [{"type": "function_call_output", "output": [{"type": "input_file", "filename": "zanzibar"}]}]}, {O}),
+    (MESSAGES, Operation.MESSAGES, {"messages": [{"role": "user", "content": [
+        {"type": "document", "title": "zanzibar", "context": "zanzibar", "source": {"type": "file", "file_id": "f"}}]}]}, {U}),
+    *((GEMINI, Operation.GENERATE, {"contents": [{"role": "user", "parts": [part]}]}, {whose}) for part, whose in (
+        ({"inlineData": {"displayName": "zanzibar", "data": "aGk="}}, U), ({"file_data": {"display_name": "zanzibar"}}, U),
+        ({"functionResponse": {"parts": [{"inlineData": {"displayName": "zanzibar"}}]}}, O))),
 ]
 
 

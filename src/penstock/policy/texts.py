@@ -119,7 +119,7 @@ def strings(holder: Object, scope: Scope, *keys: str, kind: Kind = Kind.TEXT) ->
 
 
 def content(holder: Object, key: str, scope: Scope) -> Iterator[Place]:
-    """A string, a list of strings, or a list of parts with `text`."""
+    """A string, a list of strings, or a list of parts with `text`, or a file with its name."""
     value = holder.get(key)
     if isinstance(value, str):
         yield Place(holder, key, scope)
@@ -129,7 +129,8 @@ def content(holder: Object, key: str, scope: Scope) -> Iterator[Place]:
             if isinstance(item, str):
                 yield Place(items, index, scope)
             elif isinstance(item, dict):
-                yield from strings(cast("Object", item), scope, "text", "refusal")
+                yield from strings(cast("Object", item), scope, "text", "refusal", "filename", "document_name")  # the last is Mistral's
+                yield from strings(as_object(cast("Object", item).get("file")), scope, "filename")
                 for thought in objects(cast("Object", item).get("thinking")):  # Mistral's
                     yield from strings(thought, Scope.REASONING, "text")
 
@@ -367,26 +368,30 @@ def gemini_blocked(body: Object) -> Iterator[Place]:
 
 
 def _gemini_request(body: Object) -> Iterator[Place]:
-    for name in ("generateContentRequest", "generate_content_request"):
-        inner = as_object(body.get(name))
-        if inner:
-            yield from _gemini_request(inner)
-    for request in _one_or_more(body.get("requests")):
-        yield from _gemini_request(request)
+    for name in ("generateContentRequest", "generate_content_request", "requests"):
+        for request in _one_or_more(body.get(name)):
+            yield from _gemini_request(request)
     for key in ("systemInstruction", "system_instruction"):
-        for part in _one_or_more(as_object(body.get(key)).get("parts")):
-            yield from gemini_part(part, Scope.SYSTEM)
+        yield from _gemini_turn(body.get(key), Scope.SYSTEM)
     for key in ("contents", "content"):
         for turn in _one_or_more(body.get(key)):
-            for part in _one_or_more(turn.get("parts")):
-                yield from gemini_part(part, Scope.ASSISTANT if turn.get("role") == "model" else Scope.USER)
+            yield from _gemini_turn(turn, Scope.ASSISTANT if turn.get("role") == "model" else Scope.USER)
     for instance in _one_or_more(body.get("instances")):  # of `:predict`: for pictures, film, vectors, and (as Chat has it) behind an endpoint
         yield from strings(instance, Scope.USER, "content", "title", "text", "inputs")
         yield from _chat_request(Operation.CHAT, instance)
     yield from strings(as_object(body.get("parameters")), Scope.USER, "negativePrompt")
     for passage in _one_or_more(as_object(body.get("inlinePassages")).get("passages")):
-        for part in _one_or_more(as_object(passage.get("content")).get("parts")):
-            yield from gemini_part(part, Scope.TOOL_RESULTS)
+        yield from _gemini_turn(passage.get("content"), Scope.TOOL_RESULTS)
+
+
+def _gemini_turn(turn: object, scope: Scope) -> Iterator[Place]:
+    """What somebody says at once, and what files in it are called."""
+    for part in _one_or_more(as_object(turn).get("parts")):
+        yield from gemini_part(part, scope)
+        for key in ("inlineData", "inline_data", "fileData", "file_data"):
+            yield from strings(as_object(part.get(key)), scope, "displayName", "display_name")
+        for key in ("functionResponse", "function_response"):
+            yield from _gemini_turn(part.get(key), Scope.TOOL_RESULTS)
 
 
 def _one_or_more(value: object) -> Iterator[Object]:
