@@ -12,7 +12,7 @@ import pytest
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.gateway import Settings
 from penstock.pipeline.compose import Limits
-from penstock.policy.guards import Guard, Guards
+from penstock.policy.guards import Guard, Guards, Speech
 from penstock.policy.outside import PASSED, Outside, Said, Verdict
 from penstock.policy.rules import Action
 from penstock.vocabulary.ids import ProtocolId
@@ -345,6 +345,39 @@ def test_where_no_model_speaks_or_nobody_knows(method: str, path: str) -> None:
         asker = house.post(path, {"contents": []}) if method == "POST" else house.get(path, method=method)
         house.last.answer_json({})
         assert (asker.reply.status, house.row().outcome) == (200, "COMPLETE")
+
+
+@pytest.mark.parametrize("how", ["inside", "outside", "open", "open outside", "answers", "none"])
+def test_what_some_servers_read_and_no_guard_is_refused(how: str) -> None:
+    """`Messages` is `messages` to whoever takes names in any case."""
+    asked: frozenset[Speech] = frozenset({"request"})
+    house = House(conduct=Conduct(guards={
+        "inside": MASKING, "outside": Guards([Guard("judge", outside=Outside("judge", "service"), on=asked)]),
+        "open": Guards([Guard("judge", all_rules(closed=False), on=asked)]),
+        "answers": Guards([Guard("judge", all_rules(), on=frozenset({"answer"}))]),
+        "open outside": Guards([Guard("judge", outside=Outside("judge", "service", closed=False), on=asked)]), "none": None}[how]))  # fmt: skip
+    house.gateway.judges = bench = Bench()
+    sent = b'{"model":"m","messages":[{"role":"user","content":"hello"}],"Messages":[{"role":"user","content":"PRJ-20417"}]}'
+    refused = how in ("inside", "outside")
+    with house:
+        asker = house.post("/v1/chat/completions", sent)
+        while bench.open:
+            bench.answer(house, PASSED)
+        if not refused:
+            assert house.last.sent_body == sent
+            house.last.answer_json(whole(ProtocolId.OPENAI_CHAT, "hello"))
+        row = house.row()
+        let_go = [one for one in json.loads(row.findings or "[]") if one["action"] == "let_go"]
+        name = {"open": "house", "open outside": "judge"}.get(how)
+        assert let_go == ([{"guard": name, "action": "let_go", "where": "request", "hits": 1}] if name is not None else [])
+        if refused:
+            assert (asker.reply.status, row.outcome, row.rule) == (400, "REFUSED", "house" if how == "inside" else "judge")
+            error = asker.reply.json()["error"]
+            assert (error["type"], "'messages'" in error["message"], house.asks) == ("invalid_request_error", True, [])
+            assert "PRJ" not in str(row.cause)
+        else:
+            assert (asker.reply.status, row.outcome) == (200, "COMPLETE")
+        house.check_quiet()
 
 
 @pytest.mark.parametrize("how", ["inside", "outside", "none"])

@@ -38,6 +38,8 @@ REFUSAL = "The request or its answer was blocked by a policy of this gateway."
 
 def fault_of_rejection(rejection: Rejection, status: int = 403) -> Fault:
     """What a client is told where there is no better word for it."""
+    if rejection.bad_request:
+        return Fault(FaultKind.BAD_REQUEST, 400, rejection.message)
     return Fault(FaultKind.CUT, status, rejection.message or REFUSAL)
 
 

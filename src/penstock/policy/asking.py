@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from penstock.policy.bodies import drop_logprobs, says_twice
+from penstock.policy.alike import known_alike, misread, names_in
+from penstock.policy.bodies import drop_logprobs
 from penstock.policy.guards import Outsides, closed_outside, let_pass
 from penstock.policy.matcher import Findings, Rejection
-from penstock.policy.outside import NO_JSON, Asked, Outside, Question, Verdict, Where, apply, batches, cannot
+from penstock.policy.outside import NO_JSON, Asked, Outside, Question, Verdict, Where, apply, batches, cannot, rejection
 from penstock.policy.spelt import fits, put_text, read_text
 from penstock.policy.texts import Object, Place, answer_texts, request_texts
 from penstock.protocols.openai_chat.chunk import UNREADABLE, decode_any, encode_any
@@ -59,7 +60,8 @@ class BodyJudge:
                 let_pass(self.findings, {}, self._outsides)
             return False
         self._fields = cast("Object", fields)
-        self._changed = self._where == "request" and says_twice(self._body)
+        if self._where == "request" and self._is_misread(protocol, operation, self._fields):
+            return False
         find = request_texts if self._where == "request" else answer_texts
         for place in find(protocol, operation, self._fields):
             text = read_text(place) if place.scope in self._outsides else ""
@@ -67,6 +69,18 @@ class BodyJudge:
                 self._places.append(place)
                 self._texts.append(text)
         return bool(self._places)
+
+    def _is_misread(self, protocol: ProtocolId, operation: Operation, fields: Object) -> bool:
+        names = names_in(self._body)
+        self._changed = names is None
+        known = known_alike(protocol, operation, fields, names)
+        outside = closed_outside(self._outsides) if known is not None else None
+        if known is not None and outside is None:
+            let_pass(self.findings, {}, self._outsides)
+        if known is None or outside is None:
+            return False
+        self._reject(misread(rejection(outside, ""), known))
+        return True
 
     @property
     def done(self) -> bool:

@@ -1,15 +1,15 @@
 """Whole requests and answers: their texts judged in place, and nothing else of them changed.
 
-A body in which nothing is masked leaves as the very bytes that came; but for a request that says something twice (`says_twice`), of which only what
-was judged goes out.
+A body in which nothing is masked leaves as the very bytes that came; but for a request that says something twice (`alike.names_in`), of which only
+what was judged goes out.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
+from penstock.policy.alike import known_alike, misread, names_in
 from penstock.policy.channels import judge_arguments
 from penstock.policy.guards import Rules, closed_guard, let_pass
 from penstock.policy.matcher import Findings, Rejection
@@ -28,8 +28,16 @@ def guard_request(protocol: ProtocolId, operation: Operation, body: bytes, rules
     fields = _read(body, rules, findings, "the request could not be read")
     if fields is None:
         return body
+    names = names_in(body)
+    known = known_alike(protocol, operation, fields, names)
+    if known is not None:
+        rule = closed_guard(rules)
+        if rule is not None:
+            findings.rejection = misread(Rejection(rule.guard, "", in_stream=rule.in_stream), known)
+            return body
+        let_pass(findings, rules)
     changed = mask_places(request_texts(protocol, operation, fields), rules, findings)
-    return _written(body, fields, changed or says_twice(body))
+    return _written(body, fields, changed or names is None)
 
 
 def guard_answer(protocol: ProtocolId, operation: Operation, body: bytes, rules: Rules, findings: Findings) -> bytes:
@@ -41,27 +49,6 @@ def guard_answer(protocol: ProtocolId, operation: Operation, body: bytes, rules:
     if changed:
         drop_logprobs(fields)
     return _written(body, fields, changed)
-
-
-class _Twice(Exception):
-    pass
-
-
-def _once(members: list[tuple[str, Any]]) -> None:
-    if len(dict(members)) != len(members):
-        raise _Twice
-
-
-_look = json.JSONDecoder(object_pairs_hook=_once, parse_int=float, strict=False).decode
-
-
-def says_twice(body: bytes) -> bool:
-    """Has an object of this JSON two members of one name? The last is the one that was read, and judged; some provider may read the first."""
-    try:
-        _look(body.decode("utf-8", "replace"))
-    except (_Twice, *UNREADABLE):  # what only one of both readers takes goes out as it was read
-        return True
-    return False
 
 
 def _read(body: bytes, rules: Rules, findings: Findings, why: str) -> Object | None:

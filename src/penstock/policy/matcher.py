@@ -40,6 +40,8 @@ class Rejection:
     """A clause for the ledger, without a word of the text."""
     message: str = ""
     in_stream: str = "stop"
+    bad_request: bool = False
+    """It is about the form of a request, and not about what is said in it."""
 
 
 @dataclass(slots=True)
