@@ -130,3 +130,21 @@ def test_the_names_are_those_that_are_looked_for() -> None:
     written = {word for word in constants if isinstance(word, str) and re.fullmatch("[A-Za-z_]+", word)}
     assert (written - KNOWN, KNOWN - written) == (OTHERS, set()), "a name that requests are looked through by is missing, or too many are there"
     assert len({name.casefold() for name in KNOWN}) == len(KNOWN)
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_requests_within_requests_are_judged_or_refused_however_deep(closed: bool) -> None:
+    """And no depth is a mistake of the gateway's."""
+    inner, ended = '{"contents": [{"parts": [{"text": "zanzibar"}]}]}', set[str]()
+    outside = Guards([Guard("judge", outside=Outside("judge", "service", closed=closed))])
+    for depth in (*range(1, 1200, 37), 5000):
+        sent = ('{"generateContentRequest": ' * depth + inner + "}" * depth).encode()
+        findings = Findings()
+        told = guard_request(ProtocolId.GEMINI, Operation.CHAT, sent, guards(closed=closed).requests, findings)
+        judge = BodyJudge("request", ProtocolId.GEMINI, Operation.CHAT, sent, outside.ask_requests, outside.outsides, Findings())
+        if b"zanzibar" in told:
+            assert (findings.rejection is not None) is closed
+            assert bool(findings.let_go) is not closed
+            assert judge.wants() or (judge.findings.outside is not None) is closed
+        ended.add("passed" if b"zanzibar" in told else "judged")
+    assert ended == {"passed", "judged"}

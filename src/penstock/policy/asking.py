@@ -53,22 +53,29 @@ class BodyJudge:
         except UNREADABLE:
             fields = None
         if not isinstance(fields, dict):
-            outside = closed_outside(self._outsides)
-            if outside is not None:
-                self._reject(cannot(outside, f"the {self._where} could not be read", self.findings))
-            else:
-                let_pass(self.findings, {}, self._outsides)
-            return False
+            return self._give_up()
         self._fields = cast("Object", fields)
-        if self._where == "request" and self._is_misread(protocol, operation, self._fields):
-            return False
         find = request_texts if self._where == "request" else answer_texts
-        for place in find(protocol, operation, self._fields):
-            text = read_text(place) if place.scope in self._outsides else ""
-            if text:
-                self._places.append(place)
-                self._texts.append(text)
+        try:
+            if self._where == "request" and self._is_misread(protocol, operation, self._fields):
+                return False
+            for place in find(protocol, operation, self._fields):
+                text = read_text(place) if place.scope in self._outsides else ""
+                if text:
+                    self._places.append(place)
+                    self._texts.append(text)
+        except RecursionError:  # requests within requests, deeper than any server reads
+            self._places, self._texts, self._changed = [], [], False
+            return self._give_up()
         return bool(self._places)
+
+    def _give_up(self) -> bool:
+        outside = closed_outside(self._outsides)
+        if outside is not None:
+            self._reject(cannot(outside, f"the {self._where} could not be read", self.findings))
+        else:
+            let_pass(self.findings, {}, self._outsides)
+        return False
 
     def _is_misread(self, protocol: ProtocolId, operation: Operation, fields: Object) -> bool:
         names = names_in(self._body)

@@ -19,25 +19,30 @@ from penstock.policy.whole import judge
 from penstock.protocols.openai_chat.chunk import UNREADABLE, decode_any, encode_any
 from penstock.vocabulary.ids import Operation, ProtocolId
 
+_UNREAD_REQUEST = "the request could not be read"
 _DEEPEST = 200
 """Levels of a JSON value that are looked into; none that a tool takes is deeper."""
 
 
 def guard_request(protocol: ProtocolId, operation: Operation, body: bytes, rules: Rules, findings: Findings) -> bytes:
     """The body of a request as it may go out. Where it is to be rejected, `findings.rejection` says so."""
-    fields = _read(body, rules, findings, "the request could not be read")
+    fields = _read(body, rules, findings, _UNREAD_REQUEST)
     if fields is None:
         return body
     names = names_in(body)
-    known = known_alike(protocol, operation, fields, names)
-    if known is not None:
-        rule = closed_guard(rules)
-        if rule is not None:
-            findings.rejection = misread(Rejection(rule.guard, "", in_stream=rule.in_stream), known)
-            return body
-        let_pass(findings, rules)
-    changed = mask_places(request_texts(protocol, operation, fields), rules, findings)
-    return _written(body, fields, changed or names is None)
+    try:
+        known = known_alike(protocol, operation, fields, names)
+        if known is not None:
+            rule = closed_guard(rules)
+            if rule is not None:
+                findings.rejection = misread(Rejection(rule.guard, "", in_stream=rule.in_stream), known)
+                return body
+            let_pass(findings, rules)
+        changed = mask_places(request_texts(protocol, operation, fields), rules, findings)
+        return _written(body, fields, changed or names is None)
+    except RecursionError:  # requests within requests, deeper than any server reads
+        _give_up(rules, findings, _UNREAD_REQUEST)
+        return body
 
 
 def guard_answer(protocol: ProtocolId, operation: Operation, body: bytes, rules: Rules, findings: Findings) -> bytes:
@@ -60,12 +65,16 @@ def _read(body: bytes, rules: Rules, findings: Findings, why: str) -> Object | N
         value = None
     if isinstance(value, dict):
         return cast("Object", value)
+    _give_up(rules, findings, why)
+    return None
+
+
+def _give_up(rules: Rules, findings: Findings, why: str) -> None:
     rule = closed_guard(rules)
     if rule is not None:
         findings.rejection = findings.rejection or Rejection(rule.guard, why, rule.message, rule.in_stream)
     else:
         let_pass(findings, rules)
-    return None
 
 
 def _written(body: bytes, fields: Object, changed: bool) -> bytes:
