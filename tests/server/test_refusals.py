@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -64,9 +65,9 @@ async def test_the_path_is_known_where_it_was_read(data: bytes, status: int) -> 
 @on_loop
 async def test_an_unknown_method_is_refused_in_the_words_of_its_path(method: str, cut: int | None, target: str, protocol: str) -> None:
     data = f"{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}".encode()
-    rim = Rim().feed(get("/a")).feed(*([data[:cut], data[cut:]] if cut else [data]))
-    _, answer = rim.answers()
-    assert len(rim.talks) == 1
+    rim = Rim().feed(*([data[:cut], data[cut:]] if cut else [data]))
+    (answer,) = rim.answers()
+    assert not rim.talks
     assert (answer.status, answer.header(b"connection"), rim.wire.eof) == (405, b"close", True)
     told = json.loads(answer.body)
     match protocol:
@@ -76,6 +77,17 @@ async def test_an_unknown_method_is_refused_in_the_words_of_its_path(method: str
             assert (told["error"]["code"], told["error"]["status"]) == (405, "UNIMPLEMENTED")
         case _:
             assert (told["error"]["type"], "param" in told["error"]) == ("invalid_request_error", True)
+
+
+@pytest.mark.parametrize("cuts", [[], [0], [1, 4], [30]])
+@on_loop
+async def test_behind_another_request_an_unknown_method_is_one_refusal_however_it_is_cut(cuts: list[int]) -> None:
+    first, data = get("/a"), b"FOO /v1/messages HTTP/1.1\r\nHost: x\r\n\r\n"
+    at = [0, *(len(first) + cut for cut in cuts), len(first + data)]
+    rim = Rim().feed(*((first + data)[begin:end] for begin, end in itertools.pairwise(at)))
+    rim.talks[0].reply.whole(200, [], b"ok")
+    assert [answer.status for answer in rim.answers()] == [200, 400]
+    assert rim.wire.eof
 
 
 @on_loop

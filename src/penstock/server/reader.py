@@ -35,6 +35,8 @@ class Reader(ABC):
 
     __slots__ = ("_alone", "_deaf", "_fed", "_headers", "_heads", "_known", "_length", "_local", "_parser", "_pieces", "_quiet", "_reading",
                  "_settings", "_upgrading", "_url")
+    _turns: int
+    """Requests begun."""
 
     def __init__(self, settings: Settings, local: bool, heads: KnownHeads) -> None:
         self._settings = settings
@@ -130,7 +132,7 @@ class Reader(ABC):
                 raise cause or error
         elif not self._deaf:
             why = f"{_BROKEN}: {error}."
-            if self._alone and isinstance(error, httptools.HttpParserInvalidMethodError):
+            if self._alone and not self._turns and isinstance(error, httptools.HttpParserInvalidMethodError):
                 self._stray(data, why, begun=self._fed > len(data))
             elif str(error).startswith(_RTSP):
                 url, self._url = self._url, b""
@@ -139,7 +141,8 @@ class Reader(ABC):
                 self._turn_away(Bad(400, why))
 
     def _stray(self, data: bytes, why: str, *, begun: bool) -> None:
-        """The method that `data` begins with, or goes on with, is none of HTTP's. (Behind another request in the same read it is not found.)"""
+        """The method that `data` begins with, or goes on with, is none of HTTP's. (Of a connection's first request only: behind another one in
+        the same read it is not found, and what a client is told must not depend on how its bytes were cut.)"""
         stray = StrayLine(self.on_url, why, self._settings.head_bytes, begun=begun)
         self._parser = cast(httptools.HttpRequestParser, stray)  # no head comes of it, so nothing else of a parser is asked for
         try:
