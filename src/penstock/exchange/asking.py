@@ -195,8 +195,9 @@ class Asking(Telling):
     def _follow(self, source: Source, receiver: Receiver) -> None:
         if self.recording is not None:
             receiver = AnswerTap(receiver, self.recording)
+        paused = self.paused_at is not None  # by its own client; what `hold_its_time` says from here on is another's
         self._ask = ask = source.sit(self.fit, receiver, self.hold_its_time, self.gateway.clock)
-        if self.paused_at is not None:
+        if paused:
             ask.pause()
 
     @property

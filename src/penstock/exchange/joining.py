@@ -84,7 +84,10 @@ class Flight:
             seat.advance(now)
 
     def sit(self, seat: Seat) -> None:
-        self.leader.write_down(self.leader.gateway.clock())
+        leader = self.leader
+        leader.write_down(leader.gateway.clock())
+        if leader.noted is None and leader.record is not None and isinstance(tape := leader.record.answer, Tape) and tape.torn:
+            leader.noted = []  # just now; what comes behind it is for who sits here
         self.seats.append(seat)
         self.weigh()
 
@@ -261,7 +264,7 @@ class Joining(Leaving):
             self.flight.weigh()
         elif ask is None:
             pass
-        elif self.full or self.paused_at is not None:
+        elif self.full or (self.paused_at is not None and not self.held_back):
             ask.pause()
         else:
             ask.resume()

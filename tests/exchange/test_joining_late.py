@@ -1,0 +1,68 @@
+"""Running answers that are joined at an awkward moment: the provider is not read just then, or what is noted has no room any more."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from random import Random
+
+import pytest
+
+from penstock.exchange.conduct import Timers
+from tests.exchange.test_joining import AGAIN, MIB, chat, house, replay
+from tests.exchange.test_joining_ends import held_back
+from tests.support.exchanges import CHUNK, DONE, STOP, USAGE
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_who_joins_while_the_leader_holds_the_provider_back_is_told_all_at_once_and_the_rest_later(leaves: bool) -> None:
+    with house(total=8 * MIB, timers=Timers(client_stall=30.0, idle=5.0)) as h:
+        first, ask, second = held_back(h)
+        late = chat(h, AGAIN)
+        h.loop.settle()
+        assert replay(late) == b"join"
+        assert late.reply.body == second.reply.body
+        h.loop.wait(2.0)
+        first.leave() if leaves else first.resume()
+        assert not ask.paused
+        ask.body(CHUNK, STOP, USAGE, DONE)
+        if ask.live:
+            ask.end()
+        h.loop.settle()
+        assert late.reply.body == second.reply.body
+        assert late.reply.body.endswith(CHUNK + STOP + USAGE + DONE)
+        assert (late.reply.over, second.reply.over) == ("ended", "ended")
+        h.check_quiet()
+
+
+def test_a_follower_whose_guards_have_caught_up_while_it_is_held_back_is_told_the_rest() -> None:
+    with house(total=8 * MIB, timers=Timers(client_stall=30.0, idle=5.0)) as h:
+        first, ask, second = held_back(h)
+        h.run(second.handler.exchange.read_or_not)
+        first.resume()
+        ask.body(CHUNK, STOP, USAGE, DONE).end()
+        h.loop.settle()
+        assert second.reply.body.endswith(CHUNK + STOP + USAGE + DONE)
+        h.check_quiet()
+
+
+def test_who_joins_just_when_the_notes_find_no_room_is_told_the_rest_all_the_same() -> None:
+    long = b'data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % b64encode(Random(1).randbytes(3000))
+    with house(total=40_000) as h:
+        desk = h.gateway.desk
+        assert desk is not None
+        first = chat(h)
+        ask = h.last.answer()
+        ask.body(long)  # it is not written down yet
+        others = desk.budget.total - desk.budget.used - 500
+        assert desk.budget.take(others)
+        second = chat(h, AGAIN)
+        h.loop.settle()
+        ask.body(CHUNK, STOP, USAGE, DONE).end()
+        h.loop.settle()
+        assert (replay(second), len(h.asks)) == (b"join", 1)
+        assert first.reply.body == second.reply.body == long + CHUNK + STOP + USAGE + DONE
+        assert {row.outcome for row in h.book.settled} == {"COMPLETE"}
+        desk.budget.give(others)
+        h.loop.wait(20.0)
+        assert desk.budget.used == 0
+        h.check_quiet()
