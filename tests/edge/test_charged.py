@@ -111,14 +111,14 @@ async def house(directory: Path, case: Case, more: dict[str, Any]) -> AsyncGener
         provider.close()
 
 
-async def stream(running: Running, case: Case, fate: str) -> bytes:
-    """The body as its client has it in the end; who leaves does so when it has the part."""
+async def stream(running: Running, case: Case, fate: str, *, rest: bool = False) -> bytes:
+    """The body as its client has it in the end; who leaves does so when it has the part (`rest`: it does not leave)."""
     path, body = case.request()
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
     try:
         writer.write(request("POST", path, json.dumps(body).encode(), {"x-fate": fate, "x-penstock-session": fate}))
         async with asyncio.timeout(15):
-            if not fate.startswith("left"):
+            if not fate.startswith("left") or rest:
                 return (await read_answer(reader)).body
             await reader.readuntil(b"\r\n\r\n")
             part, seen = Part(case).body, b""
@@ -196,6 +196,27 @@ def test_what_is_read_on_is_charged_whole_and_what_is_told_again_is_not_charged(
             for row in (*others, joined):
                 assert (sum(filter(None, charge(row))), row["input_tokens"], row["output_tokens"]) == (0, 0, 0)
             assert provider.asked_for == {"whole": 1, "left, and read on": 1}
+        check_purse(tmp_path, rows)
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", ["openai_chat/test_crusoe_model_streaming_0", "anthropic_messages/test_anthropic_model_thinking_part_stream_0"])
+def test_what_a_guard_cuts_at_its_first_word_is_charged_what_had_come_by_then(tmp_path: Path, name: str) -> None:
+    case = ALL[name]
+    guards = {"guards": [{"name": "no words", "patterns": [r"[^\s{}]"], "on": ["answer"], "action": "reject"}]}
+
+    async def main() -> None:
+        async with house(tmp_path, case, {"dedup": False, **guards}) as (running, provider):
+            told = await stream(running, case, "left, and read on", rest=True)  # there is more of it, which nobody waits for
+            rows = await rows_of(running)
+            [row] = rows["left, and read on"]
+            assert not told.startswith(Part(case).body)
+            stated = figures(row)
+            assert (row["outcome"], row["ended_by"], row["rule"], row["ttft_ms"]) == ("CUT", "gateway", "no words", None)
+            assert charge(row) == (stated.get("input", -(-row["bytes_in"] // 4)), max(stated.get("output", 0), row["events"]))
+            assert min(charge(row)) > 0
+            assert provider.asked_for.total() == 1
         check_purse(tmp_path, rows)
 
     run(main())

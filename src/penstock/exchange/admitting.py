@@ -306,6 +306,7 @@ def charged(entry: Entry) -> Tokens:
     # A stream whose events were not understood is taken for a body: its bytes tell how much it was.
     told = entry.streamed is True and bool(entry.events)
     nothing_came = not entry.bytes_out if not told else entry.ttft_ms is None
+    nothing_came = nothing_came and not (told and entry.refused_by == "guard")  # what a guard ends at its first word was made all the same
     failed = entry.upstream_status is None or entry.upstream_status >= 400 or nothing_came
     # Figures that are estimated are those of all that was made, too: what it took to tell it says less.
     final = entry.usage_source in (Provenance.REPORTED.value, Provenance.ESTIMATED.value)

@@ -360,10 +360,10 @@ class Exchange(Metering, Joining):
     def _close_row(self, outcome: Outcome, now: float) -> None:
         if self.legacy is not None:
             outcome = self.legacy.account(self.entry, outcome)
-        if self.admitted is not None:
-            self.admitted.settle(self.entry, now)
         if self.conduct.guards is not None:
             self.end_guards()
+        if self.admitted is not None:
+            self.admitted.settle(self.entry, now)
         first = close_entry(self.entry, outcome, self.started, now)
         if self.record is not None:
             self.settle_notes(self.record, outcome, now, whole=outcome.ending is _COMPLETE or (outcome.ended_by is _BY_CLIENT and self._whole))
