@@ -239,7 +239,8 @@ def test_a_tape_holds_no_more_in_memory_however_long_it_is(tmp_path: Path) -> No
         tape.add(reads[at : at + 6])
         most = max(most, sum(map(len, tape._packs)))  # pyright: ignore[reportPrivateUsage]
     assert most < 4096
-    assert shelf.pieces > 50
+    assert shelf.flush()
+    assert 15 < shelf.pieces < 45, "each takes some memory of its own"
     for start in (0, 1, 77, tape.count - 1):
         assert told(tape, 5000, start) == b"".join(reads[6 * start :])
     reel = tape.reel()
@@ -264,6 +265,45 @@ def test_every_read_comes_back_from_the_shelf(tmp_path_factory: pytest.TempPathF
         assert told(tape, most, start) == b"".join(read for batch in batches[start:] for read in batch)
     reel = tape.reel()
     assert told(reel, most) == told(reel.plain(), most) == b"".join(read for batch in batches for read in batch)
+
+
+@pytest.mark.parametrize("fault", ["unreadable", "full"])
+def test_pieces_that_cannot_become_one_in_the_file_are_told_all_the_same(tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = shelf_in(tmp_path, 64 * MIB if fault == "unreadable" else 15 * 2560)
+    reads = [FRAME % at for at in range(2500)]
+    tape = Tape(MIB, Budget(MIB), shelf)
+
+    def gone(fd: int, size: int, at: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    if fault == "unreadable":
+        monkeypatch.setattr("penstock.dedup.shelf.os.pread", gone)
+    for at in range(0, len(reads), 6):
+        tape.add(reads[at : at + 6])
+        assert at % 300 or shelf.flush()
+    assert not tape.torn
+    monkeypatch.undo()
+    assert shelf.flush()
+    assert (shelf.pieces > 15) is (fault == "unreadable")
+    assert told(tape, 5000) == told(tape.reel(), 5000) == b"".join(reads)
+
+
+@pytest.mark.parametrize(("length", "lies_there"), [(1000, True), (15_000, True), (20_000, False), (4 * MIB, False)])
+def test_a_long_request_stays_in_memory_so_that_no_search_reads_many_of_them(tmp_path: Path, length: int, *, lies_there: bool) -> None:
+    shelf = shelf_in(tmp_path)
+    store = MemoryAnswers(100, Room(64 * MIB), 15.0, shelf)
+    record = asked({"text": "a" * length})
+    reel = reel_of(shelf, [FRAME % n for n in range(300)])
+    assert shelf.flush()
+    before = os.fstat(file_of(tmp_path)).st_size
+    store.put(kept("1", record, reel, Form.EVENTS), 0, 0.0)
+    assert shelf.flush()
+    assert (os.fstat(file_of(tmp_path)).st_size > before + length) is lies_there
+    claim = store.claim(wanted(record), 1.0)
+    assert isinstance(claim, Claim)
+    assert claim.kept.body == record.body
+    assert isinstance(claim.kept.answer, Reel)
+    assert told(claim.kept.answer, 3000) == b"".join(FRAME % n for n in range(300))
 
 
 def test_kept_answers_lie_on_the_shelf_and_leave_it_when_they_go(tmp_path: Path) -> None:

@@ -61,7 +61,8 @@ _NONE: dict[str, _Held] = {}
 _encoder = msgspec.msgpack.Encoder()
 _encode, _encode_into = _encoder.encode, _encoder.encode_into
 _LARGE = 16 * 1024
-"""Bytes of request and answer from which they are not packed: to copy them costs more than that saves."""
+"""Bytes of request and answer from which they are not packed: to copy them costs more than that saves. And of a request, from which it is not put on
+the shelf: all of them are read there at the next search, in one go."""
 _Put = tuple[float, int, Fields]
 """When, how much of the room it holds, and what."""
 _decode = msgspec.msgpack.Decoder(list[tuple[float, int, Kept]]).decode
@@ -124,7 +125,10 @@ class MemoryAnswers:
         if pieces or weight >= _LARGE or left:
             if fresh:
                 self._pack()
-            self._packs.append((self._alone(kept, now, weight, pieces) if pieces and not left else Kept(*kept), left, now, weight, 1, pieces))
+            if pieces and not left and len(kept[2]) < _LARGE:
+                self._packs.append((self._alone(kept, now, weight, pieces), 0, now, weight, 1, pieces))
+            else:
+                self._packs.append((Kept(*kept), left, now, weight, 1, ()))
             self._packed += 1
             self._weight += weight
             self.owed += left

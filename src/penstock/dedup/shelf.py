@@ -20,7 +20,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
+from sys import getrefcount
 from typing import Final
 
 _UNIT: Final = 512
@@ -60,6 +62,12 @@ class Piece:
     @property
     def in_memory(self) -> bool:
         return isinstance(self._place, bytes)
+
+    @property
+    def size(self) -> int:
+        """Bytes, about."""
+        place = self._place
+        return len(place) if isinstance(place, bytes) else _told(place)[1]
 
     def lie_at(self, place: int) -> None:
         """For the shelf."""
@@ -104,7 +112,7 @@ class Shelf:
         self._from = 0
         """The unit from which places are looked for."""
         self._number = 0
-        self._rests_until = 0.0
+        self._rests_until = -inf
 
     @property
     def pieces(self) -> int:
@@ -176,9 +184,11 @@ class Shelf:
                 some: list[Piece] = []
                 size = 0
                 while queue and size < _AT_ONCE:
-                    some.append(queue.popleft())
-                    size += len(some[-1].read())
-                if not self._rests_until or time.monotonic() >= self._rests_until:
+                    piece = queue.popleft()
+                    if getrefcount(piece) > 2:  # else nobody has it but this
+                        some.append(piece)
+                        size += piece.size
+                if some and time.monotonic() >= self._rests_until:
                     self._write(some)
         finally:
             self._writing = False

@@ -37,6 +37,10 @@ _TRIES: Final = 16
 """Examples of one tape: where so many were no good, nothing recurs in this stream."""
 _WORTH: Final = 1024
 """Bytes of packs from which they are put on the shelf."""
+_FEW: Final = 15
+"""Pieces of one tape that become one when so many small ones have come together: each takes 130 bytes of memory."""
+_LITTLE: Final = 8192
+"""Bytes of a piece that is a small one."""
 
 Example = tuple[int, bytes]
 """From which pack on; and the bytes."""
@@ -140,6 +144,22 @@ class Tape:
         self._away += len(packs)
         self._packs = []
         self._examples = [(self._away, self._example)]
+        last = self._pieces[-_FEW:]
+        if len(last) == _FEW and max([piece.size for piece in last]) < _LITTLE:
+            self._bind(shelf, last)
+
+    def _bind(self, shelf: Shelf, last: list[Piece]) -> None:
+        """They are one piece from now on; where they cannot be read, they stay as they are."""
+        try:
+            sheets = [_decode(piece.read()) for piece in last]
+        except OSError:
+            return
+        examples: list[Example] = []
+        for example in chain(*(sheet[0] for sheet in sheets)):
+            if not examples or example[1] != examples[-1][1]:
+                examples.append(example)
+        packs = list(chain(*(sheet[1] for sheet in sheets)))
+        self._pieces[-_FEW:] = [shelf.put(_encode((examples, packs)), last[0].mark)]
 
     def read(self, start: int, most: int) -> tuple[bytes, int]:
         """The bytes from pack `start` on, as many whole packs as fit into `most` bytes and at least one; and the number of the pack behind them.
