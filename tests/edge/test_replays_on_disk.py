@@ -163,8 +163,8 @@ def test_a_full_disk_leaves_notes_in_memory_and_a_kill_leaves_none_at_all(tmp_pa
             assert not notes_of(process.pid, process.data_dir)
             for number in (0, 4):
                 if number:
-                    while not any(file.stat().st_size > 1000 for file in notes_of(process.pid, process.data_dir)):
-                        await asyncio.sleep(0.01)  # a thread writes it
+                    while not any(file.stat().st_size > 1000 for file in notes_of(process.pid, process.data_dir)):  # noqa: ASYNC110  # a thread writes it
+                        await asyncio.sleep(0.01)
                     process.fill_disk()
                 for kind in (None, "hit"):
                     answer = await ask(process.port, "POST", "/v1/chat/completions", question(number), KEY)
