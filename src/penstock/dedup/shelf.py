@@ -27,14 +27,14 @@ from typing import Final
 
 _UNIT: Final = 512
 """Places are so many bytes, or several times as many."""
-_AT_ONCE: Final = 128 * 1024
+_AT_ONCE: Final = 32 * 1024
 """Bytes that are written in one call, about."""
 _NUMBER: Final = 8
 """Bytes of the number."""
 _AT_BITS: Final = 30
 """Of a place: half a TiB of units."""
 _SIZE_BITS: Final = 30
-GATHER: Final = 0.02
+GATHER: Final = 0.01
 """Seconds for which pieces are gathered before they are written."""
 _IDLE: Final = 0.2
 """Seconds between two looks while nothing comes and something lies there."""

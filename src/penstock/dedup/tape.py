@@ -25,7 +25,7 @@ from penstock.wire.budget import Budget
 _lz4 = cast("Any", lz4.block)  # (it has no types)
 _compress: Callable[..., bytes] = _lz4.compress
 _decompress: Callable[..., bytes] = _lz4.decompress
-LUMP: Final = 2048
+LUMP: Final = 1024
 """Bytes for which the budget is asked at a time; as often packs go to the shelf."""
 _PACK: Final = 48
 """Bytes that a pack takes besides, about."""
@@ -35,7 +35,7 @@ _GOOD: Final = 6
 """To what part packs have to come for the example to be good enough."""
 _TRIES: Final = 16
 """Examples of one tape: where so many were no good, nothing recurs in this stream."""
-_WORTH: Final = 1024
+_WORTH: Final = 512
 """Bytes of packs from which they are put on the shelf."""
 _FEW: Final = 15
 """Pieces of one tape that become one when so many small ones have come together: each takes 130 bytes of memory."""
