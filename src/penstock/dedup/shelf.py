@@ -34,7 +34,7 @@ _NUMBER: Final = 8
 _AT_BITS: Final = 30
 """Of a place: half a TiB of units."""
 _SIZE_BITS: Final = 30
-GATHER: Final = 0.01
+GATHER: Final = 0.03
 """Seconds for which pieces are gathered before they are written."""
 _IDLE: Final = 0.2
 """Seconds between two looks while nothing comes and something lies there."""

@@ -153,8 +153,8 @@ def sqlite_engine(path: Path, *, lock_wait_s: float, journal: str = "WAL", read_
             # Opened for writing and held to reading: after a crash somebody must be able to roll a journal back.
             connection.execute("PRAGMA query_only=ON")
         else:
-            # 256 KiB instead of 2 MiB: few of its pages are written twice, and the system has the others at hand.
-            connection.execute("PRAGMA cache_size=-256")
+            # 160 KiB instead of 2 MiB: few of its pages are written twice, and the system has the others at hand.
+            connection.execute("PRAGMA cache_size=-160")
         return connection
 
     engine = sa.create_engine("sqlite+pysqlite://", creator=connect, poolclass=sa.QueuePool, pool_size=4, max_overflow=4)
