@@ -50,7 +50,7 @@ class _Watched(dict[str, Any]):
         for name in fields:
             self._names.setdefault(name.casefold(), []).append(name)
 
-    def get(self, key: str, default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def get(self, key: str, default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # as `texts` asks
         if any(name != key for name in self._names.get(key.casefold(), ())):
             raise _Alike(key)
         value = super().get(key, default)
