@@ -83,12 +83,13 @@ class Shelf:
     """`put` and `Piece.read` are for one thread; the other is its own, and is there while something lies here."""
 
     __slots__ = (
-        "_directory", "_fd", "_from", "_gone", "_lock", "_made", "_most", "_number", "_queue", "_rests_until", "_runs", "_taken", "_tell", "_writing",
-        "returned",
+        "_directory", "_fd", "_from", "_gone", "_lock", "_made", "_most", "_number", "_queue", "_rests_until", "_runs", "_taken", "_tell", "_trouble",
+        "_writing", "returned",
     )  # fmt: skip
 
     def __init__(self, directory: Path, most: int, tell: Callable[[str], None]) -> None:
-        """A file of at most `most` bytes in `directory`, made when it is needed. `tell` is told a sentence where the file system takes nothing."""
+        """A file of at most `most` bytes in `directory`, made when it is needed. `tell` is told a sentence when the file system begins to take
+        nothing, and not each time that it is tried."""
         self._directory = directory
         self._most = min(most // _UNIT, 1 << _AT_BITS)
         """Units."""
@@ -113,6 +114,8 @@ class Shelf:
         """The unit from which places are looked for."""
         self._number = 0
         self._rests_until = -inf
+        self._trouble = ""
+        """Why the file system took nothing the last time."""
 
     @property
     def pieces(self) -> int:
@@ -219,6 +222,7 @@ class Shelf:
         except OSError as error:
             self._rest(error.strerror or str(error))
         else:
+            self._trouble = ""
             self._taken[at : at + units] = b"\1" * units
             for piece, place in zip(some, places, strict=True):
                 piece.lie_at(place + at)
@@ -239,7 +243,9 @@ class Shelf:
 
     def _rest(self, why: str) -> None:
         self._rests_until = time.monotonic() + _REST
-        self._tell(f"{self._directory}: notes of answers stay in memory: {why}")
+        if why != self._trouble:  # else it is as it was, and has been told
+            self._trouble = why
+            self._tell(f"{self._directory}: notes of answers stay in memory: {why}")
 
     def _take_back(self) -> None:
         returned = self.returned
