@@ -19,7 +19,7 @@ from penstock import __version__
 from penstock.admin import AdminListener, Deps, Readings, load_token, make_app
 from penstock.capture import Dumps, Recorder
 from penstock.config.settings import AUTO_TOKEN, Config
-from penstock.dedup import Desk, MemoryAnswers, Room, Shelf
+from penstock.dedup import Desk, make_desk
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.costing import Costs
 from penstock.exchange.front import Front
@@ -324,10 +324,10 @@ def prices_of(config: Config) -> Prices:
 def _desk(config: Config) -> Desk | None:
     """For the answers that are told again, where any may be."""
     rules = [conduct.dedup for conduct in (config.conduct, *config.provider_conduct.values(), *config.route_conduct) if conduct.dedup is not None]
-    room = Room(config.limits.noted_total)
-    shelf = Shelf(config.data_dir, 4 * room.total, log.warning) if config.limits.noted_on_disk else None
-    answers = MemoryAnswers(config.limits.noted_answers, room, max((one.tool_ttl for one in rules), default=0.0), shelf)
-    return Desk(answers, room, shelf) if rules and not config.transparent else None
+    if config.transparent or not rules:
+        return None
+    limits, longest = config.limits, max([one.tool_ttl for one in rules])
+    return make_desk(config.data_dir if limits.noted_on_disk else None, limits.noted_total, limits.noted_answers, longest, log.warning)
 
 
 def guard_names(config: Config) -> set[str]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.dedup import Conflict, Desk, Evidence, Fits, Form, Kept, Match, Mode, Record, Rules, Tape
+from penstock.dedup import Conflict, Desk, Evidence, Fits, Form, Kept, Match, Mode, Record, Rules
 from penstock.upstream.contract import ResponseHead
 from penstock.wire.encoding import coding_of
 from tests.support.kept import ANY, STORES, Leading, desk_of
@@ -158,13 +158,15 @@ def test_nothing_is_found_that_is_not_equal_and_nothing_is_left_behind(data: st.
                     ends[over.id] = now
                     desk.keep(over, 200, [], b"x" * data.draw(st.integers(0, 100)), now)
                 case "tape":
-                    over.answer = tape = Tape(1000, desk.budget)
-                    tape.add([b"x" * 40])
-                    if tape.torn:
+                    over.answer = notes = desk.notes(1000)
+                    notes.add(b"x" * 40)
+                    if notes.torn:
                         desk.drop(over)
                     else:
                         ends[over.id] = now
-                        desk.keep(over, 200, [], tape.reel(), now, Form.EVENTS)
+                        desk.keep(over, 200, [], notes.reel() or b"", now, Form.EVENTS)
+                    over.answer = None
+                    del notes
                 case _:
                     desk.drop(over)
         assert 0 <= desk.budget.used <= desk.budget.total

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Protocol
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from penstock.dedup.tape import LUMP, Reel, Tape
+from penstock.dedup.tape import LUMP, Tape
 from penstock.wire.budget import Budget
 from tests.support.corpus import cases
 
@@ -20,14 +21,18 @@ WORDS = st.sampled_from(
 )
 
 
-def told(tape: Tape | Reel, most: int, at: int = 0) -> bytes:
+class Readable(Protocol):
+    def read(self, start: int, most: int) -> tuple[bytes, int]: ...
+
+
+def told(tape: Readable, most: int, at: int = 0) -> bytes:
     out = b""
-    while at < tape.count:
+    while True:
         piece, after = tape.read(at, most)
-        assert after > at
-        assert len(piece) <= most or after == at + 1
+        assert after == at + len(piece)
+        if not piece:
+            return out
         out, at = out + piece, after
-    return out
 
 
 @given(st.lists(st.lists(st.one_of(WORDS, st.binary(min_size=1, max_size=300)), min_size=1, max_size=9), max_size=20), st.integers(1, 2000))
@@ -39,9 +44,11 @@ def test_every_read_comes_back(batches: list[list[bytes]], most: int) -> None:
     for batch in batches:
         tape.add(batch)
     whole = b"".join(read for batch in batches for read in batch)
-    assert tape.count == len(batches)
-    for start in range(tape.count):
-        assert told(tape, most, start) == b"".join(read for batch in batches[start:] for read in batch)
+    assert tape.length == tape.reel().packed == len(whole)
+    for start in {0, len(whole) // 3, len(whole) // 2, max(0, len(whole) - 1), len(whole)}:
+        assert told(tape, most, start) == told(tape.reel(), most, start) == whole[start:]
+    pieces = [len(b"".join(batch)) for batch in batches]
+    assert len(tape.read(0, most)[0]) <= max([most, *pieces])
     assert told(tape.reel(), most) == whole
     assert tape.size == budget.used
     assert tape.reel().size <= tape.size
@@ -83,11 +90,12 @@ def test_it_tears_at_its_limit_or_the_budgets_and_keeps_what_it_has() -> None:
         for at in range(0, 400, 8):
             tape.add(reads[at : at + 8])
         assert tape.torn
-        assert 0 < tape.count < 50
-        assert told(tape, 1000) == b"".join(reads[: 8 * tape.count])
+        assert 0 < tape.length < 50 * 800
+        assert told(tape, 1000) == b"".join(reads)[: tape.length]
+        assert tape.length % 800 == 0
         assert tape.size <= 10_000 + LUMP
         tape.add([b"more"])
-        assert told(tape, 1000) == b"".join(reads[: 8 * tape.count])
+        assert told(tape, 1000) == b"".join(reads)[: tape.length]
 
 
 def test_a_recorded_stream_takes_a_fraction_of_its_bytes() -> None:
@@ -106,3 +114,24 @@ def test_a_recorded_stream_takes_a_fraction_of_its_bytes() -> None:
     assert min(ratios) < 0.25
     assert sorted(ratios)[len(ratios) // 2] < 0.45
     assert max(ratios) < 1.1, "where nothing recurs"
+
+
+def test_what_is_over_may_go_on() -> None:
+    """Behind what is on a reel, byte for byte, and from a budget of its own."""
+    first, second = ([FRAME + b"%d" % n for n in range(at, at + 300)] for at in (0, 300))
+    whole = b"".join([*first, *second])
+    tape = Tape(MIB, Budget(MIB))
+    for at in range(0, 300, 6):
+        tape.add(first[at : at + 6])
+    budget = Budget(MIB)
+    other = Tape.of(tape.reel(), budget)
+    assert (other.length, budget.used) == (tape.length, 0)
+    for at in range(0, 300, 7):
+        other.add(second[at : at + 7])
+    assert told(other, 1000) == told(other.reel(), 1000) == whole
+    assert budget.used == other.size > 0
+    other.close()
+    other.add([b"more"])
+    assert budget.used == 0
+    assert told(other, 1000) == whole + b"more"
+    assert told(tape, 1000) == b"".join(first)

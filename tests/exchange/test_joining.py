@@ -16,6 +16,7 @@ from penstock.dedup import MemoryAnswers, Mode, Rules
 from penstock.exchange import drive
 from penstock.exchange.conduct import Conduct
 from penstock.exchange.contract import Headers
+from penstock.exchange.gateway import Settings
 from penstock.exchange.joining import GRACE
 from penstock.pipeline.timers import Timers
 from penstock.vocabulary.ids import ProtocolId
@@ -334,7 +335,7 @@ def test_a_follower_that_does_not_read_slows_nobody() -> None:
 
 
 def test_beyond_what_is_noted_nobody_joins_any_more() -> None:
-    with house(total=6000) as h:
+    with House(Settings(noted_bytes=6000), conduct=Conduct(dedup=Rules()), desk=desk_of(10, MIB)) as h:
         first, ask, second = joined(h)
         long = b'data: {"id":"c1","model":"m","choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % b64encode(Random(1).randbytes(6000))
         ask.body(long)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from penstock.dedup import Rules, Shelf
+from penstock.dedup import Desk, Rules
 from penstock.exchange.conduct import Conduct
-from tests.dedup.test_shelf import file_of, shelf_in, wait_until
+from tests.dedup.test_segments import SMALL, log_in, notes_in
+from tests.dedup.test_shelf import files_of, shelf_in
 from tests.exchange.test_joining import AGAIN, EACH_STORE, chat, replay
 from tests.support.exchanges import CHUNK, DONE, STOP, USAGE, Asker, House
 from tests.support.kept import STORES, Make, desk_of
@@ -18,14 +19,36 @@ TEXT = [CHUNK.replace(b'"content":"', b'"content":"%d ' % at) for at in range(90
 WHOLE = b"".join(TEXT) + STOP + USAGE + DONE
 
 
-def house(shelf: Shelf, make: Make = STORES["memory"]) -> House:
-    return House(conduct=Conduct(dedup=Rules("retries")), desk=desk_of(10, 1 << 20, make=make, shelf=shelf))
+EACH_LOG = pytest.mark.parametrize("segments", [100, 8], ids=["in the log", "packed"])
+"""All of it fits into the log, or only its end."""
+
+
+def house(path: Path, segments: int, make: Make = STORES["memory"]) -> House:
+    desk = desk_of(10, 1 << 20, make=make, shelf=shelf_in(path), log=log_in(path, segments * SMALL, 8 * SMALL))
+    return House(conduct=Conduct(dedup=Rules("retries")), desk=desk)
+
+
+def desk_in(h: House) -> Desk:
+    assert h.gateway.desk is not None
+    return h.gateway.desk
+
+
+def flush(h: House) -> None:
+    desk = desk_in(h)
+    assert desk.log.flush()
+    assert desk.shelf is not None
+    assert desk.shelf.flush()
+
+
+def empty(path: Path) -> None:
+    for fd in files_of(path):
+        os.ftruncate(fd, 0)
 
 
 @EACH_STORE
-def test_it_is_joined_and_told_again_as_from_memory(tmp_path: Path, make: Make) -> None:
-    shelf = shelf_in(tmp_path)
-    with house(shelf, make) as h:
+@EACH_LOG
+def test_it_is_joined_and_told_again_as_from_memory(tmp_path: Path, segments: int, make: Make) -> None:
+    with house(tmp_path, segments, make) as h:
         first = chat(h)
         ask = h.last.answer()
         others: list[Asker] = []
@@ -34,8 +57,11 @@ def test_it_is_joined_and_told_again_as_from_memory(tmp_path: Path, make: Make) 
             others.append(chat(h, AGAIN))
             h.loop.settle()
             assert others[-1].reply.body == b"".join(TEXT[: at + 100])
-        assert shelf.pieces >= 3
-        assert shelf.flush()
+            flush(h)
+        desk = desk_in(h)
+        assert desk.shelf is not None
+        assert (desk.shelf.pieces > 2) is (segments == 8)
+        assert desk.log.segments > 4
         ask.body(STOP, USAGE, DONE).end()
         late = chat(h, AGAIN)
         h.loop.settle()
@@ -46,33 +72,39 @@ def test_it_is_joined_and_told_again_as_from_memory(tmp_path: Path, make: Make) 
         h.check_quiet()
 
 
-def test_who_reads_slowly_has_it_until_the_end_although_it_is_kept_no_more(tmp_path: Path) -> None:
-    shelf = shelf_in(tmp_path)
-    with house(shelf) as h:
+@EACH_LOG
+def test_who_reads_slowly_has_it_until_the_end_although_it_is_kept_no_more(tmp_path: Path, segments: int) -> None:
+    with house(tmp_path, segments) as h:
         chat(h)
         h.last.answer().body(*TEXT, STOP, USAGE, DONE).end()
         slow = chat(h, AGAIN)
         slow.pause()
         h.loop.settle()
         h.loop.wait(20.0)
-        assert h.gateway.desk is not None
-        h.gateway.desk.sweep(h.loop.time() + 100)
-        others = [shelf.put(b"another's" * 100) for _ in range(300)]
-        assert shelf.flush()
-        assert len(others) == 300
+        desk = desk_in(h)
+        desk.sweep(h.loop.time() + 100)
+        assert not desk.store.holds
+        others = [notes_in(desk.log, desk.budget, desk.shelf) for _ in range(30)]
+        for at in range(300):
+            others[at % 30].add(b"another's " * 100)
+            flush(h)
         slow.resume()
         h.loop.settle()
         assert slow.reply.body == WHOLE
+        del others
+        h.loop.wait(20.0)
+        desk.sweep(h.loop.time() + 100)
+        assert not desk.holds
 
 
-def test_notes_that_cannot_be_read_end_the_follower_and_not_the_leader(tmp_path: Path) -> None:
-    shelf = shelf_in(tmp_path)
-    with house(shelf) as h:
+@EACH_LOG
+def test_notes_that_cannot_be_read_end_the_follower_and_not_the_leader(tmp_path: Path, segments: int) -> None:
+    with house(tmp_path, segments) as h:
         first = chat(h)
         ask = h.last.answer()
         ask.body(*TEXT)
-        assert shelf.flush()
-        os.ftruncate(file_of(tmp_path), 0)
+        flush(h)
+        empty(tmp_path)
         second = chat(h, AGAIN)
         h.loop.settle()
         ask.body(STOP, USAGE, DONE).end()
@@ -85,27 +117,33 @@ def test_notes_that_cannot_be_read_end_the_follower_and_not_the_leader(tmp_path:
         h.check_quiet()
 
 
-def test_a_kept_answer_that_cannot_be_read_is_asked_for_anew(tmp_path: Path) -> None:
-    shelf = shelf_in(tmp_path)
-    with house(shelf) as h:
+@EACH_LOG
+def test_a_kept_answer_that_cannot_be_read_is_asked_for_anew(tmp_path: Path, segments: int) -> None:
+    with house(tmp_path, segments) as h:
         chat(h)
         h.last.answer().body(*TEXT, STOP, USAGE, DONE).end()
-        assert shelf.flush()
-        os.ftruncate(file_of(tmp_path), 0)
-        chat(h, AGAIN)
+        flush(h)
+        empty(tmp_path)
+        again = chat(h, AGAIN)
+        h.loop.settle()
         assert len(h.asks) == 2
+        h.last.answer().body(*TEXT, STOP, USAGE, DONE).end()
+        assert (again.reply.body, replay(again)) == (WHOLE, None)
+        assert [row.outcome for row in h.book.settled] == ["COMPLETE"] * 2
+        h.check_quiet()
 
 
 @pytest.mark.parametrize("reads", [1, 4, 13])
-def test_another_try_and_a_client_that_leaves_give_their_places_back(tmp_path: Path, reads: int) -> None:
-    shelf = shelf_in(tmp_path)
-    with house(shelf) as h:
+@EACH_LOG
+def test_another_try_and_a_client_that_leaves_give_their_places_back(tmp_path: Path, segments: int, reads: int) -> None:
+    with house(tmp_path, segments) as h:
         first = chat(h)
         ask = h.last.answer()
         for at in range(0, 600, reads):
             ask.body(*TEXT[at : at + reads])
-        assert shelf.pieces > 1
+        desk = desk_in(h)
+        assert desk.log.segments > 4
         first.leave()
         h.loop.wait(10.0)
-    del first, ask, h
-    wait_until(lambda: shelf.pieces == 0)
+        desk.sweep(h.loop.time())
+        assert (desk.holds, desk.budget.used) == (False, 0)

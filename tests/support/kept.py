@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -9,6 +11,8 @@ import msgspec
 
 from penstock.dedup import AnswerStore, Claim, Conflict, Desk, Fields, Fits, Form, Kept, MemoryAnswers, Place, Record, Reel, Room, Shelf, Wanted
 from penstock.dedup.fingerprint import digest_of_body
+from penstock.dedup.notes import opened
+from penstock.dedup.segments import SEGMENT, SegmentLog
 from penstock.dedup.store import CONFLICT
 from penstock.dedup.turns import is_tool_turn
 
@@ -25,6 +29,19 @@ Make = Callable[[int, Room, float], Full]
 """Of how many entries at most, in which room, for how long at most."""
 
 
+def failing(fault: str) -> Callable[[int, bytes | memoryview, int], int]:
+    """In the place of `os.pwrite`."""
+
+    def write(fd: int, data: bytes | memoryview, at: int) -> int:
+        if fault == "mistake":
+            raise ValueError("of ours")
+        if fault == "half":
+            return len(data) // 2
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return write
+
+
 class Leading:
     """Somebody who leads, and whose answer comes in this form."""
 
@@ -35,10 +52,20 @@ class Leading:
         return self.told
 
 
-def desk_of(entries: int, total: int, longest: float = 15.0, make: Make = MemoryAnswers, shelf: Shelf | None = None) -> Desk:
+def log_in_memory(most: int = 1 << 24, segment: int = SEGMENT) -> SegmentLog:
+    return SegmentLog(None, 0, most, print, segment)
+
+
+def desk_of(
+    entries: int, total: int, longest: float = 15.0, make: Make = MemoryAnswers, shelf: Shelf | None = None, log: SegmentLog | None = None
+) -> Desk:  # fmt: skip
     room = Room(total)
-    store = MemoryAnswers(entries, room, longest, shelf) if make is MemoryAnswers else make(entries, room, longest)
-    return Desk(store, room, shelf)
+    if log is None:
+        log = log_in_memory(total, min(SEGMENT, max(256, total // 16)))
+    store = MemoryAnswers(entries, room, longest, shelf, log) if make is MemoryAnswers else make(entries, room, longest)
+    if isinstance(store, BytesAnswers):
+        store.log = log
+    return Desk(store, room, log, shelf)
 
 
 def wanted(
@@ -75,7 +102,8 @@ class BytesAnswers:
 
     def __init__(self, entries: int, room: Room, longest: float) -> None:
         self._entries = entries
-        self._longest = longest
+        self.longest = longest
+        self.log = log_in_memory()
         self._most = room.total  # in a place of its own
         self._table: list[bytes] = []
 
@@ -96,7 +124,7 @@ class BytesAnswers:
     def put(self, kept: Fields, left: int, now: float) -> None:
         told = Kept(*kept)
         answer = told.answer
-        self._put(msgspec.structs.replace(told, answer=answer.plain()) if isinstance(answer, Reel) else told, left, now)
+        self._put(msgspec.structs.replace(told, answer=opened(answer, self.log, None).whole()) if isinstance(answer, Reel) else told, left, now)
 
     def _put(self, kept: Kept, left: int, now: float) -> None:
         body = kept.body
@@ -144,7 +172,7 @@ class BytesAnswers:
                 self._table[at] = _encoded(row)
 
     def sweep(self, now: float) -> None:
-        self._table = [_encoded(row) for row in self._rows() if now - row.at < self._longest]
+        self._table = [_encoded(row) for row in self._rows() if now - row.at < self.longest]
 
 
 STORES: dict[str, Make] = {"memory": MemoryAnswers, "bytes": BytesAnswers}

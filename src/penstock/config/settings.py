@@ -52,12 +52,12 @@ class Limits:
     """One such body; beyond it the answer is 413."""
     assembly: int = 64 << 20
     """What is held of one stream that is put together to a body; beyond it the answer is 502."""
-    noted: int = 1 << 20
+    noted: int = 8 << 20
     """What is noted of one answer so that it can be told again; beyond it it cannot be."""
     noted_total: int = 64 << 20
-    """All that is noted so, the requests among it."""
+    """What is noted so and takes memory, the requests among it."""
     noted_on_disk: bool = True
-    """What is long of it lies in a file without a name."""
+    """Streams lie in files without names, which take four times as much at most."""
     noted_answers: int = 1000
     """Whole answers (not bytes) that are kept at the same time."""
 

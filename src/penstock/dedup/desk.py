@@ -17,15 +17,20 @@ Rules
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from pathlib import Path
 from typing import Literal
 
 from penstock.dedup.fingerprint import same_body
+from penstock.dedup.memory import MemoryAnswers, Room
+from penstock.dedup.notes import Notes, opened
 from penstock.dedup.record import Leader, Record
+from penstock.dedup.segments import SEGMENT, SegmentLog
 from penstock.dedup.shelf import Shelf
 from penstock.dedup.store import CONFLICT, AnswerStore, Conflict, Fits, Form, Headers, Kept, Place, Wanted
-from penstock.dedup.tape import Reel, Tape
+from penstock.dedup.tape import Reel
 from penstock.wire.budget import Budget
 from penstock.wire.encoding import READABLE, coding_of
 
@@ -35,6 +40,8 @@ _FAILURES = 256
 """Of them, of one place and of all."""
 _READ = 4 * 1024 * 1024
 """Bytes of bodies that are read in one search, to be compared: a busy client's retry must not hold everybody up. What was read once is known."""
+_SMALL_SEGMENT = 4096
+"""Bytes of one where there is little room."""
 Mode = Literal["retries", "always", "off"]
 
 
@@ -66,11 +73,12 @@ class Match:
 
 
 class Desk:
-    """What is under way in this process, and the store of what was. `budget`: bytes for the former. `shelf`: where long notes lie."""
+    """What is under way in this process, and the store of what was. `budget`: bytes for the former. `log` and `shelf`: where notes of streams lie."""
 
-    def __init__(self, store: AnswerStore, budget: Budget, shelf: Shelf | None = None) -> None:
+    def __init__(self, store: AnswerStore, budget: Budget, log: SegmentLog, shelf: Shelf | None = None) -> None:
         self.store = store
         self.budget = budget
+        self.log = log
         self.shelf = shelf
         self._fresh: dict[str, Record] = {}
         """Under way, by id, and not looked for yet: most never are."""
@@ -87,12 +95,25 @@ class Desk:
 
     @property
     def holds(self) -> bool:
-        """Is anything kept that will have to go?"""
-        return self.store.holds
+        """Is there anything that will have to go?"""
+        return self.store.holds or self.log.holds
 
     def sweep(self, now: float) -> None:
         """Forget what is older than anything is kept."""
-        self.store.sweep(now)
+        store = self.store
+        store.sweep(now)
+        if self.log.holds:
+            self.log.sweep(now, store.longest if store.holds else 0.0)
+
+    # -- what is noted -----------------------------------------------------------------------------------------------------------------
+
+    def notes(self, limit: int) -> Notes:
+        """Of an answer, up to so many bytes of it."""
+        return Notes(limit, self.log, self.budget, self.shelf)
+
+    def opened(self, kept: Kept) -> Notes | bytes:
+        """Its answer, to be read."""
+        return kept.answer if isinstance(kept.answer, bytes) else opened(kept.answer, self.log, self.shelf)
 
     # -- a request comes ---------------------------------------------------------------------------------------------------------------
 
@@ -256,7 +277,7 @@ class Desk:
 
     def drop(self, record: Record) -> None:
         """It is found no more, and what was noted of its answer is over. May be called more than once."""
-        if isinstance(record.answer, Tape):
+        if isinstance(record.answer, Notes):
             record.answer.close()
         if record.leader is None:
             return
@@ -285,8 +306,22 @@ class Desk:
 
 def _fits(record: Record, fits: Fits) -> bool:
     leader = record.leader
-    if leader is None:
+    if leader is None or (isinstance(record.answer, Notes) and record.answer.torn):
         return False
     form, has_usage = leader.form()
     # (What comes in a coding that is not read here passes as it comes, or not at all. None of it is kept: nobody knows whether it was whole.)
     return fits.take(form, has_usage) and (form is fits.forms[0] or coding_of(record.headers or []) in READABLE)
+
+
+def make_desk(directory: Path | None, total: int, answers: int, longest: float, tell: Callable[[str], None]) -> Desk:
+    """Requests, answers in one piece and what is packed of streams take at most `total` bytes of memory; streams up to four times as many in files
+    without names in `directory`, or, without one, half of the `total`. At most `answers` whole ones are kept, for `longest` seconds. `tell` is told
+    when the file system takes nothing."""
+    segment = min(SEGMENT, max(_SMALL_SEGMENT, total // 16))
+    if directory is None:
+        room, shelf = Room(total // 2), None
+        log = SegmentLog(None, 0, total // 2, tell, segment)
+    else:
+        room, shelf = Room(total), Shelf(directory, total, tell)
+        log = SegmentLog(directory, 3 * total, total // 4, tell, segment)
+    return Desk(MemoryAnswers(answers, room, longest, shelf, log), room, log, shelf)

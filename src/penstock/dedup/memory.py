@@ -8,6 +8,8 @@ from math import inf
 import msgspec
 
 from penstock.dedup.fingerprint import same_body
+from penstock.dedup.notes import is_there
+from penstock.dedup.segments import SegmentLog
 from penstock.dedup.shelf import Piece, Shelf
 from penstock.dedup.store import CONFLICT, Claim, Conflict, Fields, Kept, Place, Wanted
 from penstock.dedup.tape import Reel
@@ -75,16 +77,18 @@ between it."""
 class MemoryAnswers:
     """Implements `AnswerStore` for one process. A restart forgets all."""
 
-    def __init__(self, entries: int, room: Room, longest: float, shelf: Shelf | None = None) -> None:
-        """At most `entries`, within `room`. `longest`: seconds for which anything is kept at all. `shelf`: for those whose streams lie there."""
+    def __init__(self, entries: int, room: Room, longest: float, shelf: Shelf | None = None, log: SegmentLog | None = None) -> None:
+        """At most `entries`, within `room`. `longest`: seconds for which anything is kept at all. `shelf` and `log`: for those whose
+        streams lie there."""
         self.owed = 0
         self._shelf = shelf
+        self._log = log
         self._room = room
         room.answers = self
         self._free = entries
         """How many may be among `_fresh` and `_packs`: what the others leave."""
         self._lump = max(1, min(_AT_ONCE, entries // 16))
-        self._longest = longest
+        self.longest = longest
         self._buffer = bytearray()
         """Where they are packed: to let new bytes grow takes longer."""
         self._fresh: list[_Put] = []
@@ -142,7 +146,7 @@ class MemoryAnswers:
         """All of it but its `pieces`, packed: the last of the stream among it."""
         id, place, body, key, status, headers, answer, form, has_usage = kept
         assert isinstance(answer, Reel)
-        bare = Reel(answer.packs, answer.examples, answer.size, answer.away)
+        bare = msgspec.structs.replace(answer, pieces=())
         packed = _encode([(now, weight, (id, place, body, key, status, headers, bare, form, has_usage))])
         return packed if self._shelf is None else self._shelf.put(packed)
 
@@ -172,7 +176,7 @@ class MemoryAnswers:
         asked = _Asked(wanted.body)
         if wanted.key is not None:
             held = self._keys.get((wanted.place[0], wanted.key))
-            if held is None or not _counts(held, wanted, now):
+            if held is None or not _counts(held, wanted, now) or not self._is_there(held):
                 return None
             if not same_body(held, asked):
                 return CONFLICT
@@ -184,7 +188,7 @@ class MemoryAnswers:
             if not held.left and (wanted.only_left or best is not None):
                 continue
             kept = held.kept
-            if kept.key is not None or not _counts(held, wanted, now) or not wanted.fits.take(kept.form, kept.has_usage):
+            if kept.key is not None or not _counts(held, wanted, now) or not wanted.fits.take(kept.form, kept.has_usage) or not self._is_there(held):
                 continue
             if held.digest is None and held.body != asked.body:
                 reads -= len(held.body)
@@ -195,6 +199,10 @@ class MemoryAnswers:
                     return self._claimed(held)
                 best = held
         return self._claimed(best) if best is not None else None
+
+    def _is_there(self, held: _Held) -> bool:
+        answer = held.kept.answer
+        return self._log is None or isinstance(answer, bytes) or is_there(answer, self._log)
 
     def _enter(self) -> None:
         """All are found from now on."""
@@ -248,7 +256,7 @@ class MemoryAnswers:
             self.owed += 1
 
     def sweep(self, now: float) -> None:
-        before = now - self._longest
+        before = now - self.longest
         while self._oldest() <= before:
             self.give_up()
 

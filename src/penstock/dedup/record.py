@@ -6,8 +6,8 @@ from typing import Protocol
 
 import msgspec
 
+from penstock.dedup.notes import Notes
 from penstock.dedup.store import Form, Headers, Place
-from penstock.dedup.tape import Tape
 
 
 class Leader(Protocol):
@@ -34,12 +34,12 @@ class Record(msgspec.Struct, eq=False):
     status: int = 0
     """Of the answer, as the provider sent it; 0: none has come."""
     headers: Headers | None = None
-    answer: Tape | bytes | None = None
+    answer: Notes | bytes | None = None
     """What came behind them."""
     left: int = 0
     """Clients that left before the end of it, and did not come back."""
     weight: int = 0
-    """Bytes of the desk's budget that it holds, besides its tape's."""
+    """Bytes of the desk's budget that it holds, besides its notes'."""
     older: Record | None = None
     """The one before it on the desk, in the same place."""
     newer: Record | None = None

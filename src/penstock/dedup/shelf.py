@@ -216,7 +216,7 @@ class Shelf:
         whole = b"".join(parts)
         try:
             if self._fd < 0:
-                self._fd = _open(self._directory)
+                self._fd = nameless(self._directory)
             if os.pwrite(self._fd, whole, at * _UNIT) != len(whole):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
@@ -275,8 +275,8 @@ def _told(place: int) -> tuple[int, int, int]:
     return head >> _SIZE_BITS, head & ((1 << _SIZE_BITS) - 1), (place & ((1 << _AT_BITS) - 1)) * _UNIT
 
 
-def _open(directory: Path) -> int:
-    """A file without a name, readable by this user alone, and not by what this process starts."""
+def nameless(directory: Path) -> int:
+    """The descriptor of a file without a name, readable by this user alone, and not by what this process starts."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=directory, prefix="notes-", buffering=0) as file:
         return os.dup(file.fileno())

@@ -51,7 +51,7 @@ class Kept(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Of the answer, as the provider sent it."""
     headers: Headers
     answer: Reel | bytes
-    """What came behind them. (For a store that others share: `Reel.plain`.)"""
+    """What came behind them. (For a store that others share: `Notes.whole` of what is `opened`.)"""
     form: Form
     has_usage: bool
     """It has the usage that Chat tells on demand."""
@@ -94,6 +94,9 @@ CONFLICT = Conflict()
 
 class AnswerStore(Protocol):
     """`now`: seconds, on one clock for all who share the store. Calls about an answer that is not there (any more) do nothing."""
+
+    longest: float
+    """Seconds for which anything is kept."""
 
     @property
     def holds(self) -> bool:

@@ -39,6 +39,8 @@ _WORTH: Final = 512
 """Bytes of packs from which they are put on the shelf."""
 _FEW: Final = 15
 """Pieces of one tape that become one when so many small ones have come together: each takes 130 bytes of memory."""
+_ENDLESS: Final = 1 << 60
+"""Bytes, where nothing bounds them."""
 _LITTLE: Final = 8192
 """Bytes of a piece that is a small one."""
 
@@ -52,43 +54,38 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Sheet).decode
 
 
-class Reel(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What is on a tape that is over."""
+class Reel(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, array_like=True):
+    """What is noted of a stream that is over."""
 
     packs: tuple[bytes, ...]
     """LZ4 blocks, each behind its size unpacked (four bytes, little-endian)."""
     examples: tuple[Example, ...]
     size: int
     """Bytes that it takes, about."""
+    packed: int
+    """Bytes of the stream that are in packs: its first."""
     away: int = 0
-    """Packs before these that lie on the shelf."""
+    """Those of them that lie on the shelf."""
     pieces: tuple[Piece, ...] = ()
-    """Those. They are of this process; all else is plain data."""
+    """Where they do. They are of this process, as is the log (`segments`) that has the others; all else is plain data."""
+    first: int = 0
+    """All that it has in the log lies from there on; see `Notes` for the others. 0: it has nothing there."""
+    tail: int = 0
+    last: int = 0
 
     def __len__(self) -> int:
         return self.size
 
-    @property
-    def count(self) -> int:
-        """See `Tape.count`."""
-        return self.away + len(self.packs)
-
     def read(self, start: int, most: int) -> tuple[bytes, int]:
-        """See `Tape.read`."""
-        return _read(self.pieces, self.away, self.packs, self.examples, start, most)
-
-    def plain(self) -> Reel:
-        """The same without a shelf, as another process can have it. Raises `OSError` where the shelf cannot be read."""
-        sheets = [_decode(piece.read()) for piece in self.pieces]
-        examples = chain(*(sheet[0] for sheet in sheets), self.examples)
-        return Reel((*chain(*(sheet[1] for sheet in sheets)), *self.packs), tuple(examples), self.size)
+        """Of what is packed: see `Tape.read`."""
+        return _read(self.pieces, self.away, self.packs, self.examples, self.packed, start, most)
 
 
 class Tape:
     """Adding stops for good once the tape would take more than `limit` bytes, or the budget has no more: `torn` then, and what is on it can
     still be read. Whoever made it closes it."""
 
-    __slots__ = ("_away", "_budget", "_example", "_examples", "_limit", "_packs", "_paid", "_pieces", "_shelf", "_tries", "_used", "torn")
+    __slots__ = ("_away", "_budget", "_example", "_examples", "_limit", "_packs", "_paid", "_pieces", "_shelf", "_tries", "_used", "length", "torn")
 
     def __init__(self, limit: int, budget: Budget, shelf: Shelf | None = None) -> None:
         self._limit = limit
@@ -102,15 +99,21 @@ class Tape:
         """Those of `_packs`."""
         self._packs: list[bytes] = []
         self._away = 0
-        """Packs before them, on the shelf."""
+        """Bytes of the stream before them, on the shelf."""
         self._pieces: list[Piece] = []
-        """Those; the mark of each is its first pack's number."""
+        """Those; the mark of each is how many bytes come before it."""
+        self.length = 0
+        """Bytes of the stream on it."""
         self.torn = False
 
-    @property
-    def count(self) -> int:
-        """Packs on it."""
-        return self._away + len(self._packs)
+    @staticmethod
+    def of(reel: Reel, budget: Budget, shelf: Shelf | None = None) -> Tape:
+        """What is on `reel`, with room for whatever comes behind it. (What is there takes nothing of the budget.)"""
+        tape = Tape(_ENDLESS, budget, shelf)
+        tape._packs, tape._examples, tape._pieces = list(reel.packs), list(reel.examples), list(reel.pieces)
+        tape._away, tape.length = reel.away, reel.packed
+        tape._example = reel.examples[-1][1]
+        return tape
 
     def add(self, reads: Sequence[bytes]) -> None:
         """In this order; one pack. Several at a time are cheaper, and take less room."""
@@ -118,13 +121,13 @@ class Tape:
             return
         data = b"".join(reads)
         pack = _compress(data, store_size=True, dict=self._example)
-        packs = self._packs
-        packs.append(pack)
+        self._packs.append(pack)
+        self.length += len(data)
         self._used = used = self._used + len(pack) + _PACK
         if (len(pack) * _GOOD > len(data) or not self._example) and len(example := reads[-1]) <= _EXAMPLE and self._tries < _TRIES:
             self._tries += 1
             self._example = example
-            self._examples.append((self._away + len(packs), example))
+            self._examples.append((self.length, example))
             self._used = used = used + len(example) + _PACK
         if used > self._paid:
             self._pay(used)
@@ -139,9 +142,8 @@ class Tape:
             self._put_away(self._shelf)
 
     def _put_away(self, shelf: Shelf) -> None:
-        packs = self._packs
-        self._pieces.append(shelf.put(_encode((self._examples, packs)), self._away))
-        self._away += len(packs)
+        self._pieces.append(shelf.put(_encode((self._examples, self._packs)), self._away))
+        self._away = self.length
         self._packs = []
         self._examples = [(self._away, self._example)]
         last = self._pieces[-_FEW:]
@@ -162,13 +164,13 @@ class Tape:
         self._pieces[-_FEW:] = [shelf.put(_encode((examples, packs)), last[0].mark)]
 
     def read(self, start: int, most: int) -> tuple[bytes, int]:
-        """The bytes from pack `start` on, as many whole packs as fit into `most` bytes and at least one; and the number of the pack behind them.
+        """The stream's bytes from `start` on, at most `most` or what one pack has; and how many come before what follows them.
         Raises `OSError` where they lie on the shelf, and cannot be read there."""
-        return _read(self._pieces, self._away, self._packs, self._examples, start, most)
+        return _read(self._pieces, self._away, self._packs, self._examples, self.length, start, most)
 
     def reel(self) -> Reel:
         """What is on it, where nothing more comes."""
-        return Reel(tuple(self._packs), tuple(self._examples), self._used, self._away, tuple(self._pieces))
+        return Reel(tuple(self._packs), tuple(self._examples), self._used, self.length, self._away, tuple(self._pieces))
 
     @property
     def size(self) -> int:
@@ -176,11 +178,11 @@ class Tape:
         return self._paid
 
     def close(self) -> None:
-        """Give them back. What is on it stays readable for who still has it; nothing is added any more."""
-        self.torn = True
+        """Give them back. What is on it stays readable for who still has it, and what still comes takes nothing of the budget."""
         if self._paid:
             self._budget.give(self._paid)
             self._paid = 0
+        self._budget, self._limit = Budget(_ENDLESS), _ENDLESS
 
 
 def _first(example: Example) -> int:
@@ -192,21 +194,24 @@ def _mark(piece: Piece) -> int:
 
 
 def _read(
-    pieces: Sequence[Piece], away: int, packs: Sequence[bytes], examples: Sequence[Example], start: int, most: int
+    pieces: Sequence[Piece], away: int, packs: Sequence[bytes], examples: Sequence[Example], length: int, start: int, most: int
 ) -> tuple[bytes, int]:  # fmt: skip
     told: list[bytes] = []
-    size, index = 0, start
-    while index < away + len(packs):
-        first, some_examples, some = away, examples, packs
-        if index < away:
-            piece = pieces[bisect_right(pieces, index, key=_mark) - 1]
-            first = piece.mark
+    size, at = 0, start
+    while at < length:
+        place, some_examples, some = away, examples, packs
+        if at < away:
+            piece = pieces[bisect_right(pieces, at, key=_mark) - 1]
+            place = piece.mark
             some_examples, some = _decode(piece.read())
-        for pack in some[index - first :]:
-            size += int.from_bytes(pack[:4], "little")
-            if told and size > most:
-                return b"".join(told), index
-            example = some_examples[bisect_right(some_examples, index, key=_first) - 1][1]
-            told.append(_decompress(pack, dict=example))
-            index += 1
-    return b"".join(told), index
+        for pack in some:
+            after = place + int.from_bytes(pack[:4], "little")
+            if after > at:
+                size += after - at
+                if told and size > most:
+                    return b"".join(told), at
+                example = some_examples[bisect_right(some_examples, place, key=_first) - 1][1]
+                told.append(_decompress(pack, dict=example)[at - place :])
+                at = after
+            place = after
+    return b"".join(told), at

@@ -85,10 +85,8 @@ class Asking(Telling):
     """Who follows."""
     source: Source | None = None
     """Where it is told another's answer."""
-    noted: list[bytes] | None = None
-    """What has come of the answer and is not written down yet (`joining`); `None`: nothing is."""
-    lump: int
-    """Reads that are written down together. It is there where something is noted."""
+    noted: int | None = None
+    """Where the last read of the answer lies in the log of notes (`joining`); 0: the notes know; `None`: nothing is noted."""
     _gate: Gate | None = None
     legacy: LegacyTurn | None = None
     """Where legacy Argo is asked in its own words."""

@@ -12,7 +12,7 @@ from penstock.exchange import faults
 from penstock.exchange.compose_answer import names_of
 from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.gateway import Gateway
-from penstock.exchange.joining import MUCH, Joining, first_notes
+from penstock.exchange.joining import Joining
 from penstock.exchange.leaving import GONE as _GONE
 from penstock.exchange.machine import Command, Input, Phase
 from penstock.exchange.metering import Metering
@@ -53,7 +53,7 @@ class Exchange(Metering, Joining):
             record = self.record
             if record is not None:
                 record.status, record.headers = head.status, head.headers
-                self.noted, self.lump = [], (1 if self.followed else first_notes())
+                self.start_notes(record)
             entry = self.entry
             entry.head_ms = (now - self.started) * 1e3
             dialed = self._ask.dialed_at if self._ask is not None else None
@@ -74,9 +74,7 @@ class Exchange(Metering, Joining):
         try:
             noted = self.noted
             if noted is not None:
-                noted.append(data)
-                if len(noted) >= self.lump or len(data) > MUCH:
-                    self.write_down(now)
+                self.noted = self.gateway.note(noted, data) or self.note_slowly(data)
             pipeline = self.pipeline
             if self._stage or pipeline is None:
                 self._hold(data, now)
@@ -369,6 +367,7 @@ class Exchange(Metering, Joining):
             self.settle_notes(self.record, outcome, now, whole=outcome.ending is _COMPLETE or (outcome.ended_by is _BY_CLIENT and self._whole))
         elif self.source is not None:
             self.source.over(outcome, now)
+            self.source = None  # it holds the notes
         self.let_go()
         recording = self.recording
         if recording is not None:

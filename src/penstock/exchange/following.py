@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
-from penstock.dedup import Desk, Form, Kept, Record
+from penstock.dedup import Desk, Form, Kept, Notes, Record
 from penstock.upstream.contract import Loss, LossKind, Receiver, ResponseHead
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 from penstock.wire.encoding import READABLE, coding_of
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BEHIND: Final = 1024 * 1024
 """Bytes that are held for one who does not read them."""
 PORTION: Final = 256 * 1024
-"""Bytes of a tape that are told in one piece."""
+"""Bytes of notes that are told in one piece."""
 Fit = Callable[[Form, bool, bool], bool]
 """Be ready for an answer in this form, with or without the usage that Chat tells on demand, and that is read here or is not; False: it is of no
 use."""
@@ -42,13 +42,14 @@ _TOO_SLOW = Loss(LossKind.LEFT, "it fell too far behind the answer that it follo
 class Source:
     """What a follower is told: of a flight, or, without one, of an answer that is kept."""
 
-    __slots__ = ("_alone", "_back", "_desk", "flight", "told")
+    __slots__ = ("_alone", "_back", "_desk", "_kept", "flight", "told")
 
     def __init__(self, desk: Desk, told: Record | Kept, flight: Flight | None, alone: Alone, *, back: bool = False) -> None:
         """`flight`: of a `Record`. `back`: see `dedup.Match`."""
         self._desk = desk
         self._back = back
         self._alone: Alone | None = alone
+        self._kept = desk.opened(told) if isinstance(told, Kept) else None
         self.told = told
         self.flight = flight
 
@@ -60,7 +61,7 @@ class Source:
     def sit(self, fit: Fit, receiver: Receiver, hold: Hold, clock: Callable[[], float]) -> Seat:
         """`receiver`: the follower, or who stands before it. Once."""
         alone, self._alone = self._alone, None  # it holds the request
-        seat = Seat(self.told, self.flight, fit, receiver, hold, clock, alone)
+        seat = Seat(self.told, self._kept, self.flight, fit, receiver, hold, clock, alone)
         if self.flight is not None:
             self.flight.sit(seat)
         seat.wake()
@@ -85,15 +86,18 @@ class Source:
 class Seat:
     """Implements `upstream.contract.Ask`."""
 
-    __slots__ = ("_alone", "_at", "_backlog", "_begun", "_clock", "_done", "_fit", "_flight", "_held", "_hold", "_receiver", "_telling", "_told",
-                 "paused")
+    __slots__ = ("_alone", "_at", "_backlog", "_begun", "_clock", "_done", "_fit", "_flight", "_held", "_hold", "_kept", "_receiver", "_telling",
+                 "_told", "paused")
 
     dialed_at: float | None = None
 
     def __init__(
-        self, told: Record | Kept, flight: Flight | None, fit: Fit, receiver: Receiver, hold: Hold, clock: Callable[[], float], alone: Alone | None
+        self, told: Record | Kept, kept: Notes | bytes | None, flight: Flight | None, fit: Fit, receiver: Receiver, hold: Hold,
+        clock: Callable[[], float], alone: Alone | None,
     ) -> None:  # fmt: skip
         self._told = told
+        self._kept = kept
+        """The answer of a `Kept`."""
         self._flight = flight
         self._fit = fit
         self._receiver = receiver
@@ -101,8 +105,8 @@ class Seat:
         self._clock = clock
         self._alone = alone  # until it has begun, or is over
         self._begun = self._done = self._telling = False
-        self._at = 0  # the next read of the tape
-        self._backlog: list[bytes] = []  # what came behind the tape's end, and is not told yet
+        self._at = 0  # bytes of the notes that it was told
+        self._backlog: list[bytes] = []  # what came behind the notes' end, and is not told yet
         self._held = 0
         self.paused = False
 
@@ -121,7 +125,7 @@ class Seat:
 
     def cancel(self) -> None:
         self._done = True
-        self._alone = None
+        self._alone = self._kept = None
         self._backlog.clear()
         if self._flight is not None:
             self._flight.stand_up(self)
@@ -146,7 +150,7 @@ class Seat:
         self.advance(self._clock())
 
     def take(self, late: list[bytes], now: float) -> None:
-        """More has come: on the tape, or, where it is torn, these."""
+        """More has come: in the notes, or, where they are torn, these."""
         if self._done:
             return
         self._backlog += late
@@ -168,7 +172,7 @@ class Seat:
 
     def _tell(self, now: float, over: Loss | bool) -> None:
         told, receiver = self._told, self._receiver
-        answer = told.answer
+        answer = told.answer if isinstance(told, Record) else self._kept
         if not self._begun:
             if not told.status:
                 if isinstance(over, Loss):
@@ -179,7 +183,8 @@ class Seat:
             self._begun = True
             alone, self._alone = self._alone, None
             # (An error that is not read here is told as it comes.)
-            if not self._fit(*_form_of(told, self._flight), told.status >= 400 or coding_of(told.headers or []) in READABLE):
+            told_here = told.status >= 400 or coding_of(told.headers or []) in READABLE
+            if not self._fit(*_form_of(told, self._flight), told_here) or not self._is_there():
                 self._leave()
                 if alone is None or not alone():
                     receiver.answer_lost(_OTHER_FORM, now)
@@ -190,12 +195,14 @@ class Seat:
                 receiver.answer_whole(head, answer, now)
                 return
             receiver.answer_began(head, now)
-        while answer is not None and not isinstance(answer, bytes) and self._at < answer.count and not self.paused and not self._done:
+        while isinstance(answer, Notes) and not self.paused and not self._done:
             try:
                 data, self._at = answer.read(self._at, PORTION)
             except OSError as error:
                 self._lose(Loss(LossKind.LEFT, f"what was noted of the answer cannot be read: {error.strerror}"), now)
                 return
+            if not data:
+                break
             receiver.answer_body(data, now)
         while self._backlog and not self.paused and not self._done:
             data = self._backlog.pop(0)
@@ -208,9 +215,18 @@ class Seat:
                 self._leave()
                 receiver.answer_ended(now)
 
+    def _is_there(self) -> bool:
+        """Can what is kept be read?"""
+        if isinstance(self._kept, Notes):
+            try:
+                self._kept.read(0, 1)
+            except OSError:
+                return False
+        return True
+
     def _leave(self) -> None:
         self._done = True
-        self._alone = None
+        self._alone = self._kept = None
         if self._flight is not None:
             self._flight.stand_up(self)
 

@@ -54,8 +54,8 @@ class Settings:
     """Further names, in lower case, of the provider's headers that stay in the house."""
     previews: bool = False
     """Requests are kept until the ledger has read the last user message of them."""
-    noted_bytes: int = MIB
-    """Of one answer that is noted so that others may be told it; what it takes, not what was sent."""
+    noted_bytes: int = 8 * MIB
+    """Of one answer that is noted so that others may be told it, about."""
     linger: float = 2.0
     """Seconds for which a provider may leave its answer open behind the terminal event."""
 
@@ -118,6 +118,10 @@ class Lister(Protocol):
         ...
 
 
+def _nowhere(before: int, data: bytes) -> int:
+    return 0
+
+
 @dataclass(slots=True)
 class Gateway:
     settings: Settings
@@ -171,10 +175,13 @@ class Gateway:
     """Exchanges that are not settled, or whose last bytes are on their way."""
     _sweep: asyncio.TimerHandle | None = None
     _looks: Looks = field(default_factory=Looks)
+    note: Callable[[int, bytes], int] = field(init=False)
+    """`SegmentLog.add`, of the desk's: for each read of each stream."""
     _prefix: str = ""
 
     def __post_init__(self) -> None:
         self._prefix = f"px-{self.instance}-"
+        self.note = self.desk.log.add if self.desk is not None else _nowhere
 
     def watch(self, exchange: Live) -> None:
         """Keep an eye on its time. One timer for all, and none for an exchange: a stream that is well costs one comparison a look."""

@@ -17,10 +17,9 @@ Rules
 from __future__ import annotations
 
 from abc import abstractmethod
-from itertools import cycle
 from typing import Final
 
-from penstock.dedup import Form, Record, Tape
+from penstock.dedup import Form, Notes, Record
 from penstock.exchange.following import BEHIND, Seat
 from penstock.exchange.leaving import Leaving
 from penstock.exchange.machine import Input
@@ -29,12 +28,6 @@ from penstock.vocabulary.outcome import EndedBy, Outcome
 
 GRACE: Final = 2.0
 """Seconds."""
-NOTES: Final = 6
-"""Reads that are noted together: so many are put on the tape for little more than the price of one."""
-first_notes: Final = cycle(range(NOTES // 3, NOTES + NOTES // 3)).__next__
-"""How many there are of a stream's first ones. Streams that began together do not all hold the most, nor pack it, at the same time."""
-MUCH: Final = 8192
-"""Bytes of a read that is not kept back for that."""
 
 
 class Flight:
@@ -84,10 +77,6 @@ class Flight:
             seat.advance(now)
 
     def sit(self, seat: Seat) -> None:
-        leader = self.leader
-        leader.write_down(leader.gateway.clock())
-        if leader.noted is None and leader.record is not None and isinstance(tape := leader.record.answer, Tape) and tape.torn:
-            leader.noted = []  # just now; what comes behind it is for who sits here
         self.seats.append(seat)
         self.weigh()
 
@@ -99,7 +88,7 @@ class Flight:
     def weigh(self) -> None:
         """Who reads decides whether the provider is read; the time in which it is not is nobody's fault who reads."""
         leader, ask, seats = self.leader, self.leader.asked, self.seats
-        leader.note_at_once(some=bool(seats))
+        leader.tell_of_notes(some=bool(seats))
         asleep = all(seat.paused for seat in seats)
         if leader.reply is None:
             stop = bool(seats) and asleep
@@ -127,9 +116,47 @@ class Joining(Leaving):
 
     # -- what is noted ---------------------------------------------------------------------------------------------------------------
 
-    def note_at_once(self, *, some: bool) -> None:
-        """`some`: somebody follows, and waits for it."""
-        self.lump = 1 if some else NOTES
+    def start_notes(self, record: Record) -> None:
+        """An answer has begun."""
+        desk = self.gateway.desk
+        if desk is not None:
+            record.answer = notes = desk.notes(self.gateway.settings.noted_bytes)
+            self.noted = notes.last
+            self.tell_of_notes(some=self.followed)
+
+    def tell_of_notes(self, *, some: bool) -> None:
+        """`some`: somebody follows, and waits for what is noted. Nobody: it goes straight to the log."""
+        notes = self.record.answer if self.record is not None else None
+        if isinstance(notes, Notes):
+            self._know(notes)
+            if some or (notes.counted and not notes.torn):
+                self.noted = 0
+            elif self.noted == 0 or notes.torn:
+                self.noted = None if notes.torn else notes.last
+
+    def _know(self, notes: Notes) -> None:
+        if self.noted:
+            notes.last = self.noted
+
+    def note_slowly(self, data: bytes) -> int | None:
+        """Somebody follows, or the log had no room for it: where it lies (see `noted`)."""
+        record, flight, desk = self.record, self.flight, self.gateway.desk
+        notes = record.answer if record is not None else None
+        if record is None or desk is None or not isinstance(notes, Notes):
+            return None
+        self._know(notes)
+        rest = notes.add_slowly(data) if self.noted else notes.add(data)
+        if rest:
+            desk.drop(record)
+        if flight is None or not flight.seats:
+            return None if rest else 0 if notes.counted else notes.last
+        if self.paused_at is not None:
+            flight.held += len(data)
+            flight.weigh()
+        now = self.gateway.clock()
+        for seat in list(flight.seats):
+            seat.take([rest] if rest else [], now)
+        return self.noted  # they may have left just now
 
     def hold_its_time(self, *, stop: bool) -> None:
         """Of a leader whose client has left: those who follow do not read. Of a follower: the leader's client does not."""
@@ -140,53 +167,18 @@ class Joining(Leaving):
             self.paused_at, self.held_back = now, True
             self.due = 0.0
 
-    def write_down(self, now: float) -> None:
-        """What has come since the last time."""
-        noted, record, flight, desk = self.noted, self.record, self.flight, self.gateway.desk
-        if not noted or record is None or desk is None:
-            return
-        tape = record.answer
-        if flight is None and isinstance(tape, Tape) and not tape.torn:
-            # The usual: nobody follows, and there is room.
-            tape.add(noted)
-            noted.clear()
-            if tape.torn:
-                desk.drop(record)
-                self.noted = None
-            return
-        if tape is None:
-            record.answer = tape = Tape(self.gateway.settings.noted_bytes, desk.budget, desk.shelf)
-            self.lump = 1 if self.followed else NOTES
-        fits = isinstance(tape, Tape) and not tape.torn
-        if isinstance(tape, Tape) and fits:
-            tape.add(noted)  # where it tears, these are the last on it
-            if tape.torn:
-                desk.drop(record)
-        if flight is None or not flight.seats:
-            noted.clear()
-            if isinstance(tape, Tape) and tape.torn:
-                self.noted = None
-            return
-        late = [] if fits else list(noted)
-        if self.paused_at is not None:
-            flight.held += sum(map(len, noted))
-            flight.weigh()
-        noted.clear()
-        for seat in list(flight.seats):
-            seat.take(late, now)
-
     def pass_on(self, data: bytes, now: float) -> None:
-        self.write_down(now)
-        self.noted = None  # it is noted
+        noted, self.noted = self.noted, None  # it is noted
         self.answer_body(data, now)
         if self.record is not None:
-            self.noted = []
+            self.noted = noted
+            self.tell_of_notes(some=self.followed)
 
     def begin_notes(self) -> None:
         """Another try follows: what this one brought is void."""
         record = self.record
         if record is not None:
-            if isinstance(record.answer, Tape):
+            if isinstance(record.answer, Notes):
                 record.answer.close()
             record.status, record.answer = 0, None
             self.noted = None  # until the next answer begins
@@ -197,8 +189,6 @@ class Joining(Leaving):
 
     def end_notes(self, over: Loss | bool, now: float) -> None:
         """The provider has ended this try's answer, or it is lost."""
-        if self.noted:
-            self.write_down(now)
         if self.flight is not None:
             self.flight.end(over, now)
 
@@ -206,16 +196,13 @@ class Joining(Leaving):
         """Its row is closed. `whole`: the answer is complete, and good."""
         desk = self.gateway.desk
         assert desk is not None
-        flight, noted = self.flight, self.noted
-        most = self.gateway.settings.noted_bytes
-        if record.answer is None and noted and (flight is None or not flight.seats) and sum(map(len, noted)) <= most:
-            record.answer = b"".join(noted)  # few reads, and nobody is at one of them
-        elif noted:
-            self.write_down(now)
+        flight, answer = self.flight, record.answer
+        if isinstance(answer, Notes):
+            self._know(answer)
+            answer = None if answer.torn else answer.reel()
         self.record = self.noted = None
-        answer = record.answer
-        if whole and 200 <= record.status < 300 and answer is not None and not (isinstance(answer, Tape) and answer.torn):
-            desk.keep(record, record.status, record.headers or [], answer.reel() if isinstance(answer, Tape) else answer, now, *self.form())
+        if whole and 200 <= record.status < 300 and answer is not None:
+            desk.keep(record, record.status, record.headers or [], answer, now, *self.form())
         elif outcome.ended_by is EndedBy.CLIENT:
             desk.drop(record)
         else:

@@ -25,7 +25,7 @@ _REQUEST_ID = {ProtocolId.ANTHROPIC_MESSAGES: b"request-id", ProtocolId.OPENAI_C
 class _Begun:
     """What every exchange has from its beginning has a slot; `drive` says what becomes of the rest."""
 
-    __slots__ = ("_stage", "conduct", "entry", "gateway", "id", "lump", "machine", "reply", "request", "spec", "started")
+    __slots__ = ("_stage", "conduct", "entry", "gateway", "id", "machine", "reply", "request", "spec", "started")
 
 
 class Telling(_Begun):

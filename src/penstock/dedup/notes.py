@@ -1,0 +1,240 @@
+"""What is noted of one stream, so that others can be told it: what came last is in the log of all streams (`segments`), and what the log had no more
+room for is packed (`tape`).
+
+Most streams are over, and forgotten, before the log is full: nothing of them is ever packed. What one is that is kept is a `Reel`, plain data; to be
+read it becomes `Notes` again (`opened`), so that the log knows that somebody needs it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Final
+
+import msgspec
+
+from penstock.dedup.segments import SegmentLog, gone
+from penstock.dedup.shelf import Shelf
+from penstock.dedup.tape import Reel, Tape
+from penstock.wire.budget import Budget
+
+_TOGETHER: Final = 6
+"""Reads that are packed together: so many are put on the tape for little more than the price of one."""
+_MUCH: Final = 8192
+"""Bytes of a read that does not wait for that."""
+_FREE: Final = Budget(1 << 60)
+"""For what is noted no more, and only read."""
+_ENDLESS: Final = 1 << 60
+_NO_EXAMPLE: Final = ((0, b""),)
+_LEAST: Final = 64
+"""Bytes that what is kept takes, about, if all of it lies in the log."""
+_FEW: Final = 8
+"""Segments: what may have fewer is counted to the byte, and what may have more as they are filled."""
+
+
+
+
+class Notes:
+    """Adding stops for good once they are more than `limit` bytes (about, where that is much), or there is no room for more: `torn` then, and what is
+    noted can still be read. Whoever made them closes them.
+
+    Whoever writes them adds to the log itself, as long as that has room and nobody reads, and says so before anything else is done: `last` is his."""
+
+    __slots__ = ("__weakref__", "_budget", "_heavy", "_limit", "_log", "_packed", "_places", "_reach", "_shelf", "counted", "last", "tail", "torn")
+
+    def __init__(self, limit: int, log: SegmentLog, budget: Budget, shelf: Shelf | None = None, reel: Reel | None = None) -> None:
+        """`budget` and `shelf`: for what the log has no more room for. `reel`: what is noted already."""
+        self._log = log
+        self._limit = limit
+        self._budget = budget
+        self._shelf = shelf
+        self.counted = limit < _FEW * log.segment
+        """Each byte of it is: whoever writes it has to add it here."""
+        self._heavy = 0
+        """Bytes that it has; where they are not counted, by how often it was the one to fill a segment."""
+        self._packed = _Packed(Tape.of(reel, budget, shelf)) if reel is not None and reel.packed else None
+        self._places: tuple[list[int], list[int]] | None = None
+        """Where records lie, and how many bytes of the stream come before each: as far as it was read."""
+        self._reach = 0
+        """Bytes of the stream that come before what is not among them yet."""
+        self.torn = False
+        self.last = self.tail = 0
+        """Where the last record lies; and the last that was moved, or the first of all, which has nothing in it."""
+        if reel is None:
+            self.last = self.tail = log.begin()
+            self.torn = not self.last
+        elif reel.last:
+            self.last, self.tail = reel.last, reel.tail
+        if self.tail:
+            log.hold(self)
+
+    def add(self, data: bytes) -> bytes:
+        """What is not noted of it: nothing, as long as they are not torn."""
+        if self.counted and not self.torn:
+            self._heavy += len(data)
+            self.torn = self._heavy > self._limit
+        at = 0 if self.torn else self._log.add(self.last, data)
+        if at:
+            self.last = at
+            return b""
+        return self.add_slowly(data)
+
+    def add_slowly(self, data: bytes) -> bytes:
+        """The same where the log had no room for it as it was."""
+        if not self.counted:
+            self._heavy += max(self._log.segment, len(data))
+            self.torn |= self._heavy > self._limit
+        if self.torn:
+            return data
+        self.last, rest = self._log.add_slowly(self.last, data)
+        self.torn |= bool(rest)
+        return rest
+
+    # -- for the log ---------------------------------------------------------------------------------------------------------------------
+
+    def move(self, data: bytes, at: int) -> None:
+        self.tail = at
+        if not data:
+            return
+        packed = self._packed
+        if packed is None:
+            self._packed = packed = _Packed(Tape(_ENDLESS, self._budget, self._shelf))
+        packed.add(data)
+        if packed.tape.torn:  # there is no room for it: what comes now is noted no more, and what has come is lost when its segment goes
+            self.torn = True
+
+    def lose(self) -> None:
+        if self._packed is None:
+            self._packed = _Packed(Tape(_ENDLESS, _FREE))
+        self._packed.lost = True
+        self.torn = True
+
+    # -- reading -------------------------------------------------------------------------------------------------------------------------
+
+    def read(self, start: int, most: int) -> tuple[bytes, int]:
+        """The stream's bytes from `start` on, at most `most` or what was noted in one piece, nothing where there is no more; and how many come before
+        what follows them. Raises `OSError` where they cannot be read."""
+        packed = self._packed
+        if packed is not None and (packed.lost or start < packed.length):
+            return packed.read(start, most)
+        places, begins = self._find()
+        index = bisect_right(begins, start) - 1
+        told: list[bytes] = []
+        size, at = 0, start
+        while at < self._reach:
+            begin = begins[index]
+            end = begins[index + 1] if index + 1 < len(begins) else self._reach
+            size += end - at
+            if told and size > most:
+                break
+            told.append(self._log.body(places[index], end - begin)[at - begin :])
+            at = end
+            index += 1
+        return b"".join(told), at
+
+    def _find(self) -> tuple[list[int], list[int]]:
+        """All that lies in the log: what was found before, and what has come since."""
+        if self._places is None:
+            self._places = [], []
+        places, begins = found = self._places
+        known = places[-1] if places else 0
+        if known < self.tail or not places:
+            known = self.tail
+            self._reach = self._packed.length if self._packed is not None else 0
+        at = self.last
+        fresh: list[tuple[int, int]] = []
+        while at > known:
+            before, size = self._log.head(at)
+            fresh.append((at, size))
+            at = before
+        if at != known:
+            raise gone()
+        reach = self._reach
+        for at, size in reversed(fresh):
+            if size:
+                places.append(at)
+                begins.append(reach)
+                reach += size
+        self._reach = reach
+        return found
+
+    def whole(self) -> bytes:
+        """All that is noted. Raises `OSError` where it cannot be read."""
+        told: list[bytes] = []
+        data, at = self.read(0, _ENDLESS)
+        while data:
+            told.append(data)
+            data, at = self.read(at, _ENDLESS)
+        return b"".join(told)
+
+    # -- its end -------------------------------------------------------------------------------------------------------------------------
+
+    def reel(self) -> Reel | None:
+        """What is noted, where nothing more comes; `None`: nothing."""
+        packed, tail, last = self._packed, self.tail, self.last
+        if packed is None:
+            return Reel((), _NO_EXAMPLE, _LEAST, 0, 0, (), tail, tail, last) if last != tail else None
+        reel = packed.reel()
+        return msgspec.structs.replace(reel, first=self._log.floor, tail=tail, last=last) if last != tail else reel
+
+    def close(self) -> None:
+        """Give back what is held of the budget. What is noted stays readable for who still has it; nothing is added any more."""
+        self.torn = True
+        self._budget = _FREE
+        if self._packed is not None:
+            self._packed.tape.close()
+
+    def __del__(self) -> None:
+        self._log.let_go(self.tail)
+
+
+class _Packed:
+    """What the log had no more room for: the first of the stream."""
+
+    __slots__ = ("_waiting", "lost", "tape")
+
+    def __init__(self, tape: Tape) -> None:
+        self.tape = tape
+        self._waiting: list[bytes] = []
+        self.lost = False
+        """Something of it is missing."""
+
+    @property
+    def length(self) -> int:
+        """Bytes of the stream."""
+        return self.tape.length + sum(map(len, self._waiting))
+
+    def add(self, data: bytes) -> None:
+        if self.tape.torn:
+            self.lost = True
+            return
+        self._waiting.append(data)
+        if len(self._waiting) >= _TOGETHER or len(data) > _MUCH:
+            self._pack()
+
+    def _pack(self) -> None:
+        if self._waiting:
+            self.tape.add(self._waiting)
+            self._waiting.clear()
+
+    def read(self, start: int, most: int) -> tuple[bytes, int]:
+        if self.lost:
+            raise gone()
+        if start < self.tape.length:
+            return self.tape.read(start, most)
+        rest = b"".join(self._waiting)[start - self.tape.length :]
+        return rest, start + len(rest)
+
+    def reel(self) -> Reel:
+        self._pack()
+        return self.tape.reel()
+
+
+def opened(reel: Reel, log: SegmentLog, shelf: Shelf | None) -> Notes:
+    """What is kept, to be read, by as many as want to. It takes nothing of a budget."""
+    held = log.holder(reel.tail)
+    return held if isinstance(held, Notes) and held.last == reel.last else Notes(_ENDLESS, log, _FREE, shelf, reel)
+
+
+def is_there(reel: Reel, log: SegmentLog) -> bool:
+    """Nothing of it has gone since it was kept."""
+    return not reel.last or reel.first >= log.floor
