@@ -7,10 +7,13 @@ from random import Random
 
 import pytest
 
-from penstock.exchange.conduct import Timers
+from penstock.dedup import Rules
+from penstock.exchange.conduct import Conduct, Retries, Timers
+from penstock.exchange.gateway import Settings
 from tests.exchange.test_joining import AGAIN, MIB, chat, house, replay
 from tests.exchange.test_joining_ends import held_back
-from tests.support.exchanges import CHUNK, DONE, STOP, USAGE
+from tests.support.exchanges import CHUNK, DONE, STOP, USAGE, House
+from tests.support.kept import desk_of
 
 
 @pytest.mark.parametrize("leaves", [False, True])
@@ -65,4 +68,20 @@ def test_who_joins_just_when_the_notes_find_no_room_is_told_the_rest_all_the_sam
         desk.budget.give(others)
         h.loop.wait(20.0)
         assert desk.budget.used == 0
+        h.check_quiet()
+
+
+def test_what_came_of_a_try_that_is_over_is_told_to_nobody_although_there_was_no_room_to_note_it() -> None:
+    conduct = Conduct(dedup=Rules("retries"), retries=Retries(first_frame=1))
+    with House(Settings(noted_bytes=500), conduct=conduct, desk=desk_of(10, MIB)) as h:
+        first = chat(h)
+        second = chat(h, AGAIN)
+        h.loop.settle()
+        h.last.answer().body(*[b": ping\n\n"] * 100, b'data: {"error":{"message":"overloaded","type":"server_error"}}\n\n')
+        h.loop.wait(1.0)
+        assert len(h.asks) == 2
+        h.last.answer().body(CHUNK, STOP, USAGE, DONE).end()
+        h.loop.settle()
+        assert replay(second) == b"join"
+        assert first.reply.body == second.reply.body == CHUNK + STOP + USAGE + DONE
         h.check_quiet()

@@ -159,6 +159,11 @@ class Seat:
         if self._held > BEHIND and not self._done:
             self._lose(_TOO_SLOW, now)
 
+    def forget(self) -> None:
+        """Another try follows: what came of the last one is void, and nothing of it was told."""
+        self._backlog.clear()
+        self._held = 0
+
     def advance(self, now: float) -> None:
         """Tell all that there is, as long as it is read."""
         flight = self._flight

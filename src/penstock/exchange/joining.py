@@ -60,6 +60,12 @@ class Flight:
         self.stopped = False
         self.weigh()
 
+    def begin_again(self) -> None:
+        """Another try follows."""
+        self.over = False
+        for seat in self.seats:
+            seat.forget()
+
     def land(self) -> None:
         """All of the answer came at once."""
         self.over = True
@@ -183,7 +189,7 @@ class Joining(Leaving):
             record.status, record.answer = 0, None
             self.noted = None  # until the next answer begins
             if self.flight is not None:
-                self.flight.over = False
+                self.flight.begin_again()
             elif record.leader is None:
                 self.record = None  # it was dropped, and nobody follows
 
