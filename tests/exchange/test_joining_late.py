@@ -13,7 +13,7 @@ from penstock.exchange.gateway import Settings
 from tests.exchange.test_joining import AGAIN, MIB, chat, house, replay
 from tests.exchange.test_joining_ends import held_back
 from tests.support.exchanges import CHUNK, DONE, STOP, USAGE, House
-from tests.support.kept import desk_of
+from tests.support.kept import desk_of, log_in_memory
 
 
 @pytest.mark.parametrize("leaves", [False, True])
@@ -84,4 +84,28 @@ def test_what_came_of_a_try_that_is_over_is_told_to_nobody_although_there_was_no
         h.loop.settle()
         assert replay(second) == b"join"
         assert first.reply.body == second.reply.body == CHUNK + STOP + USAGE + DONE
+        h.check_quiet()
+
+
+def test_who_has_been_told_all_that_was_noted_misses_nothing_when_it_goes() -> None:
+    with House(conduct=Conduct(dedup=Rules("retries")), desk=desk_of(10, MIB, log=log_in_memory(16 * 1024, 4096))) as h:
+        desk = h.gateway.desk
+        assert desk is not None
+        first = chat(h)
+        ask = h.last.answer()
+        ask.body(CHUNK)
+        second, slow = chat(h, AGAIN), chat(h, AGAIN)
+        h.loop.settle()
+        slow.pause()
+        assert desk.budget.take(desk.budget.total - desk.budget.used)
+        chunks = [CHUNK.replace(b'"a"', b'"%d"' % n) for n in range(1000)]
+        ask.body(*chunks, STOP, USAGE, DONE).end()
+        slow.resume()
+        h.loop.settle()
+        assert first.reply.body == second.reply.body == CHUNK + b"".join(chunks) + STOP + USAGE + DONE
+        assert b"[DONE]" not in slow.reply.body
+        assert sorted((row.replay or "", row.outcome or "") for row in h.book.settled) == [
+            ("", "COMPLETE"), ("join", "COMPLETE"), ("join", "UPSTREAM_LOST"),
+        ]  # fmt: skip
+        desk.budget.give(desk.budget.used)
         h.check_quiet()

@@ -190,22 +190,24 @@ class Notes:
 class _Packed:
     """What the log had no more room for: the first of the stream."""
 
-    __slots__ = ("_waiting", "lost", "tape")
+    __slots__ = ("_missing", "_waiting", "lost", "tape")
 
     def __init__(self, tape: Tape) -> None:
         self.tape = tape
         self._waiting: list[bytes] = []
+        self._missing = 0
+        """Bytes for which there was no room: its last. Who has been told them needs them no more."""
         self.lost = False
-        """Something of it is missing."""
+        """Nobody knows how much of it is missing."""
 
     @property
     def length(self) -> int:
         """Bytes of the stream."""
-        return self.tape.length + sum(map(len, self._waiting))
+        return self.tape.length + sum(map(len, self._waiting)) + self._missing
 
     def add(self, data: bytes) -> None:
         if self.tape.torn:
-            self.lost = True
+            self._missing += len(data)
             return
         self._waiting.append(data)
         if len(self._waiting) >= _TOGETHER or len(data) > _MUCH:
@@ -222,6 +224,8 @@ class _Packed:
         if start < self.tape.length:
             return self.tape.read(start, most)
         rest = b"".join(self._waiting)[start - self.tape.length :]
+        if not rest:
+            raise gone()
         return rest, start + len(rest)
 
     def reel(self) -> Reel:
