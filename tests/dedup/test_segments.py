@@ -364,6 +364,20 @@ def test_threads_may_let_go_at_any_time(tmp_path: Path) -> None:
     assert not log.holds
 
 
+def test_an_answer_that_began_long_before_its_first_word_is_kept_as_any() -> None:
+    log = log_in(None, in_memory=8 * SMALL)
+    notes = notes_in(log)
+    filled(log, 20)
+    assert notes.add(b"an answer") == b""
+    reel = notes.reel()
+    assert reel is not None
+    del notes
+    assert is_there(reel, log)
+    assert told(opened(reel, log, None), 100) == b"an answer"
+    filled(log, 20)
+    assert not is_there(reel, log)
+
+
 @pytest.mark.parametrize("limit", [0, 1000, 5000, 60_000, 400_000])
 def test_past_its_limit_nothing_more_is_noted(limit: int) -> None:
     log = log_in(None, in_memory=64 * MIB)

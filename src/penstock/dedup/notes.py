@@ -171,10 +171,11 @@ class Notes:
     def reel(self) -> Reel | None:
         """What is noted, where nothing more comes; `None`: nothing."""
         packed, tail, last = self._packed, self.tail, self.last
+        first = max(tail, self._log.floor)  # what was moved is in no segment any more
         if packed is None:
-            return Reel((), _NO_EXAMPLE, _LEAST, 0, 0, (), tail, tail, last) if last != tail else None
+            return Reel((), _NO_EXAMPLE, _LEAST, 0, 0, (), first, tail, last) if last != tail else None
         reel = packed.reel()
-        return msgspec.structs.replace(reel, first=self._log.floor, tail=tail, last=last) if last != tail else reel
+        return msgspec.structs.replace(reel, first=first, tail=tail, last=last) if last != tail else reel
 
     def close(self) -> None:
         """Give back what is held of the budget. What is noted stays readable for who still has it; nothing is added any more."""
