@@ -378,6 +378,22 @@ def test_an_answer_that_began_long_before_its_first_word_is_kept_as_any() -> Non
     assert not is_there(reel, log)
 
 
+def test_who_is_let_go_late_takes_nothing_from_who_holds_the_same() -> None:
+    log = log_in(None)
+    notes = notes_in(log)
+    notes.add(b"an answer")
+    reel = notes.reel()
+    assert reel is not None
+    reader = Notes(MIB, log, Budget(MIB), None, reel)
+    del notes  # as where the collector in another thread has cleared the reference to them, and not ended them yet
+    filled(log, 3)
+    log.sweep(1.0, 0.0)
+    assert told(reader, 100) == b"an answer"
+    del reader
+    log.sweep(2.0, 0.0)
+    assert not log.holds
+
+
 @pytest.mark.parametrize("limit", [0, 1000, 5000, 60_000, 400_000])
 def test_past_its_limit_nothing_more_is_noted(limit: int) -> None:
     log = log_in(None, in_memory=64 * MIB)

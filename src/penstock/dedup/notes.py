@@ -185,7 +185,7 @@ class Notes:
             self._packed.tape.close()
 
     def __del__(self) -> None:
-        self._log.let_go(self.tail)
+        self._log.let_go(self)
 
 
 class _Packed:

@@ -141,9 +141,11 @@ class SegmentLog:
     def hold(self, holder: Holder) -> None:
         self._holders[holder.tail] = ref(holder)
 
-    def let_go(self, tail: int) -> None:
-        """In any thread: the garbage collector may come by there."""
-        self._holders.pop(tail, None)
+    def let_go(self, holder: Holder) -> None:
+        """In any thread: the garbage collector may come by there, when another holds the same already."""
+        held = self._holders.get(holder.tail)
+        if held is not None and held() in (None, holder):
+            self._holders.pop(holder.tail, None)
 
     def holder(self, tail: int) -> Holder | None:
         held = self._holders.get(tail)
