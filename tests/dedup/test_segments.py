@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from penstock.dedup import Notes, Reel, SegmentLog, Shelf
 from penstock.dedup.notes import is_there, opened
 from penstock.dedup.segments import SEGMENT
+from penstock.dedup.tape import Tape
 from penstock.wire.budget import Budget
 from tests.dedup.test_shelf import file_of, files_of, shelf_in, wait_until
 from tests.dedup.test_tape import told
@@ -392,6 +393,27 @@ def test_who_is_let_go_late_takes_nothing_from_who_holds_the_same() -> None:
     del reader
     log.sweep(2.0, 0.0)
     assert not log.holds
+
+
+def test_a_mistake_where_notes_are_packed_ends_these_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def add(self: Tape, reads: list[bytes]) -> None:
+        raise ValueError("of ours")
+
+    said: list[str] = []
+    log = log_in(None, in_memory=8 * SMALL, said=said)
+    notes = notes_in(log)
+    for at in range(100):
+        assert notes.add(b"%04d" % at * 10) == b""
+    with monkeypatch.context() as broken:
+        broken.setattr("penstock.dedup.notes.Tape.add", add)
+        for _ in range(20):
+            filled(log, 1)
+    assert notes.torn
+    assert said == ["notes of an answer are lost: ValueError"]
+    with pytest.raises(OSError, match="not there any more"):
+        notes.read(0, 100)
+    late = filled(log, 20)
+    assert told(late, MIB) == bytes(20 * (SMALL - 100))
 
 
 @pytest.mark.parametrize("limit", [0, 1000, 5000, 60_000, 400_000])

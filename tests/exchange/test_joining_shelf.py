@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.dedup import Desk, Rules
+from penstock.dedup import Desk, Rules, Shelf
 from penstock.exchange.conduct import Conduct
 from tests.dedup.test_segments import SMALL, log_in, notes_in
 from tests.dedup.test_shelf import files_of, shelf_in
@@ -130,6 +130,33 @@ def test_a_kept_answer_that_cannot_be_read_is_asked_for_anew(tmp_path: Path, seg
         h.last.answer().body(*TEXT, STOP, USAGE, DONE).end()
         assert (again.reply.body, replay(again)) == (WHOLE, None)
         assert [row.outcome for row in h.book.settled] == ["COMPLETE"] * 2
+        h.check_quiet()
+
+
+def test_notes_that_were_spoilt_reach_neither_the_leader_nor_whoever_needs_the_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(self: Shelf, place: int) -> bytes:
+        return b"spoilt"
+
+    with house(tmp_path, 8) as h:
+        first = chat(h)
+        ask = h.last.answer()
+        ask.body(*TEXT[:800])
+        flush(h)
+        monkeypatch.setattr("penstock.dedup.shelf.Shelf.read", read)
+        second = chat(h, AGAIN)
+        h.loop.settle()
+        assert replay(second) == b"join"
+        ask.body(*TEXT[800:], STOP, USAGE, DONE).end()
+        assert first.reply.body == WHOLE
+        assert b"[DONE]" not in second.reply.body
+        rows = {row.replay: row for row in h.book.settled}
+        assert rows[None].outcome == "COMPLETE"
+        assert "cannot be read" in (rows["join"].cause or "")
+        again = chat(h, AGAIN)
+        h.loop.settle()
+        assert (len(h.asks), replay(again)) == (2, None)
+        h.last.answer().body(*TEXT, STOP, USAGE, DONE).end()
+        assert again.reply.body == WHOLE
         h.check_quiet()
 
 

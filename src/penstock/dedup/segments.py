@@ -304,13 +304,21 @@ class SegmentLog:
                 holder = held() if held is not None else None
                 if held is not None and holder is not None:
                     holders[at] = held
-                    holder.move(data[offset - size : offset], at)
+                    self._move(holder, data[offset - size : offset], at)
         except (OSError, StructError):
             for held in list(holders.values()):
                 holder = held()
                 if holder is not None and holder.tail < base + self._size:
                     holder.lose()
         self._drop()
+
+    def _move(self, holder: Holder, data: bytes, at: int) -> None:
+        try:
+            holder.move(data, at)
+        except Exception as error:  # a mistake of ours: it ends these notes, and not the exchange that needs the room
+            self._tell(f"notes of an answer are lost: {type(error).__name__}")
+            holder.lose()
+            del self._holders[at]
 
     def _drop(self) -> None:
         """The oldest."""

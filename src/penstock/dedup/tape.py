@@ -154,7 +154,7 @@ class Tape:
         """They are one piece from now on; where they cannot be read, they stay as they are."""
         try:
             sheets = [_decode(piece.read()) for piece in last]
-        except OSError:
+        except (OSError, msgspec.DecodeError):
             return
         examples: list[Example] = []
         for example in chain(*(sheet[0] for sheet in sheets)):

@@ -203,8 +203,9 @@ class Seat:
         while isinstance(answer, Notes) and not self.paused and not self._done:
             try:
                 data, self._at = answer.read(self._at, PORTION)
-            except OSError as error:
-                self._lose(Loss(LossKind.LEFT, f"what was noted of the answer cannot be read: {error.strerror}"), now)
+            except Exception as error:  # (the leader is at it: a mistake of ours must not reach it)
+                why = error.strerror if isinstance(error, OSError) else type(error).__name__
+                self._lose(Loss(LossKind.LEFT, f"what was noted of the answer cannot be read: {why}"), now)
                 return
             if not data:
                 break
@@ -225,7 +226,7 @@ class Seat:
         if isinstance(self._kept, Notes):
             try:
                 self._kept.read(0, 1)
-            except OSError:
+            except Exception:  # as below: of whatever kind, it is asked for anew
                 return False
         return True
 
