@@ -6,8 +6,10 @@ import os
 import stat
 import threading
 import time
+from io import BytesIO
 from pathlib import Path
 from random import Random
+from weakref import WeakSet
 
 import pytest
 from hypothesis import given, settings
@@ -275,7 +277,15 @@ def test_a_disk_that_hangs_holds_nobody_up_and_takes_no_more_memory_than_it_may(
         go.wait(10.0)
         return write(fd, data, at)
 
+    buffers: WeakSet[BytesIO] = WeakSet()
+
+    class Counted(BytesIO):
+        def __init__(self, data: bytes = b"") -> None:
+            super().__init__(data)
+            buffers.add(self)
+
     monkeypatch.setattr("penstock.dedup.writer.os.pwrite", wait)
+    monkeypatch.setattr("penstock.dedup.segments.BytesIO", Counted)
     log = log_in(tmp_path)
     try:
         notes = notes_in(log)
@@ -284,6 +294,7 @@ def test_a_disk_that_hangs_holds_nobody_up_and_takes_no_more_memory_than_it_may(
         for read in reads:
             assert notes.add(read) == b""
             assert log.in_memory <= 32
+        assert len(buffers) < 32 + 8, "none for which the disk is waited for, and which nobody needs"
         assert time.monotonic() - began < 5.0
         assert told(notes, MIB) == b"".join(reads)
     finally:

@@ -327,6 +327,7 @@ class SegmentLog:
         segment.gone = True
         if segment.buffer is not None:
             self._held -= 1
+            segment.buffer = None  # it may wait for a disk that hangs
         if segment.slot >= 0:
             self._free.append(segment.slot)
 
