@@ -133,7 +133,10 @@ def test_a_kept_answer_that_cannot_be_read_is_asked_for_anew(tmp_path: Path, seg
         h.check_quiet()
 
 
-def test_notes_that_were_spoilt_reach_neither_the_leader_nor_whoever_needs_the_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kept", ["in memory", "on the shelf"])
+def test_notes_that_were_spoilt_reach_neither_the_leader_nor_whoever_needs_the_room(
+    tmp_path: Path, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
     def read(self: Shelf, place: int) -> bytes:
         return b"spoilt"
 
@@ -152,6 +155,8 @@ def test_notes_that_were_spoilt_reach_neither_the_leader_nor_whoever_needs_the_r
         rows = {row.replay: row for row in h.book.settled}
         assert rows[None].outcome == "COMPLETE"
         assert "cannot be read" in (rows["join"].cause or "")
+        if kept == "on the shelf":
+            flush(h)
         again = chat(h, AGAIN)
         h.loop.settle()
         assert (len(h.asks), replay(again)) == (2, None)

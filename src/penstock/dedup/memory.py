@@ -214,13 +214,13 @@ class MemoryAnswers:
                 self._hold(told, left, at, weight)
                 continue
             try:
-                packed = told.read() if isinstance(told, Piece) else told
-            except OSError:  # it is kept no more
+                packed = _decode(told.read() if isinstance(told, Piece) else told)
+            except (OSError, msgspec.DecodeError):  # it is kept no more
                 self._weight -= weight
                 self._room.used -= weight
                 continue
             each, rest = divmod(weight, count)
-            for at, _, kept in _decode(packed):
+            for at, _, kept in packed:
                 self._hold(_with(kept, pieces) if pieces else kept, 0, at, each + rest)  # among them what their pack weighs
                 rest = 0
         for at, weight, kept in self._fresh:
