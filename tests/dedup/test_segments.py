@@ -303,6 +303,27 @@ def test_a_disk_that_hangs_holds_nobody_up_and_takes_no_more_memory_than_it_may(
     assert told(notes, MIB) == b"".join(reads)
 
 
+def test_a_disk_that_gets_full_tears_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies in the file then leaves no memory where it goes."""
+    log, shelf = log_in(tmp_path, 320 * SMALL, 32 * SMALL), shelf_in(tmp_path)
+    streams = [notes_in(log, Budget(64 * MIB), shelf) for _ in range(30)]
+    texts = [b""] * 30
+    for n in range(40_000):
+        if n == 30_000:
+            assert log.flush()
+            assert log.segments > 310
+            monkeypatch.setattr("penstock.dedup.writer.os.pwrite", failing("full"))
+        piece = FRAME % n
+        assert streams[n % 30].add(piece) == b""
+        texts[n % 30] += piece
+        if n % 100 == 0:
+            assert log.flush()
+        assert log.in_memory <= 32 + 320 / 16 + 1
+    assert log.segments == log.in_memory == 32
+    for stream, text in zip(streams, texts, strict=True):
+        assert told(stream, 10_000) == text
+
+
 @pytest.mark.parametrize("what", ["another segment", "nothing", "half"])
 def test_what_was_written_over_is_an_error_and_not_anothers_bytes(tmp_path: Path, what: str) -> None:
     log = log_in(tmp_path)
@@ -340,6 +361,27 @@ def test_a_segment_that_cannot_be_read_when_it_goes_tears_what_lies_in_it(tmp_pa
         old.read(0, 10)
     assert old.add(b"more") == b"more"
     assert told(late, 10) == b"late"
+
+
+def test_who_has_read_what_there_is_no_room_for_reads_on() -> None:
+    log = log_in(None, in_memory=8 * SMALL)
+    notes = notes_in(log, Budget(0))
+    text, at = b"", 0
+    while not notes.torn:  # as others fill the log
+        piece = Random(len(text)).randbytes(400)
+        assert notes.add(piece) == b""
+        text += piece
+        data, at = notes.read(at, 10_000)
+        assert data == piece
+        filled(log, 1)
+    filled(log, 2)
+    assert notes.add(b"more") == b"more"
+    assert notes.read(at, 10_000) == (b"", at)
+    assert notes.read(len(text) - 500, 100)[0] == text[-500:-400], "it lies in the log"
+    data, after = notes.read(0, 10)
+    assert data == text[:after] != b"", "that was packed while there was room"
+    with pytest.raises(OSError, match="not there any more"):
+        told(notes, 10_000)
 
 
 def test_threads_may_let_go_at_any_time(tmp_path: Path) -> None:
@@ -442,4 +484,34 @@ def test_past_its_limit_nothing_more_is_noted(limit: int) -> None:
     if limit < 8 * SMALL:
         assert limit - 200 < len(text) <= limit
     else:
-        assert 0.85 * limit < len(text) <= limit + SMALL, "heads and the ends of segments count"
+        assert limit - SMALL < len(text) <= limit + SMALL
+
+
+def test_streams_that_go_in_step_are_all_cut_at_the_same_length() -> None:
+    """One of them may be the one that fills each segment."""
+    log = log_in(None, in_memory=64 * MIB)
+    streams = [notes_in(log, limit=100_000) for _ in range(20)]
+    piece = bytes((SMALL - 8) // 10 - 12)
+    told_to = [0] * 20
+    while not all(notes.torn for notes in streams):
+        for at, notes in enumerate(streams):
+            told_to[at] += len(piece) - len(notes.add(piece))
+        assert sum(told_to) < 20 * 200_000
+    assert min(told_to) > 100_000 - SMALL
+    assert sum(told_to) / 20 < 115_000, "about"
+
+
+def test_what_is_long_is_found_a_little_at_a_time() -> None:
+    log = log_in(None, in_memory=MIB)
+    notes, budget = notes_in(log, Budget(64 * MIB)), 0
+    reads = [b"%d " % n for n in range(60_000)]
+    for read in reads[:50_000]:
+        notes.add(read)
+    while not notes.ready(1000):
+        budget += 1
+        for read in reads[50_000 + budget * 10 : 50_010 + budget * 10]:
+            notes.add(read)
+    assert budget > 20
+    text = b"".join([*reads[:50_000], *reads[50_010 : 50_010 + budget * 10]])
+    assert told(notes, 10_000) == text
+    assert notes.ready(0)

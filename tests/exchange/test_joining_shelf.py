@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from penstock.dedup import Desk, Rules, Shelf
+from penstock.dedup import Desk, Notes, Rules, Shelf
 from penstock.exchange.conduct import Conduct
 from tests.dedup.test_segments import SMALL, log_in, notes_in
 from tests.dedup.test_shelf import files_of, shelf_in
@@ -43,6 +44,19 @@ def flush(h: House) -> None:
 def empty(path: Path) -> None:
     for fd in files_of(path):
         os.ftruncate(fd, 0)
+
+
+def on_the_way(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
+    """When somebody has been told some of an answer."""
+    monkeypatch.setattr("penstock.exchange.following.PORTION", 1000)
+    read = Notes.read
+
+    def read_on(self: Notes, start: int, most: int) -> tuple[bytes, int]:
+        if start > 5000:
+            happens()
+        return read(self, start, most)
+
+    monkeypatch.setattr(Notes, "read", read_on)
 
 
 @EACH_STORE
@@ -98,7 +112,28 @@ def test_who_reads_slowly_has_it_until_the_end_although_it_is_kept_no_more(tmp_p
 
 
 @EACH_LOG
-def test_notes_that_cannot_be_read_end_the_follower_and_not_the_leader(tmp_path: Path, segments: int) -> None:
+def test_notes_that_cannot_be_read_end_the_follower_and_not_the_leader(tmp_path: Path, segments: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with house(tmp_path, segments) as h:
+        first = chat(h)
+        ask = h.last.answer()
+        ask.body(*TEXT)
+        flush(h)
+        on_the_way(monkeypatch, lambda: empty(tmp_path))
+        second = chat(h, AGAIN)
+        h.loop.settle()
+        ask.body(STOP, USAGE, DONE).end()
+        assert first.reply.body == WHOLE
+        assert second.reply.body.startswith(b"".join(TEXT[:50]))
+        assert b"[DONE]" not in second.reply.body
+        assert b'"error"' in second.reply.body
+        rows = {row.replay: row for row in h.book.settled}
+        assert rows[None].outcome == "COMPLETE"
+        assert "cannot be read" in (rows["join"].cause or "")
+        h.check_quiet()
+
+
+@EACH_LOG
+def test_who_comes_where_the_notes_cannot_be_read_asks_by_itself(tmp_path: Path, segments: int) -> None:
     with house(tmp_path, segments) as h:
         first = chat(h)
         ask = h.last.answer()
@@ -107,13 +142,12 @@ def test_notes_that_cannot_be_read_end_the_follower_and_not_the_leader(tmp_path:
         empty(tmp_path)
         second = chat(h, AGAIN)
         h.loop.settle()
+        assert len(h.asks) == 2
         ask.body(STOP, USAGE, DONE).end()
-        assert first.reply.body == WHOLE
-        assert b"[DONE]" not in second.reply.body
-        assert b'"error"' in second.reply.body
-        rows = {row.replay: row for row in h.book.settled}
-        assert rows[None].outcome == "COMPLETE"
-        assert "cannot be read" in (rows["join"].cause or "")
+        h.last.answer().body(*TEXT, STOP, USAGE, DONE).end()
+        assert first.reply.body == second.reply.body == WHOLE
+        assert replay(second) is None
+        assert [row.outcome for row in h.book.settled] == ["COMPLETE"] * 2
         h.check_quiet()
 
 
@@ -145,7 +179,7 @@ def test_notes_that_were_spoilt_reach_neither_the_leader_nor_whoever_needs_the_r
         ask = h.last.answer()
         ask.body(*TEXT[:800])
         flush(h)
-        monkeypatch.setattr("penstock.dedup.shelf.Shelf.read", read)
+        on_the_way(monkeypatch, lambda: monkeypatch.setattr("penstock.dedup.shelf.Shelf.read", read))
         second = chat(h, AGAIN)
         h.loop.settle()
         assert replay(second) == b"join"

@@ -7,6 +7,7 @@ read it becomes `Notes` again (`opened`), so that the log knows that somebody ne
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from typing import Final
 
@@ -28,18 +29,23 @@ _NO_EXAMPLE: Final = ((0, b""),)
 _LEAST: Final = 64
 """Bytes that what is kept takes, about, if all of it lies in the log."""
 _FEW: Final = 8
-"""Segments: what may have fewer is counted to the byte, and what may have more as they are filled."""
+"""Segments: what may have fewer is counted to the byte, as it comes; what may have more is counted when it seems to have much."""
+_COUNTS: Final = 8
+"""How often, until it has all that it may."""
 
 
 
 
 class Notes:
-    """Adding stops for good once they are more than `limit` bytes (about, where that is much), or there is no room for more: `torn` then, and what is
-    noted can still be read. Whoever made them closes them.
+    """Adding stops for good once they are more than `limit` bytes (about, where that is much), or there is no room for what the log had no more room
+    for: `torn` then, and what is noted can still be read. Whoever made them closes them.
 
     Whoever writes them adds to the log itself, as long as that has room and nobody reads, and says so before anything else is done: `last` is his."""
 
-    __slots__ = ("__weakref__", "_budget", "_heavy", "_limit", "_log", "_packed", "_places", "_reach", "_shelf", "counted", "last", "tail", "torn")
+    __slots__ = (
+        "__weakref__", "_budget", "_counted_at", "_found", "_heavy", "_limit", "_log", "_packed", "_shelf", "_size", "counted", "last", "tail",
+        "torn",
+    )  # fmt: skip
 
     def __init__(self, limit: int, log: SegmentLog, budget: Budget, shelf: Shelf | None = None, reel: Reel | None = None) -> None:
         """`budget` and `shelf`: for what the log has no more room for. `reel`: what is noted already."""
@@ -49,29 +55,28 @@ class Notes:
         self._shelf = shelf
         self.counted = limit < _FEW * log.segment
         """Each byte of it is: whoever writes it has to add it here."""
+        self._size = self._counted_at = 0
+        """Bytes that it has; where not each is counted, as far as this record."""
         self._heavy = 0
-        """Bytes that it has; where they are not counted, by how often it was the one to fill a segment."""
+        """Bytes that it has had since then, by how often it was the one to fill a segment."""
         self._packed = _Packed(Tape.of(reel, budget, shelf)) if reel is not None and reel.packed else None
-        self._places: tuple[list[int], list[int]] | None = None
-        """Where records lie, and how many bytes of the stream come before each: as far as it was read."""
-        self._reach = 0
-        """Bytes of the stream that come before what is not among them yet."""
+        self._found: _Found | None = None
+        """From the first time that it is read on."""
         self.torn = False
         self.last = self.tail = 0
         """Where the last record lies; and the last that was moved, or the first of all, which has nothing in it."""
         if reel is None:
             self.last = self.tail = log.begin()
-            self.torn = not self.last
         elif reel.last:
             self.last, self.tail = reel.last, reel.tail
         if self.tail:
             log.hold(self)
 
     def add(self, data: bytes) -> bytes:
-        """What is not noted of it: nothing, as long as they are not torn."""
+        """What is not noted of it: all, where they are torn."""
         if self.counted and not self.torn:
-            self._heavy += len(data)
-            self.torn = self._heavy > self._limit
+            self._size += len(data)
+            self.torn = self._size > self._limit
         at = 0 if self.torn else self._log.add(self.last, data)
         if at:
             self.last = at
@@ -80,14 +85,29 @@ class Notes:
 
     def add_slowly(self, data: bytes) -> bytes:
         """The same where the log had no room for it as it was."""
-        if not self.counted:
+        if not self.counted and not self.torn:
             self._heavy += max(self._log.segment, len(data))
-            self.torn |= self._heavy > self._limit
+            if self._heavy > min(self._limit // _COUNTS, self._limit - self._size):
+                self.torn = self._count() + len(data) > self._limit
         if self.torn:
             return data
-        self.last, rest = self._log.add_slowly(self.last, data)
-        self.torn |= bool(rest)
-        return rest
+        self.last = self._log.add_slowly(self.last, data)
+        return b""
+
+    def _count(self) -> int:
+        """Bytes of the stream, exactly. (Streams that go in step fill segments by turns that may be anything but fair.)"""
+        at, known = self.last, self._counted_at
+        size, before = self._size, known
+        if known < self.tail:
+            before, size = self.tail, self._packed.length if self._packed is not None else 0
+        try:
+            while at > before:
+                at, more = self._log.head(at)
+                size += more
+        except OSError:
+            self.torn = True
+        self._size, self._counted_at, self._heavy = size, self.last, 0
+        return size
 
     # -- for the log ---------------------------------------------------------------------------------------------------------------------
 
@@ -116,13 +136,17 @@ class Notes:
         packed = self._packed
         if packed is not None and (packed.lost or start < packed.length):
             return packed.read(start, most)
-        places, begins = self._find()
+        while not self.ready(_ENDLESS):
+            pass
+        found = self._found
+        assert found is not None
+        places, begins, reach = found.places, found.begins, found.reach
         index = bisect_right(begins, start) - 1
         told: list[bytes] = []
         size, at = 0, start
-        while at < self._reach:
+        while at < reach:
             begin = begins[index]
-            end = begins[index + 1] if index + 1 < len(begins) else self._reach
+            end = begins[index + 1] if index + 1 < len(begins) else reach
             size += end - at
             if told and size > most:
                 break
@@ -131,31 +155,45 @@ class Notes:
             index += 1
         return b"".join(told), at
 
-    def _find(self) -> tuple[list[int], list[int]]:
-        """All that lies in the log: what was found before, and what has come since."""
-        if self._places is None:
-            self._places = [], []
-        places, begins = found = self._places
-        known = places[-1] if places else 0
-        if known < self.tail or not places:
-            known = self.tail
-            self._reach = self._packed.length if self._packed is not None else 0
-        at = self.last
-        fresh: list[tuple[int, int]] = []
-        while at > known:
-            before, size = self._log.head(at)
-            fresh.append((at, size))
-            at = before
-        if at != known:
-            raise gone()
-        reach = self._reach
-        for at, size in reversed(fresh):
-            if size:
-                places.append(at)
-                begins.append(reach)
-                reach += size
-        self._reach = reach
-        return found
+    def ready(self, steps: int) -> bool:
+        """May it be read at once? False: after so many steps it is not yet known where all of it lies; say this again. A step takes a microsecond or
+        two. Raises `OSError` where it cannot be read."""
+        found = self._found
+        if found is None:
+            self._found = found = _Found()
+        fresh, log = found.fresh, self._log
+        while True:
+            known = found.places[-1] if found.places else 0
+            if known <= self.tail:
+                known = self.tail
+                found.reach = self._packed.length if self._packed is not None else 0
+            while fresh and fresh[-1][0] <= known:  # it was moved meanwhile
+                fresh.pop()
+            at = fresh[-1][2] if fresh else self.last
+            while at > known and steps > 0:
+                before, size = log.head(at)
+                fresh.append((at, size, before))
+                at, steps = before, steps - 1
+            if at > known:
+                return False
+            if at != known:
+                raise gone()
+            if not fresh:
+                return True
+            for at, size, _ in reversed(fresh):
+                found.places.append(at)
+                found.begins.append(found.reach)
+                found.reach += size
+            fresh.clear()
+
+    @property
+    def sound(self) -> bool:
+        """Can all that is noted be read, as far as is known?"""
+        try:
+            self.read(0, 1)
+        except Exception:  # of whatever kind
+            return False
+        return self._packed is None or self._packed.sound
 
     def whole(self) -> bytes:
         """All that is noted. Raises `OSError` where it cannot be read."""
@@ -182,10 +220,26 @@ class Notes:
         self.torn = True
         self._budget = _FREE
         if self._packed is not None:
-            self._packed.tape.close()
+            self._packed.close(self._shelf)
 
     def __del__(self) -> None:
         self._log.let_go(self)
+
+
+class _Found:
+    """What lies in the log of one stream: as far as it was read."""
+
+    __slots__ = ("begins", "fresh", "places", "reach")
+
+    def __init__(self) -> None:
+        self.places = array("Q")
+        """Where records lie."""
+        self.begins = array("Q")
+        """How many bytes of the stream come before each."""
+        self.reach = 0
+        """And before what is not among them yet."""
+        self.fresh: list[tuple[int, int, int]] = []
+        """Of that, the newest first: where it lies, how many bytes it has, and where the one before it lies."""
 
 
 class _Packed:
@@ -205,6 +259,10 @@ class _Packed:
     def length(self) -> int:
         """Bytes of the stream."""
         return self.tape.length + sum(map(len, self._waiting)) + self._missing
+
+    @property
+    def sound(self) -> bool:
+        return not self._missing and not self.lost
 
     def add(self, data: bytes) -> None:
         if self.tape.torn:
@@ -232,6 +290,12 @@ class _Packed:
     def reel(self) -> Reel:
         self._pack()
         return self.tape.reel()
+
+    def close(self, shelf: Shelf | None) -> None:
+        """From now on it takes nothing of a budget, so there is room for what still comes."""
+        self.tape.close()
+        if self.tape.torn and not self._missing:
+            self.tape = Tape.of(self.tape.reel(), _FREE, shelf)
 
 
 def opened(reel: Reel, log: SegmentLog, shelf: Shelf | None) -> Notes:

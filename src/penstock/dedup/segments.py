@@ -83,7 +83,8 @@ class SegmentLog:
         self, directory: Path | None, most: int, most_in_memory: int, tell: Callable[[str], None], segment: int = SEGMENT
     ) -> None:  # fmt: skip
         """A file of at most `most` bytes in `directory`, made when it is needed; without one all is in memory, as are at most `most_in_memory` bytes
-        that the file system does not take. `tell` is told a sentence when it begins to take nothing, and not each time that it is tried."""
+        that the file system does not take (and a sixteenth of `most` for a while). `tell` is told a sentence when it begins to take nothing, and not
+        each time that it is tried."""
         self._directory = directory
         self._size = segment
         self._most_in_memory = max(_FEWEST, most_in_memory // segment)
@@ -154,9 +155,9 @@ class SegmentLog:
     # -- writing -------------------------------------------------------------------------------------------------------------------------
 
     def begin(self) -> int:
-        """A stream: where its first record lies, which has nothing in it; 0: there is no room."""
-        if self._at + _HEAD_SIZE > self._end and not self._turn():
-            return 0
+        """A stream: where its first record lies, which has nothing in it."""
+        if self._at + _HEAD_SIZE > self._end:
+            self._turn()
         at = self._at
         self._at = at + self._write(_FIRST)
         return at
@@ -175,24 +176,20 @@ class SegmentLog:
         write(data)
         return at
 
-    def add_slowly(self, before: int, data: bytes) -> tuple[int, bytes]:
-        """The same in another segment, or several; where the last record lies, and what there was no room for."""
+    def add_slowly(self, before: int, data: bytes) -> int:
+        """The same in another segment, or several: where the last record lies."""
         most = self._size - _NUMBER - _HEAD_SIZE
         for begin in range(0, len(data), most):
             piece = data[begin : begin + most]
-            end = self._at + _HEAD_SIZE + len(piece)
-            if end > self._end:
-                if not self._turn():
-                    return before, data[begin:]
-                end = self._at + _HEAD_SIZE + len(piece)
-            at, self._at = self._at, end
-            self._write(_pack(before, len(piece)))
-            self._write(piece)
+            if self._at + _HEAD_SIZE + len(piece) > self._end:
+                self._turn()
+            at = self._at
+            self._at = at + self._write(_pack(before, len(piece))) + self._write(piece)
             before = at
-        return before, b""
+        return before
 
-    def _turn(self) -> bool:
-        """Begin another segment. False: there is no room for one."""
+    def _turn(self) -> None:
+        """Begin another segment."""
         self._look()
         last = self._segments.get(self._newest)
         if last is not None and not last.used:
@@ -201,20 +198,18 @@ class SegmentLog:
                 self._hand_over(last, self._directory)
         self._at = self._end = (self._newest + 1) * self._size
         cleaned = 0
-        while self._segments and (len(self._segments) >= self._most or self._held >= self._most_in_memory):
-            if cleaned == _AT_ONCE:
-                return False
+        # (Where the file system begins to take nothing, the oldest lie in the file, and leave no memory: so there may be more in it for a while.)
+        while cleaned < _AT_ONCE and self._segments and (len(self._segments) >= self._most or self._held >= self._most_in_memory):
             self._clean()
             cleaned += 1
-        self._newest += 1
         buffer = self._pool.pop() if self._pool else BytesIO(bytes(self._size))
         buffer.seek(0)
+        self._newest += 1
         self._segments[self._newest] = Segment(buffer)
         self._held += 1
         self._at += buffer.write(self._newest.to_bytes(_NUMBER, "little"))
         self._end += self._size
         self._write = buffer.write
-        return True
 
     def _hand_over(self, segment: Segment, directory: Path) -> None:
         writer = self._writer

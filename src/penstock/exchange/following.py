@@ -22,6 +22,8 @@ BEHIND: Final = 1024 * 1024
 """Bytes that are held for one who does not read them."""
 PORTION: Final = 256 * 1024
 """Bytes of notes that are told in one piece."""
+STEPS: Final = 2000
+"""Of looking for where notes lie, before the loop has its turn again."""
 Fit = Callable[[Form, bool, bool], bool]
 """Be ready for an answer in this form, with or without the usage that Chat tells on demand, and that is read here or is not; False: it is of no
 use."""
@@ -36,6 +38,7 @@ class Hold(Protocol):
 
 
 _OTHER_FORM = Loss(LossKind.LEFT, "the answer that it follows came in another form")
+_GONE = Loss(LossKind.LEFT, "what was noted of the answer cannot be read")
 _TOO_SLOW = Loss(LossKind.LEFT, "it fell too far behind the answer that it follows")
 
 
@@ -169,6 +172,10 @@ class Seat:
         flight = self._flight
         if self._done or self._telling or self.paused or (flight is not None and not flight.published):
             return
+        notes = self._told.answer if isinstance(self._told, Record) else self._kept
+        if isinstance(notes, Notes) and not _ready(notes):
+            self.wake()
+            return
         self._telling = True
         try:
             self._tell(now, True if flight is None else flight.over)
@@ -189,10 +196,11 @@ class Seat:
             alone, self._alone = self._alone, None
             # (An error that is not read here is told as it comes.)
             told_here = told.status >= 400 or coding_of(told.headers or []) in READABLE
-            if not self._fit(*_form_of(told, self._flight), told_here) or not self._is_there():
+            gone = isinstance(answer, Notes) and not answer.sound
+            if gone or not self._fit(*_form_of(told, self._flight), told_here):
                 self._leave()
                 if alone is None or not alone():
-                    receiver.answer_lost(_OTHER_FORM, now)
+                    receiver.answer_lost(_GONE if gone else _OTHER_FORM, now)
                 return
             head = ResponseHead(told.status, told.headers or [])
             if isinstance(answer, bytes):
@@ -221,15 +229,6 @@ class Seat:
                 self._leave()
                 receiver.answer_ended(now)
 
-    def _is_there(self) -> bool:
-        """Can what is kept be read?"""
-        if isinstance(self._kept, Notes):
-            try:
-                self._kept.read(0, 1)
-            except Exception:  # as below: of whatever kind, it is asked for anew
-                return False
-        return True
-
     def _leave(self) -> None:
         self._done = True
         self._alone = self._kept = None
@@ -239,6 +238,13 @@ class Seat:
     def _lose(self, loss: Loss, now: float) -> None:
         self._leave()
         self._receiver.answer_lost(loss, now)
+
+
+def _ready(notes: Notes) -> bool:
+    try:
+        return notes.ready(STEPS)
+    except Exception:  # whoever reads them is told
+        return True
 
 
 def _form_of(told: Record | Kept, flight: Flight | None) -> tuple[Form, bool]:
