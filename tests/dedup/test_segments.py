@@ -46,6 +46,10 @@ def filled(log: SegmentLog, segments: int, stream: Notes | None = None) -> Notes
     return other
 
 
+def writers() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "penstock-notes-log"}
+
+
 @given(st.data())
 @settings(max_examples=60)
 def test_whatever_streams_bring_each_is_told_its_own(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
@@ -130,7 +134,7 @@ def test_a_stream_that_is_longer_than_the_log_is_packed_as_it_goes(tmp_path: Pat
 
 
 def test_the_file_has_no_name_is_nobody_elses_and_goes_when_nothing_lies_in_it(tmp_path: Path) -> None:
-    place = tmp_path / "data"
+    place, others = tmp_path / "data", writers()
     log = log_in(place)
     notes = notes_in(log)
     notes.add(b"somebody's answer")
@@ -143,25 +147,25 @@ def test_the_file_has_no_name_is_nobody_elses_and_goes_when_nothing_lies_in_it(t
         status = os.fstat(fd)
         assert (status.st_nlink, stat.S_IMODE(status.st_mode) & 0o077, os.get_inheritable(fd)) == (0, 0, False)
         assert b"somebody's answer" in os.pread(fd, 100, 0)
-        assert "penstock-notes-log" in {thread.name for thread in threading.enumerate()}
+        assert len(writers() - others) == 1
         del notes
         log.sweep(0.0, 0.0)
         wait_until(lambda: not files_of(place))
-        wait_until(lambda: "penstock-notes-log" not in {thread.name for thread in threading.enumerate()})
+        wait_until(lambda: not writers() - others)
         assert not log.holds
         notes = notes_in(log)
         notes.add(b"somebody's answer")
 
 
 def test_what_little_is_noted_never_reaches_the_file(tmp_path: Path) -> None:
-    log = log_in(tmp_path, segment=SEGMENT)
+    log, others = log_in(tmp_path, segment=SEGMENT), writers()
     for now in range(100):
         notes = notes_in(log)
         notes.add(b"x" * 2000)
         del notes
         log.sweep(float(now), 0.0)
     assert not files_of(tmp_path)
-    assert "penstock-notes-log" not in {thread.name for thread in threading.enumerate()}
+    assert not writers() - others
 
 
 def test_places_are_used_again(tmp_path: Path) -> None:
@@ -515,3 +519,13 @@ def test_what_is_long_is_found_a_little_at_a_time() -> None:
     text = b"".join([*reads[:50_000], *reads[50_010 : 50_010 + budget * 10]])
     assert told(notes, 10_000) == text
     assert notes.ready(0)
+
+
+def test_the_thread_of_a_log_that_is_gone_ends(tmp_path: Path) -> None:
+    others = writers()
+    log = log_in(tmp_path)
+    filled(log, 3)
+    assert len(writers() - others) == 1
+    del log
+    wait_until(lambda: not writers() - others)
+    assert not files_of(tmp_path)
