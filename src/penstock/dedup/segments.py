@@ -30,7 +30,7 @@ from struct import error as StructError
 from typing import Final, Protocol
 from weakref import ReferenceType, ref
 
-from penstock.dedup.writer import Segment, SegmentWriter
+from penstock.dedup.writer import Segment, SegmentWriter, view_of
 
 SEGMENT: Final = 128 * 1024
 """Bytes of one."""
@@ -194,6 +194,8 @@ class SegmentLog:
         last = self._segments.get(self._newest)
         if last is not None and not last.used:
             last.used = self._at - self._newest * self._size
+            if self._held > _POOL and (buffer := last.to_pages()) is not None:  # else the heap would grow by many such
+                self._pool.append(buffer)
             if self._directory is not None and time.monotonic() >= self._rests_until:
                 self._hand_over(last, self._directory)
         self._at = self._end = (self._newest + 1) * self._size
@@ -239,7 +241,7 @@ class SegmentLog:
             if not segment.gone:  # else it may not have been tried
                 self._held -= 1
                 self._trouble = ""
-            if buffer is not None and len(self._pool) < _POOL:
+            if isinstance(buffer, BytesIO) and len(self._pool) < _POOL:
                 self._pool.append(buffer)
 
     def _rest(self, why: str) -> None:
@@ -367,7 +369,7 @@ class SegmentLog:
     def _read(self, number: int, segment: Segment, offset: int, size: int) -> bytes:
         buffer = segment.buffer
         if buffer is not None:
-            with buffer.getbuffer() as view:
+            with view_of(buffer) as view:
                 return _whole(bytes(view[offset : offset + size]), size)
         there, start, read = self._window
         if there != number or offset < start or offset + size > start + len(read):

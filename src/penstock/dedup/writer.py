@@ -7,6 +7,7 @@ import os
 import threading
 from collections import deque
 from io import BytesIO
+from mmap import MAP_PRIVATE, mmap
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -19,7 +20,7 @@ class Segment:
     __slots__ = ("buffer", "gone", "slot", "used")
 
     def __init__(self, buffer: BytesIO) -> None:
-        self.buffer: BytesIO | None = buffer
+        self.buffer: BytesIO | mmap | None = buffer
         """While it is in memory."""
         self.used = 0
         """Bytes."""
@@ -27,6 +28,20 @@ class Segment:
         """Its place in the file, in segments."""
         self.gone = False
         """Nobody needs it."""
+
+    def to_pages(self) -> BytesIO | None:
+        """Into pages of the system's own, which has them back at once: the buffer where it was, for another."""
+        buffer = self.buffer
+        if not isinstance(buffer, BytesIO):
+            return None
+        with buffer.getbuffer() as view:
+            self.buffer = pages = mmap(-1, len(view), flags=MAP_PRIVATE)
+            pages.write(view)
+        return buffer
+
+
+def view_of(buffer: BytesIO | mmap) -> memoryview:
+    return buffer.getbuffer() if isinstance(buffer, BytesIO) else memoryview(buffer)
 
 
 class SegmentWriter:
@@ -72,7 +87,7 @@ class SegmentWriter:
         try:
             if self.fd < 0:
                 self.fd = nameless(self._directory)
-            with buffer.getbuffer() as view:
+            with view_of(buffer) as view:
                 if os.pwrite(self.fd, view, segment.slot * self._size) != self._size:
                     return os.strerror(errno.ENOSPC)
         except OSError as error:
