@@ -34,8 +34,6 @@ _COUNTS: Final = 8
 """How often, until it has all that it may."""
 
 
-
-
 class Notes:
     """Adding stops for good once they are more than `limit` bytes (about, where that is much), or there is no room for what the log had no more room
     for: `torn` then, and what is noted can still be read. Whoever made them closes them.
