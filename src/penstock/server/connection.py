@@ -25,10 +25,10 @@ from penstock.server.reader import Reader
 from penstock.server.refusals import REASONS, write_refusal
 from penstock.server.settings import Settings
 from penstock.server.taking import untaken
+from penstock.wire.chunked import SIZE_LINES
 
 _STATUS_LINES = {code: b"HTTP/1.1 %d %b" % (code, phrase) for code, phrase in REASONS.items()}
 _HEADER = b": ".join
-_SIZES = [b"%x\r\n" % size for size in range(2048)]  # the first lines of chunks, as they mostly are
 
 
 class Connection(Reader, asyncio.Protocol):
@@ -46,7 +46,7 @@ class Connection(Reader, asyncio.Protocol):
         self._connections = connections
         self._transport: asyncio.Transport | None = None
         self._send: Callable[[bytes], None] | None = None
-        self._stream: Callable[[bytes], None] | None = None  # the same, as long as all that is written is more chunks of an answer that has begun
+        self._stream: asyncio.Transport | None = None  # as long as all that is written is more chunks of an answer that has begun
         self._farewell: Farewell | None = None
         self._current: Incoming | None = None  # whose turn it is
         self._queue: deque[Incoming] | None = None
@@ -308,14 +308,14 @@ class Connection(Reader, asyncio.Protocol):
         if stream is not None:
             size = len(data)
             if size:  # none at all would be the last chunk
-                stream(b"".join((_SIZES[size] if size < 2048 else b"%x\r\n" % size, data, b"\r\n")))
+                stream.write(b"".join((SIZE_LINES[size] if size < 2048 else b"%x\r\n" % size, data, b"\r\n")))
             return
         send = self._send
         if send is None:
             return
         opening, self._opening = self._opening, None
         if self._chunked:
-            self._stream = send
+            self._stream = self._transport
             if opening is not None:
                 send(b"%b%x\r\n%b\r\n" % (opening, len(data), data) if data else opening)
             elif data:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import select
-import ssl
 from time import monotonic
 from typing import Protocol, cast
 
@@ -20,7 +19,9 @@ import httptools
 
 from penstock.upstream.contract import STALE_WITHIN, Headers, Loss, LossKind, Receiver, ResponseHead
 from penstock.upstream.dial import DIRECT, Via
+from penstock.upstream.losses import STALE, TOO_LARGE, loss_of, short
 from penstock.upstream.reading import MUCH, make_poll, settle_tls_reading, take_breath
+from penstock.wire.chunked import LENGTHS, LINES_BY_LENGTH, ends_a_chunk
 
 HEAD_LIMIT = 256 * 1024
 """Bytes of header names and values that an answer may have; also of anything else that comes and is no body (interim answers, trailers)."""
@@ -42,8 +43,8 @@ class _Garbage(Exception):
 
 
 class Connection(asyncio.Protocol):
-    __slots__ = ("_answering", "_asker", "_began", "_dry", "_ended", "_full", "_head", "_headers", "_held", "_keeper", "_news", "_no_body",
-                 "_parser", "_parts", "_paused", "_poll", "_receiver", "_reusable", "_sent_all", "_sent_at", "_tls", "_transport",
+    __slots__ = ("_answering", "_asker", "_began", "_between", "_dry", "_ended", "_full", "_head", "_headers", "_held", "_keeper", "_news",
+                 "_no_body", "_parser", "_parts", "_paused", "_poll", "_receiver", "_reusable", "_sent_all", "_sent_at", "_tls", "_transport",
                  "_unwritten", "on_body", "origin", "used", "via")  # fmt: skip
 
     def __init__(self, keeper: Keeper, origin: object) -> None:
@@ -63,6 +64,7 @@ class Connection(asyncio.Protocol):
         self._headers: Headers = []
         self._head: ResponseHead | None = None
         self._news = False  # the next read may be something else than more of a body
+        self._between = False  # llhttp waits for a chunk: whole ones need not pass through it
         self._answering = self._began = self._ended = False  # a byte has come; the head was told; the answer is whole
         self._no_body = False
         self._reusable = False
@@ -86,6 +88,14 @@ class Connection(asyncio.Protocol):
         if receiver is None:
             self.close()  # a provider that talks out of turn
             return
+        if self._between:
+            size = len(data)
+            if size < LENGTHS:
+                line = LINES_BY_LENGTH[size]
+                if data.startswith(line) and data.endswith(b"\r\n"):
+                    receiver.answer_body(data[len(line) : -2], monotonic())
+                    return
+            self._between = False
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -98,7 +108,9 @@ class Connection(asyncio.Protocol):
             take_breath(self._transport, lambda: self._paused)
         parts = self._parts
         if len(parts) == 1:
-            receiver.answer_body(parts.pop(), monotonic())
+            body = parts.pop()
+            self._between = ends_a_chunk(data, body)
+            receiver.answer_body(body, monotonic())
         elif parts:
             body = b"".join(parts)
             parts.clear()
@@ -188,7 +200,7 @@ class Connection(asyncio.Protocol):
         now, parts = monotonic(), self._parts
         if not self._began:
             if self._dry + size > HEAD_LIMIT and sum(len(name) + len(value) for name, value in head.headers) > HEAD_LIMIT:
-                self._lose(_TOO_LARGE, now)
+                self._lose(TOO_LARGE, now)
                 return
             self._began = True
             self._dry = 0
@@ -213,7 +225,7 @@ class Connection(asyncio.Protocol):
         """`size` bytes have come and nothing was whole."""
         self._dry += size
         if self._dry > HEAD_LIMIT:
-            self._lose(_TOO_LARGE, monotonic())
+            self._lose(TOO_LARGE, monotonic())
 
     def _break(self, receiver: Receiver, error: Exception) -> None:
         """What came is not HTTP. What was understood of it is handed on; bytes behind a whole answer are its connection's end only."""
@@ -226,21 +238,14 @@ class Connection(asyncio.Protocol):
         if self._head is not None:
             self._tell(receiver, 0)
         if self._receiver is receiver:
-            what = "switched protocols unasked" if isinstance(error, httptools.HttpParserUpgrade) else f"sent what is not valid HTTP ({_short(why)})"
+            what = "switched protocols unasked" if isinstance(error, httptools.HttpParserUpgrade) else f"sent what is not valid HTTP ({short(why)})"
             self._lose(Loss(LossKind.GARBAGE, f"the provider {what}"), monotonic())
 
     def _what(self, exc: Exception | None) -> Loss:
         """What the end of the connection is to the answer under way."""
-        where = "before" if self._head is None else "inside"
         if not self._answering and self.used > 1 and monotonic() - self._sent_at <= STALE_WITHIN:
-            return Loss(LossKind.STALE, "a kept connection was closed by the provider")
-        if exc is None:
-            return Loss(LossKind.EOF, f"the provider closed the connection {where} its answer")
-        if isinstance(exc, ssl.SSLError):
-            return Loss(LossKind.TLS, f"TLS failed {where} the answer ({exc.reason or 'unknown reason'})")
-        if isinstance(exc, OSError):
-            return Loss(LossKind.RESET, f"the provider reset the connection {where} its answer")
-        return Loss(LossKind.RESET, f"the connection was given up {where} the answer ({type(exc).__name__})")
+            return STALE
+        return loss_of(exc, "before" if self._head is None else "inside")
 
     def _finish(self, *, reusable: bool) -> None:
         """The answer is whole: who waits for it is to be told next. A provider that has not read all before it may never read a next request."""
@@ -292,7 +297,7 @@ class Connection(asyncio.Protocol):
         self._asker, self._receiver = asker, receiver
         self._sent_at = monotonic() if self.used > 1 else 0.0  # asked for on a kept connection only
         self._news = True
-        self._answering = self._began = self._ended = False
+        self._between = self._answering = self._began = self._ended = False
         self._no_body = head_only
         self._dry = 0
         self._sent_all = not uploading
@@ -391,10 +396,3 @@ class Connection(asyncio.Protocol):
         if self._poll is None and self._transport is not None:
             self._poll = make_poll(self._transport)
         return self._poll is not None and bool(self._poll.poll(0))
-
-
-_TOO_LARGE = Loss(LossKind.GARBAGE, "the head of the provider's answer is too large")
-
-
-def _short(error: BaseException) -> str:
-    return str(error).partition("\n")[0][:80]
