@@ -284,7 +284,7 @@ class GuardedFrames(StreamRelay):
     def _give(self, told: list[Told], now: float) -> bytes:
         """Tell the observer what the client is told."""
         for name, data in told:
-            self._observe(name, data, now)
+            self._observing(name, data, now)
         return self._bytes_of(told)
 
     def _cut(self, rejection: Rejection) -> bytes:

@@ -18,7 +18,7 @@ from penstock.pipeline.tail import (
     pack_row,
     rows_of,
 )
-from penstock.protocols.contract import CONTENT, MALFORMED, TERMINAL, USAGE_ONLY, Closer, Observer
+from penstock.protocols.contract import CONTENT, MALFORMED, TERMINAL, USAGE_ONLY, Closer, Observe, Observer
 from penstock.vocabulary.errors import Fault
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 from penstock.wire.array import ArraySplitter
@@ -55,7 +55,8 @@ class StreamRelay(Pipeline):
         self._quick = -1
         """Bytes of a read that may be taken for one frame, past the scanner: none before the first content, unless the scanner is idle, and where
         anybody but it has to see the read."""
-        self._observe = observer.observe
+        self._observe: Observe | None = None
+        """Who sees the frames, where it is not the observer itself: to name its method costs less at each chunk than to hold it for each stream."""
         self._speak = speak
         self._take_usage = take_usage
         self._drop_lf = False  # the frame that was taken out last ended with a CR: the LF behind it is its own
@@ -94,7 +95,7 @@ class StreamRelay(Pipeline):
             self.events += 1
             observe = self._observe
             try:
-                mark = observe(name, payload, now)
+                mark = self.observer.observe(name, payload, now) if observe is None else observe(name, payload, now)
                 number = (BY_NAME.get(name) or number_of(name)) if name else BY_MARK[mark]
             except Exception:  # as below
                 self.failures += 1
@@ -117,7 +118,7 @@ class StreamRelay(Pipeline):
 
     def _feed_any(self, data: bytes, now: float) -> bytes:
         """The frames of any read, in the state that it finds."""
-        scanner, scan, observe = self._scanner, self._feed, self._observe
+        scanner, scan, observe = self._scanner, self._feed, self._observing
         if self.events and isinstance(scanner, Scanner):
             scanner.fresh = False
         frames = scan(data)
@@ -165,6 +166,10 @@ class StreamRelay(Pipeline):
             out = b"".join([f[2] for f in frames])
         self.bytes_out += len(out)
         return out
+
+    @property
+    def _observing(self) -> Observe:
+        return self._observe or self.observer.observe
 
     def _ends_well(self, array: ArraySplitter, raw: bytes) -> bool:
         """Is `raw` the end of an array that has its finish reason? That is its terminal event: nothing is waited for any more."""
@@ -313,7 +318,7 @@ class StreamRelay(Pipeline):
 
     def attend(self, see: Callable[[bytes, bytes], None]) -> None:
         """Let somebody see every frame with data, before it is observed. To be called before the first feed."""
-        observe = self._observe
+        observe = self._observing
 
         def both(name: bytes, data: bytes, now: float) -> int:
             see(name, data)
@@ -323,7 +328,7 @@ class StreamRelay(Pipeline):
 
     def close_with(self, closer: Closer) -> None:
         """Let `closer` follow. To be called before the first feed."""
-        self._observe = closer.beside(self.observer, self._observe)
+        self._observe = closer.beside(self.observer, self._observing)
 
     def stop(self, frames: Sequence[tuple[bytes, bytes]]) -> bytes:
         """The last bytes for the client, in the protocol's own words (event name, data) for an answer that was stopped. To be called in the place of
