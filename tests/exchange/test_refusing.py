@@ -12,7 +12,7 @@ from penstock.exchange.gateway import Settings
 from penstock.ledger.entry import Maker
 from penstock.vocabulary.ids import ProtocolId
 from tests.exchange.test_admitting import BEARER, KEYS, RPM, a_budget, ask, budgeted, refused
-from tests.support.admitted import NOW, Admitted, key
+from tests.support.admitted import KEY, NOW, Admitted, key
 from tests.support.exchanges import CHUNK, House
 from tests.support.tokens import claims, issuer, jwk, jwks, sign
 
@@ -83,4 +83,34 @@ def test_what_nobody_here_has_made_is_for_the_provider_to_know(before: object) -
         a.house.loop.settle()
         assert len(a.house.asks) == 1
         a.house.last.lose()
+        a.check()
+
+
+THINGS = [
+    ("GET", "/v1/files/x_1/content", "File"), ("DELETE", "/openai/v1/files/x_1", "File"), ("GET", "/openai/files/x_1", "File"),
+    ("GET", "/anthropic/v1/files/x_1", "File"), ("POST", "/openai/v1/uploads/x_1/complete", "File"), ("GET", "/openai/v1/batches/x_1", "Batch"),
+    ("POST", "/openai/v1/batches/x_1/cancel", "Batch"), ("GET", "/anthropic/v1/messages/batches/x_1/results", "Batch"),
+    ("GET", "/openai/v1/vector_stores/vs_1/files/x_1/content", "Object"), ("GET", "/openai/openai/v1/responses/x_1", "Response"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sent", [b"", b"{}"])
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize(("method", "path", "what"), THINGS)
+def test_what_another_key_has_put_there_is_not_there(method: str, path: str, what: str, stored: bool, sent: bytes) -> None:
+    """Also below a provider's name; and also to who sends a body with it, which waits until the ledger has been asked."""
+    with Admitted(keys={**KEYS, OTHER: key("key_2")}) as a:
+        made = a.house.book.stored if stored else a.house.book.known
+        made["x_1"] = Maker(path.split("/")[1], "key_1", None)
+        for id, shown, asked in (("x_1", OTHER.encode(), 0), ("x_1", KEY.encode(), 1), ("x_2", OTHER.encode(), 2)):
+            at = path.replace("x_1", id)
+            asker = a.house.open(method, at, [(b"authorization", b"Bearer " + shown)], length=len(sent) or None).body(sent).end()
+            a.house.loop.settle()
+            assert len(a.house.asks) == asked
+            if not asked:
+                told = refused(asker, 404, "another key or user", "key", "key_2").json()["error"]
+                assert told["message"] == f"{what} with id 'x_1' not found."
+                continue
+            assert (a.house.last.uploaded or a.house.last.rest[-len(sent):]) == sent or not sent
+            asker.leave()
         a.check()

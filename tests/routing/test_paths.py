@@ -282,6 +282,33 @@ def test_a_response_below_a_provider_s_name_keeps_its_id() -> None:
     assert (found.operation, found.response_id) == (Operation.RESPONSE_ITEM, "resp_1")
 
 
+@pytest.mark.parametrize(("method", "path", "version", "protocol", "operation", "id"), [
+    ("GET", "/openai/v1/files/file-1/content", False, CHAT, Operation.FILES, "file-1"),
+    ("DELETE", "/openai/files/file-1", False, CHAT, Operation.FILES, "file-1"),
+    ("GET", "/openai/v1/files/file-1", True, CHAT, Operation.FILES, "file-1"),
+    ("GET", "/anthropic/v1/files/file-1", False, MESSAGES, Operation.FILES, "file-1"),
+    ("POST", "/openai/v1/batches/batch_1/cancel", False, CHAT, Operation.BATCHES, "batch_1"),
+    ("GET", "/anthropic/v1/messages/batches/msgbatch_1/results", False, MESSAGES, Operation.BATCHES, "msgbatch_1"),
+    ("DELETE", "/openai/v1/batches/batch_1", False, CHAT, Operation.OTHER, "batch_1"),
+    ("GET", "/openai/V1/Files/file-1", False, CHAT, Operation.OTHER, "file-1"),
+    ("GET", "/openai/v1/vector_stores/vs_1/files/file-1/content", False, CHAT, Operation.OTHER, "file-1"),
+    ("GET", "/openai/openai/v1/responses/resp_1", False, RESPONSES, Operation.RESPONSE_ITEM, "resp_1"),
+    ("GET", "/openai/v1/Responses/resp_1", False, RESPONSES, Operation.RESPONSE_ITEM, "resp_1"),
+    ("PATCH", "/openai/v1/responses/resp_1", False, CHAT, Operation.OTHER, "resp_1"),
+    ("POST", "/openai/openai/v1/responses/compact", False, CHAT, Operation.OTHER, "compact"),  # no answer that was made before
+    ("GET", "/codex/v1/files/file-1", False, CHAT, Operation.OTHER, "file-1"),
+    ("GET", "/openai/v1/files", False, CHAT, Operation.FILES, None),
+    ("POST", "/anthropic/v1/files", False, MESSAGES, Operation.FILES, None),
+])  # fmt: skip
+def test_below_a_provider_s_name_an_id_is_told_however_it_is_asked_for(
+    method: str, path: str, version: bool, protocol: ProtocolId, operation: Operation, id: str | None
+) -> None:
+    found = resolve(method, path, version, PROVIDERS)
+    assert isinstance(found, Endpoint)
+    assert (found.protocol, found.operation, found.response_id) == (protocol, operation, id)
+    assert f"/{found.provider}{found.path}" == path
+
+
 def test_oauth_goes_to_anthropic() -> None:
     expected = Endpoint(MESSAGES, Operation.OTHER, "/api/oauth/usage", "none", provider="anthropic", verbatim=True)
     assert resolve("GET", "/api/oauth/usage", False, PROVIDERS) == expected

@@ -217,8 +217,8 @@ class Door:
         facts.unsettled = SETTLED
         return None if denied is None else Refused(403, NOT_ALLOWED, denied.why, by=By.RULE, rule=denied.rule)
 
-    def refuse_others(self, subject: Subject, id: str, key_id: str | None, user: str | None) -> Refused | None:
-        """An answer that is asked for by its `id` is not there for whoever it was not made for, as far as that is known: `key_id` and `user` are
+    def refuse_others(self, subject: Subject, id: str, key_id: str | None, user: str | None, what: str = "Response") -> Refused | None:
+        """`what` is asked for by its `id` is not there for whoever it was not made for, as far as that is known: `key_id` and `user` are
         those of the exchange that made it. (Without issuers a user is only what a client says of itself, and so is one of nobody's.)"""
         own = subject.key is not None and subject.key.id == key_id
         same = subject.user is not None and subject.user == user
@@ -228,7 +228,7 @@ class Door:
             return None
         by = By.KEY if subject.key is not None else By.JWT if subject.kind is Kind.JWT else By.MODE
         rule = subject.key.id if subject.key is not None else None
-        return Refused(404, f"Response with id {id[:_SHOWN]!r} not found.", "the response was made for another key or user", by=by, rule=rule)
+        return Refused(404, f"{what} with id {id[:_SHOWN]!r} not found.", f"the {what.lower()} was made for another key or user", by=by, rule=rule)
 
     def lists_all(self, subject: Subject) -> bool:
         """Whoever it is may know of every model: nothing here depends on one."""

@@ -35,6 +35,7 @@ from penstock.wire.secrets import mask_name
 Then = Callable[[], None]
 _UNREAD = frozenset({Operation.AUDIO, Operation.IMAGES, Operation.BATCHES})
 """Operations whose model stands in what is uploaded, where that is not read."""
+_WHAT = {Operation.FILES: "File", Operation.BATCHES: "Batch", Operation.OTHER: "Object"}
 _SHOWN = 120
 _NO_SUCH = "previous_response_not_found"
 """What OpenAI says with 400; clients that see it send the whole conversation."""
@@ -107,9 +108,10 @@ class Entering:
         return True
 
     def _seek(self, plan: Plan, response_id: str, body: bytes | None) -> None:
-        """Who made that response? It may tell where it is, and for whom."""
+        """Who made that response (file, batch)? It may tell where it is, and for whom."""
         known = self._gateway.ledger.find_response(response_id)
-        if known is None and not self.exchange.uploading:  # what comes of an upload meanwhile could not be kept
+        if known is None:
+            self._keep_uploads()
             self._gateway.spawn(self._looking(self._look_up(plan, response_id, body)), "penstock-response-id")
         else:
             self._choose(plan, body, known)
@@ -118,6 +120,7 @@ class Entering:
         known = await self._gateway.ledger.maker_of(response_id)
         if self.exchange.machine.phase is Phase.OPENED:
             self._choose(plan, body, known)
+            self._go_on_uploading()
 
     async def _make_sure(self, admission: Admission, plan: Plan, then: Then) -> None:
         """The token names a key that is not known: ask its issuer, and look at it once more."""
@@ -163,14 +166,11 @@ class Entering:
             if clear(user) == clear(held.subject.user):  # once there is a row, no more is known of whom it was made for
                 user = held.subject.user
             before = exchange.peek.goes_on_from
-            refused = door.refuse_others(held.subject, endpoint.response_id or before or "", self._maker.key_id, user)
+            what = _WHAT.get(endpoint.operation, "Response")
+            refused = door.refuse_others(held.subject, endpoint.response_id or before or "", self._maker.key_id, user, what)
             if refused is not None and before is not None:
                 refused = replace(refused, status=400, message=f"Previous r{refused.message[1:]}", code=_NO_SUCH, param="previous_response_id")
         return True if refused is None else self._turn_away(refused)
-
-    def _may_be_anothers(self, endpoint: Endpoint) -> bool:
-        """Is it asked for an answer that was made before, and is it known who asks?"""
-        return self._gateway.admission is not None and endpoint.operation is Operation.RESPONSE_ITEM
 
     def _permit_models(self, admission: Admission, plan: Plan) -> bool:
         """For a list of models, or one of them. False: it is refused. What somebody may not use is not there for them; a provider's own list,

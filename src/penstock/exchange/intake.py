@@ -234,7 +234,7 @@ class Intake(Preparing):
             return
         if body is not None and endpoint.operation is not Operation.RESPONSE_ITEM and not self._peek(plan, body):
             return
-        if endpoint.response_id is not None and (endpoint.provider is None or self._may_be_anothers(endpoint)):
+        if endpoint.response_id is not None and (endpoint.provider is None or self._gateway.admission is not None):
             self._seek(plan, endpoint.response_id, body)
             return
         self._choose(plan, body, None)

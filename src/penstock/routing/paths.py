@@ -51,6 +51,8 @@ _STORED: tuple[tuple[re.Pattern[str], ProtocolId], ...] = (
     (re.compile(r"(?:/v[0-9][^/]*)?/conversations/[^/]+/items(?:/[^/]+)?", re.IGNORECASE), ProtocolId.OPENAI_RESPONSES),
 )
 """Where OpenAI tells answers again that it has stored (`store`), besides `/responses/ID`."""
+_KEPT = re.compile(r"/(responses|files|uploads|batches)/([^/]+)", re.IGNORECASE)
+"""What is asked for by its id, whatever stands in front: `/openai/v1/responses/ID` (Azure), `/vector_stores/ID/files/ID`."""
 _SPOKEN = re.compile(
     r"(?::(?:generateAnswer|(?:direct|stream)?RawPredict|directPredict|serverStreamingPredict)|/endpoints/[^/]+:predict)$", re.IGNORECASE)
 """Custom methods of Google's by which a model speaks, in an answer of another form: its own, or (Vertex AI) that of the model's maker. `:predict` of
@@ -228,17 +230,26 @@ def _below(method: str, rest: str, has_anthropic_version: bool, provider: Face) 
         methods = FIXED.get(plain.lower()) or _item(plain) or _gemini(plain) or FIXED.get(bare.lower()) or _item(bare) or _gemini(bare)
         if methods is None:
             methods = next((FIXED[end] for end in _ENDS if plain.lower().endswith(end)), None)
-    found = _pick(methods, method, rest, has_anthropic_version) if methods is not None else None
+    # What the two share is the provider's, whatever the header says; it may add that header by itself.
+    of_anthropic = ProtocolId.ANTHROPIC_MESSAGES in provider.protocols and (has_anthropic_version or ProtocolId.OPENAI_CHAT not in provider.protocols)
+    found = _pick(methods, method, rest, of_anthropic) if methods is not None else None
     if not isinstance(found, Endpoint) or found.protocol not in provider.protocols:
-        found = _stored(method, rest, provider) or Endpoint(provider.main_protocol, Operation.OTHER, rest, _body(method))
+        found = _stored(method, rest, provider)
     return replace(found, path=rest, provider=provider.name, verbatim=True)
 
 
-def _stored(method: str, rest: str, provider: Face) -> Endpoint | None:
-    """An answer that was made before, or a list of such: what a guard kept from the client must not be had there."""
+def _stored(method: str, rest: str, provider: Face) -> Endpoint:
+    """Perhaps an answer that was made before, or a list of such: what a guard kept from the client must not be had there. Else it is whatever the
+    provider knows; an id in it is told, because what has it may be another's."""
     plain = _plainly(rest)
+    kept = _KEPT.search(plain)
+    kind, id = (kept[1].lower(), kept[2]) if kept is not None else (None, None)
     protocol = next((protocol for pattern, protocol in _STORED if protocol in provider.protocols and pattern.fullmatch(plain)), None)
-    return None if protocol is None else Endpoint(protocol, Operation.RESPONSE_ITEM, rest, _body(method))
+    if protocol is None and kind == "responses" and method in ("GET", "HEAD", "DELETE") and ProtocolId.OPENAI_RESPONSES in provider.protocols:
+        protocol = ProtocolId.OPENAI_RESPONSES
+    if protocol is not None:
+        return Endpoint(protocol, Operation.RESPONSE_ITEM, rest, _body(method), response_id=id)
+    return Endpoint(provider.main_protocol, Operation.OTHER, rest, _body(method), response_id=id)
 
 
 def speaks_unread(method: str, endpoint: Endpoint) -> bool:

@@ -67,6 +67,8 @@ class _Body(Struct, gc=False):
     usage: Any = None
     error: Any = None
     service_tier: Any = None
+    file: Any = None
+    """Of an upload that is complete: what it has become, which is what is asked for from now on."""
 
 
 class _UsualBody(Struct, gc=False):
@@ -101,6 +103,9 @@ def observe_body(observer: Observer, body: bytes) -> None:
                 observer.malformed += 1
                 return
     observer.response_id = word(read.id)
+    file: Any = read.file if isinstance(read, _Body) else None
+    if isinstance(file, dict):
+        observer.response_id = word(cast("dict[str, Any]", file).get("id")) or observer.response_id
     observer.model = word(read.model)
     if read.service_tier is not None:
         observer.service_tier = word(read.service_tier, 32)
@@ -134,6 +139,7 @@ def _lenient_body(body: bytes) -> _Body | None:
         usage=fields.get("usage"),
         error=fields.get("error"),
         service_tier=fields.get("service_tier"),
+        file=fields.get("file"),
     )
 
 
