@@ -162,10 +162,12 @@ def test_health_answers_whatever_is_wrong_and_ready_says_what() -> None:
     book = Book()
 
     async def test(client: httpx.AsyncClient) -> None:
-        assert (await client.get("/ready")).json() == {"status": "ready", "reasons": []}
+        ready = await client.get("/ready")
+        assert (ready.json(), ready.headers.get("retry-after")) == ({"status": "ready", "reasons": []}, None)
         book.draining = book.failing = True
         answer = await client.get("/ready")
         assert (answer.status_code, answer.json()["reasons"]) == (503, ["draining", "ledger failing"])
+        assert answer.headers["retry-after"] == "1"
         book.draining = False
         assert (await client.get("/ready")).json()["reasons"] == ["ledger failing"]
         answer = await client.get("/health")

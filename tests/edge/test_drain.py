@@ -59,7 +59,7 @@ async def turned_away(gateway: Process, admin: int) -> None:
 
 async def not_ready(admin: int) -> None:
     ready = await ask(admin, "GET", "/ready")
-    assert (ready.status, ready.json()["reasons"]) == (503, ["draining"])
+    assert (ready.status, ready.json()["reasons"], ready.header("retry-after")) == (503, ["draining"], "1")
     assert (await ask(admin, "GET", "/health")).status == 200
 
 

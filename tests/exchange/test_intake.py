@@ -139,6 +139,7 @@ def test_health_has_no_row_and_wants_no_token(draining: bool) -> None:
         asker = house.get("/health")
         assert (asker.reply.status, asker.reply.over) == (503 if draining else 200, "ended")
         assert asker.reply.json() == {"status": "draining" if draining else "ok"}
+        assert asker.reply.header(b"retry-after") == (b"1" if draining else None)
         assert house.book.opened == []
         house.run(asker.handler.client_body, b"x")
         house.run(asker.handler.client_end)

@@ -16,6 +16,8 @@ from penstock.admin.params import Asked, BadParameter, parse_exchanges, parse_us
 from penstock.admin.queries import Busy, Queries
 from penstock.ledger.errors import LedgerError
 
+_SOON = {"retry-after": "1"}
+
 
 class Routes:
     """The endpoints of one app."""
@@ -37,7 +39,7 @@ class Routes:
         if self._deps.ledger_failing():
             reasons.append("ledger failing")
         if reasons:
-            return answer({"status": "not ready", "reasons": reasons}, 503)
+            return answer({"status": "not ready", "reasons": reasons}, 503, _SOON)
         return answer({"status": "ready", "reasons": reasons})
 
     async def metrics(self, request: Request) -> Response:
@@ -90,9 +92,9 @@ class Routes:
         try:
             return await self._queries.run(read)
         except Busy as error:
-            return refusal(503, "overloaded", str(error), {"retry-after": "1"})
+            return refusal(503, "overloaded", str(error), _SOON)
         except LedgerError as error:
-            return refusal(503, "ledger", str(error), {"retry-after": "1"})
+            return refusal(503, "ledger", str(error), _SOON)
 
 
 async def refuse_http(request: Request, error: Exception) -> Response:

@@ -7,7 +7,7 @@ from time import time
 
 from penstock.admission import host_allowed
 from penstock.exchange.contract import ClientRequest, Headers, Reply
-from penstock.exchange.faults import refusal
+from penstock.exchange.faults import SOON, refusal
 from penstock.exchange.gateway import Gateway
 from penstock.exchange.intake import Intake
 from penstock.exchange.plan import str_of
@@ -59,7 +59,7 @@ class Front:
 
     def _tell_health(self, method: str, reply: Reply) -> None:
         draining = self._gateway.draining
-        headers: Headers = [_JSON, (b"cache-control", b"no-store")]
+        headers: Headers = [_JSON, (b"cache-control", b"no-store"), *(SOON if draining else ())]
         status, body = (503, _DRAINING) if draining else (200, _WELL)
         if method == "OPTIONS":
             status, body, headers = 204, b"", [_ALLOW]
