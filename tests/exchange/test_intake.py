@@ -332,6 +332,19 @@ def test_a_response_is_asked_of_who_made_it(response_id: str, provider: str) -> 
         assert house.last.target == f"/v1/responses/{response_id}?include=x".encode()
 
 
+@pytest.mark.parametrize(("id", "provider"), [("known", "second"), ("stored", "second"), ("new", "openai")])
+def test_so_is_a_batch_whose_request_has_a_body(id: str, provider: str) -> None:
+    """It is sent as it comes, once it is known to whom."""
+    with a_house() as house:
+        house.gateway.router = _with_second(house)
+        house.book.known["known"] = house.book.stored["stored"] = "second"
+        asker = house.open("POST", f"/v1/batches/{id}/cancel", chunked=True).body(b"{").body(b"}").end()
+        house.loop.settle()
+        assert house.book.opened[0].provider == provider
+        assert (house.last.uploaded, house.last.upload_ended) == (b"1\r\n{\r\n1\r\n}\r\n0\r\n\r\n", True)
+        asker.leave()
+
+
 def _with_second(house: House) -> Any:
     second = build(ProviderSettings("second", "openai", "http://127.0.0.1:9/v1"))
     return Router([], [*house.providers.values(), second])
