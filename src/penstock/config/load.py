@@ -28,6 +28,7 @@ from penstock.config.providers import FoundRoute
 from penstock.config.resolve import note_unused, read_resolve
 from penstock.config.rules import exposure, own_listener, same_place
 from penstock.config.settings import AUTO_TOKEN, Address, Config, Limits, Listening
+from penstock.config.slips import slips
 from penstock.config.walk import Given, read_fields
 from penstock.policy.guards import Guard
 from penstock.providers import ProviderSettings
@@ -296,7 +297,7 @@ def _providers(
         if own is not None:
             problems.add(provider.place.below("base_url"), f"points at this gateway itself ({own}); write the provider's own address")
     guarded |= {name: provider.guards for name, provider in read.items()}
-    return [(provider.settings, provider.level) for provider in read.values()], []
+    return [(provider.settings, provider.level) for provider in read.values()], slips(read.values())
 
 
 def _routes(nodes: Mapping[str, tuple[Node, Place]], found: Sequence[ProviderSettings], absolute: Callable[[Path], Path], problems: Problems
