@@ -13,6 +13,7 @@ from penstock.lab.scripted import whole
 from penstock.lab.torture.client import Place, ask
 from penstock.lab.torture.judging import Bounds
 from penstock.lab.torture.matrix import FAULTS, FORMS, Matrix, cells
+from penstock.lab.torture.refusals import MESSAGE
 from penstock.lab.torture.upstream import TortureServer
 from tests.support.gateway import run
 
@@ -84,6 +85,15 @@ def test_what_is_healthy_passes_a_straight_connection() -> None:
 def test_errors_of_the_providers_own_pass_a_straight_connection() -> None:
     found = try_straight("status-400", "status-429", "status-529", "error-event", "response-failed", "error-event-then-reset")
     assert {cell: saw for cell, saw in found.items() if saw is not None} == {}
+
+
+def test_a_providers_error_in_a_first_frame_may_be_told_in_band_as_it_is_or_as_the_gateway_words_it() -> None:
+    """Of a gateway that lets heads go at once: the same that is asked of an error in the middle."""
+    found = try_straight("error-event-first")
+    assert {cell: saw for cell, saw in found.items() if saw is not None} == {}
+    assert len(found) == len(FORMS)
+    found = try_bad(lambda body, form: body.replace(MESSAGE.encode(), b"something"), "error-event-first")
+    assert set(found.values()) == {"an error without the provider's message"}
 
 
 @pytest.mark.parametrize(("fault", "words"), [

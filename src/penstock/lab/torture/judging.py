@@ -170,7 +170,7 @@ def _broken(evidence: Evidence) -> str | None:
     for piece in told[:-1]:
         if piece.kind in (Kind.TERMINAL, Kind.ERROR, Kind.UNREADABLE, Kind.HALF):
             return f"{piece.kind.value} before the error"
-    own = fault.must is not Must.TOLD_IN_BAND
+    own = fault.must not in (Must.TOLD_IN_BAND, Must.TOLD)
     if (wrong := wrong_in_band(form, told, own=own)) is not None:
         return wrong
     if not own and MESSAGE not in str(told[-1].value):
