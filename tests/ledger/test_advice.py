@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from penstock.config.schema import schema
+from penstock.exchange.faults import PAGE
 from penstock.ledger.advice import ADVICE, SILENT_MS, case_of
 from penstock.vocabulary.outcome import Ending
 
@@ -28,6 +29,7 @@ ROWS: list[tuple[str, dict[str, Any], float | None]] = [
     ("truncated", {"outcome": "TRUNCATED", "cause": "x", "upstream_protocol": "anthropic_messages", "stop_reason": "end_turn", **LATE}, 1.0),
     ("truncated.body", {"outcome": "TRUNCATED", "cause": "the connection ended inside the body", "upstream_status": 200}, 1.0),
     ("truncated.kind", {"outcome": "TRUNCATED", "cause": "the answer was not the stream that was asked for (the whole body)", **LATE}, 1.0),
+    ("truncated.kind", {"outcome": "TRUNCATED", "cause": PAGE.cause, "upstream_status": 200, "events": 0}, 1.0),
     ("truncated", {"outcome": "TRUNCATED", "cause": "the body ended without the terminal event", **LATE}, 1.0),
     ("upstream_error.bounced", {"outcome": "UPSTREAM_ERROR", "upstream_status": 500, "error_message": "Streaming is required for operations"}, None),
     ("upstream_error.bounced", {"outcome": "UPSTREAM_ERROR", "upstream_status": 400, "error_message": "Stream must be set to true"}, None),
@@ -45,6 +47,8 @@ ROWS: list[tuple[str, dict[str, Any], float | None]] = [
     ("upstream_error.5xx", {"outcome": "UPSTREAM_ERROR", "upstream_status": 408}, None),
     ("upstream_error.status", {"outcome": "UPSTREAM_ERROR", "upstream_status": 418}, None),
     ("upstream_error.in_band", {"outcome": "UPSTREAM_ERROR", "upstream_status": 200}, None),
+    ("upstream_error.in_band", {"outcome": "UPSTREAM_ERROR", "upstream_status": 200, "status": 200}, None),
+    ("upstream_error.untold", {"outcome": "UPSTREAM_ERROR", "upstream_status": 200, "status": 529}, None),
     ("upstream_error.notice", {"outcome": "UPSTREAM_ERROR", "cause": "the provider sent a notice instead of an answer", **LATE}, None),
     ("refused.401.user", {"outcome": "REFUSED", "cause": "no user is named in the place of a key", "status": 401}, None),
     ("refused.404.model", {"outcome": "REFUSED", "cause": "the provider has no such model", "status": 404}, None),

@@ -100,6 +100,15 @@ def test_what_came_in_the_last_millisecond_came_before_the_end() -> None:
     assert [(moment.ms, moment.what.split()[0]) for moment in tell(_row(entry)).timeline][1:] == [(1, "content"), (1.6, "tool"), (1.6, "TRUNCATED:")]
 
 
+def test_what_came_in_the_heads_millisecond_came_behind_it() -> None:
+    entry = Entry("px-1", 1000.0)
+    entry.upstream_status, entry.dial_ms, entry.head_ms, entry.ttft_ms, entry.duration_ms = 200, 3.2, 3.4, 3.7, 30.5
+    entry.keep_tail([(2, "older", 1), (3, "content", 70), (4, "tool", 90)])
+    entry.settle(Outcome(Ending.TRUNCATED, "the body ended without the terminal event", EndedBy.UPSTREAM), 1001.0)
+    assert [(moment.ms, moment.what.split()[0]) for moment in tell(_row(entry)).timeline][1:] == [
+        (2, "older"), (3.2, "connected"), (3.4, "the"), (3.4, "content"), (3.7, "first"), (4, "tool"), (30.5, "TRUNCATED:")]
+
+
 def test_a_row_of_an_older_version_has_a_story_too() -> None:
     entry = make_entry("a", streamed=True, upstream_status=200, upstream_protocol="gemini", events=3, ttft_ms=5.0, duration_ms=9.0)
     entry.settle(Outcome(Ending.TRUNCATED, "the body ended without the terminal event", EndedBy.UPSTREAM), 5.0)

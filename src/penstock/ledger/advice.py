@@ -54,7 +54,7 @@ ADVICE: Mapping[str, Advice] = {
         "that it is.", ("If this provider never sends that event, say so: `terminal: finish_reason` on provider `{provider}`.",), ("terminal",)),
     "truncated.body": Advice("The connection ended before all of the body had come.", (_AGAIN,)),
     "truncated.kind": Advice(
-        "A stream was asked for, and what came was none: a whole body, or a web page.", (
+        "What came was not what was asked for: a web page, or a whole body in the place of a stream.", (
             "Look at the base_url of provider `{provider}`: a page usually means that it is not the URL of the API, or that a proxy or login "
             "stands before it.",)),
     "truncated": Advice(
@@ -93,6 +93,11 @@ ADVICE: Mapping[str, Advice] = {
     "upstream_error.in_band": Advice(
         "The provider told an error inside an answer that it had begun. The client got it as it came.", (
             "Its type and message say why; overloaded models say it so. Ask again.",)),
+    "upstream_error.untold": Advice(
+        "The provider told an error inside an answer that it had begun with a good status. Nothing had gone to the client by then, so it got the "
+        "error with a true status.", (
+            "Its type and message say why; overloaded models say it so. Ask again.", "Where it comes as the first event of a stream, "
+            "`retries.first_frame` {where} lets the gateway try again by itself."), ("retries.first_frame",)),
     "upstream_lost.tls": Advice("TLS with the provider failed.", (
         "If a proxy of your house opens TLS, name its certificate authority: `upstream.ca_file`.", "Else look at the clock of this machine and at "
         "`base_url` of provider `{provider}`."), ("upstream.ca_file", "base_url")),
@@ -225,8 +230,7 @@ def case_of(row: Mapping[str, Any], silence_ms: float | None) -> str:
         case Ending.TRUNCATED:
             found = _truncated(row, cause)
         case Ending.UPSTREAM_ERROR:
-            told = row.get("upstream_status"), cause, str(row.get("error_message") or "")
-            found = "notice" if "a notice instead of" in cause else _upstream_error(*told)
+            found = "notice" if "a notice instead of" in cause else _upstream_error(row, cause, str(row.get("error_message") or ""))
         case Ending.UPSTREAM_LOST:
             found = _upstream_lost(row, cause)
         case Ending.TIMED_OUT:
@@ -252,7 +256,7 @@ def case_of(row: Mapping[str, Any], silence_ms: float | None) -> str:
 def _truncated(row: Mapping[str, Any], cause: str) -> str:
     if "inside a frame" in cause:
         return "frame"
-    if "not the stream that was asked for" in cause:
+    if "not the stream that was asked for" in cause or "page of HTML" in cause:
         return "kind"
     if "inside the body" in cause:
         return "body"
@@ -262,11 +266,12 @@ def _truncated(row: Mapping[str, Any], cause: str) -> str:
     return "finished" if chat and row.get("stop_reason") not in (None, "incomplete") else ""
 
 
-def _upstream_error(status: Any, cause: str, message: str) -> str:
+def _upstream_error(row: Mapping[str, Any], cause: str, message: str) -> str:
+    status, told = row.get("upstream_status"), row.get("status")
     if "could not be put together" in cause or "could not be told as a stream" in cause:
         return "remade"
     if not isinstance(status, int) or status < 400:
-        return "in_band"
+        return "untold" if isinstance(told, int) and told >= 400 else "in_band"
     if _BOUNCED.search(message):
         return "bounced"
     if status in (400, 422):

@@ -120,9 +120,11 @@ def _timeline(row: Mapping[str, Any], tries: Sequence[Mapping[str, Any]], tail: 
     if len(tail) > shown:
         moments.append(Moment(tail[-shown - 1][0], f"... {(row.get('events') or len(tail)) - shown:,} events up to here"))
     last: float | None = None
-    end = row["duration_ms"] if isinstance(row.get("duration_ms"), int | float) else None
+    head, end = (row[name] if isinstance(row.get(name), int | float) else None for name in ("head_ms", "duration_ms"))
     for kept, kind, size in tail[max(0, len(tail) - shown) :]:
-        at = kept if end is None else min(kept, end)  # kept in whole milliseconds, it may seem to have come behind the end
+        # Kept in whole milliseconds, it may seem to have come before the head, or behind the end.
+        at = head if head is not None and kept < head < kept + 1 else kept
+        at = at if end is None else min(at, end)
         gap = f", after {_span(at - last)}" if last is not None and at - last >= 1000 else ""
         moments.append(Moment(at, f"{kind} ({size:,} bytes{gap})"))
         last = at
