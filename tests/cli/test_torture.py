@@ -76,6 +76,8 @@ def test_faults_are_listed() -> None:
     (("--protocol", "smtp"), "there is no protocol smtp; there are chat"),
     (("--only", "cr", "--protocol", "array"), "makes sense"),
     (("--self", "--target", "http://127.0.0.1:1"), "exclude each other"),
+    (("--only", "plain", "--header", "authorization: Bearer x"), "--header is about a gateway that runs: say which with --target"),
+    (("--only", "plain", "--self", "--rewritten"), "--rewritten is about a gateway that runs"),
     (("--target", "ftp://x"), "is no gateway's address"),
     (("--target", "http://x", "--listen", "nowhere"), "--listen: "),
     (("--target", "http://x", "--header", "nonsense"), "is no header"),

@@ -46,6 +46,9 @@ def torture(
     """Try a gateway with a provider that misbehaves: one cell a fault and protocol; exit code 1 if one fails."""
     if own and target is not None:
         fail("--self and --target exclude each other", 2)
+    told = {"--header": header, "--path": path, "--model-prefix": model_prefix, "--rewritten": rewritten}
+    if target is None and (stray := [name for name, given in told.items() if given]):
+        fail(f"{stray[0]} is about a gateway that runs: say which with --target", 2)
     wanted = choose(split_list(only), split_list(protocol))
     if listed:
         _list(wanted, json)
