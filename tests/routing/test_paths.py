@@ -209,6 +209,21 @@ def test_unknown_paths_in_the_nearest_shape(method: str, path: str, has_version:
     assert (found.fault.status, found.protocol, found.allow) == (404, protocol, ())
 
 
+@pytest.mark.parametrize(("path", "meant"), [
+    ("/v1/v1/messages", "/v1/messages"), ("/v1/v1/messages/count_tokens", "/v1/messages/count_tokens"), ("//v1/messages", "/v1/messages"),
+    ("/v1/chat/completions/", "/v1/chat/completions"), ("/v1/chat/completions/chat/completions", "/v1/chat/completions"),
+    ("/v1/v1beta/models/m:generateContent", "/v1beta/models/m:generateContent"), ("/v1beta/openai/chat/completions", "/v1/chat/completions"),
+    ("/v1/v1/models", "/v1/models"), ("/api/v1/responses", "/v1/responses"), ("/v2/completions", "/v1/completions"),
+    ("/", None), ("/v1", None), ("/nothing", None), ("/v1/assistants", None), ("/nobody/x/y", None), ("/v1beta/nothing", None),
+])
+def test_of_an_unknown_path_it_is_said_which_was_meant(path: str, meant: str | None) -> None:
+    found = resolve("POST", path, False, PROVIDERS)
+    assert isinstance(found, Refusal)
+    hint = f"If {meant} is meant, look at what the client's base URL ends with."
+    assert hint in found.fault.message if meant is not None else "is meant" not in found.fault.message
+    assert found.fault.message.startswith(f"there is nothing at {path}. ")
+
+
 @pytest.mark.parametrize(("path", "protocol", "operation", "main"), [
     ("/openai", CHAT, Operation.CHAT, "/v1/chat/completions"), ("/openai/", CHAT, Operation.CHAT, "/v1/chat/completions"),
     ("/anthropic", MESSAGES, Operation.MESSAGES, "/v1/messages"), ("/codex", RESPONSES, Operation.RESPONSES, "/v1/responses"),

@@ -265,9 +265,19 @@ def _body(method: str) -> Body:
 
 
 def _unknown(path: str, has_anthropic_version: bool, providers: Mapping[str, Face]) -> Refusal:
-    example = next(iter(providers), None)
-    hint = f" Anything below /{example}/ goes to the provider {example!r} as it is." if example is not None else ""
+    example, meant = next(iter(providers), None), _meant(path)
+    hint = f" If {_shown(meant)} is meant, look at what the client's base URL ends with." if meant is not None else ""
+    hint += f" Anything below /{example}/ goes to the provider {example!r} as it is." if example is not None else ""
     return _refuse(404, f"there is nothing at {_shown(path)}.{hint}", path, has_anthropic_version)
+
+
+def _meant(path: str) -> str | None:
+    """The path that was most likely meant: this one without a slash too many, or what a base URL put in front of it (`/v1/v1/messages`)."""
+    plain = _plainly(path)
+    end = next((f"/v1{end}" for end in _ENDS if plain.lower().endswith(end)), None)
+    rest = plain[plain.find("/", 1):] if plain.find("/", 1) > 0 else ""
+    known = (FIXED.get(plain) or _gemini(plain), plain), (end, end), (FIXED.get(rest) or _gemini(rest), rest)
+    return next((what for found, what in known if found), None)
 
 
 def _refuse(status: int, message: str, path: str, has_anthropic_version: bool) -> Refusal:
