@@ -104,6 +104,9 @@ ADVICE: Mapping[str, Advice] = {
     "upstream_lost.connect": Advice("No connection to the provider was made.", (
         "Look at `base_url` of provider `{provider}`, and whether this machine reaches it (`curl -v URL`).",
         "HTTPS_PROXY and NO_PROXY of the gateway's own environment count."), ("base_url",)),
+    "upstream_lost.proxy": Advice("The proxy that the gateway's own environment names could not be used, or did not let the request through.", (
+        "Look at HTTPS_PROXY (for http: HTTP_PROXY): its address, and its login where it answered 407. Only HTTP proxies are known.",
+        "If `base_url` of provider `{provider}` is to be reached without it, name the host in NO_PROXY."), ("base_url",)),
     "upstream_lost.garbage": Advice("What the provider sent is not HTTP/1.1, or not in the coding that it names.", (
         "Look at the scheme and port in `base_url` of provider `{provider}`.",), ("base_url",)),
     "upstream_lost.head": Advice("The provider took the request, and the connection broke before any answer came.", (
@@ -283,6 +286,8 @@ def _upstream_lost(row: Mapping[str, Any], cause: str) -> str:
     if "TLS" in cause or "certificate" in cause:
         return "tls"
     if row.get("upstream_status") is None:
+        if "proxy" in cause:
+            return "proxy"
         if any(word in cause for word in ("refused the connection", "no connection", "host name", "connection was not made")):
             return "connect"
         return "head" if "closed" in cause or "reset" in cause or "given up" in cause else "garbage"
