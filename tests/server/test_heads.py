@@ -129,6 +129,19 @@ async def test_refused_once_and_closed(case: str) -> None:
         assert all(t.request.path == "/" and t.events[-1] == "gone" for t in rim.talks), case
 
 
+@pytest.mark.parametrize(("case", "words"), [
+    ("TLS", "it is TLS, which this listener does not speak; its URL begins with http://."),
+    ("HTTP/2 without a question", "this gateway does not speak HTTP/2."),
+])
+@on_loop
+async def test_of_another_protocol_it_is_said_which(case: str, words: str) -> None:
+    """It stands in the log and the ledger, where people look for it whose client says `wrong version number`."""
+    data = REFUSED[case][1].encode("latin-1")
+    for pieces in ([data], [data[i: i + 1] for i in range(len(data))]):
+        (answer,) = (await Rim().feed(*pieces).turns()).answers()
+        assert f"The request is not valid HTTP/1.1: {words}" in answer.body.decode()
+
+
 @on_loop
 async def test_a_refusal_of_head_has_no_body() -> None:
     answer = Rim().feed(b"HEAD /a HTTP/1.1\r\n\r\n").answers("HEAD")[0]

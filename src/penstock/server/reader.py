@@ -20,6 +20,10 @@ from penstock.server.stray import StrayLine
 _BROKEN = "The request is not valid HTTP/1.1"
 _RTSP = "Invalid method for HTTP"
 """llhttp's words for a method of RTSP's."""
+_PREFACE = "Pause on PRI/Upgrade"
+"""Its words for a connection that begins as HTTP/2 does."""
+_HANDSHAKE = b"\x16"
+"""With what TLS begins; no request does."""
 
 
 class _Enough(Exception):
@@ -131,8 +135,10 @@ class Reader(ABC):
             elif not isinstance(cause, _Enough):
                 raise cause or error
         elif not self._deaf:
-            why = f"{_BROKEN}: {error}."
-            if self._alone and not self._turns and isinstance(error, httptools.HttpParserInvalidMethodError):
+            why = f"{_BROKEN}: {'this gateway does not speak HTTP/2' if str(error) == _PREFACE else error}."
+            if data[:1] == _HANDSHAKE and self._fed == len(data):
+                self._turn_away(Bad(400, f"{_BROKEN}: it is TLS, which this listener does not speak; its URL begins with http://."))
+            elif self._alone and not self._turns and isinstance(error, httptools.HttpParserInvalidMethodError):
                 self._stray(data, why, begun=self._fed > len(data))
             elif str(error).startswith(_RTSP):
                 url, self._url = self._url, b""
