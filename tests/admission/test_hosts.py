@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from penstock.admission import host_allowed, is_loopback
+from penstock.admission import host_allowed, is_loopback, origin_allowed
 
 
 @pytest.mark.parametrize("host", [
@@ -50,3 +50,21 @@ def test_a_unix_socket_has_no_names() -> None:
 ])
 def test_is_loopback(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize("origin", [
+    "http://127.0.0.1:5173", "http://localhost:3000", "https://LOCALHOST", "http://tauri.localhost", "http://[::1]:8", "https://gateway.example",
+    "http://a.lab.example:8080", "app://obsidian.md", "vscode-webview://abc", "chrome-extension://abc", "file://", "tauri://localhost", "",
+])
+def test_pages_of_this_machine_and_of_its_names_and_programs_may_ask(origin: str) -> None:
+    assert origin_allowed(origin, "127.0.0.1", ("gateway.example", "*.lab.example"))
+
+
+@pytest.mark.parametrize("origin", [
+    "https://evil.example", "http://evil.example:4270", "http://localhost.evil.example", "https://127.0.0.1.nip.io", "null", " NULL ", "HTTPS://Evil.example",
+    "https://", "http://localhost@evil.example", "http://192.168.1.2", "https://localhost, https://evil.example",
+])
+def test_pages_of_others_stay_out(origin: str) -> None:
+    assert not origin_allowed(origin, "127.0.0.1", ("gateway.example",))
+    assert origin_allowed(origin, "0.0.0.0"), "a token guards its keys"
+    assert origin_allowed(origin, None)

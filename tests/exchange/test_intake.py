@@ -64,6 +64,26 @@ def test_a_foreign_host_is_told_in_the_shape_of_the_path(house: House, path: str
         "error" if protocol == "anthropic_messages" else None, "PERMISSION_DENIED" if protocol == "gemini" else None)  # fmt: skip
 
 
+@pytest.mark.parametrize("origin", [b"https://evil.example", b"null"])
+def test_a_web_page_of_another_host(house: House, origin: bytes) -> None:
+    """It could not read the answer, but have it made: what a browser sends without asking first needs no more than this."""
+    browser = [(b"origin", origin), (b"content-type", b"text/plain"), (b"sec-fetch-site", b"cross-site"), (b"sec-fetch-mode", b"no-cors")]
+    error = refused(house.post("/v1/messages", CHAT, browser), 403)
+    assert "Origin" in error["message"]
+    assert house.row().cause == "the Origin header names somebody else"
+
+
+@pytest.mark.parametrize(("origin", "site"), [
+    (b"http://localhost:3000", b"cross-site"), (b"https://penstock.lan", b"cross-site"), (b"vscode-webview://abc", b"cross-site"),
+    (b"https://evil.example", b"none"), (b"https://a-program.example", None),
+])  # fmt: skip
+def test_pages_of_our_own_hosts_and_what_is_no_page(origin: bytes, site: bytes | None) -> None:
+    with a_house(Settings(hosts=("penstock.lan",))) as house:
+        asked_by = [(b"sec-fetch-site", site)] if site is not None else []
+        house.post("/v1/chat/completions", CHAT, [(b"host", b"localhost"), (b"origin", origin), *asked_by])
+        assert len(house.asks) == 1
+
+
 @pytest.mark.parametrize("host", [b"127.0.0.1:4270", b"localhost", b"[::1]:4270", b"penstock.lan"])
 def test_our_own_hosts(host: bytes) -> None:
     with a_house(Settings(hosts=("penstock.lan",))) as house:

@@ -1,4 +1,6 @@
-"""The Host header, against DNS rebinding: a web page whose name resolves to 127.0.0.1 would otherwise be same-origin with us."""
+"""Web pages stay out. By the Host header, against DNS rebinding: a page whose name resolves to 127.0.0.1 would otherwise be same-origin with
+us. By the Origin header, against pages that ask under our own name: no page can read such an answer, but it would be made, and paid for.
+That it is a browser who asks is known by Sec-Fetch-Site (Fetch Metadata, W3C), which no page can set or leave out."""
 
 from __future__ import annotations
 
@@ -40,6 +42,21 @@ def host_allowed(host_header: str, listen_host: str | None, extra: tuple[str, ..
         return True
     name = found.group(1).rstrip(".").lower()
     return is_loopback(name) or any(_is_named(name, pattern.lower()) for pattern in extra)
+
+
+@lru_cache(maxsize=256)
+def origin_allowed(origin: str, listen_host: str | None, extra: tuple[str, ...] = ()) -> bool:
+    """May what a browser calls `origin` ask a listener on `listen_host`? The same names as in `host_allowed`.
+
+    A page whose origin is `null` may be anybody's. Other schemes than http and https are those of programs and extensions, which somebody installed.
+    """
+    text = origin.strip().lower()
+    if listen_host is None or not is_loopback(listen_host):
+        return True
+    if text == "null":
+        return False
+    scheme, found, host = text.partition("://")
+    return not found or scheme not in ("http", "https") or host_allowed(host, listen_host, extra)
 
 
 def _is_named(name: str, pattern: str) -> bool:

@@ -25,6 +25,8 @@ BODIES_FULL = Fault(FaultKind.OVERLOADED, 503, "This gateway holds as many reque
 DRAINING = Fault(FaultKind.OVERLOADED, 503, "This gateway is shutting down; try again.")
 CODED = Fault(
     FaultKind.UNSUPPORTED_MEDIA, 415, "The request body must not be compressed: it is read for its model. Send it without Content-Encoding.")
+OTHER_HOST = Fault(FaultKind.FORBIDDEN, 403, "This gateway does not answer to that Host."), "the Host header names somebody else"
+OTHER_PAGE = Fault(FaultKind.FORBIDDEN, 403, "This gateway does not answer to web pages of that Origin."), "the Origin header names somebody else"
 SELF = Fault(FaultKind.INTERNAL, 500, "This gateway made a mistake; the request was not completed.")
 
 

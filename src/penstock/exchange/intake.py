@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import cast
 
-from penstock.admission import host_allowed
+from penstock.admission import host_allowed, origin_allowed
 from penstock.exchange import faults, legacy
 from penstock.exchange.asking import UNREAD
 from penstock.exchange.bend import bend
@@ -92,15 +92,17 @@ class Intake(Preparing):
         """What the head decides; `None`: it was answered, or is refused."""
         gateway, exchange = self._gateway, self.exchange
         settings = gateway.settings
-        host = request.header(b"host") or b""
-        known = host_allowed(host.decode("latin-1"), settings.listen_host, settings.hosts)
+        host, origin = ((request.header(name) or b"").decode("latin-1") for name in (b"host", b"origin"))
+        strange = None if host_allowed(host, settings.listen_host, settings.hosts) else faults.OTHER_HOST
+        if origin and strange is None and request.header(b"sec-fetch-site") == b"cross-site":
+            strange = None if origin_allowed(origin, settings.listen_host, settings.hosts) else faults.OTHER_PAGE
         googles = request.header(b"x-goog-api-client") is not None or request.header(b"x-goog-api-key") is not None
         endpoint = resolve(request.method, request.path, request.header(b"anthropic-version") is not None, gateway.faces, googles)
-        if not known:
+        if strange is not None:
             exchange.entry.path = mask_secrets(request.path)  # it may hold anything, and its sender is not one of ours
             if not isinstance(endpoint, Allowed):
                 exchange.spec, exchange.entry.client_protocol = gateway.specs[endpoint.protocol], endpoint.protocol.value
-            self._refuse(Fault(FaultKind.FORBIDDEN, 403, "This gateway does not answer to that Host."), "the Host header names somebody else")
+            self._refuse(*strange)
             return None
         if isinstance(endpoint, Refusal):
             exchange.spec = gateway.specs[endpoint.protocol]

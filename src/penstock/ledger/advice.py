@@ -171,7 +171,7 @@ ADVICE: Mapping[str, Advice] = {
         "Clients of the official kind try again by themselves; or raise it in `admission.limits`, or for the key.",), ("admission.limits",)),
     "refused.429.budget": Advice("A budget was spent, or set aside for what was running.", (
         "It begins anew with its window; or raise it in `admission.budgets`, or for the key.",), ("admission.budgets",)),
-    "refused.403": Advice("The request named another host, as a web page that wants to reach this machine would.", (
+    "refused.403": Advice("The request named another host, or a web page of another one asked: such pages may want to reach this machine.", (
         "If the name is yours, add it to `hosts`.",), ("hosts",)),
     "refused.404": Advice("No such path, or no provider for this model and protocol.", (
         "Compare the path with the client's base URL (for OpenAI's SDKs it ends in /v1, for Anthropic's and Google's it does not), the model with "
