@@ -328,7 +328,10 @@ class StreamRelay(Pipeline):
 
     def close_with(self, closer: Closer) -> None:
         """Let `closer` follow. To be called before the first feed."""
-        self._observe = closer.beside(self.observer, self._observing)
+        observe = self._observing
+        both = closer.beside(self.observer, observe)
+        if both is not observe:
+            self._observe = both
 
     def stop(self, frames: Sequence[tuple[bytes, bytes]]) -> bytes:
         """The last bytes for the client, in the protocol's own words (event name, data) for an answer that was stopped. To be called in the place of
