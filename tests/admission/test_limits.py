@@ -55,6 +55,19 @@ def test_when_to_come_again_is_when_there_is_room() -> None:
     assert window.free_in(5, 200.0) == 0.0
 
 
+def test_what_is_held_is_not_whole_and_may_be_free_soon() -> None:
+    """`remaining` counts what is under way, so `reset` must too; and nobody is sent away for a day because of a stream that ends in a moment."""
+    window = Window(100, 86_400.0)
+    window.held = 60
+    assert (window.left(1000.0), window.free_in(40, 1000.0), window.free_in(50, 1000.0)) == (40, 0.0, 1.0)
+    assert window.whole_in(1000.0) == pytest.approx(86_400.0, abs=2 * 86_400 / SLOTS)
+    window.charge(80, 1000.0)
+    assert window.free_in(30, 2000.0) > 80_000, "what was used is in the way as well"
+    assert window.free_in(10, 2000.0) == 1.0
+    window.held = 0
+    assert window.whole_in(80_000.0) < 10_000
+
+
 def test_a_huge_debt_costs_little_time_and_is_not_forgotten() -> None:
     window = Window(1, 1.0)
     window.charge(10**12, 0.0)

@@ -10,6 +10,8 @@ from __future__ import annotations
 SLOTS = 32
 _FARTHEST = 64
 """Windows into which a debt is booked; what is owed beyond that is booked into the last of them."""
+_SOON = 1.0
+"""Seconds, as for streams (`store`)."""
 
 
 class Window:
@@ -66,12 +68,15 @@ class Window:
                 self._slots[slot] = found - taken
 
     def free_in(self, amount: int, now: float) -> float:
-        """Seconds until `amount` may be reserved, if nothing else is; what is held counts as if it stayed."""
+        """Seconds until `amount` may be reserved, if nothing else is; what is held counts as if it stayed. Where that alone stands in the
+        way, `_SOON`: what is under way ends at any moment, and mostly comes to less than was reserved."""
         slot = int(now // self._width)
         self._prune(slot)
         over = self._spent + self.held + min(amount, self.limit) - self.limit
         if over <= 0:
             return 0.0
+        if over <= self.held:
+            return min(_SOON, self._width)
         for one in sorted(self._slots):
             over -= self._slots[one]
             if over <= 0:
@@ -79,9 +84,11 @@ class Window:
         return self._width
 
     def whole_in(self, now: float) -> float:
-        """Seconds until nothing counts any more."""
-        self._prune(int(now // self._width))
-        return max(0.0, (max(self._slots) + SLOTS + 1) * self._width - now) if self._slots else 0.0
+        """Seconds until nothing counts any more; what is held counts as if it were used now."""
+        slot = int(now // self._width)
+        self._prune(slot)
+        last = max(self._slots, default=slot - SLOTS - 1)
+        return max(0.0, (max(last, slot if self.held else last) + SLOTS + 1) * self._width - now)
 
     def _load(self, slot: int) -> int:
         """What counts in the window that begins or ends around `slot`, as a debt is booked."""
