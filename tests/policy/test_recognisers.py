@@ -110,6 +110,23 @@ def test_no_more_than_the_thing(name: str, text: str, wanted: str) -> None:
     assert judge(text, [built_in(name, Terms("g"))], Findings()) == wanted
 
 
+@pytest.mark.parametrize("name", ["phone", "card", "ssn", "sin", "iban"])
+@pytest.mark.parametrize(("space", "dash"), [("\u00a0", "\u2011"), ("\u202f", "\u2013"), ("\u2009", "\u2010"), ("\u2007", "\u2012")])
+def test_numbers_as_models_set_them(name: str, space: str, dash: str) -> None:
+    """With spaces and hyphens at which no line breaks."""
+    rule = built_in(name, Terms("g"))
+    for text in FOUND[name]:
+        told = f"It is {text.replace(' ', space).replace('-', dash)}, or so."
+        assert judge(told, [rule], Findings()) == f"It is {rule.mask}, or so."
+        for cut in range(len(told) + 1):
+            matcher = Matcher([rule], Findings(), Hold())
+            pieces = [*matcher.feed(told[:cut], 0.0), *matcher.feed(told[cut:], 0.0), *matcher.finish(0.0)]
+            assert "".join([piece for piece, _, _ in pieces]) == f"It is {rule.mask}, or so."
+    for text in PASSED[name] if dash in "\u2010\u2011" else ():
+        told = f"It is {text.replace(' ', space).replace('-', dash)} here."
+        assert judge(told, [rule], Findings()) == told
+
+
 @pytest.mark.parametrize("name", list(FOUND))
 @pytest.mark.parametrize(("left", "right"), [("番号は", "です"), ("号码", "。"), ("번호는", "입니다"), ("เลข", "ครับ")])
 def test_scripts_without_spaces_stand_right_beside(name: str, left: str, right: str) -> None:

@@ -76,7 +76,7 @@ def iban(text: str) -> int:
     """Its country's length, and the remainder 1 of ISO 7064 MOD 97-10."""
     wanted = _IBAN_LENGTHS.get(text[:2].upper())
     for end in _ends_of_groups(text):
-        plain = text[:end].replace(" ", "").upper()
+        plain = "".join(text[:end].split()).upper()
         if len(plain) == wanted:
             return end if int("".join(str(int(char, 36)) for char in plain[4:] + plain[:4])) % 97 == 1 else 0
     return 0

@@ -43,25 +43,31 @@ _TOP = (
 )
 """The last label. Of scripts without spaces only those that are given out (IANA's root zone), for anything may stand right behind them."""
 _LONGEST_TOKEN = 8192
+_SPACE = " \u00a0\u2007\u2009\u202f"
+_DASH = "\u2010-\u2013-"
+_HYPHEN = "\u2010\u2011-"
+"""What stands between the groups of a number, as a member of a class: models set them with spaces and hyphens at which no line breaks, too. A
+hyphen before them says that the number is longer; a dash may be the sentence's."""
 
 RECOGNISERS: Mapping[str, Recogniser] = {
     "email": Recogniser(
         rf"[\w.+%-]{{1,64}}@(?:{_LABEL}\.){{1,4}}{_TOP}", "[EMAIL]", "E-mail addresses"),
     "phone": Recogniser(
-        BEGIN + r"(?<![+.-])(?:\+[0-9](?:[ .()/-]{0,2}[0-9]){7,14}|(?:1[ .-]?\(|\()[0-9]{3}\) ?[0-9]{3}[ .-][0-9]{4}"
-        r"|(?:1[ .-]?[0-9]{3}|[0-9]{3})[ .-][0-9]{3}[ .-][0-9]{4})" + END,
+        BEGIN + rf"(?<![+.{_HYPHEN}])(?:\+[0-9](?:[{_SPACE}.()/{_DASH}]{{0,2}}[0-9]){{7,14}}"
+        rf"|(?:1[{_SPACE}.{_DASH}]?\(|\()[0-9]{{3}}\)[{_SPACE}]?[0-9]{{3}}[{_SPACE}.{_DASH}][0-9]{{4}}"
+        rf"|(?:1[{_SPACE}.{_DASH}]?[0-9]{{3}}|[0-9]{{3}})[{_SPACE}.{_DASH}][0-9]{{3}}[{_SPACE}.{_DASH}][0-9]{{4}})" + END,
         "[PHONE]", "Telephone numbers: international with +, and those of North America in groups", checks.phone),
     "card": Recogniser(
-        BEGIN + r"(?<![0-9]\.)[0-9](?:[ -]?[0-9]){11,18}" + END, "[CARD]", "Payment cards, with their check digit", checks.card),
+        BEGIN + rf"(?<![0-9]\.)[0-9](?:[{_SPACE}{_DASH}]?[0-9]){{11,18}}" + END, "[CARD]", "Payment cards, with their check digit", checks.card),
     "ssn": Recogniser(
-        BEGIN + r"(?<!-)(?:[0-9]{3}-[0-9]{2}-[0-9]{4}|[0-9]{3} [0-9]{2} [0-9]{4})" + END, "[SSN]",
-        "US Social Security numbers",
-        checks.ssn),
+        BEGIN + rf"(?<![{_HYPHEN}])(?:[0-9]{{3}}[{_DASH}][0-9]{{2}}[{_DASH}][0-9]{{4}}|[0-9]{{3}}[{_SPACE}][0-9]{{2}}[{_SPACE}][0-9]{{4}})" + END,
+        "[SSN]", "US Social Security numbers", checks.ssn),
     "sin": Recogniser(
-        BEGIN + r"(?<!-)(?:[0-9]{3}-[0-9]{3}-[0-9]{3}|[0-9]{3} [0-9]{3} [0-9]{3})" + END, "[SIN]",
-        "Canadian Social Insurance Numbers, with their check", checks.sin),
+        BEGIN + rf"(?<![{_HYPHEN}])(?:[0-9]{{3}}[{_DASH}][0-9]{{3}}[{_DASH}][0-9]{{3}}|[0-9]{{3}}[{_SPACE}][0-9]{{3}}[{_SPACE}][0-9]{{3}})" + END,
+        "[SIN]", "Canadian Social Insurance Numbers, with their check", checks.sin),
     "iban": Recogniser(
-        BEGIN + r"[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}" + END, "[IBAN]", "International bank account numbers, with their check digits", checks.iban),
+        BEGIN + rf"[A-Z]{{2}}[0-9]{{2}}(?:[{_SPACE}]?[A-Z0-9]){{11,30}}" + END, "[IBAN]",
+        "International bank account numbers, with their check digits", checks.iban),
     "ip_v4": Recogniser(
         BEGIN + r"(?<![0-9]\.)[0-9]{1,3}(?:\.[0-9]{1,3}){3,5}" + END, "[IP]", "IPv4 addresses", checks.ip_v4),
     "ip_v6": Recogniser(
