@@ -11,12 +11,13 @@ from penstock.admission.budget.charge import Made
 from penstock.admission.budget.spec import make_budget
 from penstock.exchange.admitting import Pass
 from penstock.exchange.conduct import Conduct
+from penstock.pipeline.timers import Timers
 from penstock.routing import Glob, Route
 from penstock.vocabulary.ids import ProtocolId
 from tests.exchange.test_admitting import BEARER, KEYS, PLACE, TALK, a_budget, ask, budgeted
-from tests.laws.talk import DIALECTS, Dialect
+from tests.laws.talk import DIALECTS, Dialect, sse
 from tests.support.admitted import Admitted
-from tests.support.exchanges import CHUNK, DONE, STOP, USAGE, House, told_last
+from tests.support.exchanges import CHUNK, DONE, REQUESTS, STOP, USAGE, House, told_last
 
 STOPS = {
     ProtocolId.OPENAI_CHAT: b'"finish_reason":"length"', ProtocolId.OPENAI_RESPONSES: b'"reason":"max_output_tokens"',
@@ -231,3 +232,51 @@ def test_off_is_off() -> None:
         house.chat().leave()
         row = house.row()
         assert (row.key_id, row.charged_input, row.charged_micros) == (None, None, None)
+
+
+@TALK
+@pytest.mark.parametrize("how", ["a cut", "it is left", "it breaks off", "a timer"])
+def test_a_stream_that_was_to_become_a_body_costs_what_was_made(talk: Dialect, how: str) -> None:
+    """Nothing of it has gone out: it was made all the same, and a budget is no less spent."""
+    conduct = Conduct(nonstream="force", timers=Timers(max_duration=5.0))
+    with Admitted(budgeted(a_budget("cut", 150)), KEYS, conduct=conduct) as a:
+        path, body = REQUESTS[talk.protocol]
+        body = {name: value for name, value in body.items() if name != "stream_options"}
+        asker = a.house.post(path.replace("streamGenerateContent?alt=sse", "generateContent"), body, PLACE[talk.protocol])
+        asked = a.house.last.answer()
+        opened = sse({"type": "content_block_start", "index": 90, "content_block": {"type": "text", "text": ""}}, "content_block_start")
+        begun = {ProtocolId.OPENAI_RESPONSES: talk.text(), ProtocolId.ANTHROPIC_MESSAGES: opened}.get(talk.protocol, b"")
+        asked.body(talk.head() + begun)
+        if how == "a cut":
+            run_dry(a, talk, talk.text())
+        else:
+            asked.body(*[talk.text()] * 40)
+        match how:
+            case "it is left":
+                asker.leave()
+            case "it breaks off":
+                asked.lose()
+            case "a timer":
+                a.house.loop.wait(6.0)
+            case _:
+                pass
+        assert not asked.live
+        row = a.house.row()
+        assert row.outcome == {"a cut": "CUT", "it is left": "CLIENT_GONE", "it breaks off": "UPSTREAM_LOST", "a timer": "TIMED_OUT"}[how], row.cause
+        assert row.events is not None
+        assert row.charged_output == row.events >= 40
+        assert a.keeper.total == (row.charged_input or 0) + (row.charged_output or 0)
+        assert how != "a cut" or 150 <= a.keeper.total <= 152
+        assert asker.reply.status in (None, 429, 502, 504)
+        a.check()
+
+
+@TALK
+def test_a_stream_that_was_to_become_a_body_and_began_without_a_word_costs_nothing(talk: Dialect) -> None:
+    with Admitted(budgeted(a_budget("cut", 150)), KEYS, conduct=Conduct(nonstream="force")) as a:
+        path, body = REQUESTS[talk.protocol]
+        body = {name: value for name, value in body.items() if name != "stream_options"}
+        a.house.post(path.replace("streamGenerateContent?alt=sse", "generateContent"), body, PLACE[talk.protocol])
+        a.house.last.answer().body(b": nothing yet\n\n").lose()
+        assert (a.house.row().charged_output, a.keeper.total) == (0, 0)
+        a.check()

@@ -303,8 +303,9 @@ def charged(entry: Entry) -> Tokens:
         entry.cache_write_1h_tokens, entry.reasoning_tokens, entry.audio_input_tokens, entry.audio_output_tokens, entry.tool_use_tokens,
         entry.tool_requests, entry.web_searches, entry.kinds,
     )  # fmt: skip
-    # A stream whose events were not understood is taken for a body: its bytes tell how much it was.
-    told = entry.streamed is True and bool(entry.events)
+    # A stream whose events were not understood is taken for a body: its bytes tell how much it was. One that was put together for its client tells
+    # by its events what was made, whether or not anything of it went out.
+    told = bool(entry.events)
     nothing_came = not entry.bytes_out if not told else entry.ttft_ms is None
     nothing_came = nothing_came and not (told and entry.refused_by == "guard")  # what a guard ends at its first word was made all the same
     failed = entry.upstream_status is None or entry.upstream_status >= 400 or nothing_came
