@@ -18,6 +18,7 @@ from tests.exchange.test_admitting import BEARER, KEYS, PLACE, TALK, a_budget, a
 from tests.laws.talk import DIALECTS, Dialect, sse
 from tests.support.admitted import Admitted
 from tests.support.exchanges import CHUNK, DONE, REQUESTS, STOP, USAGE, House, told_last
+from tests.support.guards import REJECTING
 
 STOPS = {
     ProtocolId.OPENAI_CHAT: b'"finish_reason":"length"', ProtocolId.OPENAI_RESPONSES: b'"reason":"max_output_tokens"',
@@ -279,4 +280,16 @@ def test_a_stream_that_was_to_become_a_body_and_began_without_a_word_costs_nothi
         a.house.post(path.replace("streamGenerateContent?alt=sse", "generateContent"), body, PLACE[talk.protocol])
         a.house.last.answer().body(b": nothing yet\n\n").lose()
         assert (a.house.row().charged_output, a.keeper.total) == (0, 0)
+        a.check()
+
+
+def test_a_body_that_a_guard_rejects_was_read_for_all_the_same() -> None:
+    """Its provider states nothing: what it has read is known by its size."""
+    with Admitted(budgeted(a_budget("block", 150)), KEYS, conduct=Conduct(guards=REJECTING)) as a:
+        asker = a.house.post("/v1/chat/completions", {"model": "m", "messages": [{"role": "user", "content": "x" * 100}]}, BEARER)
+        said = {"role": "assistant", "content": "It is 4111 1111 1111 1111."}
+        a.house.last.answer_json({"id": "c", "model": "m", "choices": [{"index": 0, "message": said, "finish_reason": "stop"}]})
+        row = a.house.row()
+        assert (asker.reply.status, row.outcome, row.refused_by) == (403, "CUT", "guard")
+        assert row.charged_input == -(-(row.bytes_in or 0) // 4) == a.keeper.total > 25
         a.check()

@@ -307,7 +307,7 @@ def charged(entry: Entry) -> Tokens:
     # by its events what was made, whether or not anything of it went out.
     told = bool(entry.events)
     nothing_came = not entry.bytes_out if not told else entry.ttft_ms is None
-    nothing_came = nothing_came and not (told and entry.refused_by == "guard")  # what a guard ends at its first word was made all the same
+    nothing_came = nothing_came and entry.refused_by != "guard"  # what a guard ends at its first word, or as a whole, was made all the same
     failed = entry.upstream_status is None or entry.upstream_status >= 400 or nothing_came
     # Figures that are estimated are those of all that was made, too: what it took to tell it says less.
     final = entry.usage_source in (Provenance.REPORTED.value, Provenance.ESTIMATED.value)
