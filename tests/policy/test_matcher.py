@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -148,6 +149,25 @@ def test_a_pattern_that_runs_away_is_stopped(closed: bool) -> None:
     assert judge(text, [rule], findings) == text
     assert (findings.rejection is not None) is closed
     assert bool(findings.let_go) is not closed
+
+
+@pytest.mark.parametrize(("action", "closed"), [(Action.MASK, False), (Action.AUDIT, True)])
+def test_a_pattern_that_runs_away_again_and_again_is_given_up(action: Action, closed: bool) -> None:
+    """While it is searched for, nobody is served: neither all of a long answer nor many short ones may cost that each time."""
+    rule = of_pattern(r"(?:a|aa){1,200}z", Terms("redos", action, closed=closed, seconds=0.01), streamed=True)
+    findings = Findings()
+    began = time.perf_counter()
+    for _ in range(40):
+        matcher = Matcher([rule], findings, Hold())
+        told = [piece for _ in range(100) for piece in matcher.feed("aaaa", 0.0)] + matcher.finish(0.0)
+        assert "".join([piece for piece, _, _ in told]) == "a" * 400
+    assert judge("a" * 400, [rule], findings) == "a" * 400
+    assert time.perf_counter() - began < 2.0
+    assert findings.rejection is None
+    assert findings.let_go == ({"redos": 8} if action is Action.MASK else {})
+    other = Findings()
+    assert judge("it is aaz", [rule], other) == ("it is [MASKED]" if action is Action.MASK else "it is aaz")
+    assert other.hits, "it is of that exchange alone"
 
 
 def test_what_is_kept_does_not_grow() -> None:

@@ -218,8 +218,9 @@ class Editor(ABC):
                 case Whole(place, again):
                     rules = self.rules.get(place.scope)
                     if rules:
-                        findings = Findings() if again else self.findings
+                        findings = Findings(slow=self.findings.slow) if again else self.findings
                         changed = mask_place(place.holder, place.key, place.kind, rules, findings) or changed
+                        self.findings.slow = findings.slow
                         if again and findings.rejection is not None:
                             self.findings.hits.update(findings.hits)
                             self.findings.rejection = findings.rejection

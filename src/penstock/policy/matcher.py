@@ -8,7 +8,8 @@ further text can change it: while it touches the end of the text, or another way
 from there on is held. A text that ends is decided.
 
 What is held is bounded: past `Hold.chars` characters or `Hold.seconds` seconds the rule that holds it decides by its `closed`: the answer is
-rejected, or the text is let go unjudged. Text that a rule only counts (`audit`) is not held for it.
+rejected, or the text is let go unjudged. Text that a rule only counts (`audit`) is not held for it. So it is where a search takes longer than it
+may; a rule of which that has been so `_MOST_SLOW` times judges nothing more of that exchange, for each time nobody else is served.
 
 So the masks do not depend on how the text was cut: `feed` over any pieces, then `finish`, gives what `feed` of all of it gives.
 """
@@ -23,6 +24,8 @@ from penstock.policy.rules import Action, Rule, TooSlow, search, touching
 
 Piece = tuple[str, int, bool]
 """What leaves; how many characters of the text it stands for; is it a mask?"""
+
+_MOST_SLOW = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ class Findings:
     """The most that waited at one time, of one text."""
     held_seconds: float = 0.0
     """The longest that a character waited."""
+    slow: Counter[Rule] | None = None
+    """How often a rule took longer than it may; `None`: none did."""
 
 
 class Matcher:
@@ -153,10 +158,16 @@ class Matcher:
         at = self._at
         if at is None:
             return []
+        findings = self._findings
         for index, rule in enumerate(self._rules):
+            if findings.slow is not None and findings.slow[rule] >= _MOST_SLOW:
+                at[index] = len(self._text)
+                continue
             try:
                 at[index] = self._advance(index, rule, at[index], final)
             except TooSlow:
+                findings.slow = findings.slow or Counter()
+                findings.slow[rule] += 1
                 self._cannot(rule, "it took longer than it may")
                 at[index] = len(self._text)
             if self._findings.rejection is not None:
