@@ -30,7 +30,7 @@ from penstock.wire.budget import Budget
 from penstock.wire.sse import Scanner
 from tests.pipeline.test_guarded import ENDS, PROTOCOLS, fails, said_of
 from tests.support.guards import body_of, frames_saying, split_frames
-from tests.support.judges import Judge, by_words
+from tests.support.judges import MASK, Judge, by_words
 from tests.support.relays import OPERATIONS, cut
 
 CHAT, RESPONSES, MESSAGES, GEMINI = PROTOCOLS
@@ -436,3 +436,17 @@ def test_an_error_of_the_providers_is_the_end_once_it_was_told(array: bool) -> N
     assert stream.conclude(False, "lost").ending is Ending.UPSTREAM_ERROR
     fault = Fault(FaultKind.UPSTREAM_BROKEN, 502, "lost")
     assert play.out + stream.end(fault, "px-1") == told + (b"]" if array else b"")
+
+
+def test_what_every_chunk_tells_again_is_asked_about_once() -> None:
+    """Some tell in each which pages the answer rests on."""
+    play = Play(awaited(CHAT, outsides()), by_words())
+    beside = {"citations": ["https://x/apple", "https://x/pear"], "search_results": [{"title": "apple", "url": "https://x/pear"}]}
+    for text in ("One. ", "Two. ", "Three. "):
+        play.feed(b"data: %b\n\n" % json.dumps({"choices": [{"index": 0, "delta": {"content": text}}], **beside}).encode())
+    play.feed(b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
+    assert play.end() is Ending.COMPLETE
+    told = [json.loads(line[6:]) for line in play.out.split(b"\n\n") if b"citations" in line]
+    assert [(one["citations"][0], one["search_results"][0]["title"]) for one in told] == [(f"https://x/{MASK}", MASK)] * 3
+    assert b"apple" not in play.out
+    assert sorted(text for text in play.asked if "." not in text[-2:]) == ["apple", "https://x/apple", "https://x/pear", "https://x/pear"]

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from penstock.policy import texts
+from penstock.policy import beside, texts
 from penstock.policy.alike import KNOWN, known_alike, names_in
 from penstock.policy.asking import BodyJudge
 from penstock.policy.bodies import guard_request
@@ -46,14 +46,17 @@ FREE: list[tuple[ProtocolId, Any]] = [
               "generationConfig": {"responseSchema": {"properties": {"Title": {}}}}}),
 ]  # fmt: skip
 OTHERS = {
-    "Object", "_output", "_tool_result", "agent_message", "assistant", "blockReasonMessage", "candidates", "choices", "citationMetadata",
-    "citationSources", "compaction", "developer", "document", "encrypted_content", "encrypted_index", "encrypted_stdout", "explanation",
-    "finishMessage", "groundingChunks", "groundingMetadata", "groundingSupports", "image", "imageSearchQueries", "maps", "mcp_call", "mcp_tool_use",
-    "model", "object", "output_text", "placeAnswerSources", "promptFeedback", "ragChunk", "renderedContent", "retrievalQueries", "retrievedContext",
-    "review", "reviewSnippets", "searchEntryPoint", "search_result", "segment", "server_tool_use", "stop_details", "stringValue", "tool",
-    "tool_result", "tool_use", "web", "webSearchQueries",
+    "Object", "_output", "_tool_result", "agent_message", "assistant", "authorAttribution", "blockReasonMessage", "candidates", "choices",
+    "citationMetadata", "citationSources", "compaction", "customMetadata", "details", "developer", "document", "documentName", "domain",
+    "encrypted_content", "encrypted_index", "encrypted_stdout", "explanation", "failed_generation", "fileSearchStore", "fileUri", "finishMessage",
+    "googleMapsUri", "groundingChunks", "groundingMetadata", "groundingSupports", "image", "imageSearchQueries", "imageUri", "image_url", "images",
+    "license", "link", "maps", "mcp_tool_use", "media", "metadata", "model", "modelStatus", "object", "origin_url", "output_text",
+    "placeAnswerSources", "promptFeedback", "ragChunk", "related_questions", "renderedContent", "retrievalQueries", "retrievedContext",
+    "retrievedUrl", "review", "reviewSnippets", "searchEntryPoint", "search_result", "segment", "server_tool_use", "sourceUri", "stop_details",
+    "stop_reason", "stop_sequence", "tool", "tool_reference", "tool_result", "tool_use", "uri", "urlContextMetadata", "urlMetadata", "videos", "web",
+    "webSearchQueries", "web_search",
 }  # fmt: skip
-"""Other words in `texts`: values, and names in answers."""
+"""Other words in `texts` and `beside`: values, and names in answers."""
 
 
 def guards(*, closed: bool = True, action: Action = Action.MASK) -> Guards:
@@ -126,7 +129,8 @@ def test_the_names_are_those_that_are_looked_for() -> None:
         for _place in texts.request_texts(protocol, operation, noting(body)):
             pass
     assert asked - {""} <= KNOWN
-    constants = {node.value for node in ast.walk(ast.parse(inspect.getsource(texts))) if isinstance(node, ast.Constant)}
+    trees = [ast.parse(inspect.getsource(module)) for module in (texts, beside)]
+    constants = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     written = {word for word in constants if isinstance(word, str) and re.fullmatch("[A-Za-z_]+", word)}
     assert (written - KNOWN, KNOWN - written) == (OTHERS, set()), "a name that requests are looked through by is missing, or too many are there"
     assert len({name.casefold() for name in KNOWN}) == len(KNOWN)

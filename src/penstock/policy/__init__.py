@@ -9,8 +9,8 @@ rejection, and what was found.
 - `outside`: guards that are asked outside, and what their answers mean; `windows`: how streams are cut for them, `awaiting` (with `held`): streams
   that wait for them, `asking`: whole texts before them, `spelt`: a text as they are shown it.
 - `guards`: what a user configured, and which rules hold where.
-- `texts`, `bodies`: the texts of whole requests and answers, by protocol. `alike`: names of a request that a server
-  may read otherwise. `editing` and `edit_*`: the texts of streams, frame by frame, by protocol.
+- `texts`, `bodies`: the texts of whole requests and answers, by protocol; `beside`: what stands beside these; `places`: how all are found.
+  `alike`: names of a request that a server may read otherwise. `editing` and `edit_*`: the texts of streams, frame by frame, by protocol.
 
 Laws: a stream and a body with the same text are judged the same, however the stream was cut; what is held is bounded; with no match in sight
 nothing is held and no frame is touched. Not here: I/O, time, what the client is told of a rejection (`pipeline.guarded`).

@@ -11,21 +11,23 @@ import json
 from typing import Any, cast
 
 from penstock.policy.matcher import Rejection
-from penstock.policy.texts import Object, request_texts
+from penstock.policy.places import Object
+from penstock.policy.texts import request_texts
 from penstock.protocols.openai_chat.chunk import UNREADABLE
 from penstock.vocabulary.ids import Operation, ProtocolId
 
 KNOWN = frozenset({
     "action", "actions", "all_retrieved_documents", "annotations", "args", "arguments", "attributes", "audio", "browser_results", "citations",
-    "cited_text", "code", "codeExecutionResult", "code_execution_result", "code_results", "content", "contents", "context", "custom", "data",
-    "displayName", "display_name", "document_name", "document_title", "documents", "error", "executableCode", "executable_code", "executed_tools",
-    "file", "fileData", "file_data", "filename", "function", "functionCall", "functionResponse", "function_call", "function_response",
-    "generateContentRequest", "generate_content_request", "inlineData", "inlinePassages", "inline_data", "input", "inputs", "instances",
-    "instructions", "intent", "logs", "message", "messages", "negativePrompt", "negative_prompt", "operation", "output", "outputs", "parameters",
-    "parts", "passages", "prediction", "prompt", "queries", "reason", "reasoning", "reasoning_content", "reasoning_details", "refusal", "requests",
-    "response", "result", "results", "revised_prompt", "role", "search_results", "snippet", "source", "stderr", "stdout", "suffix", "summary",
-    "system", "systemInstruction", "system_instruction", "text", "thinking", "thinking_blocks", "thought", "title", "toolCall", "toolResponse",
-    "tool_call", "tool_calls", "tool_response", "transcript", "type", "url_citation", "variables",
+    "cited_text", "code", "codeExecutionResult", "code_execution_result", "code_results", "container_file_citation", "content", "contents", "context",
+    "custom", "data", "description", "displayName", "display_name", "document_name", "document_title", "documents", "error", "executableCode",
+    "executable_code", "executed_tools", "file", "fileData", "file_citation", "file_data", "filename", "filepath", "function", "functionCall",
+    "functionResponse", "function_call", "function_response", "generateContentRequest", "generate_content_request", "inlineData", "inlinePassages",
+    "inline_data", "input", "inputs", "instances", "instructions", "intent", "logs", "message", "messages", "name", "negativePrompt",
+    "negative_prompt", "operation", "output", "outputs", "parameters", "parts", "passages", "pending_safety_checks", "prediction", "prompt",
+    "provider_specific_fields", "queries", "reason", "reasoning", "reasoning_content", "reasoning_details", "refusal", "requests", "response",
+    "result", "results", "revised_prompt", "role", "search_results", "snippet", "source", "stderr", "stdout", "suffix", "summary", "system",
+    "systemInstruction", "system_instruction", "text", "thinking", "thinking_blocks", "thought", "title", "toolCall", "toolResponse", "tool_call",
+    "tool_calls", "tool_response", "transcript", "type", "url", "url_citation", "variables",
 })  # fmt: skip
 """Those by which `texts` finds its way through requests."""
 _FOLDED = frozenset(name.casefold() for name in KNOWN)

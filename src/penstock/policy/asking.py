@@ -13,8 +13,9 @@ from penstock.policy.bodies import drop_logprobs
 from penstock.policy.guards import Outsides, closed_outside, let_pass
 from penstock.policy.matcher import Findings, Rejection
 from penstock.policy.outside import NO_JSON, Asked, Outside, Question, Verdict, Where, apply, batches, cannot, rejection
+from penstock.policy.places import Object, Place
 from penstock.policy.spelt import fits, put_text, read_text
-from penstock.policy.texts import Object, Place, answer_texts, request_texts
+from penstock.policy.texts import answer_texts, request_texts
 from penstock.protocols.openai_chat.chunk import UNREADABLE, decode_any, encode_any
 from penstock.vocabulary.ids import Operation, ProtocolId
 

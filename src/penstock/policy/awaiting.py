@@ -26,9 +26,9 @@ from penstock.policy.guards import Outsides, closed_outside, let_pass
 from penstock.policy.held import Held, Slot, Text, Window
 from penstock.policy.matcher import Findings, Hold
 from penstock.policy.outside import NO_JSON, Asked, Outside, Question, Verdict, apply, cannot, rejection
+from penstock.policy.places import Kind, Object, Place
 from penstock.policy.rules import Scope
 from penstock.policy.spelt import fits, put_text, read_text
-from penstock.policy.texts import Kind, Object, Place
 from penstock.policy.windows import Windows, cut, cut_early
 from penstock.protocols.openai_chat.chunk import UNREADABLE, decode_any, encode_any
 
@@ -159,7 +159,7 @@ class Awaiting:
         if not said:
             return None
         known = self._told.get((place.scope, _digest(said))) if again else None
-        if known is not None:
+        if known and known[0].kind is place.kind:
             parts: list[tuple[Window, str]] = []
             at = 0
             for window in known:
@@ -169,6 +169,9 @@ class Awaiting:
         window = Window(place.scope, place.kind, "", now, part=False)
         window.holds = any(one.holds for one in self._outsides[place.scope])
         window.text = said
+        if self._remembered < MOST_REMEMBERED:  # it may be told again, too
+            self._remembered += 1
+            self._told[place.scope, _digest(said)] = [window]
         self._ask(window)
         return Slot(place, [(window, said)], None, True)
 

@@ -13,8 +13,9 @@ from penstock.policy.alike import known_alike, misread, names_in
 from penstock.policy.channels import judge_arguments
 from penstock.policy.guards import Rules, closed_guard, let_pass
 from penstock.policy.matcher import Findings, Rejection
+from penstock.policy.places import Kind, Object, Place, as_object, objects
 from penstock.policy.rules import Rule
-from penstock.policy.texts import Kind, Object, Place, answer_texts, as_object, objects, request_texts
+from penstock.policy.texts import answer_texts, request_texts
 from penstock.policy.whole import judge
 from penstock.protocols.openai_chat.chunk import UNREADABLE, decode_any, encode_any
 from penstock.vocabulary.ids import Operation, ProtocolId

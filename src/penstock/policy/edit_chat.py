@@ -12,22 +12,24 @@ from typing import Annotated, Any, cast
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from penstock.policy.beside import chat_found, chat_searched, chat_stopped, failed, named
 from penstock.policy.editing import Editor, End, Flow, Step, Told, Whole
 from penstock.policy.guards import Rules
 from penstock.policy.matcher import Findings, Hold
+from penstock.policy.places import Kind, Object, Place, as_object, objects, strings, tree
 from penstock.policy.rules import Scope
-from penstock.policy.texts import Kind, Object, Place, as_object, chat_call, chat_found, chat_message, objects, strings
+from penstock.policy.texts import REASONING, TOLD_AGAIN, chat_call, chat_message
 from penstock.protocols.contract import Observer
 from penstock.protocols.openai_chat.chunk import decode_any, encode_any
 
 _NONE = Raw(b"null")
-_REASONING = ("reasoning_content", "reasoning")
 _NOT_AGAIN = frozenset({"choices", "usage", "x_groq", "error", "obfuscation", "prompt_filter_results"})
 """Fields of a chunk that are not told twice."""
 
 
 _Empty = Annotated[list[None], Meta(max_length=0)] | None
 """Of what has texts besides: where there is anything in it, it is no ordinary delta."""
+_Bare = Annotated[dict[str, None], Meta(max_length=0)] | None
 
 
 class _Delta(Struct, gc=False):
@@ -43,6 +45,7 @@ class _Delta(Struct, gc=False):
     thinking_blocks: _Empty = None
     annotations: _Empty = None
     context: None = None
+    provider_specific_fields: _Bare = None
 
 
 class _Choice(Struct, gc=False):
@@ -52,12 +55,19 @@ class _Choice(Struct, gc=False):
     finish_reason: str | None = None
     message: None = None
     """One that is there has texts as well; then it is no ordinary choice."""
+    stop_reason: int | None = None
+    error: None = None
 
 
 class _Chunk(Struct, gc=False):
     choices: list[_Choice]
     error: Raw = _NONE
     search_results: _Empty = None
+    citations: _Empty = None
+    related_questions: _Empty = None
+    images: _Empty = None
+    videos: _Empty = None
+    web_search: _Empty = None
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
@@ -73,6 +83,8 @@ class ChatEditor(Editor):
         self._calls: dict[Hashable, str] = {}
         """The id of each call, where several come under one index."""
         self._first = b""
+        self._searched = False
+        """What stands beside the choices has been told; some tell it in every chunk."""
 
     def quick(self, name: bytes, data: bytes, now: float) -> bool:
         try:
@@ -103,7 +115,10 @@ class ChatEditor(Editor):
             self._first = encode_any(frame)
         if frame.get("error"):
             yield from [End(key) for key in list(self.channels)]
-        yield from [Whole(place) for place in chat_found(frame)]
+        beside = [Whole(place, self._searched) for place in (*chat_found(frame), *chat_searched(frame))]
+        self._searched = self._searched or bool(beside)
+        yield from beside
+        yield from [Whole(place) for place in failed(frame)]
         for choice in objects(frame.get("choices")):
             index = choice.get("index")
             yield from self._choice(index if isinstance(index, int) else 0, choice)
@@ -114,13 +129,16 @@ class ChatEditor(Editor):
         if choice.get("text"):
             self._kinds[index] = _TEXT
             yield Flow((index, "text"), Place(choice, "text", Scope.ASSISTANT))
-        thoughts = [Flow((index, key), Place(delta, key, Scope.REASONING)) for key in _REASONING if isinstance(delta.get(key), str) and delta[key]]
+        beside = as_object(delta.get("provider_specific_fields"))
+        thoughts = [Flow((index, key), Place(delta, key, Scope.REASONING)) for key in REASONING if isinstance(delta.get(key), str) and delta[key]]
+        thoughts += [Flow((index, "again", key), place) for key in REASONING for place in strings(beside, Scope.REASONING, key)]
         thoughts += [
             Flow((index, "detail", str(detail.get("index")), key), Place(detail, key, Scope.REASONING))
             for detail in objects(delta.get("reasoning_details")) for key in ("text", "summary") if isinstance(detail.get(key), str)
         ]
         thoughts += [
-            Flow((index, "block"), place) for block in objects(delta.get("thinking_blocks")) for place in strings(block, Scope.REASONING, "thinking")
+            Flow(key, place) for holder, key in ((delta, (index, "block")), (beside, (index, "again", "block")))
+            for block in objects(holder.get("thinking_blocks")) for place in strings(block, Scope.REASONING, "thinking")
         ]
         if thoughts:
             self._turn(index, _THOUGHT)
@@ -129,6 +147,9 @@ class ChatEditor(Editor):
         if texts:
             self._turn(index, _TEXT)
             yield from texts
+        said: object = delta.get("content")
+        yield from [Whole(place) for part in objects(said) for place in named(part, Scope.ASSISTANT)]
+        yield from [Whole(place) for key in beside if key not in TOLD_AGAIN for place in tree(beside, key, Scope.TOOL_RESULTS)]
         calls = list(self._called(index, delta))
         if calls:
             self._turn(index, _CALL)
@@ -138,6 +159,7 @@ class ChatEditor(Editor):
         if choice.get("finish_reason"):
             self._done.add(index)
             yield from self._ends(index)
+        yield from [Whole(place) for place in chat_stopped(choice)]
 
     def _texts(self, index: int, delta: Object) -> Iterator[Flow]:
         said = delta.get("content")
@@ -202,6 +224,9 @@ class ChatEditor(Editor):
                 delta = {"reasoning_details": [{"type": f"reasoning.{more[1]}", "index": at, more[1]: text}]}
             case "block":
                 delta = {"thinking_blocks": [{"type": "thinking", "thinking": text}]}
+            case "again":
+                told: Any = [{"type": "thinking", "thinking": text}] if more[0] == "block" else text
+                delta = {"provider_specific_fields": {"thinking_blocks" if more[0] == "block" else str(more[0]): told}}
             case "audio":
                 delta = {"audio": {"transcript": text}}
             case "thinking":

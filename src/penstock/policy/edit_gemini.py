@@ -8,11 +8,13 @@ from typing import Any, cast
 
 import msgspec
 
+from penstock.policy.beside import gemini_beside, gemini_blocked
 from penstock.policy.editing import Editor, End, Flow, Step, Told, Whole, hashable
 from penstock.policy.guards import Rules
 from penstock.policy.matcher import Findings, Hold
+from penstock.policy.places import Kind, Object, Place, Valued, as_object, objects
 from penstock.policy.rules import Scope
-from penstock.policy.texts import Kind, Object, Place, Valued, as_object, gemini_beside, gemini_blocked, gemini_called, objects
+from penstock.policy.texts import gemini_called, gemini_files
 from penstock.protocols.contract import Observer
 from penstock.protocols.gemini.words import NOT_FINISHED
 from penstock.protocols.openai_chat.chunk import encode_any
@@ -36,6 +38,8 @@ class _Candidate(msgspec.Struct, gc=False, rename="camel"):
     grounding_metadata: msgspec.Raw = _NONE
     citation_metadata: None = None
     """One that is there has texts as well; then it is no ordinary candidate."""
+    url_context_metadata: None = None
+    finish_message: None = None
 
 
 class _Feedback(msgspec.Struct, gc=False, rename="camel"):
@@ -45,6 +49,8 @@ class _Feedback(msgspec.Struct, gc=False, rename="camel"):
 class _Frame(msgspec.Struct, gc=False, rename="camel"):
     candidates: list[_Candidate]
     prompt_feedback: _Feedback | None = None
+    model_status: None = None
+    error: None = None
 
 
 _decode = msgspec.json.Decoder(_Frame).decode
@@ -90,7 +96,7 @@ class GeminiEditor(Editor):
         yield from [Whole(place) for place in gemini_blocked(frame)]
 
     def _part(self, index: int, part: Object) -> Iterator[Step]:
-        called = list(gemini_called(part))
+        called = [*gemini_called(part), *gemini_files(part)]
         if isinstance(part.get("text"), str):
             kind = _THOUGHT if part.get("thought") is True else _TEXT
             yield from self._turn(index, kind)

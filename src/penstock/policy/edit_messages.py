@@ -7,11 +7,13 @@ from typing import Any, cast
 
 import msgspec
 
+from penstock.policy.beside import failed, messages_cited, messages_stopped
 from penstock.policy.editing import Editor, End, Flow, Step, Told, Whole, hashable
 from penstock.policy.guards import Rules
 from penstock.policy.matcher import Findings, Hold
+from penstock.policy.places import Kind, Object, Place, as_object, objects
 from penstock.policy.rules import Scope
-from penstock.policy.texts import Kind, Object, Place, as_object, messages_block, messages_cited, messages_stopped, objects
+from penstock.policy.texts import messages_block
 from penstock.protocols.contract import Observer
 from penstock.protocols.openai_chat.chunk import encode_any
 
@@ -89,7 +91,7 @@ class MessagesEditor(Editor):
                 yield from self._ended(hashable(index))
             case "message_delta" | "message_stop" | "error":
                 yield from [End(key) for key in list(self.channels)]
-                yield from [Whole(place) for place in messages_stopped(as_object(frame.get("delta")))]
+                yield from [Whole(place) for place in (*messages_stopped(as_object(frame.get("delta"))), *failed(frame))]
             case _:
                 return
 

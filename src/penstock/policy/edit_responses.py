@@ -11,11 +11,13 @@ from typing import Any, cast
 
 import msgspec
 
+from penstock.policy.beside import failed, responses_cited, responses_note
 from penstock.policy.editing import Editor, End, Flow, Step, Told, Whole, hashable
 from penstock.policy.guards import Rules
 from penstock.policy.matcher import Findings, Hold
+from penstock.policy.places import Kind, Object, Place, as_object, objects, strings
 from penstock.policy.rules import Scope
-from penstock.policy.texts import Kind, Object, Place, as_object, objects, responses_cited, responses_item, shell_output, strings
+from penstock.policy.texts import responses_item, shell_output
 from penstock.protocols.contract import Observer
 from penstock.protocols.openai_chat.chunk import decode_any, encode_any
 from penstock.protocols.openai_responses.observe import ResponsesObserver
@@ -26,6 +28,8 @@ _DELTAS: dict[str, tuple[Scope, Kind]] = {
     "response.audio.transcript": (Scope.ASSISTANT, Kind.TEXT),
     "response.reasoning_text": (Scope.REASONING, Kind.TEXT),
     "response.reasoning_summary_text": (Scope.REASONING, Kind.TEXT),
+    "response.reasoning": (Scope.REASONING, Kind.TEXT),  # OpenRouter's
+    "response.reasoning_summary": (Scope.REASONING, Kind.TEXT),
     "response.function_call_arguments": (Scope.TOOL_ARGUMENTS, Kind.ARGUMENTS),
     "response.mcp_call_arguments": (Scope.TOOL_ARGUMENTS, Kind.ARGUMENTS),
     "response.mcp_call.arguments": (Scope.TOOL_ARGUMENTS, Kind.ARGUMENTS),
@@ -42,6 +46,9 @@ _WHOLE = ("text", "refusal", "transcript", "arguments", "input", "code", "comman
 """Where a `done` tells a text again."""
 _ENDS = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled", "error"})
 _BEGUN = frozenset({"response.created", "response.queued", "response.in_progress"})
+_THOUGHTS_ADDED = ("response.reasoning_summary_part.added", "response.reasoning_part.added")
+_THOUGHTS_DONE = ("response.reasoning_summary_part.done", "response.reasoning_part.done")
+"""The second of both is vLLM's."""
 _Key = tuple[str, Any, Any, Any]
 
 
@@ -99,7 +106,7 @@ class ResponsesEditor(Editor):
         if family == _OUTPUT:
             yield from self._output(verb, frame, again)
         elif family == "response.output_text.annotation":
-            yield from [Whole(place) for place in strings(as_object(frame.get("annotation")), Scope.TOOL_RESULTS, "title")]
+            yield from [Whole(place) for place in responses_note(as_object(frame.get("annotation")))]
         elif kind == "response.shell_call_command.added":
             if frame.get("command"):
                 self._told.add(item)
@@ -109,13 +116,13 @@ class ResponsesEditor(Editor):
             yield End(_key(family, frame))
             yield from [Whole(place, again) for place in strings(frame, scope, *_WHOLE, kind=sort)]
             self._told.add(item)
-        elif kind in ("response.content_part.done", "response.reasoning_summary_part.done"):
+        elif kind in ("response.content_part.done", *_THOUGHTS_DONE):
             yield from self._ended(frame)
             part = as_object(frame.get("part"))
             scope = Scope.ASSISTANT if kind == "response.content_part.done" and part.get("type") != "reasoning_text" else Scope.REASONING
             yield from [Whole(place, again) for place in (*strings(part, scope, "text", "refusal", "transcript"), *responses_cited(part))]
             self._told.add(item)
-        elif kind in ("response.content_part.added", "response.reasoning_summary_part.added"):
+        elif kind in ("response.content_part.added", *_THOUGHTS_ADDED):
             part = as_object(frame.get("part"))
             scope = Scope.ASSISTANT if kind == "response.content_part.added" and part.get("type") != "reasoning_text" else Scope.REASONING
             yield from [Whole(place) for place in (*strings(part, scope, "text", "refusal", "transcript"), *responses_cited(part))]
@@ -131,6 +138,7 @@ class ResponsesEditor(Editor):
                 again = index in self._told or hashable(whole.get("id")) in self._told
                 yield from [Whole(place, again) for place in responses_item(whole)]
             yield from [Whole(place, bool(self._told)) for place in strings(response, Scope.ASSISTANT, "output_text")]
+            yield from [Whole(place) for place in (*failed(response), *failed(frame), *strings(frame, Scope.ASSISTANT, "message"))]
 
     def _output(self, verb: str, frame: Object, again: bool) -> Iterator[Step]:
         """What a command told so far on both of its channels."""

@@ -19,8 +19,8 @@ from penstock.policy.bodies import drop_logprobs, mask_place
 from penstock.policy.channels import ArgumentsChannel, Channel, TextChannel
 from penstock.policy.guards import Rules, closed_guard, let_pass
 from penstock.policy.matcher import Findings, Hold, Rejection
+from penstock.policy.places import Kind, Object, Place
 from penstock.policy.rules import Rule, Scope
-from penstock.policy.texts import Kind, Object, Place
 from penstock.protocols.contract import Observer
 from penstock.protocols.openai_chat.chunk import UNREADABLE, decode_any, encode_any
 

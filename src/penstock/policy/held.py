@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from penstock.policy.matcher import Rejection
 from penstock.policy.outside import Outside
+from penstock.policy.places import Kind, Object, Place
 from penstock.policy.rules import Scope
-from penstock.policy.texts import Kind, Object, Place
 
 
 class Window:

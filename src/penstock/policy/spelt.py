@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from penstock.policy.texts import Kind, Place
+from penstock.policy.places import Kind, Place
 from penstock.protocols.openai_chat.chunk import UNREADABLE, decode_any, encode_any
 
 

@@ -7,60 +7,25 @@ text (a model's name, the schema of a tool, an image) is none.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import Enum, auto
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
+from penstock.policy.beside import (
+    chat_found,
+    chat_searched,
+    chat_stopped,
+    content,
+    failed,
+    gemini_beside,
+    gemini_blocked,
+    gemini_named,
+    messages_cited,
+    messages_stopped,
+    responses_cited,
+    responses_found,
+)
+from penstock.policy.places import Joined, Kind, Object, Place, as_object, objects, strings, tree
 from penstock.policy.rules import Scope
 from penstock.vocabulary.ids import Operation, ProtocolId
-
-Object = dict[str, Any]
-
-
-class Kind(Enum):
-    TEXT = auto()
-    ARGUMENTS = auto()
-    """JSON, as text."""
-    TREE = auto()
-    """A JSON value, whose strings are the texts."""
-
-
-class Joined:
-    """Several parts that are one text, as their reader sees it. What stands in its place stands in the first of them."""
-
-    def __init__(self, parts: list[Object]) -> None:
-        self._parts = parts
-
-    def __getitem__(self, key: str) -> str:
-        return "".join([part[key] for part in self._parts])
-
-    def __setitem__(self, key: str, text: str) -> None:
-        for part in self._parts:
-            part[key], text = text, ""
-
-
-class Valued:
-    """A number among the pieces of a call's arguments; what stands in its place is a string (`gemini.arguments`)."""
-
-    def __init__(self, piece: Object) -> None:
-        self._piece = piece
-
-    def __getitem__(self, key: str) -> Any:
-        return self._piece[key]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        if isinstance(value, str):
-            del self._piece[key]
-            key = "stringValue"
-        self._piece[key] = value
-
-
-class Place(NamedTuple):
-    """`holder[key]` holds the text."""
-
-    holder: Any
-    key: Any
-    scope: Scope
-    kind: Kind = Kind.TEXT
 
 
 def request_texts(protocol: ProtocolId, operation: Operation, body: Object) -> Iterator[Place]:
@@ -80,66 +45,37 @@ def answer_texts(protocol: ProtocolId, operation: Operation, body: Object) -> It
         case ProtocolId.OPENAI_CHAT:
             for answer in (body, *objects(body.get("data"))):  # a list of such as were stored
                 yield from chat_found(answer)
+                yield from chat_searched(answer)
                 for choice in objects(answer.get("choices")):
                     yield from strings(choice, Scope.ASSISTANT, "text")
                     yield from chat_message(as_object(choice.get("message")), Scope.ASSISTANT)
+                    yield from chat_stopped(choice)
+            yield from failed(body)
         case ProtocolId.OPENAI_RESPONSES:
             for item in (*objects(body.get("output")), *objects(body.get("data"))):  # `data`: the items of a conversation, or what was put in
                 yield from responses_item(item)
             if "output" not in body and body.get("object") != "response":
                 yield from responses_item(body)
             yield from strings(body, Scope.ASSISTANT, "output_text")
+            yield from failed(body)
         case ProtocolId.ANTHROPIC_MESSAGES:
             for block in objects(body.get("content")):
                 yield from messages_block(block, Scope.ASSISTANT)
             yield from messages_stopped(body)
+            yield from failed(body)
         case ProtocolId.GEMINI:
             for candidate in objects(body.get("candidates")):
-                yield from _gemini_answer(list(objects(as_object(candidate.get("content")).get("parts"))))
+                parts = list(objects(as_object(candidate.get("content")).get("parts")))
+                yield from _gemini_answer(parts)
+                for part in parts:
+                    yield from gemini_files(part)
                 yield from gemini_beside(candidate)
             yield from gemini_blocked(body)
     del operation
 
 
-def as_object(value: object) -> Object:
-    return cast("Object", value) if isinstance(value, dict) else {}
-
-
-def objects(value: object) -> Iterator[Object]:
-    """The objects of a list."""
-    for item in cast("list[Any]", value) if isinstance(value, list) else ():
-        if isinstance(item, dict):
-            yield cast("Object", item)
-
-
-def strings(holder: Object, scope: Scope, *keys: str, kind: Kind = Kind.TEXT) -> Iterator[Place]:
-    for key in keys:
-        if isinstance(holder.get(key), str):
-            yield Place(holder, key, scope, kind)
-
-
-def content(holder: Object, key: str, scope: Scope) -> Iterator[Place]:
-    """A string, a list of strings, or a list of parts with `text`, or a file with its name."""
-    value = holder.get(key)
-    if isinstance(value, str):
-        yield Place(holder, key, scope)
-    elif isinstance(value, list):
-        items = cast("list[Any]", value)
-        for index, item in enumerate(items):
-            if isinstance(item, str):
-                yield Place(items, index, scope)
-            elif isinstance(item, dict):
-                yield from strings(cast("Object", item), scope, "text", "refusal", "filename", "document_name")  # the last is Mistral's
-                yield from strings(as_object(cast("Object", item).get("file")), scope, "filename")
-                for thought in objects(cast("Object", item).get("thinking")):  # Mistral's
-                    yield from strings(thought, Scope.REASONING, "text")
-
-
-def tree(holder: Object, key: str, scope: Scope) -> Iterator[Place]:
-    if holder.get(key) is not None:
-        yield Place(holder, key, scope, Kind.TREE)
-
-
+REASONING = ("reasoning_content", "reasoning")
+TOLD_AGAIN = frozenset({*REASONING, "thinking_blocks"})
 _SEALED = frozenset({"type", "encrypted_content", "encrypted_index", "encrypted_stdout"})
 _CHAT_ROLES = {"system": Scope.SYSTEM, "developer": Scope.SYSTEM, "assistant": Scope.ASSISTANT, "tool": Scope.TOOL_RESULTS,
                "function": Scope.TOOL_RESULTS}
@@ -149,12 +85,17 @@ def chat_message(message: Object, scope: Scope) -> Iterator[Place]:
     """A message of Chat, or a delta of one."""
     yield from content(message, "content", scope)
     yield from strings(message, scope, "refusal")
-    yield from strings(message, Scope.REASONING, "reasoning_content", "reasoning")
+    yield from strings(message, Scope.REASONING, *REASONING)
     yield from strings(as_object(message.get("audio")), scope, "transcript")
+    beside = as_object(message.get("provider_specific_fields"))  # LiteLLM's: what its own fields say, again
+    yield from strings(beside, Scope.REASONING, *REASONING)
+    for thought in (*objects(message.get("thinking_blocks")), *objects(beside.get("thinking_blocks"))):
+        yield from strings(thought, Scope.REASONING, "thinking")
+    for key in beside:
+        if key not in TOLD_AGAIN:
+            yield from tree(beside, key, Scope.TOOL_RESULTS)
     for detail in objects(message.get("reasoning_details")):
         yield from strings(detail, Scope.REASONING, "text", "summary")
-    for thought in objects(message.get("thinking_blocks")):  # LiteLLM's
-        yield from strings(thought, Scope.REASONING, "thinking")
     for call in objects(message.get("tool_calls")):
         yield from chat_call(call)
     yield from chat_found(message)
@@ -164,23 +105,6 @@ def chat_message(message: Object, scope: Scope) -> Iterator[Place]:
 def chat_call(call: Object) -> Iterator[Place]:
     yield from strings(as_object(call.get("function")), Scope.TOOL_ARGUMENTS, "arguments", kind=Kind.ARGUMENTS)
     yield from strings(as_object(call.get("custom")), Scope.TOOL_ARGUMENTS, "input")
-
-
-def chat_found(message: Object) -> Iterator[Place]:
-    """What tools came to that the provider has run itself: Groq's, what OpenRouter quotes of pages, what Azure found in one's own data, and
-    (beside the choices) what Perplexity found."""
-    for run in objects(message.get("executed_tools")):
-        yield from strings(run, Scope.TOOL_ARGUMENTS, "arguments", kind=Kind.ARGUMENTS)
-        for key in ("output", "search_results", "code_results", "browser_results"):
-            yield from tree(run, key, Scope.TOOL_RESULTS)
-    context = as_object(message.get("context"))
-    yield from strings(context, Scope.TOOL_ARGUMENTS, "intent")
-    for found in (*objects(context.get("citations")), *objects(context.get("all_retrieved_documents"))):
-        yield from strings(found, Scope.TOOL_RESULTS, "title", "content")
-    for found in objects(message.get("search_results")):
-        yield from strings(found, Scope.TOOL_RESULTS, "title", "snippet")
-    for note in objects(message.get("annotations")):
-        yield from strings(as_object(note.get("url_citation")), Scope.TOOL_RESULTS, "title", "content")
 
 
 def _chat_request(operation: Operation, body: Object) -> Iterator[Place]:
@@ -219,25 +143,13 @@ def responses_item(item: Object) -> Iterator[Place]:
         yield from tree(item, "arguments", Scope.TOOL_ARGUMENTS)
     yield from strings(item, Scope.TOOL_ARGUMENTS, "input", "code", "revised_prompt")
     yield from content(item, "queries", Scope.TOOL_ARGUMENTS)
-    for found in objects(item.get("results")):
-        yield from strings(found, Scope.TOOL_RESULTS, "text")
-        yield from tree(found, "attributes", Scope.TOOL_RESULTS)
+    yield from responses_found(item)
     for told in objects(item.get("outputs")):
         yield from strings(told, Scope.TOOL_RESULTS, "logs")
     yield from strings(item, Scope.USER, "reason")
     for key in ("action", "actions", "operation"):
         yield from tree(item, key, Scope.TOOL_ARGUMENTS)
     yield from strings(item, Scope.TOOL_RESULTS, "output")
-    if kind == "mcp_call":
-        failed = as_object(item.get("error"))
-        yield from strings(failed, Scope.TOOL_RESULTS, "message")
-        yield from tree(failed, "content", Scope.TOOL_RESULTS)
-
-
-def responses_cited(part: Object) -> Iterator[Place]:
-    """What the pages are called that a text goes back to."""
-    for note in objects(part.get("annotations")):
-        yield from strings(note, Scope.TOOL_RESULTS, "title")
 
 
 def shell_output(holder: Object) -> Iterator[Place]:
@@ -270,7 +182,7 @@ def messages_block(block: Object, scope: Scope) -> Iterator[Place]:
     elif kind in ("document", "search_result"):
         yield from strings(as_object(block.get("source")), scope, "data" if as_object(block.get("source")).get("type") == "text" else "", "content")
         yield from content(as_object(block.get("source")), "content", scope)
-        yield from strings(block, scope, "title", "context")
+        yield from strings(block, scope, "title", "context", "source")
         yield from content(block, "content", scope)
     else:
         yield from strings(block, scope, "text")
@@ -278,21 +190,14 @@ def messages_block(block: Object, scope: Scope) -> Iterator[Place]:
             yield from messages_cited(citation, scope)
 
 
-def messages_cited(citation: Object, scope: Scope) -> Iterator[Place]:
-    yield from strings(citation, scope, "cited_text", "title", "document_title")
-
-
-def messages_stopped(message: Object) -> Iterator[Place]:
-    """Why a model refused, in the provider's words."""
-    yield from strings(as_object(message.get("stop_details")), Scope.ASSISTANT, "explanation")
-
-
 def _hosted_results(block: Object) -> Iterator[Place]:
     """What a tool came to that the provider runs itself, without what only the provider can read: it must come back as it was."""
     found: object = block.get("content")
     if isinstance(found, str):
         yield Place(block, "content", Scope.TOOL_RESULTS)
-    for holder in (as_object(found), *objects(found)):
+    told = cast("list[Any]", found) if isinstance(found, list) else []
+    yield from (Place(told, index, Scope.TOOL_RESULTS) for index, said in enumerate(told) if isinstance(said, str))
+    for holder in (as_object(cast("object", found)), *objects(told)):
         for key in [key for key in holder if key not in _SEALED]:
             yield from tree(holder, key, Scope.TOOL_RESULTS)
 
@@ -323,6 +228,15 @@ def gemini_called(part: Object) -> Iterator[Place]:
         yield from strings(as_object(part.get(result)), Scope.TOOL_RESULTS, "output")
 
 
+def gemini_files(part: Object) -> Iterator[Place]:
+    """What files in a part of an answer are called, and where they are; in what a tool came to, too."""
+    yield from gemini_named(part, Scope.ASSISTANT, "fileUri")
+    for key in ("functionResponse", "function_response", "toolResponse", "tool_response"):
+        for inner in objects(as_object(part.get(key)).get("parts")):
+            yield from strings(inner, Scope.TOOL_RESULTS, "text")
+            yield from gemini_named(inner, Scope.TOOL_RESULTS, "fileUri")
+
+
 def _gemini_answer(parts: list[Object]) -> Iterator[Place]:
     """Parts of one kind that follow each other are one text, as they are on a stream."""
     at = 0
@@ -339,32 +253,6 @@ def _gemini_answer(parts: list[Object]) -> Iterator[Place]:
         else:
             yield from gemini_part(parts[at], Scope.ASSISTANT)
         at = last
-
-
-def gemini_beside(candidate: Object) -> Iterator[Place]:
-    """What the answer rests on repeats pieces of it, what was searched for, and what was found; and what the candidate's end says."""
-    found = as_object(candidate.get("groundingMetadata"))
-    for support in objects(found.get("groundingSupports")):
-        yield from strings(as_object(support.get("segment")), Scope.ASSISTANT, "text")
-    for key in ("webSearchQueries", "imageSearchQueries", "retrievalQueries"):
-        yield from content(found, key, Scope.TOOL_ARGUMENTS)
-    yield from strings(as_object(found.get("searchEntryPoint")), Scope.TOOL_ARGUMENTS, "renderedContent")
-    for chunk in objects(found.get("groundingChunks")):
-        for key in ("web", "image", "retrievedContext", "maps"):
-            yield from strings(as_object(chunk.get(key)), Scope.TOOL_RESULTS, "title", "text")
-        yield from strings(as_object(as_object(chunk.get("retrievedContext")).get("ragChunk")), Scope.TOOL_RESULTS, "text")
-        for snippet in objects(as_object(as_object(chunk.get("maps")).get("placeAnswerSources")).get("reviewSnippets")):
-            yield from strings(snippet, Scope.TOOL_RESULTS, "title", "review")
-    cited = as_object(candidate.get("citationMetadata"))
-    for source in (*objects(cited.get("citationSources")), *objects(cited.get("citations"))):
-        yield from strings(source, Scope.TOOL_RESULTS, "title")
-    # Of a call that is none: the call, as the model wrote it.
-    yield from strings(candidate, Scope.TOOL_ARGUMENTS, "finishMessage")
-
-
-def gemini_blocked(body: Object) -> Iterator[Place]:
-    """Why a prompt was refused, in the provider's words (Vertex AI)."""
-    yield from strings(as_object(body.get("promptFeedback")), Scope.ASSISTANT, "blockReasonMessage")
 
 
 def _gemini_request(body: Object) -> Iterator[Place]:
@@ -388,8 +276,7 @@ def _gemini_turn(turn: object, scope: Scope) -> Iterator[Place]:
     """What somebody says at once, and what files in it are called."""
     for part in _one_or_more(as_object(turn).get("parts")):
         yield from gemini_part(part, scope)
-        for key in ("inlineData", "inline_data", "fileData", "file_data"):
-            yield from strings(as_object(part.get(key)), scope, "displayName", "display_name")
+        yield from gemini_named(part, scope)
         for key in ("functionResponse", "function_response"):
             yield from _gemini_turn(part.get(key), Scope.TOOL_RESULTS)
 
