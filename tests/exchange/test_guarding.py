@@ -307,6 +307,7 @@ UNREAD = [
     ("POST", "/v1/projects/p/locations/l/endpoints/123:predict"), ("POST", "/gemini/v1beta1/projects/p/locations/l/endpoints/123%3Apredict/"),
     ("POST", "/gemini/v1/projects/p/locations/l/endpoints/123:serverStreamingPredict"),
     ("POST", "/gemini/v1/projects/p/locations/l/publishers/google/models/m:directPredict"),
+    ("POST", "/anthropic/v1/projects/p/locations/l/publishers/google/models/m:predict"), ("POST", "/openai/v1/models/m:predict"),
 ]
 
 
@@ -345,6 +346,49 @@ def test_where_no_model_speaks_or_nobody_knows(method: str, path: str) -> None:
         asker = house.post(path, {"contents": []}) if method == "POST" else house.get(path, method=method)
         house.last.answer_json({})
         assert (asker.reply.status, house.row().outcome) == (200, "COMPLETE")
+
+
+PREDICTED: list[Any] = [
+    {"predictions": [{"content": f"Mail {SECRET}", "safetyAttributes": {"scores": [0.1], "categories": ["Toxic"]}}]},
+    {"predictions": [{"candidates": [{"author": "1", "content": SECRET}]}]}, {"predictions": [SECRET, "x"]},
+    {"predictions": [{"bytesBase64Encoded": "4111111111111111", "mimeType": "image/png", "prompt": SECRET}, {"raiFilteredReason": SECRET}]},
+]
+PREDICT = [
+    "/v1beta/models/imagen:predict", "/gemini/v1beta/models/imagen%3Apredict",
+    "/v1/projects/p/locations/l/publishers/google/models/text-bison:predict",
+]
+
+
+@pytest.mark.parametrize("path", PREDICT)
+@pytest.mark.parametrize("body", PREDICTED)
+@pytest.mark.parametrize("how", ["mask", "reject", "outside", "none"])
+def test_what_googles_own_models_predict_is_judged(path: str, body: Any, how: str) -> None:
+    guards = {"mask": MASKING, "reject": REJECTING, "outside": Guards([Guard("judge", outside=Outside("judge", "service"))]), "none": None}[how]
+    house = House(conduct=Conduct(guards=guards))
+    house.gateway.judges = bench = Bench()
+    with house:
+        asker = house.post(path, {"instances": [{"prompt": "x"}]})
+        while bench.open:
+            bench.answer(house, PASSED)
+        house.last.answer_json(body)
+        while bench.open:
+            bench.answer(house, Verdict(Said.REJECT))
+        if how in ("reject", "outside"):
+            assert (asker.reply.status, house.row().outcome) == (403, "CUT")
+            assert SECRET[6:20].encode() not in asker.reply.body
+        else:
+            masked = json.dumps(body).replace("4111 1111 1111 1111", "[CARD]" if how == "mask" else "4111 1111 1111 1111")
+            assert (asker.reply.status, json.loads(asker.reply.body)) == (200, json.loads(masked))
+        house.check_quiet()
+
+
+def test_vectors_that_googles_own_models_predict_pass_as_they_came() -> None:
+    body = b'{"predictions":[{"embeddings":{"values":[4111111111111111, 0.0123456789012,-1e-7],"statistics":{"truncated":false}}}]}'
+    for guards in (MASKING, REJECTING):
+        with House(conduct=Conduct(guards=guards)) as house:
+            asker = house.post(PREDICT[0], {"instances": [{"content": "x"}]})
+            house.last.answer(200, [(b"content-type", b"application/json")]).body(body).end()
+            assert (asker.reply.status, asker.reply.body) == (200, body)
 
 
 @pytest.mark.parametrize("how", ["inside", "outside", "open", "open outside", "answers", "none"])

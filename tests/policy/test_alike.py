@@ -46,12 +46,12 @@ FREE: list[tuple[ProtocolId, Any]] = [
               "generationConfig": {"responseSchema": {"properties": {"Title": {}}}}}),
 ]  # fmt: skip
 OTHERS = {
-    "Object", "_output", "_tool_result", "agent_message", "assistant", "authorAttribution", "blockReasonMessage", "candidates", "choices",
-    "citationMetadata", "citationSources", "compaction", "customMetadata", "details", "developer", "document", "documentName", "domain",
+    "Object", "_output", "_tool_result", "agent_message", "assistant", "authorAttribution", "blockReasonMessage", "candidates",
+    "choices", "citationMetadata", "citationSources", "compaction", "customMetadata", "details", "developer", "document", "documentName", "domain",
     "encrypted_content", "encrypted_index", "encrypted_stdout", "explanation", "failed_generation", "fileSearchStore", "fileUri", "finishMessage",
     "googleMapsUri", "groundingChunks", "groundingMetadata", "groundingSupports", "image", "imageSearchQueries", "imageUri", "image_url", "images",
-    "license", "link", "maps", "mcp_tool_use", "media", "metadata", "model", "modelStatus", "object", "origin_url", "output_text",
-    "placeAnswerSources", "promptFeedback", "ragChunk", "related_questions", "renderedContent", "retrievalQueries", "retrievedContext",
+    "license", "link", "maps", "mcp_tool_use", "media", "metadata", "mimeType", "model", "modelStatus", "object", "origin_url", "output_text",
+    "placeAnswerSources", "predictions", "promptFeedback", "ragChunk", "related_questions", "renderedContent", "retrievalQueries", "retrievedContext",
     "retrievedUrl", "review", "reviewSnippets", "searchEntryPoint", "search_result", "segment", "server_tool_use", "sourceUri", "stop_details",
     "stop_reason", "stop_sequence", "tool", "tool_reference", "tool_result", "tool_use", "uri", "urlContextMetadata", "urlMetadata", "videos", "web",
     "webSearchQueries", "web_search",

@@ -16,6 +16,7 @@ from penstock.pipeline.pseudo import Pace
 from penstock.pipeline.tail import TailBytes
 from penstock.protocols.contract import Peek
 from penstock.providers import BUFFERING, AnswerNames
+from penstock.routing import predicts
 from penstock.upstream.contract import ResponseHead
 from penstock.wire.encoding import READABLE
 
@@ -73,7 +74,7 @@ def _find_course(
     answer = Answer(
         endpoint.operation, head.status, head.content_type, head.content_encoding, head.delimited, peek.stream, array,
         take_usage=take_usage, stored=endpoint.content, repaired=conduct.terminal == "finish_reason" and not conduct.transparent,
-        folded=folded, pace=pace, usage_told=peek.usage_asked,
+        folded=folded, pace=pace, usage_told=peek.usage_asked, predicted=predicts(endpoint),
     )  # fmt: skip
     recipe = decide(answer, plan.spec, gateway.settings.limits, gateway.held, conduct.guards)
     told = not conduct.transparent

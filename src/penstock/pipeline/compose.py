@@ -78,6 +78,8 @@ class Answer(msgspec.Struct, gc=False):
     """The provider was asked for a stream (`ProtocolSpec.ask_stream`) by a client that wants a body; `stream_asked` is what the client did."""
     pace: Pace | None = None
     """The provider was asked for a body (`ProtocolSpec.ask_whole`) by a client that wants a stream."""
+    predicted: bool = False
+    """It answers Google's `:predict`: nothing is promised of it, and guards judge what is said in it."""
     usage_told: bool = True
     """With `pace`: the client gets the frame of usage that its protocol has on demand (`Peek.usage_asked`)."""
 
@@ -118,7 +120,7 @@ def compose(
 def decide(answer: Answer, spec: ProtocolSpec, limits: Limits, budget: Budget, guards: Guards | None = None) -> Recipe:
     """Which kind of pipeline such answers get. `guards` as in `compose`."""
     operation = answer.operation
-    guards = guards_of(guards, operation, answer.status)
+    guards = guards_of(guards, operation, answer.status, predicted=answer.predicted)
     recipe = _decide(answer, spec, limits, budget, guards)
     if guards is None:
         return recipe

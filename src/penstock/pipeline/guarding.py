@@ -59,9 +59,9 @@ def kinds_of(guards: Guards | None, *, gzip: bool) -> Kinds:
     return (_PLAIN if guards is None else _AWAITED if guards.ask_answers else _GUARDED)[gzip]
 
 
-def guards_of(guards: Guards | None, operation: Operation, status: int) -> Guards | None:
+def guards_of(guards: Guards | None, operation: Operation, status: int, *, predicted: bool = False) -> Guards | None:
     """Those that judge this answer; an error is the provider's own word and no model's."""
-    return guards if guards is not None and guards.judges_answers and operation in JUDGED and status < 400 else None
+    return guards if guards is not None and guards.judges_answers and (predicted or operation in JUDGED) and status < 400 else None
 
 
 def identify(pipeline: Pipeline, request_id: str) -> None:

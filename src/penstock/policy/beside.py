@@ -148,6 +148,25 @@ def gemini_blocked(body: Object) -> Iterator[Place]:
     yield from failed(body)
 
 
+_ENCODED = frozenset({"bytesBase64Encoded", "mimeType"})
+
+
+def gemini_predicted(body: Object) -> Iterator[Place]:
+    """What Google's own models answer to `:predict`: every string of it but pictures, film and sound (`bytesBase64Encoded`). Numbers are vectors, and
+    no text."""
+    left: list[tuple[Any, Any]] = [(body, "predictions")] if "predictions" in body else []
+    while left:
+        holder, key = left.pop()
+        value = holder[key]
+        if isinstance(value, str):
+            yield Place(holder, key, Scope.ASSISTANT)
+        elif isinstance(value, dict):
+            left += [(cast("Object", value), name) for name in cast("Object", value) if name not in _ENCODED]
+        elif isinstance(value, list):
+            items = cast("list[Any]", value)
+            left += [(items, index) for index, item in enumerate(items) if isinstance(item, str | dict | list)]
+
+
 def gemini_named(part: Object, scope: Scope, *more: str) -> Iterator[Place]:
     """What a file in a part is called. `more`: what else is said of it."""
     for key in ("inlineData", "inline_data", "fileData", "file_data"):

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
-from penstock.policy.beside import gemini_beside, gemini_blocked
+from penstock.policy.beside import gemini_beside, gemini_blocked, gemini_predicted
 from penstock.policy.editing import Editor, End, Flow, Step, Told, Whole, hashable
 from penstock.policy.guards import Rules
 from penstock.policy.matcher import Findings, Hold
@@ -93,7 +93,7 @@ class GeminiEditor(Editor):
                 self._done.add(index)
                 yield from self._ended(index)
             yield from [Whole(place, place.scope is Scope.ASSISTANT) for place in gemini_beside(candidate)]
-        yield from [Whole(place) for place in gemini_blocked(frame)]
+        yield from [Whole(place) for place in (*gemini_blocked(frame), *gemini_predicted(frame))]
 
     def _part(self, index: int, part: Object) -> Iterator[Step]:
         called = [*gemini_called(part), *gemini_files(part)]

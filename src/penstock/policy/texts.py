@@ -18,6 +18,7 @@ from penstock.policy.beside import (
     gemini_beside,
     gemini_blocked,
     gemini_named,
+    gemini_predicted,
     messages_cited,
     messages_stopped,
     responses_cited,
@@ -71,6 +72,7 @@ def answer_texts(protocol: ProtocolId, operation: Operation, body: Object) -> It
                     yield from gemini_files(part)
                 yield from gemini_beside(candidate)
             yield from gemini_blocked(body)
+            yield from gemini_predicted(body)
     del operation
 
 

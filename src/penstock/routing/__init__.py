@@ -11,10 +11,10 @@ Not here: URLs and credentials (`providers`), reading bodies (`protocols`), retr
 
 from penstock.routing.endpoints import RESERVED_NAMES, Allowed, Endpoint, Face, Refusal
 from penstock.routing.globs import BadGlob, Glob
-from penstock.routing.paths import resolve, speaks_unread
+from penstock.routing.paths import predicts, resolve, speaks_unread
 from penstock.routing.routes import Choice, Hints, Mismatch, NoRoute, Route, Router
 
 __all__ = [
     "RESERVED_NAMES", "Allowed", "BadGlob", "Choice", "Endpoint", "Face", "Glob", "Hints", "Mismatch", "NoRoute", "Refusal", "Route", "Router",
-    "resolve", "speaks_unread",
+    "predicts", "resolve", "speaks_unread",
 ]

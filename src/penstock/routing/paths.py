@@ -56,7 +56,9 @@ _KEPT = re.compile(r"/(responses|files|uploads|batches)/([^/]+)", re.IGNORECASE)
 _SPOKEN = re.compile(
     r"(?::(?:generateAnswer|(?:direct|stream)?RawPredict|directPredict|serverStreamingPredict)|/endpoints/[^/]+:predict)$", re.IGNORECASE)
 """Custom methods of Google's by which a model speaks, in an answer of another form: its own, or (Vertex AI) that of the model's maker. `:predict` of
-a publisher's model is for pictures and vectors; behind an endpoint stands whatever its owner has deployed there, most often a model that speaks."""
+a publisher's model is for pictures and vectors, and some of Google's speak there; behind an endpoint stands whatever its owner has deployed there,
+most often a model that speaks."""
+_PREDICTED = re.compile(r":predict$", re.IGNORECASE)
 _INTERACTIONS = re.compile(r"/interactions(?:/|$)", re.IGNORECASE)
 
 
@@ -257,7 +259,15 @@ def speaks_unread(method: str, endpoint: Endpoint) -> bool:
     if endpoint.operation is not Operation.OTHER or method == "DELETE":
         return False
     plain = _plainly(endpoint.path)
+    if endpoint.protocol is not ProtocolId.GEMINI and _PREDICTED.search(plain) is not None:
+        return True
     return _SPOKEN.search(plain) is not None or (endpoint.protocol is ProtocolId.GEMINI and _INTERACTIONS.search(plain) is not None)
+
+
+def predicts(endpoint: Endpoint) -> bool:
+    """Does it ask one of Google's own models by `:predict`? Some of these speak, and all say why they do not."""
+    named = endpoint.operation is Operation.OTHER and endpoint.protocol is ProtocolId.GEMINI
+    return named and _PREDICTED.search(_plainly(endpoint.path)) is not None
 
 
 def _body(method: str) -> Body:
