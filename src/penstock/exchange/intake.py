@@ -18,8 +18,7 @@ from penstock.exchange.contract import ClientRequest, Headers, Reply
 from penstock.exchange.drive import Exchange
 from penstock.exchange.gateway import Demo, Gateway
 from penstock.exchange.machine import Phase
-from penstock.exchange.modes import ask_otherwise, may_ask_otherwise
-from penstock.exchange.permits import permit_names
+from penstock.exchange.modes import ask_otherwise
 from penstock.exchange.plan import Plan, Way
 from penstock.exchange.preparing import Preparing
 from penstock.exchange.scope import LISTS, model_named
@@ -318,23 +317,14 @@ class Intake(Preparing):
             plan.keep_way(peek.model, way)
         self._go(plan, way, body)
 
-    def _way(self, plan: Plan, provider: Provider | Demo, index: int | None, route: str | None, renamed: str | None = None) -> Way:
-        gateway = self._gateway
-        own = isinstance(provider, Demo) or (isinstance(provider, ArgoLegacyProvider) and legacy.serves(provider, plan))
-        sent = None if isinstance(provider, Demo) or own else plan.sent_to(provider)
-        asks_usage = not isinstance(provider, Demo) and provider.settings.ask_usage
-        permits = permit_names(provider.name, index) if gateway.permits else ()
-        conduct = gateway.conduct_of(provider.name, index)
-        other = may_ask_otherwise(conduct, plan.endpoint)
-        quirks = gateway.quirks.get(provider.name)
-        return Way(provider, conduct, route, renamed, permits, sent, asks_usage=asks_usage, otherwise=other, quirks=quirks, index=index)
-
     def _go(self, plan: Plan, way: Way, body: bytes | None) -> None:
         if way.quirks is not None:
             bend(self.exchange, plan, way, way.quirks, body, self._go, self._looking)
             return
         exchange, gateway = self.exchange, self._gateway
         peek, entry, provider = exchange.peek, exchange.entry, way.provider
+        if way.exact and body and not self._names_well(way, body):
+            return
         entry.requested_model = peek.model
         entry.provider = provider.name
         entry.route = way.route

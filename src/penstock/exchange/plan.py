@@ -90,11 +90,13 @@ class Print:
 class Way:
     """Who takes the requests of one head for one model, and how."""
 
-    __slots__ = ("asks_usage", "conduct", "index", "otherwise", "permits", "place", "provider", "quirks", "renamed", "route", "sent", "simple")
+    __slots__ = (
+        "asks_usage", "conduct", "exact", "index", "otherwise", "permits", "place", "provider", "quirks", "renamed", "route", "sent", "simple",
+    )  # fmt: skip
 
     def __init__(
         self, provider: Provider | Demo, conduct: Conduct, route: str | None, renamed: str | None, permits: tuple[str, ...], sent: SentHead | None, *,
-        asks_usage: bool, otherwise: bool = False, quirks: Quirks | None = None, index: int | None = None,
+        asks_usage: bool, otherwise: bool = False, quirks: Quirks | None = None, index: int | None = None, exact: bool = False,
     ) -> None:  # fmt: skip
         self.provider = provider
         self.index = index
@@ -114,6 +116,8 @@ class Way:
         """What the provider wants besides, until that is done."""
         self.place: Place | None = None
         """Where others look for what is asked in this way; it may depend on the client's address, and is none then."""
+        self.exact = exact
+        """Something was decided by the model: its provider must read the same (`naming`)."""
         self.simple: Place | None = None
         """The same, where nothing is looked for unless a client has left."""
 
@@ -121,7 +125,7 @@ class Way:
         """The same for one request of which that is done."""
         return Way(
             self.provider, self.conduct, self.route, renamed, self.permits, self.sent, asks_usage=self.asks_usage, otherwise=self.otherwise,
-            index=self.index,
+            index=self.index, exact=self.exact or renamed is not None,
         )  # fmt: skip
 
 

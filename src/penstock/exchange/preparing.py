@@ -8,21 +8,24 @@ from typing import cast
 
 from penstock.capture import Recorder, ReplyTap, Subject
 from penstock.dedup import Conflict, Desk, Match, Record, Rules, with_address
-from penstock.exchange import faults
+from penstock.exchange import faults, legacy, naming
+from penstock.exchange.asking import UNREAD
 from penstock.exchange.compose_request import edit_body, upstream_request
 from penstock.exchange.contract import ClientRequest
 from penstock.exchange.drive import Exchange
 from penstock.exchange.entering import Entering
 from penstock.exchange.following import Source
+from penstock.exchange.gateway import Demo
 from penstock.exchange.guarding import judge_request
-from penstock.exchange.legacy import in_own_words
 from penstock.exchange.machine import Phase
+from penstock.exchange.modes import may_ask_otherwise
+from penstock.exchange.permits import permit_names
 from penstock.exchange.plan import Plan, Print, Way
 from penstock.pipeline.guarded import fault_of_rejection
 from penstock.policy.asking import BodyJudge
 from penstock.policy.guards import Guards, holding, unreadable
 from penstock.policy.matcher import Findings, Rejection
-from penstock.providers import Provider
+from penstock.providers import ArgoLegacyProvider, Provider
 from penstock.routing import speaks_unread
 from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.ids import Operation
@@ -53,6 +56,28 @@ class Preparing(Entering):
         else:
             model = way.renamed or self.exchange.peek.model
             self._admit(admission, body, way.provider.name, model, lambda: self._ask(plan, way, body))
+
+    def _way(self, plan: Plan, provider: Provider | Demo, index: int | None, route: str | None, renamed: str | None = None) -> Way:
+        gateway = self._gateway
+        own = isinstance(provider, Demo) or (isinstance(provider, ArgoLegacyProvider) and legacy.serves(provider, plan))
+        sent = None if isinstance(provider, Demo) or own else plan.sent_to(provider)
+        asks_usage = not isinstance(provider, Demo) and provider.settings.ask_usage
+        permits = permit_names(provider.name, index) if gateway.permits else ()
+        conduct = gateway.conduct_of(provider.name, index)
+        other = may_ask_otherwise(conduct, plan.endpoint)
+        routed = renamed is not None or (plan.endpoint.provider is None and gateway.router.by_model)
+        exact = naming.in_body(plan) and (routed or naming.decides(gateway.admission, plan))
+        quirks = gateway.quirks.get(provider.name)
+        return Way(
+            provider, conduct, route, renamed, permits, sent, asks_usage=asks_usage, otherwise=other, quirks=quirks, index=index, exact=exact,
+        )  # fmt: skip
+
+    def _names_well(self, way: Way, body: bytes) -> bool:
+        """False: its provider might read another model in it than was let in, and it is refused."""
+        why = naming.misnamed(body, renamed=way.renamed is not None) if self.exchange.peek is not UNREAD else None
+        if why is not None:
+            self._turn_down(Fault(FaultKind.BAD_REQUEST, 400, why), body)
+        return why is None
 
     # -- an answer that another has, or had ------------------------------------------------------------------------------------------
 
@@ -182,7 +207,7 @@ class Preparing(Entering):
         request, endpoint = self.exchange.request, plan.endpoint
         if endpoint.operation is not Operation.OTHER:
             return None
-        own = in_own_words(self.exchange.provider, plan, request)
+        own = legacy.in_own_words(self.exchange.provider, plan, request)
         if not own and (request is None or not speaks_unread(request.method, endpoint)):
             return None
         found = unreadable(guards, _OWN_WORDS if own else _UNREAD)

@@ -92,7 +92,7 @@ _NO_HINTS = Hints()
 class Router(Generic[P]):
     """The routes of a file over its providers, in the file's order. `demo` is the built-in provider, never a fallback."""
 
-    __slots__ = ("_cache", "_demo", "_named", "_providers", "_routes")
+    __slots__ = ("_cache", "_demo", "_named", "_providers", "_routes", "by_model")
 
     def __init__(self, routes: Sequence[Route], providers: Sequence[P], demo: P | None = None) -> None:
         """Raises KeyError where a route names a provider that is not there (the configuration has refused that before)."""
@@ -100,6 +100,8 @@ class Router(Generic[P]):
         self._demo = demo
         self._named = {provider.name: provider for provider in providers} | ({demo.name: demo} if demo is not None else {})
         self._routes = tuple((route, self._named[route.provider]) for route in routes)
+        self.by_model = any(route.model.text != "*" or route.rename is not None for route in routes)
+        """Does it depend on the model who takes a request, and how?"""
         self._cache: dict[tuple[ProtocolId, Operation, str], Choice[P] | Mismatch | NoRoute] = {}
 
     def choose(

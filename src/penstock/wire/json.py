@@ -73,6 +73,26 @@ def find_fields(body: bytes, names: Collection[str], at: int = 0) -> list[Field]
         at = comma.end()
 
 
+def find_alike(body: bytes, name: str) -> list[str]:
+    """The names, as they are meant, of all members of the object `body` that differ from `name` (in small letters) by no more than their case.
+    Raises as `find_fields`."""
+    opened = _OPEN.match(body)
+    if opened is None:
+        raise ValueError("not a JSON object")
+    found: list[str] = []
+    at = opened.end()
+    while (key := _KEY.match(body, at)) is not None:
+        spelled: bytes = key[1]
+        meant = (_unescaped(spelled) if _BACKSLASH in spelled else spelled[1:-1]).decode("utf-8", "replace")
+        if meant.casefold() == name:
+            found.append(meant)
+        comma = _COMMA.match(body, _end_of_value(body, key.end()))
+        if comma is None:
+            break
+        at = comma.end()
+    return found
+
+
 def replace_field(body: bytes, name: str, value: bytes) -> bytes:
     """`body` with `value` (JSON) in the place of the value of the top-level member `name`, wherever that is stated more than once too.
 

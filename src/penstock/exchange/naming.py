@@ -1,0 +1,70 @@
+"""Is the model by which a request was let in and sent on its way the one that its provider reads?
+
+Some servers take names in any case, and the last of them (Go's `encoding/json`: Ollama, LocalAI and others), and of a name that is there twice some
+take the first. That matters where something is decided by the model: there such a request is refused. Elsewhere it passes as it came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from penstock.admission.budget.spec import Budget
+from penstock.admission.keys import VirtualKey
+from penstock.admission.limits.spec import Limit
+from penstock.admission.rules import All, Condition
+from penstock.admission.settings import AdmissionSettings
+from penstock.exchange.admitting import Admission
+from penstock.exchange.plan import Plan
+from penstock.vocabulary.ids import Operation, ProtocolId
+from penstock.wire.json import find_alike
+
+_FIELD = "model"
+_NAME = b'"model"'
+_ESCAPED = re.compile(rb"\\u00[46][0-9a-fA-F]")
+"""A letter of the name, spelled by its number."""
+_ALIKE = "A name in the request is 'model' but for its case, and some servers read it as that. Write 'model'."
+_TWICE = "The request names its model twice. Say it once."
+
+
+def in_body(plan: Plan) -> bool:
+    """Does the body name the model? Gemini's do so for what is cached; all else is asked of a model in the path."""
+    return plan.endpoint.protocol is not ProtocolId.GEMINI or plan.endpoint.operation is Operation.OTHER
+
+
+def decides(admission: Admission | None, plan: Plan) -> bool:
+    """Does it depend on the model whether this caller may ask, how much, or what it is charged?"""
+    if admission is None:
+        return False
+    subject = plan.found.subject if plan.found is not None else None
+    return by_model(admission.door.settings, subject.key if subject is not None else None)
+
+
+def by_model(settings: AdmissionSettings, key: VirtualKey | None) -> bool:
+    """`key`: the caller's; `None`: it has none."""
+    if key is not None and (key.models or _kept(key.limits) or _kept(key.budgets)):
+        return True
+    return any(_asks(rule.when) for rule in settings.rules) or _kept(settings.limits) or _kept(settings.budgets)
+
+
+def _kept(counts: Iterable[Limit | Budget]) -> bool:
+    return any(_FIELD in one.by or (one.when is not None and _asks(one.when)) or (isinstance(one, Budget) and one.money) for one in counts)
+
+
+def _asks(condition: Condition) -> bool:
+    return not isinstance(condition, All) or any(test.field == _FIELD for test in condition.tests)
+
+
+def misnamed(body: bytes, *, renamed: bool) -> str | None:
+    """What is wrong with how `body` (a JSON object) names its model, in a sentence for the client; `None`: nothing. `renamed`: another model is
+    put in wherever it is named in small letters."""
+    found = body.count(_NAME)
+    if found <= 1 and found == body.lower().count(_NAME) and _ESCAPED.search(body) is None:
+        return None  # (`"role": "model"` is looked at, too)
+    try:
+        names = find_alike(body, _FIELD)
+    except ValueError:
+        return None  # it is no object, and names none
+    if any(name != _FIELD for name in names):
+        return _ALIKE
+    return _TWICE if len(names) > 1 and not renamed else None

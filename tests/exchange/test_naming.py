@@ -1,0 +1,97 @@
+"""What was let in is what the provider reads: names that only case tells apart from `model`, and models that are named twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from penstock.admission.budget.spec import make_budget
+from penstock.admission.limits.spec import make_limit, parse_limit
+from penstock.admission.rules import All, make_test
+from penstock.admission.settings import AdmissionSettings
+from penstock.exchange.naming import misnamed
+from penstock.routing import Glob, Route
+from penstock.vocabulary.ids import ProtocolId
+from tests.exchange.test_admitting import BEARER, a_rule
+from tests.support.admitted import KEY, Admitted, key
+from tests.support.exchanges import House, told_whole
+
+PATHS = {
+    "/v1/chat/completions": ProtocolId.OPENAI_CHAT, "/v1/responses": ProtocolId.OPENAI_RESPONSES, "/v1/messages": ProtocolId.ANTHROPIC_MESSAGES,
+    "/v1/embeddings": ProtocolId.OPENAI_CHAT, "/openai/v1/chat/completions": ProtocolId.OPENAI_CHAT, "/v1/moderations": ProtocolId.OPENAI_CHAT,
+}  # fmt: skip
+BODIES = [
+    b'{"model":"m","Model":"big","messages":[]}', b'{"MODEL":"big","model":"m","messages":[]}', b'{"model":"m","\\u004dodel":"big"}',
+    b'{"model":"m","mod\\u0045l":"big"}', b'{"model":"big","model":"m"}', b'{"model":"big","\\u006dodel":"m"}', b'{ "mOdel" : null , "model":"m"}',
+]
+TWICE = BODIES[4:6]
+ON_MODEL = All((make_test("model", ["big"]),))
+DEPENDS: dict[str, Callable[[], Admitted]] = {
+    "a key's models": lambda: Admitted(keys={KEY: key(models=("m",))}),
+    "a rule": lambda: Admitted(AdmissionSettings(rules=(a_rule("deny", model="big"),)), keys={KEY: key()}),
+    "a limit": lambda: Admitted(AdmissionSettings(limits=(make_limit("requests", 9, "day", by=["model"]),)), keys={KEY: key()}),
+    "when a limit holds": lambda: Admitted(AdmissionSettings(limits=(make_limit("requests", 9, "day", when=ON_MODEL),)), keys={KEY: key()}),
+    "a budget": lambda: Admitted(AdmissionSettings(budgets=(make_budget("tokens", "99999999", "day", by=["model"]),)), keys={KEY: key()}),
+    "money": lambda: Admitted(AdmissionSettings(budgets=(make_budget("money", "99", "day"),)), keys={KEY: key()}),
+}
+FREE: dict[str, Callable[[], Admitted]] = {
+    "a key": lambda: Admitted(keys={KEY: key(limits=(parse_limit("requests=9/day"),))}),
+    "a limit": lambda: Admitted(AdmissionSettings(limits=(make_limit("requests", 9, "day", by=["key"]),)), keys={KEY: key()}),
+    "a rule": lambda: Admitted(AdmissionSettings(rules=(a_rule("deny", user="eve"),)), keys={KEY: key()}),
+}
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("why", DEPENDS)
+def test_where_something_depends_on_the_model_no_server_may_read_another(why: str, body: bytes, path: str) -> None:
+    with DEPENDS[why]() as a:
+        asker = a.house.post(path, body, BEARER)
+        reply, row = asker.reply, a.house.row()
+        assert (reply.status, row.outcome, a.house.asks) == (400, "REFUSED", [])
+        assert b"model" in reply.body
+        assert b"big" not in reply.body
+        told_whole(PATHS[path], reply)
+        a.house.post(path, b'{"model": "m", "metadata": {"Model": "x"}, "tools": [{"model": 1}], "user": "\\u0041"}', BEARER).leave()
+        assert len(a.house.asks) == 1, "in what lies deeper nobody looks for a model"
+        a.check()
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("why", FREE)
+def test_where_nothing_does_it_passes_as_it_came(why: str, body: bytes) -> None:
+    with FREE[why]() as a:
+        a.house.post("/v1/chat/completions", body, BEARER).leave()
+        assert a.house.last.rest.endswith(b"\r\n\r\n" + body)
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("route", [None, Route(Glob("*"), "openai"), Route(Glob("m*"), "openai"), Route(Glob("*"), "openai", rename="small")])
+def test_routes(route: Route | None, body: bytes) -> None:
+    with House(routes=[route] if route is not None else []) as house:
+        asker = house.post("/v1/chat/completions", body)
+        renamed = route is not None and route.rename is not None
+        if route is None or (route.model.text == "*" and not renamed):
+            assert house.last.rest.endswith(b"\r\n\r\n" + body)
+        elif renamed and body in TWICE:
+            sent = json.loads(house.last.rest.partition(b"\r\n\r\n")[2], object_pairs_hook=list)
+            assert {value for name, value in sent if name == "model"} == {"small"}
+        else:
+            assert (asker.reply.status, house.asks) == (400, [])
+
+
+def test_what_is_asked_of_a_model_in_the_path_names_none_in_its_body() -> None:
+    with Admitted(keys={KEY: key(models=("m",))}) as a:
+        body = b'{"contents":[{"role":"model","parts":[{"text":"x"}]}],"Model":"x"}'
+        a.house.post("/v1beta/models/m:generateContent", body, [(b"x-goog-api-key", KEY.encode())]).leave()
+        assert a.house.last.rest.endswith(body)
+
+
+@pytest.mark.parametrize("body", [
+    b"{}", b'{"model":"m"}', b'{"model":"m","messages":[{"role":"model","content":"\\"Model\\": \\"big\\""}]}', b'{"a":"\\u0041","model":"m"}',
+    b'{"modeL\\u0000":1,"model":"m"}', b'{"models":["a"],"model":"m"}', b"[]", b'"Model"', b"", b'{"x":{"Model":1},"model":"m"}',
+])  # fmt: skip
+def test_what_names_one_model(body: bytes) -> None:
+    assert misnamed(body, renamed=False) is None
