@@ -20,7 +20,8 @@ from penstock.vocabulary.ids import Operation, ProtocolId
 from penstock.wire.json import find_alike
 
 _FIELD = "model"
-_NAME = b'"model"'
+_NAMED = re.compile(rb'"[Mm][Oo][Dd][Ee][Ll]"')
+_PROPER = ([], [b'"model"'])
 _ESCAPED = re.compile(rb"\\u00[46][0-9a-fA-F]")
 """A letter of the name, spelled by its number."""
 _ALIKE = "A name in the request is 'model' but for its case, and some servers read it as that. Write 'model'."
@@ -58,8 +59,7 @@ def _asks(condition: Condition) -> bool:
 def misnamed(body: bytes, *, renamed: bool) -> str | None:
     """What is wrong with how `body` (a JSON object) names its model, in a sentence for the client; `None`: nothing. `renamed`: another model is
     put in wherever it is named in small letters."""
-    found = body.count(_NAME)
-    if found <= 1 and found == body.lower().count(_NAME) and _ESCAPED.search(body) is None:
+    if _NAMED.findall(body) in _PROPER and _ESCAPED.search(body) is None:
         return None  # (`"role": "model"` is looked at, too)
     try:
         names = find_alike(body, _FIELD)
