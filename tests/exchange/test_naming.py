@@ -82,6 +82,23 @@ def test_routes(route: Route | None, body: bytes) -> None:
             assert (asker.reply.status, house.asks) == (400, [])
 
 
+@pytest.mark.parametrize("front", [
+    "/openai/openai/deployments", "/openai/openai/Deployments", "/openai/openai/%64eployments", "/openai/openai/deployments/",
+])  # fmt: skip
+def test_a_deployment_in_the_path_is_the_model(front: str) -> None:
+    """Azure takes it by the path, and passes over what the body says."""
+    with Admitted(keys={KEY: key(models=("m",))}) as a:
+        asker = a.house.post(f"{front}/big/chat/completions", b'{"model":"m","messages":[]}', BEARER)
+        assert (asker.reply.status, a.house.asks) == (400, [])
+        asker = a.house.post(f"{front}/big/chat/completions", b'{"model":"big","messages":[]}', BEARER)
+        assert (asker.reply.status, a.house.asks) == (403, [])
+        a.house.post(f"{front}/m/chat/completions", b'{"model":"m","messages":[]}', BEARER).leave()
+        assert len(a.house.asks) == 1
+    with Admitted(keys={KEY: key()}) as a:
+        a.house.post(f"{front}/big/chat/completions", b'{"model":"m","messages":[]}', BEARER).leave()
+        assert len(a.house.asks) == 1
+
+
 def test_what_is_asked_of_a_model_in_the_path_names_none_in_its_body() -> None:
     with Admitted(keys={KEY: key(models=("m",))}) as a:
         body = b'{"contents":[{"role":"model","parts":[{"text":"x"}]}],"Model":"x"}'

@@ -323,7 +323,7 @@ class Intake(Preparing):
             return
         exchange, gateway = self.exchange, self._gateway
         peek, entry, provider = exchange.peek, exchange.entry, way.provider
-        if way.exact and body and not self._names_well(way, body):
+        if way.exact and body and not self._names_well(plan, way, body):
             return
         entry.requested_model = peek.model
         entry.provider = provider.name

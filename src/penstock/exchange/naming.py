@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from urllib.parse import unquote
 
 from penstock.admission.budget.spec import Budget
 from penstock.admission.keys import VirtualKey
@@ -21,9 +22,11 @@ from penstock.wire.json import find_alike
 
 _FIELD = "model"
 _NAMED = re.compile(rb'"[Mm][Oo][Dd][Ee][Ll]"')
-_PROPER = ([], [b'"model"'])
+_PROPER: tuple[list[bytes], list[bytes]] = ([], [b'"model"'])
 _ESCAPED = re.compile(rb"\\u00[46][0-9a-fA-F]")
 """A letter of the name, spelled by its number."""
+_DEPLOYED = re.compile(r"/deployments/+([^/]+)/", re.IGNORECASE)
+"""Azure's older paths: the deployment is the model, and the body's is passed over."""
 _ALIKE = "A name in the request is 'model' but for its case, and some servers read it as that. Write 'model'."
 _TWICE = "The request names its model twice. Say it once."
 
@@ -54,6 +57,12 @@ def _kept(counts: Iterable[Limit | Budget]) -> bool:
 
 def _asks(condition: Condition) -> bool:
     return not isinstance(condition, All) or any(test.field == _FIELD for test in condition.tests)
+
+
+def differs_from_path(path: str, model: str | None) -> str | None:
+    """As `misnamed`, of a path that names the model and a body that names it, too."""
+    found = _DEPLOYED.search(unquote(path))
+    return None if found is None or found[1] == model else "The path names another deployment than the body's 'model'. Name the same in both."
 
 
 def misnamed(body: bytes, *, renamed: bool) -> str | None:

@@ -72,9 +72,11 @@ class Preparing(Entering):
             provider, conduct, route, renamed, permits, sent, asks_usage=asks_usage, otherwise=other, quirks=quirks, index=index, exact=exact,
         )  # fmt: skip
 
-    def _names_well(self, way: Way, body: bytes) -> bool:
+    def _names_well(self, plan: Plan, way: Way, body: bytes) -> bool:
         """False: its provider might read another model in it than was let in, and it is refused."""
-        why = naming.misnamed(body, renamed=way.renamed is not None) if self.exchange.peek is not UNREAD else None
+        peek = self.exchange.peek
+        why = naming.misnamed(body, renamed=way.renamed is not None) if peek is not UNREAD else None
+        why = why or naming.differs_from_path(plan.endpoint.path, peek.model)
         if why is not None:
             self._turn_down(Fault(FaultKind.BAD_REQUEST, 400, why), body)
         return why is None
