@@ -99,6 +99,7 @@ CASES: dict[str, tuple[ProtocolId, Any, list[Any]]] = {
     "responses, a file": noted(type="file_citation", file_id="f", index=1, filename=FILE),
     "responses, a page": noted(type="url_citation", title="t", url=PAGE),
     "responses, found in a file": item(type="file_search_call", id="i", queries=["q"], results=[{"file_id": "f", "filename": FILE, "score": 1}]),
+    "responses, a made picture": item(type="code_interpreter_call", id="i", code="1", outputs=[{"type": "image", "url": PAGE}]),
     "responses, found": item(type="web_search_call", id="i", results=[{"title": "zanzibar", "url": PAGE, "snippet": "in zanzibar"}]),
     "responses, mcp failed": item(type="mcp_call", id="i", name="n", arguments="{}", error="no zanzibar"),
     "responses, no tools": item(type="mcp_list_tools", id="i", server_label="s", tools=[], error="no zanzibar"),

@@ -21,7 +21,7 @@ from typing import Any, cast
 
 from penstock.policy.bodies import drop_logprobs
 from penstock.policy.channels import Channel, TextChannel
-from penstock.policy.editing import Editor, End, Flow, Whole
+from penstock.policy.editing import Editor, End, Flow, Untold, Whole
 from penstock.policy.guards import Outsides, closed_outside, let_pass
 from penstock.policy.held import Held, Slot, Text, Window
 from penstock.policy.matcher import Findings, Hold
@@ -52,7 +52,8 @@ class Awaiting:
         self.findings = findings
         self._queue: deque[Held] = deque()
         self._slots: list[Slot] = []
-        """Of the frame that is being read."""
+        self._untold = False
+        """Both of the frame that is being read."""
         self._size = 0
         self._texts: dict[Hashable, Text] = {}
         self._told: dict[tuple[Scope, bytes], list[Window]] = {}
@@ -71,7 +72,7 @@ class Awaiting:
 
     def add(self, frame: Any, name: bytes, data: bytes | None, size: int, now: float) -> None:
         """A frame: `frame` is given back by `released`. `data`: `None` where it has none; `size` in bytes."""
-        fields, self._slots = None, []
+        fields, self._slots, self._untold = None, [], False
         if data is not None and data.strip() not in (b"", b"[DONE]"):
             try:
                 read = decode_any(data)
@@ -87,7 +88,7 @@ class Awaiting:
                 self.cannot("a frame of it could not be read")
         elif data is not None:
             self.close_all()
-        self._queue.append(Held(frame, name, size, fields, self._slots, now))
+        self._queue.append(Held(frame, name, size, fields, self._slots, now, changed=self._untold))
         self._size += size
         if self.full:
             self.close_all()
@@ -113,6 +114,9 @@ class Awaiting:
                     slot = self._whole(place, again, now) if place.scope in self._outsides else None
                     if slot is not None:
                         slots.append(slot)
+                case Untold(holder, key, kept):
+                    if any(one.holds for found in self._outsides.values() for one in found):
+                        holder[key], self._untold = kept, True
 
     def _flow(self, key: Hashable, place: Place, now: float) -> Slot:
         text = self._texts.get(key)
@@ -314,7 +318,7 @@ class Awaiting:
                 findings.held_chars = text.waiting
 
     def _written(self, held: Held) -> bytes | None:
-        changed = False
+        changed = held.changed
         for place, parts, text, again in held.slots:
             told: list[str] = []
             for window, said in parts:

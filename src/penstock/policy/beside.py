@@ -96,6 +96,9 @@ def responses_found(item: Object) -> Iterator[Place]:
     for found in objects(item.get("results")):
         yield from strings(found, Scope.TOOL_RESULTS, "text", "filename", "title", "snippet", "url")
         yield from tree(found, "attributes", Scope.TOOL_RESULTS)
+    for made in objects(item.get("outputs")):
+        if not str(made.get("url")).startswith("data:"):  # that is a picture
+            yield from strings(made, Scope.TOOL_RESULTS, "url")
     for check in objects(item.get("pending_safety_checks")):
         yield from strings(check, Scope.ASSISTANT, "message")
     yield from strings(item, Scope.TOOL_RESULTS, "error")

@@ -13,12 +13,13 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from penstock.policy.beside import chat_found, chat_searched, chat_stopped, failed, named
-from penstock.policy.editing import Editor, End, Flow, Step, Told, Whole
+from penstock.policy.editing import Editor, End, Flow, Step, Told, Untold, Whole
 from penstock.policy.guards import Rules
 from penstock.policy.matcher import Findings, Hold
 from penstock.policy.places import Kind, Object, Place, as_object, objects, strings, tree
 from penstock.policy.rules import Scope
 from penstock.policy.texts import REASONING, TOLD_AGAIN, chat_call, chat_message
+from penstock.policy.tokens import chat_spells
 from penstock.protocols.contract import Observer
 from penstock.protocols.openai_chat.chunk import decode_any, encode_any
 
@@ -56,6 +57,7 @@ class _Choice(Struct, gc=False):
     message: None = None
     """One that is there has texts as well; then it is no ordinary choice."""
     stop_reason: int | None = None
+    logprobs: None = None
     error: None = None
 
 
@@ -126,6 +128,8 @@ class ChatEditor(Editor):
     def _choice(self, index: int, choice: Object) -> Iterator[Step]:
         self._kinds.setdefault(index, "")
         delta = as_object(choice.get("delta"))
+        if choice.get("logprobs") and not chat_spells(choice):
+            yield Untold(choice, "logprobs")
         if choice.get("text"):
             self._kinds[index] = _TEXT
             yield Flow((index, "text"), Place(choice, "text", Scope.ASSISTANT))

@@ -9,12 +9,13 @@ from typing import Any, cast
 import msgspec
 
 from penstock.policy.beside import gemini_beside, gemini_blocked, gemini_predicted
-from penstock.policy.editing import Editor, End, Flow, Step, Told, Whole, hashable
+from penstock.policy.editing import Editor, End, Flow, Step, Told, Untold, Whole, hashable
 from penstock.policy.guards import Rules
 from penstock.policy.matcher import Findings, Hold
 from penstock.policy.places import Kind, Object, Place, Valued, as_object, objects
 from penstock.policy.rules import Scope
 from penstock.policy.texts import gemini_called, gemini_files
+from penstock.policy.tokens import gemini_spells
 from penstock.protocols.contract import Observer
 from penstock.protocols.gemini.words import NOT_FINISHED
 from penstock.protocols.openai_chat.chunk import encode_any
@@ -40,6 +41,7 @@ class _Candidate(msgspec.Struct, gc=False, rename="camel"):
     """One that is there has texts as well; then it is no ordinary candidate."""
     url_context_metadata: None = None
     finish_message: None = None
+    logprobs_result: None = None
 
 
 class _Feedback(msgspec.Struct, gc=False, rename="camel"):
@@ -86,6 +88,8 @@ class GeminiEditor(Editor):
             number = candidate.get("index")
             index = number if isinstance(number, int) else 0
             self._kinds.setdefault(index, "")
+            if candidate.get("logprobsResult") and not gemini_spells(candidate):
+                yield Untold(candidate, "logprobsResult")
             for part in objects(as_object(candidate.get("content")).get("parts")):
                 yield from self._part(index, part)
             reason = candidate.get("finishReason")

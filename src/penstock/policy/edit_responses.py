@@ -7,17 +7,18 @@ that is made carries the number of the delta whose rest it holds.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import msgspec
 
 from penstock.policy.beside import failed, responses_cited, responses_note
-from penstock.policy.editing import Editor, End, Flow, Step, Told, Whole, hashable
+from penstock.policy.editing import Editor, End, Flow, Step, Told, Untold, Whole, hashable
 from penstock.policy.guards import Rules
 from penstock.policy.matcher import Findings, Hold
 from penstock.policy.places import Kind, Object, Place, as_object, objects, strings
 from penstock.policy.rules import Scope
 from penstock.policy.texts import responses_item, shell_output
+from penstock.policy.tokens import responses_spells
 from penstock.protocols.contract import Observer
 from penstock.protocols.openai_chat.chunk import decode_any, encode_any
 from penstock.protocols.openai_responses.observe import ResponsesObserver
@@ -58,6 +59,7 @@ class _Delta(msgspec.Struct, gc=False):
     output_index: int
     content_index: int
     summary_index: int | None = None
+    logprobs: Annotated[list[None], msgspec.Meta(max_length=0)] | None = None
 
 
 _decode = msgspec.json.Decoder(_Delta).decode
@@ -93,6 +95,8 @@ class ResponsesEditor(Editor):
             for whole in objects(as_object(frame.get("response")).get("output")):  # of one that is told again from its middle
                 yield from [Whole(place) for place in responses_item(whole)]
             return
+        if frame.get("logprobs") and not responses_spells(frame):
+            yield Untold(frame, "logprobs", [])
         family, _, verb = kind.rpartition("_" if kind.startswith("response.mcp_call.arguments_") else ".")
         known = _DELTAS.get(family)
         if known is not None and verb == "delta":

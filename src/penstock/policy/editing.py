@@ -54,7 +54,15 @@ class Whole(NamedTuple):
     """It has been told before: what is found in it was counted then."""
 
 
-Step = Flow | End | Whole
+class Untold(NamedTuple):
+    """`holder[key]` spells out what stands in no text of this frame (`tokens`): `kept` is put in its place."""
+
+    holder: Object
+    key: str
+    kept: object = None
+
+
+Step = Flow | End | Whole | Untold
 
 
 class Edit(NamedTuple):
@@ -93,6 +101,7 @@ class Editor(ABC):
         """Texts that another one has interrupted: what is held of them waits for more of them as long as it may, and then leaves as if they had
         ended, for it is not their guard that cannot decide."""
         self.seen: Seen | None = None
+        self.holds = any(rule.holds for found in rules.values() for rule in found)
         self._spoken: tuple[Rule, ...] = rules.get(Scope.ASSISTANT, ())
         self._thought: tuple[Rule, ...] = rules.get(Scope.REASONING, ())
 
@@ -224,6 +233,9 @@ class Editor(ABC):
                         if again and findings.rejection is not None:
                             self.findings.hits.update(findings.hits)
                             self.findings.rejection = findings.rejection
+                case Untold(holder, key, kept):
+                    if self.holds:
+                        holder[key], changed = kept, True
             if self.findings.rejection is not None:
                 return False
         return changed

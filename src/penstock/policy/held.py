@@ -61,8 +61,10 @@ class Slot(NamedTuple):
 class Held:
     """A frame that has not left."""
 
-    __slots__ = ("at", "fields", "frame", "late", "name", "size", "slots")
+    __slots__ = ("at", "changed", "fields", "frame", "late", "name", "size", "slots")
 
-    def __init__(self, frame: Any, name: bytes, size: int, fields: Object | None, slots: list[Slot], now: float) -> None:
+    def __init__(self, frame: Any, name: bytes, size: int, fields: Object | None, slots: list[Slot], now: float, *, changed: bool = False) -> None:
+        self.changed = changed
+        """Not all of it is told, whatever becomes of its texts."""
         self.frame, self.name, self.size, self.fields, self.slots, self.at = frame, name, size, fields, slots, now
         self.late = False
