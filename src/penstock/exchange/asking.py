@@ -23,7 +23,11 @@ from penstock.exchange.retry import Tries
 from penstock.exchange.settle import open_entry
 from penstock.exchange.telling import Telling
 from penstock.ledger.entry import Try
+from penstock.pipeline.guarded import REFUSAL
+from penstock.pipeline.guarding import JUDGED
 from penstock.pipeline.pseudo import Pace
+from penstock.policy.failures import guard_error, guard_failure, in_words_of
+from penstock.policy.guards import Guards
 from penstock.policy.matcher import Findings
 from penstock.protocols.contract import Peek
 from penstock.providers import Provider
@@ -75,6 +79,8 @@ class Asking(Telling):
     """Since when the client has taken nothing."""
     judged: Findings | None = None
     """What guards found in the request."""
+    failing: Findings | None = None
+    """What they found in an error in the place of an answer."""
     recording: Recording | None = None
     """Where the exchange is captured."""
     quirks: Quirks | None = None
@@ -138,7 +144,30 @@ class Asking(Telling):
 
     def shown(self, error: UpstreamError) -> UpstreamError:
         """The provider's `error` as the client may be told it in words of ours."""
-        return without(error, self.known())
+        error, guards = without(error, self.known()), self._over_failures()
+        if guards is None:
+            return error
+        findings = self.failing = Findings()
+        told = guard_error(error, guards.answers, findings)
+        return told if findings.rejection is None else in_words_of(findings.rejection, error, REFUSAL)
+
+    def failed_words(self, body: bytes, status: int) -> bytes | None:
+        """The body of an error with that status, as guards let it be told; `None`: as it came."""
+        guards, plan = self._over_failures(), self.plan
+        if guards is None or plan is None:
+            return None
+        findings = self.failing = Findings()
+        told = guard_failure(self.spec.id, plan.endpoint.operation, body, guards.answers, findings)
+        if findings.rejection is None:
+            return told
+        return self.spec.error_of(in_words_of(findings.rejection, UpstreamError(status=status), REFUSAL), self.quoted)[1]
+
+    def _over_failures(self) -> Guards | None:
+        """Guards that judge what is said in the place of an answer in which a model would speak."""
+        guards = self.conduct.guards
+        if guards is None or not guards.answers or self.plan is None:
+            return None
+        return guards if self.plan.endpoint.operation in JUDGED else None
 
     def note_try(self, status: int | None, cause: str) -> None:
         """One try is over, and another follows."""

@@ -91,7 +91,7 @@ class Guarding(Holding):
         """The exchange is over: what guards found is noted, and nothing more is asked."""
         if self.consulting is not None:
             self.consulting.end()
-        read_findings(self.entry, self.judged, self.pipeline)
+        read_findings(self.entry, self.judged, self.pipeline, self.failing)
 
     def _ask_outside(self, pipeline: Pipeline, clean: bool, cause: str, then: Callable[[float], None]) -> bool:
         """All of what is judged as a whole has come. True: it goes on with `then`, when its guards have answered."""

@@ -305,7 +305,10 @@ class Holding(Trying):
         over = Input.LOST if whole else Input.FAILED
         early = self._early
         foreign = not self._bodiless() and (self._foreign or (whole and self._is_told(head) and judge.is_no_json()))
-        if early is None and (not foreign or self._is_bounce(judge, head)):
+        words: bytes | None = None
+        if whole and early is None and self.conduct.guards is not None and head.status >= 400:
+            words = self.failed_words(b"".join(unframed(head.content_type, head.content_encoding, [judge.text()])), head.status)
+        if early is None and words is None and (not foreign or self._is_bounce(judge, head)):
             if head.status >= 400 or not whole or not self._told_whole(judge, pipeline, now):
                 self._pass_on(judge, now, whole=whole)
             return
@@ -323,7 +326,7 @@ class Holding(Trying):
             self.outcome = faults.PAGE
             self._do(self.machine.handle(over), now, faults.page(self.provider_name))
         else:
-            wrapped = wrap_foreign(spec, head.status, head.content_type, body, self.quoted, self.known())
+            wrapped = words or wrap_foreign(spec, head.status, head.content_type, body, self.quoted, self.known())
             told = wrapped if wrapped is not None else body
             self._last_words = head.status, headers_beside(head, self.gateway.settings.drop_response_headers), told
             self._do(self.machine.handle(over), now)

@@ -82,11 +82,12 @@ def read_tail(entry: Entry, pipeline: Pipeline, started: float, waited: float | 
     entry.keep_bytes(pipeline.tail_bytes())
 
 
-def read_findings(entry: Entry, asked: Findings | None, pipeline: Pipeline | None) -> None:
-    """Keep what guards found in the request (`asked`) and in the answer of `pipeline`, and which of them ended it. Never a word of the text."""
+def read_findings(entry: Entry, asked: Findings | None, pipeline: Pipeline | None, failing: Findings | None = None) -> None:
+    """Keep what guards found in the request (`asked`), in the answer of `pipeline` and in an error in its place (`failing`), and which of them ended
+    it. Never a word of the text."""
     told: Findings | None = getattr(pipeline, "findings", None)
     rows: list[Found] = []
-    for where, findings in (("request", asked), ("response", told)):
+    for where, findings in (("request", asked), ("response", told), ("response", failing)):
         if findings is None:
             continue
         rows += [Found(guard, action, where, hits) for (guard, action), hits in findings.hits.items()]
