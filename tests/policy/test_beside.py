@@ -92,6 +92,7 @@ CASES: dict[str, tuple[ProtocolId, Any, list[Any]]] = {
         {"choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": "stop", "stop_reason": "zanzibar"}]},
         {"choices": [{"index": 0, "delta": {"content": "x"}, "stop_reason": "zanzibar"}]}]),
     "chat, failed": failing(CHAT, message="no zanzibar", failed_generation="<f>zanzibar</f>", metadata={"raw": "zanzibar"}),
+    "chat, failed at groq's": chat_chunk(x_groq={"id": "r", "error": "no zanzibar"}),
     "chat, failed in words": (CHAT, {"error": "no zanzibar"}, [{"error": "no zanzibar"}]),
     "chat, a choice failed": (CHAT, {"choices": [{"message": {"content": "x"}, "error": {"message": "no zanzibar"}}]}, [
         {"choices": [{"index": 0, "delta": {"content": "x"}, "error": {"message": "no zanzibar"}}]}]),
@@ -111,6 +112,11 @@ CASES: dict[str, tuple[ProtocolId, Any, list[Any]]] = {
     "responses, failed": (RESPONSES, {"object": "response", "output": [], "error": {"code": "c", "message": "no zanzibar"}}, [
         {"type": "response.failed", "response": {"output": [], "error": {"code": "server_error", "message": "no zanzibar"}}},
         {"type": "error", "code": "c", "message": "no zanzibar"}, {"type": "error", "error": {"message": "no zanzibar"}}]),
+    "responses, nobody's message": item(type="message", content=[{"type": "output_text", "text": "in zanzibar"}]),
+    "responses, other ends": (RESPONSES, {"output": []}, [
+        {"type": "response.canceled", "response": {"output": [{"type": "message", "content": [{"type": "output_text", "text": "in zanzibar"}]}]}},
+        {"type": "response.error", "message": "no zanzibar"}, {"type": "response.new_words.delta", "output_index": 0, "delta": "zanzibar "},
+        {"type": "response.new_words.done", "output_index": 0, "text": "zanzibar"}]),
     "messages, a page": cited(type="web_search_result_location", url=PAGE, title="t", cited_text="c"),
     "messages, found": cited(type="search_result_location", source=FILE, title="t", cited_text="c"),
     "messages, a result": block(type="search_result", source=FILE, title="t", content=[]),
@@ -180,3 +186,16 @@ def test_thoughts_that_a_proxy_tells_again_are_each_one_text() -> None:
     assert "".join(delta.get("reasoning_content", "") for delta in deltas) == "it is *** now"
     assert "".join(fields.get("reasoning_content", "") for fields in beside) == "it is *** now"
     assert "".join(one["thinking"] for fields in beside for one in fields.get("thinking_blocks", [])) == "it is *** now"
+
+
+def test_a_text_of_responses_that_nobody_knows_is_one_text() -> None:
+    editor = begun(RESPONSES, Action.MASK)
+    told: list[Any] = []
+    for kind, more in (("delta", {"delta": "in zanz"}), ("delta", {"delta": "ibar"}), ("done", {"text": "in zanzibar"})):
+        data = json.dumps({"type": f"response.new_words.{kind}", "output_index": 7, "content_index": 0, **more}).encode()
+        edit = editor.edit(f"response.new_words.{kind}".encode(), data, 101.0)
+        told += [json.loads(one) for one in ([data] if edit is None else [*(data for _, data in edit.before), edit.data or data])]
+    assert "".join(one.get("delta", "") for one in told) == "in ***"
+    assert told[-1]["text"] == "in ***"
+    sound = b'{"type":"response.audio.delta","delta":"zanzibar"}'
+    assert editor.edit(b"response.audio.delta", sound, 102.0) is None

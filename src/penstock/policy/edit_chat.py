@@ -61,6 +61,10 @@ class _Choice(Struct, gc=False):
     error: None = None
 
 
+class _Groq(Struct, gc=False):
+    error: None = None
+
+
 class _Chunk(Struct, gc=False):
     choices: list[_Choice]
     error: Raw = _NONE
@@ -70,6 +74,7 @@ class _Chunk(Struct, gc=False):
     images: _Empty = None
     videos: _Empty = None
     web_search: _Empty = None
+    x_groq: _Groq | None = None
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
@@ -120,7 +125,7 @@ class ChatEditor(Editor):
         beside = [Whole(place, self._searched) for place in (*chat_found(frame), *chat_searched(frame))]
         self._searched = self._searched or bool(beside)
         yield from beside
-        yield from [Whole(place) for place in failed(frame)]
+        yield from [Whole(place) for place in (*failed(frame), *failed(as_object(frame.get("x_groq"))))]
         for choice in objects(frame.get("choices")):
             index = choice.get("index")
             yield from self._choice(index if isinstance(index, int) else 0, choice)

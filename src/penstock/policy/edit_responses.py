@@ -45,7 +45,14 @@ _OUTPUT = "response.shell_call_output_content"
 _OUTPUTS = ("stdout", "stderr")
 _WHOLE = ("text", "refusal", "transcript", "arguments", "input", "code", "command", "diff")
 """Where a `done` tells a text again."""
-_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled", "error"})
+_ENDS = frozenset({
+    "response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.canceled", "response.error", "error",
+})  # fmt: skip
+_OTHERWISE = frozenset({
+    _OUTPUT, "response.output_item", "response.content_part", "response.reasoning_summary_part", "response.reasoning_part", "response.audio",
+    "response.output_audio",
+})  # fmt: skip
+"""Families whose deltas and ends are no texts, or tell them in a way of their own."""
 _BEGUN = frozenset({"response.created", "response.queued", "response.in_progress"})
 _THOUGHTS_ADDED = ("response.reasoning_summary_part.added", "response.reasoning_part.added")
 _THOUGHTS_DONE = ("response.reasoning_summary_part.done", "response.reasoning_part.done")
@@ -93,12 +100,14 @@ class ResponsesEditor(Editor):
             if not self._begun:
                 self._begun = encode_any(frame)
             for whole in objects(as_object(frame.get("response")).get("output")):  # of one that is told again from its middle
-                yield from [Whole(place) for place in responses_item(whole)]
+                yield from [Whole(place) for place in responses_item(whole, Scope.ASSISTANT)]
             return
         if frame.get("logprobs") and not responses_spells(frame):
             yield Untold(frame, "logprobs", [])
         family, _, verb = kind.rpartition("_" if kind.startswith("response.mcp_call.arguments_") else ".")
         known = _DELTAS.get(family)
+        if known is None and verb in ("delta", "done") and family not in _OTHERWISE:  # a text that nobody here knows is one
+            known = (Scope.REASONING if "reasoning" in family else Scope.ASSISTANT), Kind.TEXT
         if known is not None and verb == "delta":
             scope, sort = known
             if isinstance(frame.get("delta"), str):
@@ -134,13 +143,13 @@ class ResponsesEditor(Editor):
             if kind.endswith("done"):
                 yield from self._ended(frame)
                 self._told.add(item)
-            yield from [Whole(place, again) for place in responses_item(as_object(frame.get("item")))]
+            yield from [Whole(place, again) for place in responses_item(as_object(frame.get("item")), Scope.ASSISTANT)]
         elif kind in _ENDS:
             yield from [End(key) for key in list(self.channels)]
             response = as_object(frame.get("response"))
             for index, whole in enumerate(objects(response.get("output"))):
                 again = index in self._told or hashable(whole.get("id")) in self._told
-                yield from [Whole(place, again) for place in responses_item(whole)]
+                yield from [Whole(place, again) for place in responses_item(whole, Scope.ASSISTANT)]
             yield from [Whole(place, bool(self._told)) for place in strings(response, Scope.ASSISTANT, "output_text")]
             yield from [Whole(place) for place in (*failed(response), *failed(frame), *strings(frame, Scope.ASSISTANT, "message"))]
 

@@ -51,12 +51,12 @@ def answer_texts(protocol: ProtocolId, operation: Operation, body: Object) -> It
                     yield from strings(choice, Scope.ASSISTANT, "text")
                     yield from chat_message(as_object(choice.get("message")), Scope.ASSISTANT)
                     yield from chat_stopped(choice)
-            yield from failed(body)
+            yield from (*failed(body), *failed(as_object(body.get("x_groq"))))
         case ProtocolId.OPENAI_RESPONSES:
             for item in (*objects(body.get("output")), *objects(body.get("data"))):  # `data`: the items of a conversation, or what was put in
-                yield from responses_item(item)
+                yield from responses_item(item, Scope.ASSISTANT)
             if "output" not in body and body.get("object") != "response":
-                yield from responses_item(body)
+                yield from responses_item(body, Scope.ASSISTANT)
             yield from strings(body, Scope.ASSISTANT, "output_text")
             yield from failed(body)
         case ProtocolId.ANTHROPIC_MESSAGES:
@@ -119,11 +119,11 @@ def _chat_request(operation: Operation, body: Object) -> Iterator[Place]:
     del operation
 
 
-def responses_item(item: Object) -> Iterator[Place]:
-    """An item of input or output."""
+def responses_item(item: Object, nobody: Scope = Scope.USER) -> Iterator[Place]:
+    """An item of input or output. `nobody`: who says what has no role."""
     kind = str(item.get("type", "message"))
     if kind == "message":
-        yield from content(item, "content", _CHAT_ROLES.get(str(item.get("role")), Scope.USER))
+        yield from content(item, "content", _CHAT_ROLES.get(str(item.get("role")), nobody if item.get("role") is None else Scope.USER))
         for part in objects(item.get("content")):
             yield from responses_cited(part)
         return
