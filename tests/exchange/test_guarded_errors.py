@@ -76,3 +76,18 @@ def test_an_error_without_a_match_is_told_as_it_came(dialect: Any) -> None:
         ask.answer(429, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), (b"retry-after", b"7")]).body(body).end()
         assert (asker.reply.status, asker.reply.body, asker.reply.header(b"retry-after")) == (429, body, b"7")
         assert house.row().findings is None
+
+
+@EACH
+@pytest.mark.parametrize("body", [f"<html>No: {CARD}</html>".encode(), f"data: {{\ndata: {CARD}\n\n".encode(), f"upstream said {CARD}".encode()])
+@pytest.mark.parametrize("guards", [MASKING, REJECTING])
+@pytest.mark.parametrize("end", ["end", "lose"])
+def test_an_error_that_is_told_in_words_of_ours(dialect: Any, guards: Guards, body: bytes, end: str) -> None:
+    with House(conduct=Conduct(guards=guards)) as house:
+        asker, ask = house.stream(dialect.protocol)
+        ask.answer(502, [(b"content-type", b"text/event-stream" if body.startswith(b"data") else b"text/html")]).body(body)
+        getattr(ask, end)()
+        assert asker.reply.status == 502
+        assert CARD.encode() not in asker.reply.body
+        assert (b"[CARD]" if guards is MASKING else b"blocked by a policy") in asker.reply.body
+        house.check_quiet()

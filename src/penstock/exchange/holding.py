@@ -326,8 +326,8 @@ class Holding(Trying):
             self.outcome = faults.PAGE
             self._do(self.machine.handle(over), now, faults.page(self.provider_name))
         else:
-            wrapped = words or wrap_foreign(spec, head.status, head.content_type, body, self.quoted, self.known())
-            told = wrapped if wrapped is not None else body
+            told = words or wrap_foreign(spec, head.status, head.content_type, body, self.quoted, self.known()) or body
+            told = words or self.failed_words(told, head.status) or told
             self._last_words = head.status, headers_beside(head, self.gateway.settings.drop_response_headers), told
             self._do(self.machine.handle(over), now)
         pipeline.close()
@@ -364,6 +364,7 @@ class Holding(Trying):
         told = pipeline.conclude(False, cause)
         self.outcome = Outcome(told.ending, f"{told.cause}; {cause}", told.ended_by)
         words = wrap_foreign(self.spec, head.status, head.content_type, body, self.quoted, self.known()) or body
+        words = self.failed_words(words, head.status) or words
         self._last_words = head.status, headers_beside(head, self.gateway.settings.drop_response_headers), words
         self._do(self.machine.handle(over), now)
         pipeline.close()
