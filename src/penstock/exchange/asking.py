@@ -26,7 +26,7 @@ from penstock.ledger.entry import Try
 from penstock.pipeline.guarded import REFUSAL
 from penstock.pipeline.guarding import JUDGED
 from penstock.pipeline.pseudo import Pace
-from penstock.policy.failures import guard_error, guard_failure, in_words_of
+from penstock.policy.failures import guard_error, guard_failure, in_words_of, unread_failure
 from penstock.policy.guards import Guards
 from penstock.policy.matcher import Findings
 from penstock.protocols.contract import Peek
@@ -148,16 +148,19 @@ class Asking(Telling):
         if guards is None:
             return error
         findings = self.failing = Findings()
-        told = guard_error(error, guards.answers, findings)
+        told = guard_error(error, guards, findings)
         return told if findings.rejection is None else in_words_of(findings.rejection, error, REFUSAL)
 
-    def failed_words(self, body: bytes, status: int) -> bytes | None:
-        """The body of an error with that status, as guards let it be told; `None`: as it came."""
+    def failed_words(self, body: bytes | None, status: int) -> bytes | None:
+        """The body of an error with that status, as guards let it be told; `None`: as it came. `body`: `None` where it could not be looked at."""
         guards, plan = self._over_failures(), self.plan
         if guards is None or plan is None:
             return None
         findings = self.failing = Findings()
-        told = guard_failure(self.spec.id, plan.endpoint.operation, body, guards.answers, findings)
+        if body is None:
+            unread_failure(guards, findings)
+            return None if findings.rejection is None else self.spec.error_of(UpstreamError(status=status), self.quoted)[1]
+        told = guard_failure(self.spec.id, plan.endpoint.operation, body, guards, findings)
         if findings.rejection is None:
             return told
         return self.spec.error_of(in_words_of(findings.rejection, UpstreamError(status=status), REFUSAL), self.quoted)[1]
@@ -165,7 +168,7 @@ class Asking(Telling):
     def _over_failures(self) -> Guards | None:
         """Guards that judge what is said in the place of an answer in which a model would speak."""
         guards = self.conduct.guards
-        if guards is None or not guards.answers or self.plan is None:
+        if guards is None or not guards.judges_answers or self.plan is None:
             return None
         return guards if self.plan.endpoint.operation in JUDGED else None
 

@@ -109,8 +109,10 @@ class Holding(Trying):
             return
         if course.foreign is not self._foreign:
             self._foreign = course.foreign
-        if course.foreign or course.error or self._may_be_ours(head) or (recipe.decoded and head.status >= 400):
-            self._look_at(pipeline, head)  # (of what is gzipped it is not known how much it is)
+        # (Of what is gzipped it is not known how much it is.)
+        held = head.status >= 400 and (recipe.decoded or self._over_failures() is not None)
+        if held or course.foreign or course.error or self._may_be_ours(head):
+            self._look_at(pipeline, head)
         elif framed:
             self._stage, self._held = FRAME, []
             if plan.endpoint.response_id is not None and pipeline.observer.response_id is None:
@@ -306,8 +308,12 @@ class Holding(Trying):
         early = self._early
         foreign = not self._bodiless() and (self._foreign or (whole and self._is_told(head) and judge.is_no_json()))
         words: bytes | None = None
-        if whole and early is None and self.conduct.guards is not None and head.status >= 400:
-            words = self.failed_words(b"".join(unframed(head.content_type, head.content_encoding, [judge.text()])), head.status)
+        if early is None and self.conduct.guards is not None and head.status >= 400:
+            text = judge.all_text()
+            if text is not None:
+                words = self.failed_words(b"".join(unframed(head.content_type, head.content_encoding, [text])), head.status)
+            elif not foreign:  # (of what is foreign no more is told than is looked at)
+                words = self.failed_words(None, head.status)
         if early is None and words is None and (not foreign or self._is_bounce(judge, head)):
             if head.status >= 400 or not whole or not self._told_whole(judge, pipeline, now):
                 self._pass_on(judge, now, whole=whole)

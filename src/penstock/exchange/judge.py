@@ -7,7 +7,7 @@ from penstock.pipeline.contract import Pipeline
 from penstock.pipeline.foreign import is_json
 from penstock.protocols.contract import Observer
 from penstock.vocabulary.errors import UpstreamError
-from penstock.wire.encoding import EncodingError, Gunzip
+from penstock.wire.encoding import READABLE, EncodingError, Gunzip
 
 _GZIP = (b"gzip", b"x-gzip")
 HELD = 64 * 1024
@@ -59,6 +59,12 @@ class Judge:
         except Exception:  # Law 5: the bytes go on
             return None
         return observer.error
+
+    def all_text(self) -> bytes | None:
+        """As `text`, of all that there is; `None`: it is more than is looked at, or in a coding that cannot be taken off."""
+        text = self.text()
+        unread = bool(self._size) and (not text or self._coding not in READABLE)
+        return None if unread or len(text) >= HELD or self._size > HELD else text
 
     def text(self) -> bytes:
         """What is held, its coding taken off; empty where that cannot be done."""

@@ -10,7 +10,7 @@ rejection, and what was found.
   that wait for them, `asking`: whole texts before them, `spelt`: a text as they are shown it.
 - `guards`: what a user configured, and which rules hold where.
 - `texts`, `bodies`: the texts of whole requests and answers, by protocol; `beside`: what stands beside these; `places`: how all are found.
-  `failures`: errors in the place of an answer. `tokens`: whether log probabilities spell anything else.
+  `failures`: errors in the place of an answer, `quoted`: what they quote. `tokens`: whether log probabilities spell anything else.
   `alike`: names of a request that a server may read otherwise. `editing` and `edit_*`: the texts of streams, frame by frame, by protocol.
 
 Laws: a stream and a body with the same text are judged the same, however the stream was cut; what is held is bounded; with no match in sight

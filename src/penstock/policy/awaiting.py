@@ -16,9 +16,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, cast
 
+from penstock.policy.beside import tells_failure
 from penstock.policy.bodies import drop_logprobs
 from penstock.policy.channels import Channel, TextChannel
 from penstock.policy.editing import Editor, End, Flow, Untold, Whole
@@ -298,6 +300,8 @@ class Awaiting:
             stop = next((window for slot in held.slots for window, _ in slot.parts if window.holds and not window.passed), None)
             if stop is not None:
                 findings.outside = stop.rejected
+                if stop.rejected is not None and held.fields is not None and tells_failure(held.fields):
+                    findings.outside = replace(stop.rejected, in_stream="error")
                 break
             queue.popleft()
             self._size -= held.size

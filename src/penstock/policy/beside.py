@@ -8,7 +8,11 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from penstock.policy.places import Kind, Object, Place, as_object, objects, strings, tree
+from penstock.policy.quoted import Unquoted, hides
 from penstock.policy.rules import Scope
+
+FAILED = "failed_generation"
+"""Groq's name for what a model made and could not be used."""
 
 
 def content(holder: Object, key: str, scope: Scope) -> Iterator[Place]:
@@ -76,9 +80,18 @@ def failed(holder: Object) -> Iterator[Place]:
     """What is said of an error in the place of an answer. It may quote what the model wrote (Groq's `failed_generation`)."""
     yield from strings(holder, Scope.ASSISTANT, "error")
     error = as_object(holder.get("error"))
-    yield from strings(error, Scope.ASSISTANT, "message", "failed_generation")
+    yield from strings(error, Scope.ASSISTANT, "message", FAILED)
     for key in ("metadata", "details"):  # OpenRouter's, Google's
         yield from tree(error, key, Scope.ASSISTANT)
+    for key in ("message", FAILED, "metadata", "details"):
+        if hides(error.get(key)):  # another's error in it is JSON as a text
+            yield Place(Unquoted(error), key, Scope.ASSISTANT, Kind.TREE)
+
+
+def tells_failure(frame: Object) -> bool:
+    """Does a frame of a stream say that the answer failed?"""
+    holders = (frame, as_object(frame.get("response")), as_object(frame.get("x_groq")), *objects(frame.get("choices")))
+    return frame.get("type") == "error" or any(holder.get("error") for holder in holders)
 
 
 def responses_cited(part: Object) -> Iterator[Place]:

@@ -16,11 +16,12 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
+from penstock.policy.beside import tells_failure
 from penstock.policy.bodies import drop_logprobs, mask_place
 from penstock.policy.channels import ArgumentsChannel, Channel, TextChannel
 from penstock.policy.guards import Rules, closed_guard, let_pass
 from penstock.policy.matcher import Findings, Hold, Rejection
-from penstock.policy.places import Kind, Object, Place, as_object
+from penstock.policy.places import Kind, Object, Place
 from penstock.policy.rules import Rule, Scope
 from penstock.protocols.contract import Observer
 from penstock.protocols.openai_chat.chunk import UNREADABLE, decode_any, encode_any
@@ -157,7 +158,7 @@ class Editor(ABC):
         changed = self._walk(name, fields, data, before, now)
         rejection = self.findings.rejection
         if rejection is not None:
-            if fields.get("error") or as_object(fields.get("response")).get("error"):  # what failed does not end as an answer does
+            if tells_failure(fields):  # what failed does not end as an answer does
                 self.findings.rejection = replace(rejection, in_stream="error")
             return Edit([], None)
         if not changed:
