@@ -1,4 +1,5 @@
-"""What was let in is what the provider reads: names that only case tells apart from `model`, and models that are named twice."""
+"""What was let in is what the provider reads: names that only case tells apart from `model`, models that are named twice, and
+lists of models beside the model."""
 
 from __future__ import annotations
 
@@ -11,12 +12,15 @@ from penstock.admission.budget.spec import make_budget
 from penstock.admission.limits.spec import make_limit, parse_limit
 from penstock.admission.rules import All, make_test
 from penstock.admission.settings import AdmissionSettings
+from penstock.exchange.conduct import Conduct
 from penstock.exchange.naming import misnamed
+from penstock.policy.guards import Guard, Guards
 from penstock.routing import Glob, Route
 from penstock.vocabulary.ids import ProtocolId
 from tests.exchange.test_admitting import BEARER, a_rule
 from tests.support.admitted import KEY, Admitted, key
 from tests.support.exchanges import House, told_whole
+from tests.support.guards import MASKING, REJECTING, all_rules
 
 PATHS = {
     "/v1/chat/completions": ProtocolId.OPENAI_CHAT, "/v1/responses": ProtocolId.OPENAI_RESPONSES, "/v1/messages": ProtocolId.ANTHROPIC_MESSAGES,
@@ -27,6 +31,7 @@ BODIES = [
     b'{"model":"m","mod\\u0045l":"big"}', b'{"model":"big","model":"m"}', b'{"model":"big","\\u006dodel":"m"}', b'{ "mOdel" : null , "model":"m"}',
 ]
 TWICE = BODIES[4:6]
+OTHER = Guards([Guard("other", all_rules())])
 ON_MODEL = All((make_test("model", ["big"]),))
 DEPENDS: dict[str, Callable[[], Admitted]] = {
     "a key's models": lambda: Admitted(keys={KEY: key(models=("m",))}),
@@ -97,6 +102,116 @@ def test_a_deployment_in_the_path_is_the_model(front: str) -> None:
     with Admitted(keys={KEY: key()}) as a:
         a.house.post(f"{front}/big/chat/completions", b'{"model":"m","messages":[]}', BEARER).leave()
         assert len(a.house.asks) == 1
+
+
+# -- a list of models beside the model ----------------------------------------------------------------------------------------------------
+
+CALLS = ["/v1/chat/completions", "/v1/responses", "/openai/v1/chat/completions", "/v1/completions"]
+LISTS = [
+    b'{"model":"m","models":["m","big"],"route":"fallback","messages":[]}', b'{"models":["big"],"model":"m"}',
+    b'{"model":"m","mod\\u0065ls":["big"]}',
+    b'{"model":"m","models":["big"],"models":["m"]}', b'{"model":"m","models":[null,"big"]}', b'{"model":"m","models":["\\u0062ig"]}',
+]
+HARMLESS = [
+    b'{"model":"m","models":["m"]}', b'{"model":"m","models":[]}', b'{"model":"m","models":null}', b'{"model":"m","models":"big"}',
+    b'{"model":"m","models":[{"a":"big"}]}', b'{"model":"m","metadata":{"models":["big"]}}',
+]
+PERMITS: dict[str, Callable[[], Admitted]] = {
+    "a key's models": lambda: Admitted(keys={KEY: key(models=("m*",))}),
+    "a rule that denies": DEPENDS["a rule"],
+    "a rule that allows": lambda: Admitted(AdmissionSettings(rules=(a_rule("allow", model="m*"),)), keys={KEY: key()}),
+    "a rule that requires": lambda: Admitted(AdmissionSettings(rules=(a_rule("require", model="m*"),)), keys={KEY: key()}),
+    "money": lambda: Admitted(
+        AdmissionSettings(rules=(a_rule("deny", model="big"),), budgets=(make_budget("money", "99", "day"),)), keys={KEY: key()}),
+}
+COUNTS = ["a limit", "when a limit holds", "a budget"]
+
+
+@pytest.mark.parametrize("path", CALLS)
+@pytest.mark.parametrize("body", LISTS)
+@pytest.mark.parametrize("why", PERMITS)
+def test_each_model_of_a_list_is_one_that_the_caller_may_use(why: str, body: bytes, path: str) -> None:
+    with PERMITS[why]() as a:
+        asker = a.house.post(path, body, BEARER)
+        reply, row = asker.reply, a.house.row()
+        assert (reply.status, row.outcome, a.house.asks) == (403, "REFUSED", [])
+        assert row.refused_by == ("key" if "key" in why else "rule")
+        assert b"big" not in reply.body
+        for allowed in (body.replace(b"big", b"m-2").replace(b"\\u0062ig", b"m-2"), *HARMLESS):
+            a.house.post(path, allowed, BEARER).leave()
+            assert a.house.last.rest.endswith(b"\r\n\r\n" + allowed)
+        a.check()
+
+
+@pytest.mark.parametrize("path", CALLS)
+@pytest.mark.parametrize("body", LISTS)
+@pytest.mark.parametrize("why", COUNTS)
+def test_where_limits_or_budgets_are_kept_by_the_model_one_is_asked_for(why: str, body: bytes, path: str) -> None:
+    with DEPENDS[why]() as a:
+        asker = a.house.post(path, body, BEARER)
+        assert (asker.reply.status, a.house.row().outcome, a.house.asks) == (400, "REFUSED", [])
+        assert b"Ask for one model" in asker.reply.body
+        for allowed in HARMLESS:
+            a.house.post(path, allowed, BEARER).leave()
+            assert a.house.last.rest.endswith(b"\r\n\r\n" + allowed)
+        a.check()
+
+
+@pytest.mark.parametrize("body", [*LISTS, *HARMLESS])
+@pytest.mark.parametrize("why", [*FREE, "money"])
+def test_where_nothing_depends_on_it_a_list_passes_as_it_came(why: str, body: bytes) -> None:
+    with (FREE[why] if why in FREE else DEPENDS[why])() as a:
+        a.house.post("/v1/chat/completions", body, BEARER).leave()
+        assert a.house.last.rest.endswith(b"\r\n\r\n" + body)
+
+
+def test_of_other_paths_a_list_is_no_models() -> None:
+    with Admitted(keys={KEY: key(models=("m",))}) as a:
+        body = b'{"model":"m","models":["big"],"input":"x"}'
+        a.house.post("/v1/embeddings", body, BEARER).leave()
+        assert a.house.last.rest.endswith(body)
+
+
+@pytest.mark.parametrize("body", LISTS)
+@pytest.mark.parametrize(("routes", "passes"), [
+    ([], True),
+    ([Route(Glob("*"), "openai")], True),
+    ([Route(Glob("m*"), "openai"), Route(Glob("*"), "openai")], True),
+    ([Route(Glob("m*"), "openai")], True),
+    ([Route(Glob("m*"), "anthropic"), Route(Glob("m*"), "openai"), Route(Glob("big"), "openai")], True),
+    ([Route(Glob("m*"), "openai"), Route(Glob("*"), "anthropic")], False),
+    ([Route(Glob("m*"), "openai"), Route(Glob("*"), "openai", rename="small")], False),
+    ([Route(Glob("*"), "openai", rename="small")], False),
+    ([Route(Glob("*"), "openai", rename="m")], False),
+])  # fmt: skip
+def test_each_model_of_a_list_goes_the_same_way(routes: list[Route], passes: bool, body: bytes) -> None:
+    with House(routes=routes) as house:
+        asker = house.post("/v1/chat/completions", body)
+        if passes:
+            assert house.last.rest.endswith(b"\r\n\r\n" + body)
+        else:
+            assert (asker.reply.status, house.asks) == (400, [])
+            assert b"another way" in asker.reply.body
+        house.post("/v1/chat/completions", HARMLESS[0]).leave()
+        assert len(house.asks) == 1 + passes
+
+
+@pytest.mark.parametrize(("own", "others", "passes"), [
+    (None, None, True), (MASKING, MASKING, True), (None, MASKING, False), (REJECTING, None, False), (OTHER, MASKING, False),
+])  # fmt: skip
+def test_each_model_of_a_list_is_under_the_same_guards(own: Guards | None, others: Guards | None, passes: bool) -> None:
+    routes = [Route(Glob("m*"), "openai"), Route(Glob("*"), "openai")]
+    with House(routes=routes, route_conduct=[Conduct(guards=own), Conduct(guards=others)]) as house:
+        asker = house.post("/v1/chat/completions", LISTS[0])
+        assert (len(house.asks), asker.reply.status) == ((1, None) if passes else (0, 400))
+
+
+@pytest.mark.parametrize("front", ["", "/openai"])
+def test_where_somebody_is_admitted_each_model_of_a_list_goes_by_the_same_route(front: str) -> None:
+    """Keys, rules, limits and modes may all be of a route; a provider's own path has none."""
+    with Admitted(keys={KEY: key(routes=("m*",) if not front else ())}, routes=[Route(Glob("m*"), "openai"), Route(Glob("*"), "openai")]) as a:
+        asker = a.house.post(f"{front}/v1/chat/completions", LISTS[0], BEARER)
+        assert (len(a.house.asks), asker.reply.status) == ((1, None) if front else (0, 400))
 
 
 def test_what_is_asked_of_a_model_in_the_path_names_none_in_its_body() -> None:

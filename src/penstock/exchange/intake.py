@@ -337,7 +337,7 @@ class Intake(Preparing):
             if not fine:
                 return
         admission = gateway.admission
-        if admission is not None and plan.endpoint.operation is not Operation.MODELS and not self._permit(admission, plan, peek.model, way):
+        if admission is not None and plan.endpoint.operation is not Operation.MODELS and not self._permit_all(admission, plan, way, body):
             return
         if guards is not None and guards.ask_requests and body:
             self._consult(plan, way, guards, body)

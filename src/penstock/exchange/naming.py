@@ -1,13 +1,17 @@
 """Is the model by which a request was let in and sent on its way the one that its provider reads?
 
 Some servers take names in any case, and the last of them (Go's `encoding/json`: Ollama, LocalAI and others), and of a name that is there twice some
-take the first. That matters where something is decided by the model: there such a request is refused. Elsewhere it passes as it came.
+take the first. OpenRouter answers with any model of a list (`models`) that a request names beside its model. That matters where something is decided
+by the model: there such a request is refused, one with a list unless each model of it would be let in and go the same way. Elsewhere it passes as it
+came.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
+from typing import Any, cast
 from urllib.parse import unquote
 
 from penstock.admission.budget.spec import Budget
@@ -18,7 +22,7 @@ from penstock.admission.settings import AdmissionSettings
 from penstock.exchange.admitting import Admission
 from penstock.exchange.plan import Plan
 from penstock.vocabulary.ids import Operation, ProtocolId
-from penstock.wire.json import find_alike
+from penstock.wire.json import find_alike, find_fields
 
 _FIELD = "model"
 _NAMED = re.compile(rb'"[Mm][Oo][Dd][Ee][Ll]"')
@@ -29,6 +33,10 @@ _DEPLOYED = re.compile(r"/deployments/+([^/]+)/", re.IGNORECASE)
 """Azure's older paths: the deployment is the model, and the body's is passed over."""
 _ALIKE = "A name in the request is 'model' but for its case, and some servers read it as that. Write 'model'."
 _TWICE = "The request names its model twice. Say it once."
+_LIST = "models"
+_LISTING = frozenset({Operation.CHAT, Operation.COMPLETIONS, Operation.RESPONSES})
+COUNTED = "The request lists further 'models', and what it may use is counted by the model here. Ask for one model."
+ELSEWHERE = "The request lists further 'models', and one of them is to go another way here than 'model' does. Ask for each by itself."
 
 
 def in_body(plan: Plan) -> bool:
@@ -49,6 +57,31 @@ def by_model(settings: AdmissionSettings, key: VirtualKey | None) -> bool:
     if key is not None and (key.models or _kept(key.limits) or _kept(key.budgets)):
         return True
     return any(_asks(rule.when) for rule in settings.rules) or _kept(settings.limits) or _kept(settings.budgets)
+
+
+def counted(admission: Admission | None, plan: Plan) -> bool:
+    """Does it depend on the model by which limit or budget the caller is counted? (One of money is charged what the model costs that answers.)"""
+    if admission is None:
+        return False
+    settings, subject = admission.door.settings, plan.found.subject if plan.found is not None else None
+    counts: list[Limit | Budget] = [*settings.limits, *settings.budgets]
+    if subject is not None and subject.key is not None:
+        counts += [*subject.key.limits, *subject.key.budgets]
+    return any(_FIELD in one.by or (one.when is not None and _asks(one.when)) for one in counts)
+
+
+def listed(plan: Plan, body: bytes) -> list[str]:
+    """The models that `body` lists in `models`: its provider may answer with any of them (OpenRouter, with or without `route`)."""
+    if plan.endpoint.operation not in _LISTING or not (b'"models"' in body or (b"\\u00" in body and _ESCAPED.search(body))):
+        return []
+    found: dict[str, None] = {}
+    try:
+        for field in find_fields(body, (_LIST,)):
+            value = json.loads(body[field.start : field.end])
+            found.update((one, None) for one in (cast("list[Any]", value) if isinstance(value, list) else []) if isinstance(one, str))
+    except (ValueError, RecursionError):
+        pass  # it is no object, or no list
+    return list(found)
 
 
 def _kept(counts: Iterable[Limit | Budget]) -> bool:

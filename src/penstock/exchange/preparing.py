@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from copy import copy
 from dataclasses import replace
 from typing import cast
 
 from penstock.capture import Recorder, ReplyTap, Subject
 from penstock.dedup import Conflict, Desk, Match, Record, Rules, with_address
 from penstock.exchange import faults, legacy, naming
+from penstock.exchange.admitting import Admission
 from penstock.exchange.asking import UNREAD
 from penstock.exchange.compose_request import edit_body, upstream_request
 from penstock.exchange.contract import ClientRequest
@@ -26,7 +28,7 @@ from penstock.policy.asking import BodyJudge
 from penstock.policy.guards import Guards, holding, unreadable
 from penstock.policy.matcher import Findings, Rejection
 from penstock.providers import ArgoLegacyProvider, Provider
-from penstock.routing import speaks_unread
+from penstock.routing import Choice, speaks_unread
 from penstock.vocabulary.errors import Fault, FaultKind
 from penstock.vocabulary.ids import Operation
 
@@ -76,10 +78,43 @@ class Preparing(Entering):
         """False: its provider might read another model in it than was let in, and it is refused."""
         peek = self.exchange.peek
         why = naming.misnamed(body, renamed=way.renamed is not None) if peek is not UNREAD else None
-        why = why or naming.differs_from_path(plan.endpoint.path, peek.model)
+        why = why or naming.differs_from_path(plan.endpoint.path, peek.model) or self._lists_others(plan, way, body)
         if why is not None:
             self._turn_down(Fault(FaultKind.BAD_REQUEST, 400, why), body)
         return why is None
+
+    def _lists_others(self, plan: Plan, way: Way, body: bytes) -> str | None:
+        """As `naming.misnamed`, of further models in it, for which something else is decided than for its own."""
+        gateway, endpoint, own = self._gateway, plan.endpoint, self.exchange.peek.model
+        further = [model for model in naming.listed(plan, body) if model != own]
+        if further and naming.counted(gateway.admission, plan):
+            return naming.COUNTED
+        for model in further if endpoint.provider is None else []:
+            chosen = gateway.router.choose(endpoint.protocol, endpoint.operation, model)
+            if not isinstance(chosen, Choice) or chosen.model_upstream != model or not self._goes_along(way, chosen):
+                return naming.ELSEWHERE
+        return None
+
+    def _goes_along(self, way: Way, chosen: Choice[Provider | Demo]) -> bool:
+        """By the same route; where nobody is admitted by it, one to the same provider under the same guards is as good."""
+        if chosen.provider is not way.provider or chosen.index == way.index:
+            return chosen.provider is way.provider
+        guards, others = way.conduct.guards, self._gateway.conduct_of(way.provider.name, chosen.index).guards
+        return self._gateway.admission is None and (guards and guards.names) == (others and others.names)
+
+    def _permit_all(self, admission: Admission, plan: Plan, way: Way, body: bytes | None) -> bool:
+        """As `_permit`, for each model that the body names."""
+        if not self._permit(admission, plan, self.exchange.peek.model, way):
+            return False
+        held = self.exchange.admitted
+        if way.exact and body and held is not None and held.facts is not None:
+            for model in naming.listed(plan, body):
+                facts = copy(held.facts)
+                facts.model = model
+                refused = admission.door.allow(facts)
+                if refused is not None:
+                    return self._turn_away(refused)
+        return True
 
     # -- an answer that another has, or had ------------------------------------------------------------------------------------------
 
