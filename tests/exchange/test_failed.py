@@ -216,6 +216,35 @@ def test_a_body_with_a_good_status_that_is_an_error(error: dict[str, Any], guard
         house.check_quiet()
 
 
+@ERRORS
+def test_guards_outside_put_something_in_its_place_in_a_body(error: dict[str, Any]) -> None:
+    with House(conduct=Conduct(guards=Guards([Guard("judge", outside=Outside("judge", "service", Action.MASK), on=ANSWERS)]))) as house:
+        house.gateway.judges = bench = Bench()
+        client = house.chat(stream=False)
+        house.last.answer_json({"error": error}, 200)
+        while bench.open:
+            question = next(iter(bench.open.values()))[0]
+            bench.answer(house, Verdict(Said.MASK, [one.text.replace(CARD, "(a card)") for one in question.texts]))
+        told = json.loads(client.reply.body)["error"]
+        assert (CARD in unfolded(told), "(a card)" in unfolded(told), told["message"]) == (False, True, error["message"])
+        assert "metadata" not in told or (isinstance(told["metadata"]["raw"], str) and told["metadata"]["provider_name"] == "Groq")
+        house.check_quiet()
+
+
+@ERRORS
+def test_guards_outside_and_the_first_event(error: dict[str, Any]) -> None:
+    with House(conduct=Conduct(guards=OUTSIDE)) as house:
+        house.gateway.judges = bench = Bench()
+        client = house.chat()
+        house.last.answer().body(frame(error))
+        while bench.open:
+            bench.answer(house)
+        assert (client.reply.status, house.row().outcome) == (400, "UPSTREAM_ERROR")
+        assert client.reply.json()["error"]["message"] == error["message"]
+        assert CARD not in unfolded(client.reply.json())
+        house.check_quiet()
+
+
 # -- what is left out ---------------------------------------------------------------------------------------------------------------------
 
 

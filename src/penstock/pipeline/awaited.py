@@ -230,7 +230,8 @@ class AwaitedStream(GuardedFrames):
     def conclude(self, clean: bool, cause: str) -> Outcome:
         if self.rest is None:
             self.rest = b""  # what our own guards hold yet has not been judged outside
-        if self.state is not _CUT and not self._unheard and self.awaiting.waiting:
+        failed = self.observer.error is not None and not self._opened  # nothing but that was told of it, with a status
+        if self.state is not _CUT and not self._unheard and self.awaiting.waiting and not failed:
             return Outcome(Ending.TRUNCATED, "it ended while text of it waited for a guard", EndedBy.GATEWAY)
         return super().conclude(clean, cause)
 
