@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,6 +71,26 @@ def test_what_only_looks_like_a_chunk_is_none() -> None:
     rig.feed(STREAM, b"ff\r\n" + begun, rest + b"\r\n" + b"fe\r\n", other + b"\r\n", LAST)
     assert rest + b"\r\n" + b"fe\r\n" == LOOK_ALIKE
     assert (taker.body, taker.calls[-1]) == (begun + rest + other, "ended")
+
+
+def test_a_body_of_one_byte_that_says_so_is_no_line() -> None:
+    """`1` and its line's end, and the line of the next chunk of one byte: whether that is a chunk, no byte of it tells."""
+    rig = Rig()
+    taker = rig.send()
+    rig.feed(STREAM, b"1\r\n", b"1\r\n1\r\n", b"1\r\n5\r\n", b"hello\r\n", LAST)
+    assert (taker.body, taker.calls[-1]) == (b"11hello", "ended")
+    assert not ends_a_chunk(b"1\r\n1\r\n", b"1")
+
+
+@pytest.mark.parametrize("size", [5, 6, 7])
+def test_bodies_that_are_lines_in_reads_of_the_size_of_chunks(size: int) -> None:
+    for bodies in itertools.product([b"1", b"f", b"2\r", b"3\r\n", b"hello"], repeat=4):
+        data = b"".join(map(chunk, bodies)) + LAST
+        for first in range(1, size + 1):
+            rig = Rig()
+            taker = rig.send()
+            rig.feed(STREAM, data[:first], *[data[at : at + size] for at in range(first, len(data), size)])
+            assert (taker.body, taker.calls[-1], rig.kept) == (b"".join(bodies), "ended", 1)
 
 
 @pytest.mark.parametrize("before", [b"fe\r\n", b"1\r\na\r\n1\r\nb\r\nfe\r\n", b"2\r\nab\r\nfe\r\n", b"f", b"fe;x=1\r\n"])

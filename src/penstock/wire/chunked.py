@@ -23,7 +23,8 @@ LENGTHS: Final = len(LINES_BY_LENGTH)
 def ends_a_chunk(data: bytes, body: bytes) -> bool:
     """Are `data`, of which a parser gave out `body`, one plain chunk, so that the parser now waits for the size of another?
 
-    False wherever it might be otherwise: `data` can also be the rest of a chunk that only looks so, and the first line of the next one.
+    False wherever it might be otherwise: `data` can also be the rest of a chunk that only looks so, and the first line of the next one. That rest
+    is what `data` begins with.
     """
     line = LINES_BY_LENGTH[len(data)] if len(data) < LENGTHS else ()
-    return bool(line) and data.startswith(line) and data.endswith(b"\r\n") and body == data[len(line) : -2] and not body.startswith(line)
+    return bool(line) and data.startswith(line) and data.endswith(b"\r\n") and body == data[len(line) : -2] and not data.startswith(body)
