@@ -39,16 +39,28 @@ def gemini(text: str, *words: str) -> dict[str, Any]:
     return {"candidates": [{"index": 0, "content": {"parts": [{"text": text}]}, "logprobsResult": {"chosenCandidates": tokens(*words)}}]}
 
 
+PART = {"type": "output_text", "text": "so. ", "annotations": [], "logprobs": tokens("so. ", "zan", "zibar")}
+MESSAGE = {"type": "message", "role": "assistant", "content": [PART]}
+OF_PARTS: list[Any] = [
+    {"type": "response.output_text.done", "output_index": 0, "content_index": 0, "text": "so. ", "logprobs": tokens("zan", "zibar")},
+    {"type": "response.content_part.done", "output_index": 0, "content_index": 0, "part": PART},
+    {"type": "response.output_item.done", "output_index": 0, "item": MESSAGE},
+    {"type": "response.completed", "response": {"output": [MESSAGE]}}, {"type": "response.in_progress", "response": {"output": [MESSAGE]}},
+]
 AHEAD: list[tuple[ProtocolId, Any]] = [
     (CHAT, chat("", "zan", "zibar")), (CHAT, chat(None, "zan", "zibar")), (CHAT, chat("so. ", "so. ", "zan", "zibar")),
     (CHAT, {"choices": [{"index": 0, "delta": {"tool_calls": []}, "logprobs": {"content": [], "refusal": tokens("zanzibar")}}]}),
     (CHAT, completion("", "zan", "zibar")), (RESPONSES, responses("", "zan", "zibar")), (RESPONSES, responses("so. ", "zan", "zibar")),
     (GEMINI, gemini("", "zan", "zibar")), (GEMINI, gemini("so. ", "zan", "zibar")),
+    *((RESPONSES, frame) for frame in OF_PARTS),
 ]  # fmt: skip
+TRUE_PART = {"type": "output_text", "text": "so it is.", "logprobs": tokens("so", " it is.")}
+MISSPELT: list[Any] = [7, 10**12, 2**63, -1, "zan", {}, [256], [None], None]
 BESIDE: list[tuple[ProtocolId, Any]] = [
     (CHAT, chat("so it is. ", "so", " it is. ")), (CHAT, chat("thinking. ", "thinking. ", key="reasoning_content")), (CHAT, chat("x", "")),
     (CHAT, completion("so it is. ", "so", " it is. ")), (RESPONSES, responses("so it is. ", "so", " it is. ")),
     (GEMINI, gemini("so it is. ", "so", " it is. ")),
+    (RESPONSES, {"type": "response.completed", "response": {"output": [{"type": "message", "role": "assistant", "content": [TRUE_PART]}]}}),
     (CHAT, {"choices": [{"index": 0, "delta": {"content": "\U0001f642 "}, "logprobs": {"content": [
         {"token": "\\xf0\\x9f", "bytes": [0xF0, 0x9F]}, {"token": "\\x99\\x82 ", "bytes": [0x99, 0x82, 0x20]}]}}]}),
 ]  # fmt: skip
@@ -82,6 +94,14 @@ def test_tokens_ahead_of_their_text_are_not_told(protocol: ProtocolId, frame: An
         assert "zibar" not in json.dumps(said)
         assert json.dumps(said).count("so. ") == (1 if "so. " in json.dumps(frame) else 0)
     assert told(protocol, frame, Action.AUDIT) == frame
+
+
+@pytest.mark.parametrize("spelt", MISSPELT)
+def test_bytes_that_are_none_spell_nothing(spelt: Any) -> None:
+    """Above all a number makes none, as many as it says."""
+    frame = chat("so. ")
+    frame["choices"][0]["logprobs"]["content"] = [{"token": "zan", "bytes": spelt}] * 2
+    assert told(CHAT, frame)["choices"][0] == read(CHAT, frame)["choices"][0] == {"index": 0, "delta": {"content": "so. "}, "logprobs": None}
 
 
 @pytest.mark.parametrize(("protocol", "frame"), BESIDE)

@@ -13,9 +13,10 @@ from penstock.policy.alike import known_alike, misread, names_in
 from penstock.policy.channels import judge_arguments
 from penstock.policy.guards import Rules, closed_guard, let_pass
 from penstock.policy.matcher import Findings, Rejection
-from penstock.policy.places import Kind, Object, Place, as_object, objects
+from penstock.policy.places import Kind, Object, Place, objects
 from penstock.policy.rules import Rule
 from penstock.policy.texts import answer_texts, request_texts
+from penstock.policy.tokens import responses_spelt
 from penstock.policy.whole import judge
 from penstock.protocols.openai_chat.chunk import UNREADABLE, decode_any, encode_any
 from penstock.vocabulary.ids import Operation, ProtocolId
@@ -145,7 +146,5 @@ def drop_logprobs(fields: Object) -> None:
             choice["logprobs"] = None
     for candidate in objects(fields.get("candidates")):
         candidate.pop("logprobsResult", None)
-    items = [*objects(fields.get("output")), *objects(as_object(fields.get("response")).get("output")), as_object(fields.get("item"))]
-    for part in [*(part for item in items for part in objects(item.get("content"))), as_object(fields.get("part")), fields]:
-        if part.get("logprobs"):
-            part["logprobs"] = []
+    for part in responses_spelt(fields):
+        part["logprobs"] = []

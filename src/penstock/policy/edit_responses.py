@@ -18,7 +18,7 @@ from penstock.policy.matcher import Findings, Hold
 from penstock.policy.places import Kind, Object, Place, as_object, objects, strings
 from penstock.policy.rules import Scope
 from penstock.policy.texts import responses_item, shell_output
-from penstock.policy.tokens import responses_spells
+from penstock.policy.tokens import responses_spells, responses_spelt
 from penstock.protocols.contract import Observer
 from penstock.protocols.openai_chat.chunk import decode_any, encode_any
 from penstock.protocols.openai_responses.observe import ResponsesObserver
@@ -96,14 +96,13 @@ class ResponsesEditor(Editor):
     def steps(self, name: bytes, frame: Object) -> Iterator[Step]:
         word = frame.get("type")
         kind = word if isinstance(word, str) else name.decode("utf-8", "replace")
+        yield from [Untold(part, "logprobs", []) for part in responses_spelt(frame) if not responses_spells(part)]
         if kind in _BEGUN:
             if not self._begun:
                 self._begun = encode_any(frame)
             for whole in objects(as_object(frame.get("response")).get("output")):  # of one that is told again from its middle
                 yield from [Whole(place) for place in responses_item(whole, Scope.ASSISTANT)]
             return
-        if frame.get("logprobs") and not responses_spells(frame):
-            yield Untold(frame, "logprobs", [])
         family, _, verb = kind.rpartition("_" if kind.startswith("response.mcp_call.arguments_") else ".")
         known = _DELTAS.get(family)
         if known is None and verb in ("delta", "done") and family not in _OTHERWISE:  # a text that nobody here knows is one

@@ -6,7 +6,7 @@ nobody has judged must not be read there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from penstock.policy.places import Object, as_object, objects
@@ -23,8 +23,17 @@ def chat_spells(choice: Object) -> bool:
     return all(_spell(tokens, said) for tokens in (objects(stated.get("content")), objects(stated.get("refusal")), legacy))
 
 
-def responses_spells(frame: Object) -> bool:
-    return _spell(objects(frame.get("logprobs")), (frame.get("delta"), frame.get("text"), frame.get("refusal")))
+def responses_spells(part: Object) -> bool:
+    """Of a part of a message, and of an event with a text."""
+    return _spell(objects(part.get("logprobs")), (part.get("delta"), part.get("text"), part.get("refusal")))
+
+
+def responses_spelt(fields: Object) -> Iterator[Object]:
+    """What of an answer or an event of Responses has log probabilities: its parts, and the event itself."""
+    items = [*objects(fields.get("output")), *objects(as_object(fields.get("response")).get("output")), as_object(fields.get("item"))]
+    for part in [*(part for item in items for part in objects(item.get("content"))), as_object(fields.get("part")), fields]:
+        if part.get("logprobs"):
+            yield part
 
 
 def gemini_spells(candidate: Object) -> bool:
@@ -46,8 +55,11 @@ def _spell(tokens: Iterable[Object], said: Iterable[object]) -> bool:
     texts = [text for text in said if isinstance(text, str)]
     if any(words in text for text in texts):
         return True
+    stated: list[Any] = [one.get("bytes") for one in listed]
+    if not all(isinstance(one, list) for one in stated):  # (of a number `bytes` would make as many)
+        return False
     try:
-        spelt = b"".join([bytes(one["bytes"]) for one in listed])
-    except (KeyError, TypeError, ValueError):
+        spelt = b"".join(map(bytes, stated))
+    except (TypeError, ValueError):
         return False
     return bool(spelt) and any(spelt in text.encode("utf-8", "surrogatepass") for text in texts)
