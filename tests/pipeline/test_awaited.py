@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from penstock.pipeline.awaited import AwaitedStream
 from penstock.pipeline.contract import State
 from penstock.policy.asking import BodyJudge
+from penstock.policy.awaiting import MOST_REMEMBERED
 from penstock.policy.guards import Guard, Guards
 from penstock.policy.matcher import Findings
 from penstock.policy.outside import PASSED, Outside, Question, Said, Verdict
@@ -450,3 +451,14 @@ def test_what_every_chunk_tells_again_is_asked_about_once() -> None:
     assert [(one["citations"][0], one["search_results"][0]["title"]) for one in told] == [(f"https://x/{MASK}", MASK)] * 3
     assert b"apple" not in play.out
     assert sorted(text for text in play.asked if "." not in text[-2:]) == ["apple", "https://x/apple", "https://x/pear", "https://x/pear"]
+
+
+def test_what_is_kept_of_what_is_told_again_is_bounded() -> None:
+    """By its length: what stands in the place of each is kept, too."""
+    play = Play(awaited(CHAT, outsides()), by_words())
+    size = MOST_REMEMBERED * SMALL.chars // 3
+    for number in (0, 0, 1, 1, 2, 2, 3, 3):
+        page = f"{number} apple " + "x" * size
+        play.feed(b"data: %b\n\n" % json.dumps({"choices": [{"index": 0, "delta": {}}], "citations": [page]}).encode())
+    assert [text[0] for text in play.asked] == ["0", "1", "2", "2", "3", "3"]
+    assert b"apple" not in play.out

@@ -175,8 +175,9 @@ class Awaiting:
         window = Window(place.scope, place.kind, "", now, part=False)
         window.holds = any(one.holds for one in self._outsides[place.scope])
         window.text = said
-        if self._remembered < MOST_REMEMBERED:  # it may be told again, too
-            self._remembered += 1
+        many = 1 + len(said) // self._windows.chars  # as if it had been cut
+        if self._remembered + many <= MOST_REMEMBERED:  # it may be told again, too
+            self._remembered += many
             self._told[place.scope, _digest(said)] = [window]
         self._ask(window)
         return Slot(place, [(window, said)], None, True)
