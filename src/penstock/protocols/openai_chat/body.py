@@ -103,9 +103,6 @@ def observe_body(observer: Observer, body: bytes) -> None:
                 observer.malformed += 1
                 return
     observer.response_id = word(read.id)
-    file: Any = read.file if isinstance(read, _Body) else None
-    if isinstance(file, dict):
-        observer.response_id = word(cast("dict[str, Any]", file).get("id")) or observer.response_id
     observer.model = word(read.model)
     if read.service_tier is not None:
         observer.service_tier = word(read.service_tier, 32)
@@ -115,7 +112,13 @@ def observe_body(observer: Observer, body: bytes) -> None:
             observer.stop_reason = word(choice.finish_reason) or observer.stop_reason
         if choice.message is not None:
             observer.calls += len(choice.message.tool_calls or ()) + (choice.message.function_call is not None)
-    usage = usage_of(read.usage) if isinstance(read, _UsualBody) else read_usage(read.usage)
+    if isinstance(read, _UsualBody):
+        usage = usage_of(read.usage)
+    else:
+        usage = read_usage(read.usage)
+        file: object = read.file
+        if isinstance(file, dict):
+            observer.response_id = word(cast("dict[str, Any]", file).get("id")) or observer.response_id
     if usage is not None:
         observer.usage = usage
         observer.final_usage = True
