@@ -128,8 +128,8 @@ def _pick(methods: Mapping[str, Endpoint], method: str, path: str, has_anthropic
 
 
 def _plainly(path: str) -> str:
-    """The path as the most lenient of servers reads it: decoded, without parameters, doubled slashes and one at its end."""
-    return _SLASHES.sub("/", _PARAMETERS.sub("", unquote(path))).rstrip("/")
+    """The path as the most lenient of servers reads it: decoded, without parameters, doubled slashes, backslashes and one slash at its end."""
+    return _SLASHES.sub("/", _PARAMETERS.sub("", unquote(path).replace("\\", "/"))).rstrip("/")
 
 
 def _item(path: str) -> dict[str, Endpoint] | None:
