@@ -53,8 +53,8 @@ OTHERS = {
     "license", "link", "maps", "mcp_tool_use", "media", "metadata", "mimeType", "model", "modelStatus", "object", "origin_url", "output_text",
     "placeAnswerSources", "predictions", "promptFeedback", "ragChunk", "related_questions", "renderedContent", "retrievalQueries", "retrievedContext",
     "retrievedUrl", "review", "reviewSnippets", "searchEntryPoint", "search_result", "segment", "server_tool_use", "sourceUri", "stop_details",
-    "stop_reason", "stop_sequence", "tool", "tool_reference", "tool_result", "tool_use", "uri", "urlContextMetadata", "urlMetadata", "videos", "web",
-    "webSearchQueries", "web_search", "x_groq",
+    "stop_reason", "stop_sequence", "thought_signature", "thought_signatures", "tool", "tool_reference", "tool_result", "tool_use", "uri",
+    "urlContextMetadata", "urlMetadata", "videos", "web", "webSearchQueries", "web_search", "x_groq",
 }  # fmt: skip
 """Other words in `texts` and `beside`: values, and names in answers."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from penstock.policy.bodies import guard_answer
+from penstock.policy.bodies import guard_answer, guard_request
 from penstock.policy.editing import Editor
 from penstock.policy.editors import EDITORS
 from penstock.policy.guards import Guard, Guards
@@ -168,6 +168,18 @@ def test_what_stands_beside_texts_is_judged(name: str) -> None:
         editor = begun(protocol, Action.REJECT)
         editor.edit(frame.get("type", "").encode(), data, 101.0)
         assert editor.findings.rejection is not None
+
+
+@pytest.mark.parametrize("sealed", [{"thought_signatures": ["zanzibar"]}, {"thought_signature": "zanzibar"}])
+def test_sealed_thoughts_that_a_proxy_hands_on_stay_as_they_are(sealed: Any) -> None:
+    """Their maker wants them back to the byte."""
+    _, body, frames = chat(provider_specific_fields=sealed)
+    data = json.dumps(body).encode()
+    assert guard_answer(CHAT, Operation.CHAT, data, guards().answers, Findings()) is data
+    asked = json.dumps({"model": "m", "messages": [{"role": "assistant", "content": "x", "provider_specific_fields": sealed}]}).encode()
+    assert guard_request(CHAT, Operation.CHAT, asked, guards().requests, Findings()) is asked
+    for frame in frames:
+        assert begun(CHAT, Action.MASK).edit(b"", json.dumps(frame).encode(), 101.0) is None
 
 
 def test_thoughts_that_a_proxy_tells_again_are_each_one_text() -> None:

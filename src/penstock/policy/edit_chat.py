@@ -18,7 +18,7 @@ from penstock.policy.guards import Rules
 from penstock.policy.matcher import Findings, Hold
 from penstock.policy.places import Kind, Object, Place, as_object, objects, strings, tree
 from penstock.policy.rules import Scope
-from penstock.policy.texts import REASONING, TOLD_AGAIN, chat_call, chat_message
+from penstock.policy.texts import NOT_BESIDE, REASONING, chat_call, chat_message
 from penstock.policy.tokens import chat_spells
 from penstock.protocols.contract import Observer
 from penstock.protocols.openai_chat.chunk import decode_any, encode_any
@@ -158,7 +158,7 @@ class ChatEditor(Editor):
             yield from texts
         said: object = delta.get("content")
         yield from [Whole(place) for part in objects(said) for place in named(part, Scope.ASSISTANT)]
-        yield from [Whole(place) for key in beside if key not in TOLD_AGAIN for place in tree(beside, key, Scope.TOOL_RESULTS)]
+        yield from [Whole(place) for key in beside if key not in NOT_BESIDE for place in tree(beside, key, Scope.TOOL_RESULTS)]
         calls = list(self._called(index, delta))
         if calls:
             self._turn(index, _CALL)

@@ -77,7 +77,8 @@ def answer_texts(protocol: ProtocolId, operation: Operation, body: Object) -> It
 
 
 REASONING = ("reasoning_content", "reasoning")
-TOLD_AGAIN = frozenset({*REASONING, "thinking_blocks"})
+NOT_BESIDE = frozenset({*REASONING, "thinking_blocks", "thought_signature", "thought_signatures"})
+"""Of what LiteLLM tells in `provider_specific_fields`: what is judged as thoughts, and what is sealed, which must come back as it was."""
 _SEALED = frozenset({"type", "encrypted_content", "encrypted_index", "encrypted_stdout"})
 _CHAT_ROLES = {"system": Scope.SYSTEM, "developer": Scope.SYSTEM, "assistant": Scope.ASSISTANT, "tool": Scope.TOOL_RESULTS,
                "function": Scope.TOOL_RESULTS}
@@ -94,7 +95,7 @@ def chat_message(message: Object, scope: Scope) -> Iterator[Place]:
     for thought in (*objects(message.get("thinking_blocks")), *objects(beside.get("thinking_blocks"))):
         yield from strings(thought, Scope.REASONING, "thinking")
     for key in beside:
-        if key not in TOLD_AGAIN:
+        if key not in NOT_BESIDE:
             yield from tree(beside, key, Scope.TOOL_RESULTS)
     for detail in objects(message.get("reasoning_details")):
         yield from strings(detail, Scope.REASONING, "text", "summary")
