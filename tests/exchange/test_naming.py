@@ -97,10 +97,15 @@ def test_a_deployment_in_the_path_is_the_model(front: str) -> None:
         assert (asker.reply.status, a.house.asks) == (400, [])
         asker = a.house.post(f"{front}/big/chat/completions", b'{"model":"big","messages":[]}', BEARER)
         assert (asker.reply.status, a.house.asks) == (403, [])
+        asker = a.house.post(f"{front}/m/chat/completions", b'{"messages":[]}', BEARER)
+        assert (asker.reply.status, a.house.asks) == (403, []), "what the path alone names is not known, and the key names models"
         a.house.post(f"{front}/m/chat/completions", b'{"model":"m","messages":[]}', BEARER).leave()
         assert len(a.house.asks) == 1
     with Admitted(keys={KEY: key()}) as a:
         a.house.post(f"{front}/big/chat/completions", b'{"model":"m","messages":[]}', BEARER).leave()
+        assert len(a.house.asks) == 1
+    with Admitted(AdmissionSettings(budgets=(make_budget("money", "99", "day"),)), keys={KEY: key()}) as a:
+        a.house.post(f"{front}/big/chat/completions", b'{"messages":[]}', BEARER).leave()
         assert len(a.house.asks) == 1
 
 

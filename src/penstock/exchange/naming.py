@@ -29,7 +29,7 @@ _NAMED = re.compile(rb'"[Mm][Oo][Dd][Ee][Ll]"')
 _PROPER: tuple[list[bytes], list[bytes]] = ([], [b'"model"'])
 _ESCAPED = re.compile(rb"\\u00[46][0-9a-fA-F]")
 """A letter of the name, spelled by its number."""
-_DEPLOYED = re.compile(r"/deployments/+([^/]+)/", re.IGNORECASE)
+_DEPLOYED = re.compile(r"[/\\]deployments[/\\]+([^/\\]+)[/\\]", re.IGNORECASE)
 """Azure's older paths: the deployment is the model, and the body's is passed over."""
 _ALIKE = "A name in the request is 'model' but for its case, and some servers read it as that. Write 'model'."
 _TWICE = "The request names its model twice. Say it once."
@@ -93,8 +93,8 @@ def _asks(condition: Condition) -> bool:
 
 
 def differs_from_path(path: str, model: str | None) -> str | None:
-    """As `misnamed`, of a path that names the model and a body that names it, too."""
-    found = _DEPLOYED.search(unquote(path))
+    """As `misnamed`, of a path that names the model and a body that names it, too (where only the path does, none is known here)."""
+    found = _DEPLOYED.search(unquote(path)) if model is not None else None
     return None if found is None or found[1] == model else "The path names another deployment than the body's 'model'. Name the same in both."
 
 
