@@ -4,12 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from penstock.ledger.entry import Entry
 from penstock.pricing import Prices, take_apart
-from penstock.vocabulary.usage import Provenance, Usage
+from penstock.vocabulary.usage import Kinds, Provenance, Usage
 
 _MICRO = 1000
 """Billionths in a millionth."""
+
+
+class _Plain(msgspec.Struct, gc=False):
+    """What a row would hold of usage without kinds. Implements `pricing.counts.Stated`."""
+
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    cache_write_5m_tokens: int | None
+    cache_write_1h_tokens: int | None
+    reasoning_tokens: int | None
+    audio_input_tokens: int | None
+    audio_output_tokens: int | None
+    tool_use_tokens: int | None
+    web_searches: int | None
+    kinds: Kinds | None = None
 
 
 class Costs:
@@ -25,8 +44,14 @@ class Costs:
     def __call__(self, provider: str, model: str | None, protocol: str, usage: Usage, requested: str | None, tier: str | None) -> int | None:
         """In millionths of a US dollar, a part of one counted as a whole; `None`: nobody knows what this model costs."""
         now = self._clock()
-        stated = Entry("", now)
-        stated.account(usage, Provenance.REPORTED)
+        if usage.kinds is None:
+            stated = _Plain(
+                usage.input, usage.output, usage.cache_read, usage.cache_write, usage.cache_write_5m, usage.cache_write_1h, usage.reasoning,
+                usage.audio_input, usage.audio_output, usage.tool_use, usage.web_searches,
+            )  # fmt: skip
+        else:
+            stated = Entry("", now)
+            stated.account(usage, Provenance.REPORTED)
         counts = take_apart(protocol, stated)
         if counts is None:
             return 0

@@ -17,7 +17,7 @@ from penstock.admission.budget.account import Answer, Charge, Share, Wish
 
 REST = 0.005
 """Seconds from the beginning of one turn to that of the next which only requests wait for: those that come meanwhile share it."""
-LATER = 0.02
+LATER = 0.1
 """Seconds for which what was used waits."""
 
 

@@ -17,6 +17,7 @@ from penstock.admission.limits.estimate import BYTES_PER_TOKEN, input_of
 from penstock.vocabulary.ids import ProtocolId
 from penstock.vocabulary.usage import Usage
 
+_ANTHROPIC, _GEMINI = ProtocolId.ANTHROPIC_MESSAGES.value, ProtocolId.GEMINI.value
 MOST = 10**12
 """Tokens of one answer: what a provider states beyond it is no count, in the ledger too, and whoever keeps budgets could not add it up."""
 
@@ -64,7 +65,7 @@ def tokens_of(made: Made) -> Tokens:
         guessed = made.events if made.streamed else made.bytes_out // BYTES_PER_TOKEN
         output = max(stated.output or 0, guessed)
         # A 0 that is not its last word is none: servers that translate open a Messages stream with it, for they do not know yet.
-        opening = made.protocol == ProtocolId.ANTHROPIC_MESSAGES and not _input(stated, made.protocol)
+        opening = made.protocol == _ANTHROPIC and not _input(stated, made.protocol)
         known = input_of(made.bytes_in) if stated.input is None or opening else stated.input
         usage = replace(stated, input=known, output=output)
     tokens = Tokens(_input(usage, made.protocol), _output(usage, made.protocol), usage)
@@ -77,13 +78,13 @@ def tokens_of(made: Made) -> Tokens:
 
 def _input(usage: Usage, protocol: str) -> int:
     found = usage.input or 0
-    if protocol == ProtocolId.ANTHROPIC_MESSAGES:
+    if protocol == _ANTHROPIC:
         found += (usage.cache_read or 0) + (usage.cache_write or 0)
-    elif protocol == ProtocolId.GEMINI:
+    elif protocol == _GEMINI:
         found += usage.tool_use or 0
     return found
 
 
 def _output(usage: Usage, protocol: str) -> int:
-    return (usage.output or 0) + ((usage.reasoning or 0) if protocol == ProtocolId.GEMINI else 0)
+    return (usage.output or 0) + ((usage.reasoning or 0) if protocol == _GEMINI else 0)
 

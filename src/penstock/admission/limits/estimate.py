@@ -7,6 +7,7 @@ reserves too much. Output by the request's own bound, else by what the same subj
 from __future__ import annotations
 
 from collections import OrderedDict
+from math import inf
 from typing import Any
 
 import msgspec
@@ -47,6 +48,9 @@ class _Bounds(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Bounds).decode
+_NO_GENERATION, _NO_SPELT = _Generation(), _Spelt()
+_CHAT, _RESPONSES = ProtocolId.OPENAI_CHAT.value, ProtocolId.OPENAI_RESPONSES.value
+_MESSAGES, _GEMINI = ProtocolId.ANTHROPIC_MESSAGES.value, ProtocolId.GEMINI.value
 
 
 def stated_output(body: bytes | None, protocol: str | None = None) -> int | None:
@@ -59,20 +63,30 @@ def stated_output(body: bytes | None, protocol: str | None = None) -> int | None
         found = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    configs = [config for config in (found.generation_config, found.spelt_config) if config is not None]
-    stated: list[Any] = []
-    if protocol in (None, ProtocolId.OPENAI_CHAT):
-        stated += [found.max_completion_tokens, found.max_tokens]
-    if protocol in (None, ProtocolId.OPENAI_RESPONSES):
-        stated += [found.max_output_tokens]
-    if protocol in (None, ProtocolId.GEMINI):
-        stated += [config.max_output_tokens for config in configs]
-    if protocol == ProtocolId.ANTHROPIC_MESSAGES:
-        stated += [found.max_tokens]
-    most = max((value for value in stated if type(value) is int and value > 0), default=None)
-    counts = (found.n, found.best_of, *(config.candidate_count for config in configs))
-    times = max((value for value in counts if type(value) is int and 0 < value <= 128), default=1)
-    return None if most is None else min(most * times, MOST_OUTPUT)
+    config, spelt = found.generation_config or _NO_GENERATION, found.spelt_config or _NO_SPELT
+    if protocol == _CHAT:
+        most = _greatest(found.max_completion_tokens, found.max_tokens)
+    elif protocol == _MESSAGES:
+        most = _greatest(found.max_tokens)
+    elif protocol == _RESPONSES:
+        most = _greatest(found.max_output_tokens)
+    elif protocol == _GEMINI:
+        most = _greatest(config.max_output_tokens, spelt.max_output_tokens)
+    elif protocol is None:
+        most = _greatest(found.max_completion_tokens, found.max_tokens, found.max_output_tokens, config.max_output_tokens, spelt.max_output_tokens)
+    else:
+        return None
+    times = _greatest(found.n, found.best_of, config.candidate_count, spelt.candidate_count, limit=128) or 1
+    return min(most * times, MOST_OUTPUT) if most else None
+
+
+def _greatest(*values: Any, limit: float = inf) -> int:
+    """Of those that are whole numbers from 1 to `limit`; 0: none is."""
+    found = 0
+    for value in values:
+        if type(value) is int and found < value <= limit:
+            found = value
+    return found
 
 
 class _Behind(msgspec.Struct):

@@ -18,22 +18,25 @@ from penstock.admission.limits.store import State
 Header = tuple[bytes, bytes]
 _PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-")
 _NAMES = {Measure.REQUESTS: "requests", Measure.TOKENS: "tokens", Measure.INPUT: "input-tokens", Measure.OUTPUT: "output-tokens"}
+_WORDS = "limit", "remaining", "reset"
+_OPENAIS = {measure: [f"x-ratelimit-{word}-{name}".encode() for word in _WORDS] for measure, name in _NAMES.items()}
+_ANTHROPICS = {measure: [f"anthropic-ratelimit-{name}-{word}".encode() for word in _WORDS] for measure, name in _NAMES.items()}
 
 
 def limit_headers(states: Iterable[State], now: float, *, anthropic: bool) -> list[Header]:
     """`now` in seconds since the epoch."""
+    names = _ANTHROPICS if anthropic else _OPENAIS
     nearest: dict[Measure, State] = {}
     for state in states:
-        other = nearest.get(state.limit.measure)
-        if state.limit.measure in _NAMES and (other is None or _share(state) < _share(other)):
-            nearest[state.limit.measure] = state
+        measure = state.limit.measure
+        other = nearest.get(measure)
+        if measure in names and (other is None or _share(state) < _share(other)):
+            nearest[measure] = state
     out: list[Header] = []
     for measure, state in nearest.items():
-        name = _NAMES[measure]
-        reset = _moment(now + state.reset) if anthropic else _span(state.reset)
-        for word, value in (("limit", str(state.limit.amount)), ("remaining", str(state.left)), ("reset", reset)):
-            full = f"anthropic-ratelimit-{name}-{word}" if anthropic else f"x-ratelimit-{word}-{name}"
-            out.append((full.encode(), value.encode()))
+        limit, remaining, reset = names[measure]
+        moment = _moment(now + state.reset) if anthropic else _span(state.reset)
+        out += ((limit, b"%d" % state.limit.amount), (remaining, b"%d" % state.left), (reset, moment.encode()))
     return out
 
 
