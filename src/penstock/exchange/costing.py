@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import msgspec
 
 from penstock.ledger.entry import Entry
 from penstock.pricing import Prices, take_apart
-from penstock.vocabulary.usage import Kinds, Provenance, Usage
+from penstock.pricing.counts import Stated
+from penstock.vocabulary.usage import Provenance, Usage
 
 _MICRO = 1000
 """Billionths in a millionth."""
-
-
-class _Plain(msgspec.Struct, gc=False):
-    """What a row would hold of usage without kinds. Implements `pricing.counts.Stated`."""
-
-    input_tokens: int | None
-    output_tokens: int | None
-    cache_read_tokens: int | None
-    cache_write_tokens: int | None
-    cache_write_5m_tokens: int | None
-    cache_write_1h_tokens: int | None
-    reasoning_tokens: int | None
-    audio_input_tokens: int | None
-    audio_output_tokens: int | None
-    tool_use_tokens: int | None
-    web_searches: int | None
-    kinds: Kinds | None = None
+_Plain = cast("Callable[..., Stated]", msgspec.defstruct("_Plain", [*Stated.__annotations__], gc=False))
+"""What a row would hold of usage without kinds, in the order in which `Stated` names it."""
 
 
 class Costs:
@@ -47,7 +34,7 @@ class Costs:
         if usage.kinds is None:
             stated = _Plain(
                 usage.input, usage.output, usage.cache_read, usage.cache_write, usage.cache_write_5m, usage.cache_write_1h, usage.reasoning,
-                usage.audio_input, usage.audio_output, usage.tool_use, usage.web_searches,
+                usage.audio_input, usage.audio_output, usage.tool_use, usage.web_searches, None,
             )  # fmt: skip
         else:
             stated = Entry("", now)
