@@ -117,6 +117,7 @@ LISTS = [
     b'{"model":"m","mod\\u0065ls":["big"]}',
     b'{"model":"m","models":["big"],"models":["m"]}', b'{"model":"m","models":[null,"big"]}', b'{"model":"m","models":["\\u0062ig"]}',
 ]
+UNREADABLE = [b"[" * 979 + b"]" * 979, b"[" + b"1" * 5000 + b"]", b'["\xff"]']
 HARMLESS = [
     b'{"model":"m","models":["m"]}', b'{"model":"m","models":[]}', b'{"model":"m","models":null}', b'{"model":"m","models":"big"}',
     b'{"model":"m","models":[{"a":"big"}]}', b'{"model":"m","metadata":{"models":["big"]}}',
@@ -232,3 +233,22 @@ def test_what_is_asked_of_a_model_in_the_path_names_none_in_its_body() -> None:
 ])  # fmt: skip
 def test_what_names_one_model(body: bytes) -> None:
     assert misnamed(body, renamed=False) is None
+
+
+@pytest.mark.parametrize("depth", range(960, 1000))
+def test_a_list_that_is_nested_too_deep_hides_none_behind_it(depth: int) -> None:
+    """However deep the stack is at the moment: it is read, or refused."""
+    with Admitted(keys={KEY: key(models=("m",))}) as a:
+        body = b'{"model":"m","models":' + b"[" * depth + b"]" * depth + b',"models":["big"],"messages":[]}'
+        asker = a.house.post(CALLS[0], body, BEARER)
+        assert asker.reply.status in (400, 403)
+        assert not a.house.asks
+
+
+@pytest.mark.parametrize("path", CALLS)
+@pytest.mark.parametrize("value", UNREADABLE)
+def test_a_list_that_cannot_be_read_hides_none_behind_it(path: str, value: bytes) -> None:
+    with Admitted(keys={KEY: key(models=("m",))}) as a:
+        asker = a.house.post(path, b'{"model":"m","models":' + value + b',"models":["big"],"messages":[]}', BEARER)
+        assert asker.reply.status in (400, 403)
+        assert not a.house.asks

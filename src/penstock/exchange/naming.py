@@ -36,6 +36,7 @@ _TWICE = "The request names its model twice. Say it once."
 _LIST = "models"
 _LISTING = frozenset({Operation.CHAT, Operation.COMPLETIONS, Operation.RESPONSES})
 COUNTED = "The request lists further 'models', and what it may use is counted by the model here. Ask for one model."
+UNREADABLE = "The request's 'models' cannot be read. Ask for one model."
 ELSEWHERE = "The request lists further 'models', and one of them is to go another way here than 'model' does. Ask for each by itself."
 
 
@@ -70,17 +71,22 @@ def counted(admission: Admission | None, plan: Plan) -> bool:
     return any(_FIELD in one.by or (one.when is not None and _asks(one.when)) for one in counts)
 
 
-def listed(plan: Plan, body: bytes) -> list[str]:
-    """The models that `body` lists in `models`: its provider may answer with any of them (OpenRouter, with or without `route`)."""
+def listed(plan: Plan, body: bytes) -> list[str] | None:
+    """The models that `body` lists in `models`: its provider may answer with any of them (OpenRouter, with or without `route`). `None`: what it says
+    there cannot be read here."""
     if plan.endpoint.operation not in _LISTING or not (b'"models"' in body or (b"\\u00" in body and _ESCAPED.search(body))):
         return []
-    found: dict[str, None] = {}
     try:
-        for field in find_fields(body, (_LIST,)):
+        fields = find_fields(body, (_LIST,))
+    except ValueError:
+        return []  # it is no object
+    found: dict[str, None] = {}
+    for field in fields:
+        try:
             value = json.loads(body[field.start : field.end])
-            found.update((one, None) for one in (cast("list[Any]", value) if isinstance(value, list) else []) if isinstance(one, str))
-    except (ValueError, RecursionError):
-        pass  # it is no object, or no list
+        except (ValueError, RecursionError):  # nested as deep as nobody reads, a number of 5,000 digits, no UTF-8
+            return None
+        found.update((one, None) for one in (cast("list[Any]", value) if isinstance(value, list) else []) if isinstance(one, str))
     return list(found)
 
 

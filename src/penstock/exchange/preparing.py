@@ -86,7 +86,10 @@ class Preparing(Entering):
     def _lists_others(self, plan: Plan, way: Way, body: bytes) -> str | None:
         """As `naming.misnamed`, of further models in it, for which something else is decided than for its own."""
         gateway, endpoint, own = self._gateway, plan.endpoint, self.exchange.peek.model
-        further = [model for model in naming.listed(plan, body) if model != own]
+        models = naming.listed(plan, body)
+        if models is None:
+            return naming.UNREADABLE
+        further = [model for model in models if model != own]
         if further and naming.counted(gateway.admission, plan):
             return naming.COUNTED
         for model in further if endpoint.provider is None else []:
@@ -108,7 +111,7 @@ class Preparing(Entering):
             return False
         held = self.exchange.admitted
         if way.exact and body and held is not None and held.facts is not None:
-            for model in naming.listed(plan, body):
+            for model in naming.listed(plan, body) or ():  # (what cannot be read was refused by `_names_well`)
                 facts = copy(held.facts)
                 facts.model = model
                 refused = admission.door.allow(facts)
