@@ -237,7 +237,7 @@ class App:
                 self._ledger_settings, self.instance, Ascriber(self._prices, self.config.preview))
             reader = self._reader = query.connect(self._ledger_settings)
             self._gatehouse = self._open_gatehouse()
-            self._gatehouse.start()
+            ledger.ahead = self._gatehouse.start()
             self.recorder.start()
             self.dumps.start()
             admin_port = await self.admin.start(make_app(self._admin_deps(ledger, reader)))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -15,75 +12,17 @@ import sqlalchemy as sa
 from msgspec.structs import replace
 from sqlalchemy.exc import OperationalError
 
-from penstock.admission.budget.account import Answer, Charge, Share, Shares, Spent, Unknown, Wish
+from penstock.admission.budget.account import Answer, Charge, Share, Shares, Spent, Unknown
 from penstock.admission.budget.spec import make_budget
 from penstock.ledger.engine import open_engine
 from penstock.ledger.settings import LedgerSettings
 from penstock.ledger.store import Store
 from penstock.stores import budgets as module
 from penstock.stores import shares as on_file
-from penstock.stores.budgets import Budgets, read_spent
-from penstock.stores.schema import budget_held, budget_shares, instances
-from penstock.stores.statements import Database, Running
-
-NOW = 5000.0
-
-
-def directly(function: Callable[..., object], *args: object) -> None:
-    function(*args)
-
-
-@pytest.fixture
-def engine(any_settings: LedgerSettings) -> Iterator[sa.Engine]:
-    Store.open(any_settings).close()
-    made = open_engine(any_settings)
-    yield made
-    made.dispose()
-
-
-def gateway(engine: sa.Engine, name: str = "i1", lease: float = NOW + 100, tidy: float = 0.05) -> Budgets:
-    with engine.begin() as connection:
-        connection.execute(sa.text(
-            "INSERT INTO instances (id, started_at, lease_until, host, pid, version) VALUES (:id, 0, :until, 'h', 1, 'v')"),
-            {"id": name, "until": lease})  # fmt: skip
-    made = Budgets(engine, name, directly, lambda: NOW, tidy=tidy)
-    made.start()
-    return made
-
-
-COUNT = itertools.count()
-
-
-def wish(amount: int, action: str = "block", limit: int = 100, name: str = "b", subject: str = "s", id: str | None = None) -> Wish:
-    budget = make_budget("tokens", str(limit), "day", action, name=name)
-    return Wish(budget, subject, "w", None, amount, id or f"x{next(COUNT)}", Charge(amount, 0, None))
-
-
-def ask(budgets: Budgets, *wishes: Wish) -> Answer:
-    found: list[Answer] = []
-    there = threading.Event()
-
-    def answer(one: Answer) -> None:
-        found.append(one)
-        there.set()
-
-    budgets.reserve(wishes, answer)
-    assert there.wait(10)
-    return found[0]
-
-
-def shares(answer: Answer) -> list[Share]:
-    assert isinstance(answer, Shares)
-    return answer.shares
-
-
-def held(engine: sa.Engine) -> int:
-    with engine.connect() as connection:
-        return int(connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(budget_held.c.held), 0))) or 0)
-
-
-def spent(engine: sa.Engine) -> dict[str, Any]:
-    return {str(row["budget"]): row["spent"] for row in read_spent(engine)}
+from penstock.stores.budgets import Budgets
+from penstock.stores.deciding import Batch
+from penstock.stores.schema import budget_held
+from tests.support.purses import NOW, ask, charged_in, deaf, directly, filed, gateway, held, kill, quiet, shares, spent, wish, write_row
 
 
 def test_set_aside_booked_and_given_back(engine: sa.Engine) -> None:
@@ -116,39 +55,6 @@ def test_two_gateways_see_each_other(engine: sa.Engine) -> None:
     assert rest.amount == 60
     one.close()
     two.close()
-
-
-def kill(engine: sa.Engine, name: str) -> None:
-    """Its lease runs out."""
-    with engine.begin() as connection:
-        connection.execute(sa.update(instances).where(instances.c.id == name).values(lease_until=NOW - 1))
-
-
-def write_row(engine: sa.Engine, id: str, outcome: str | None, charged: tuple[int, int, int | None] | None = None) -> None:
-    """As the ledger writes it."""
-    with engine.begin() as connection:
-        connection.execute(sa.text("DELETE FROM exchanges WHERE id = :id"), {"id": id})
-        values = dict(zip("iom", charged or (None, None, None), strict=True))
-        connection.execute(sa.text(
-            "INSERT INTO exchanges (id, instance, started_at, late_settles, outcome, charged_input, charged_output, charged_micros) "
-            "VALUES (:id, 'dead', 1, 0, :outcome, :i, :o, :m)"), {"id": id, "outcome": outcome, **values})  # fmt: skip
-
-
-def charged_in(engine: sa.Engine, id: str) -> tuple[int | None, ...]:
-    with engine.connect() as connection:
-        columns = sa.text("SELECT charged_input, charged_output, charged_micros FROM exchanges WHERE id = :id")
-        return tuple(connection.execute(columns, {"id": id}).one())
-
-
-def filed(engine: sa.Engine) -> list[tuple[str, int | None]]:
-    with engine.connect() as connection:
-        found = sa.select(budget_shares.c.exchange, budget_shares.c.used).order_by(budget_shares.c.exchange)
-        return [tuple(row) for row in connection.execute(found)]
-
-
-def quiet(engine: sa.Engine, name: str) -> Budgets:
-    """A gateway that looks after the dead only when it is told to."""
-    return gateway(engine, name, tidy=1e6)
 
 
 def test_what_the_dead_had_set_aside_counts_until_it_is_judged(engine: sa.Engine) -> None:
@@ -351,14 +257,14 @@ def test_a_database_that_does_not_answer(engine: sa.Engine, monkeypatch: pytest.
     (share,) = shares(ask(budgets, wish(10)))
     broken = threading.Event()
     broken.set()
-    decide = budgets._decide  # pyright: ignore[reportPrivateUsage]
+    decide = Batch.decide
 
     def maybe(batch: Any) -> None:
         if broken.is_set():
             raise OperationalError("x", {}, Exception("the disk is gone"))
         decide(batch)
 
-    monkeypatch.setattr(budgets, "_decide", maybe)
+    monkeypatch.setattr(Batch, "decide", maybe)
     more: list[int] = []
     budgets.extend(share, 5, more.append)
     budgets.settle([(share, 7)])
@@ -369,29 +275,6 @@ def test_a_database_that_does_not_answer(engine: sa.Engine, monkeypatch: pytest.
     assert (more, held(engine), spent(engine)) == ([0], 0, {"b": 7})
     assert budgets.counters.unanswered == 1
     budgets.close()
-
-
-class Deaf:
-    """A database that does what it is told, and whose word of it is lost: `times` times."""
-
-    def __init__(self, inside: Database, times: int) -> None:
-        self.inside = inside
-        self.times = times
-
-    @contextmanager
-    def begin(self) -> Generator[Running]:
-        with self.inside.begin() as run:
-            yield run
-        if self.times:
-            self.times -= 1
-            raise OperationalError("COMMIT", None, Exception("the server does not answer"))
-
-    def close(self) -> None:
-        self.inside.close()
-
-
-def deaf(budgets: Budgets, times: int = 1) -> None:
-    budgets._database = Deaf(budgets._database, times)  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize("action", ["block", "cut", "warn"])
@@ -458,7 +341,7 @@ def test_a_database_that_is_away_is_tried_once_for_all_who_wait(engine: sa.Engin
     """Not once for each: every try may take as long as a lock is waited for."""
     monkeypatch.setattr(module, "_PAUSE", 0.01)
     budgets = gateway(engine)
-    decide = budgets._decide  # pyright: ignore[reportPrivateUsage]
+    decide = Batch.decide
     tries: list[int] = []
 
     def second(batch: Any) -> None:
@@ -467,7 +350,7 @@ def test_a_database_that_is_away_is_tried_once_for_all_who_wait(engine: sa.Engin
             raise error
         decide(batch)
 
-    monkeypatch.setattr(budgets, "_decide", second)
+    monkeypatch.setattr(Batch, "decide", second)
     found: list[Answer] = []
     with budgets.turns.lock:
         for amount in (10, 20, 30):
@@ -524,7 +407,7 @@ def test_sums_of_nothing_are_not_kept(engine: sa.Engine) -> None:
     with engine.connect() as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(budget_held)) == 1
     assert held(engine) == 5
-    shares(ask(budgets, wish(5, subject="s1")))
+    shares(ask(budgets, wish(5, subject="s1", limit=50)))
     assert held(engine) == 10
     budgets.close()
 

@@ -43,6 +43,10 @@ class FakeKeeper:
     held: dict[tuple[str, str, str], int] = field(default_factory=dict[tuple[str, str, str], int])
     waiting: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
 
+    def take_ahead(self, wishes: Sequence[Wish]) -> Shares | None:
+        del wishes
+        return None
+
     def reserve(self, wishes: Sequence[Wish], answer: Callable[[Answer], None]) -> None:
         self._later(lambda: answer(self._decide(wishes)))
 

@@ -216,6 +216,11 @@ class Entering:
         if not wishes or keeper is None:
             then()
             return
+        ahead = keeper.take_ahead(wishes)
+        if ahead is not None:
+            held.take(ahead)
+            then()
+            return
         self._keep_uploads()
 
         def answered(answer: Answer) -> None:

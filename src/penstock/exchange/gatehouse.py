@@ -65,13 +65,15 @@ class Gatehouse:
         """Does everybody have to show a key or a token, where no route says otherwise?"""
         return self._door.mode is Mode.STRICT
 
-    def start(self) -> None:
-        """Blocks for some milliseconds. Raises `StoreError`."""
+    def start(self) -> Callable[[], None]:
+        """What the ledger is to do before it writes rows: an exchange whose row tells that it began has on file what was set aside for it, so that it
+        is charged should we die. Blocks for some milliseconds. Raises `StoreError`."""
         try:
             self.budgets.start()
         except SQLAlchemyError as error:
             raise StoreError(f"the budgets cannot be had: {' '.join(str(getattr(error, 'orig', error)).split())[:300]}") from error
         self._take(self._keys.ring())
+        return self.budgets.file_ahead
 
     async def run(self) -> None:
         """Look after keys and issuers, until cancelled."""

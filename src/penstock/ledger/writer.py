@@ -85,6 +85,8 @@ class Ledger:
         self._clock = clock
         self._filler = filler
         self._roller = Roller(settings, store)
+        self.ahead: Callable[[], object] | None = None
+        """Puts on file what must be there before the rows that were taken out of the queue; on the writer's thread."""
         self._queue: deque[Entry] = deque()
         self._retry: list[Entry] = []
         """Taken out of the queue and not yet written: the next try begins with them."""
@@ -353,6 +355,8 @@ class Ledger:
                 taken = min(waiting, self._settings.batch_entries)
                 waiting -= taken
                 self._retry = self._take(taken)
+                if self.ahead is not None:
+                    self.ahead()
             # Read now, and at every try: what was settled meanwhile is written as settled.
             self._store.write([filled_row(entry, self._filler) for entry in self._retry])
             self.counters.written += len(self._retry)

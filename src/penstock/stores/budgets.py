@@ -1,8 +1,8 @@
 """Budgets in the database: what was spent, and what each gateway has set aside for what it runs.
 
 One thread, one transaction (a turn) for all that waits; `turns` says for how long. In it each budget that is asked for is read once, decided upon in
-memory, and written once; SQLite's write lock and PostgreSQL's row locks keep gateways that do the same at the same time apart. So a decision sees
-every other one that was made.
+memory (`deciding`), and written once; SQLite's write lock and PostgreSQL's row locks keep gateways that do the same at the same time apart. So a
+decision sees every other one that was made. Where requests come close upon another, a turn sets something aside for the next ones (`advances`).
 
 What was used is never lost while the process lives: it is booked when the database takes it. A turn whose COMMIT was not answered may have been done
 or not. So each is done again in such a way that twice is once: by what its exchanges have on file (`Filed`). What a gateway that died had set aside
@@ -18,17 +18,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import sqlalchemy as sa
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
-from penstock.admission.budget.account import NOTHING, Answer, Charge, Share, Shares, Spent, Unknown, Wish, grant, grant_more
+from penstock.admission.budget.account import NOTHING, Answer, Charge, Share, Shares, Unknown, Wish
 from penstock.stores import shares as on_file
+from penstock.stores.deciding import Batch, State
 from penstock.stores.schema import budget_held, budget_shares, budget_spent
-from penstock.stores.statements import Filed, Key, Place, Running, Statements, database_of
-from penstock.stores.turns import Extend, Reserve, Settle, Turns, Work, wishes_of
+from penstock.stores.statements import Running, Statements, database_of
+from penstock.stores.turns import Extend, Recall, Reserve, Settle, Take, Turns, Work
 
 log = logging.getLogger("penstock.budgets")
 TIDY = 2.0
@@ -42,34 +43,11 @@ _KEPT = 400 * 86_400.0
 
 
 @dataclass(slots=True)
-class _State:
-    """Of one budget in one window, within a transaction."""
-
-    spent: int
-    held: int
-    """By everybody."""
-    spent_by: int = 0
-    """What this transaction adds."""
-    held_by: int = 0
-
-
-@dataclass(slots=True)
 class Counters:
     transactions: int = 0
     failures: int = 0
     unanswered: int = 0
     """Exchanges that were told nothing in time."""
-
-
-@dataclass(slots=True)
-class _Batch:
-    work: list[Work] = field(default_factory=list[Work])
-    states: dict[Place, _State] = field(default_factory=dict[Place, _State])
-    filed: dict[Key, Filed] = field(default_factory=dict[Key, Filed])
-    """What the exchanges of this batch have on file: as it is there, then as it is to be."""
-    new: dict[Key, Wish] = field(default_factory=dict[Key, Wish])
-    changed: dict[Key, None] = field(default_factory=dict[Key, None])
-    gone: dict[Key, None] = field(default_factory=dict[Key, None])
 
 
 class Budgets:
@@ -109,11 +87,17 @@ class Budgets:
 
     # On the loop.
 
+    def take_ahead(self, wishes: Sequence[Wish]) -> Shares | None:
+        return self.turns.take_ahead(wishes)
+
     def reserve(self, wishes: Sequence[Wish], answer: Callable[[Answer], None]) -> None:
         self.turns.put(Reserve(wishes, answer, time.monotonic()))
 
     def extend(self, share: Share, more: int, answer: Callable[[int], None]) -> None:
-        self.turns.put(Extend(share, more, answer, time.monotonic()))
+        if self.turns.grow_ahead(share, more):
+            answer(more)
+        else:
+            self.turns.put(Extend(share, more, answer, time.monotonic()))
 
     def settle(self, shares: Sequence[tuple[Share, int]], charge: Charge = NOTHING) -> None:
         self.turns.put(Settle(list(shares), charge, time.monotonic()))
@@ -123,6 +107,11 @@ class Budgets:
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until all that was asked before is done."""
         return self.turns.flush(timeout)
+
+    def file_ahead(self, timeout: float = 1.0) -> None:
+        """What was taken ahead before the call is on file afterwards, where the database takes it within `timeout` seconds."""
+        if self.turns.advances.on_the_way:
+            self.turns.flush(timeout)
 
     def stop_soon(self, timeout: float = 5.0) -> None:
         """Begin what `close` waits for."""
@@ -149,14 +138,17 @@ class Budgets:
         while True:
             work = turns.take(self._tidy_at)
             if turns.closing:
+                work += map(Recall, turns.advances.all())
                 if not work:
                     return
                 given_up = given_up or time.monotonic() + 4.0
             elif time.monotonic() >= self._tidy_at and not self._unsure:
                 self._tidy_quietly()
+                work += map(Recall, turns.advances.idle(time.monotonic()))
             left = self._turn(work) if work else []
             if left:
                 turns.put_back(left)
+            if left or (given_up and self._failing):
                 if given_up and time.monotonic() > given_up:
                     return
                 time.sleep(_PAUSE)
@@ -191,11 +183,11 @@ class Budgets:
 
     def _turn(self, work: list[Work]) -> list[Work]:
         """Do it in one transaction; what is to be tried again."""
-        batch = _Batch(work)
+        batch = Batch(work, self.turns)
         try:
             with self._database.begin() as run:
                 self._read(run, batch)
-                self._decide(batch)
+                batch.decide()
                 self._write(run, batch)
         except Exception as error:  # whatever it is: the charges must not be lost, and nobody may wait for ever
             self._unsure = isinstance(error, OperationalError | InterfaceError | sqlite3.OperationalError)
@@ -214,6 +206,7 @@ class Budgets:
             self._failing = False
             log.warning("budgets: the database answers again")
         self.counters.transactions += 1
+        batch.done()
         told: list[Callable[[], None]] = []
         for one in work:
             match one:
@@ -223,17 +216,24 @@ class Budgets:
                 case Extend():
                     one.share.amount += one.found
                     told.append(partial(one.answer, one.found))
-                case Settle():
+                case Settle() | Take() | Recall():
                     pass
         self._say(told)
         return []
 
     def _after_failure(self, work: list[Work]) -> list[Work]:
         now, left, told = time.monotonic(), list[Work](), list[Callable[[], None]]()
+        with self.turns.lock:
+            self.turns.advances.void()
         for one in work:
             match one:
                 case Settle():
                     left.append(one)
+                case Take():
+                    one.tried = True
+                    left.append(one)
+                case Recall():
+                    pass  # comes again
                 case Reserve() | Extend() if now - one.asked_at < _WAIT and not self.turns.closing:
                     if isinstance(one, Reserve):
                         one.tried = True
@@ -254,63 +254,14 @@ class Budgets:
             with suppress(RuntimeError):  # the loop is closed: nobody waits
                 self._tell(_answer_all, told)
 
-    def _read(self, run: Running, batch: _Batch) -> None:
+    def _read(self, run: Running, batch: Batch) -> None:
         """The state of each budget that is asked for, locked. In one order, so that no two gateways wait for each other."""
         now = self._clock()
-        for place in sorted({wish.place for one in batch.work for wish in wishes_of(one)}):
-            batch.states[place] = _State(*self._statements.read(run, place, now))
-        known = (wish.exchange for one in batch.work if not isinstance(one, Reserve) or one.tried for wish in wishes_of(one))
-        batch.filed = self._statements.find(run, known)
+        for place in batch.places:
+            batch.states[place] = State(*self._statements.read(run, place, now))
+        batch.filed = self._statements.find(run, batch.known())
 
-    def _decide(self, batch: _Batch) -> None:
-        states, filed = batch.states, batch.filed
-        # What was used first: it makes room.
-        for one in sorted(batch.work, key=lambda one: not isinstance(one, Settle)):
-            match one:
-                case Settle():
-                    for share, used in one.shares:
-                        self._book(batch, share, used, one.charge)
-                case Extend():
-                    wish, key = one.share.wish, _key(one.share.wish)
-                    row, state = filed.get(key), states[wish.place]
-                    # One that is over, by our own word or by somebody's who took us for dead, gets nothing more.
-                    running = row is not None and row.used is None
-                    one.found = grant_more(wish, state.spent, state.held, one.more) if running else 0
-                    if row is not None and one.found:
-                        row.held += one.found
-                        batch.changed[key] = None
-                        _change(state, 0, one.found)
-                case Reserve() if one.tried and any(_key(wish) in filed for wish in one.wishes):
-                    # It had been set aside, all of it.
-                    one.found = Shares([Share(wish, filed[_key(wish)].held, states[wish.place].spent) for wish in one.wishes])
-                case Reserve():
-                    one.found = _granted(one.wishes, states)
-                    if isinstance(one.found, Shares):
-                        for share in one.found.shares:
-                            key = _key(share.wish)
-                            if key not in filed:  # two budgets of one name are kept as one
-                                filed[key] = Filed(share.amount, None, share.wish.charge)
-                                batch.new[key] = share.wish
-                                _change(states[share.wish.place], 0, share.amount)
-
-    def _book(self, batch: _Batch, share: Share, used: int, charge: Charge) -> None:
-        key, state = _key(share.wish), batch.states[share.wish.place]
-        row = batch.filed.get(key)
-        booked = row.used if row is not None else None
-        _change(state, used - (booked or 0), -row.held if row is not None and booked is None else 0)
-        if row is None and not used:
-            return
-        batch.filed[key] = Filed(row.held if row is not None else 0, used, charge)
-        if row is None:  # it was let in without a share, because the budgets could not be asked
-            batch.new[key] = share.wish
-        elif used:
-            batch.changed[key] = None
-            batch.gone.pop(key, None)  # it was given back as what nobody asks for any more
-        else:
-            batch.changed.pop(key, None)
-            batch.gone[key] = None
-
-    def _write(self, run: Running, batch: _Batch) -> None:
+    def _write(self, run: Running, batch: Batch) -> None:
         now, statements, filed = self._clock(), self._statements, batch.filed
         for place, state in batch.states.items():
             if state.spent_by:
@@ -328,28 +279,6 @@ def _answer_all(told: Sequence[Callable[[], None]]) -> None:
             answer()
         except Exception as error:  # a mistake of one exchange's is no other's
             log.error("budgets: %s while an answer was told", type(error).__name__, exc_info=error)
-
-
-def _granted(wishes: Sequence[Wish], states: dict[Place, _State]) -> Answer:
-    shares: list[Share] = []
-    for wish in wishes:
-        state = states[wish.place]
-        amount = grant(wish, state.spent, state.held)
-        if amount is None:
-            return Spent(wish)
-        shares.append(Share(wish, amount, state.spent))
-    return Shares(shares)
-
-
-def _change(state: _State, spent: int, held: int) -> None:
-    state.spent += spent
-    state.spent_by += spent
-    state.held += held
-    state.held_by += held
-
-
-def _key(wish: Wish) -> Key:
-    return wish.exchange, *wish.place
 
 
 def _reason(error: Exception) -> str:

@@ -2,7 +2,8 @@
 
 A turn costs much and each piece of work in it little, so turns are shared. A request's share is due at once where there was no turn just before, so
 an idle gateway delays nobody. More for a stream that runs is due at once. What was used can wait for a turn that somebody else needs: until then all
-that was set aside for it counts, so nobody is let in by the delay who would not have been without it.
+that was set aside for it counts, so nobody is let in by the delay who would not have been without it. So can a share that came out of an `Advance`,
+which is set aside already.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import time
 from collections.abc import Callable, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
-from penstock.admission.budget.account import Answer, Charge, Share, Wish
+from penstock.admission.budget.account import Answer, Charge, Share, Shares, Wish
+from penstock.stores.advances import Advance, Advances
 
 REST = 0.005
 """Seconds from the beginning of one turn to that of the next which only requests wait for: those that come meanwhile share it."""
 LATER = 0.1
-"""Seconds for which what was used waits."""
+"""Seconds for which what was used waits, and what came out of an advance."""
 
 
 class Reserve(msgspec.Struct):
@@ -44,7 +47,27 @@ class Settle(msgspec.Struct, gc=False):
     asked_at: float
 
 
-Work = Reserve | Extend | Settle
+class Take(msgspec.Struct, gc=False):
+    """A share, or more of one, that came out of an advance, to be put on file."""
+
+    wish: Wish
+    advance: Advance
+    amount: int
+    """What came out of it."""
+    held: int
+    """What is set aside for the exchange, with that."""
+    asked_at: float
+    tried: bool = False
+    """In a turn of which nobody knows whether the database did it."""
+
+
+class Recall(msgspec.Struct):
+    """What is left of an advance goes back."""
+
+    advance: Advance
+
+
+Work = Reserve | Extend | Settle | Take | Recall
 
 
 def due_at(work: Work, turned_at: float) -> float:
@@ -54,8 +77,10 @@ def due_at(work: Work, turned_at: float) -> float:
             return max(work.asked_at, turned_at + REST)
         case Extend():
             return work.asked_at
-        case Settle():
+        case Settle() | Take():
             return work.asked_at + LATER
+        case Recall():
+            return turned_at
 
 
 def wishes_of(work: Work) -> list[Wish]:
@@ -66,6 +91,10 @@ def wishes_of(work: Work) -> list[Wish]:
             return [work.share.wish]
         case Settle():
             return [share.wish for share, _ in work.shares]
+        case Take():
+            return [work.wish]
+        case Recall():
+            return [work.advance.wish]
 
 
 class Turns:
@@ -82,17 +111,53 @@ class Turns:
         self._busy = False
         self._hurried = 0
         """Who waits for all that was put in."""
+        self.advances = Advances()
+        """Under `lock`."""
 
     def __len__(self) -> int:
         return len(self._queue)
 
     def put(self, work: Work) -> None:
         with self.lock:
-            self._queue.append(work)
-            due = due_at(work, self._turned_at)
-            if self._due is None or due < self._due:
-                self._due = due
-                self.lock.notify_all()
+            if isinstance(work, Settle):
+                self.advances.use(work.shares)
+            self._put(work)
+
+    def _put(self, work: Work) -> None:
+        self._queue.append(work)
+        due = due_at(work, self._turned_at)
+        if self._due is None or due < self._due:
+            self._due = due
+            self.lock.notify_all()
+
+    def count_unbooked(self) -> None:
+        """Count anew what was used and is not booked. Under the lock."""
+        self.advances.forget_used()
+        for one in self._queue:
+            if isinstance(one, Settle):
+                self.advances.use(one.shares)
+
+    def take_ahead(self, wishes: Sequence[Wish]) -> Shares | None:
+        """All of them out of advances, or nothing of any."""
+        with self.lock:
+            now = self._clock()
+            found = None if self.closing else self.advances.take(wishes, now)
+            if found is None:
+                return None
+            for advance, share in found:
+                self._put(Take(share.wish, advance, share.amount, share.amount, now))
+            return Shares([share for _, share in found])
+
+    def grow_ahead(self, share: Share, more: int) -> bool:
+        """So much more of it out of an advance, or nothing."""
+        with self.lock:
+            now = self._clock()
+            found = None if self.closing else self.advances.take([replace(share.wish, amount=more)], now)
+            if found is None:
+                return False
+            share.amount += more
+            self._put(Take(share.wish, found[0][0], more, share.amount, now))
+            return True
 
     def put_back(self, left: list[Work]) -> None:
         """What was taken and could not be done: it comes first."""

@@ -78,7 +78,11 @@ Answer = Shares | Spent | Unknown
 
 
 class Keeper(Protocol):
-    """Every decision is one transaction. Answers come later, on the loop, and exactly once; no call blocks."""
+    """Every decision is one transaction. Answers come on the loop, and exactly once; no call blocks."""
+
+    def take_ahead(self, wishes: Sequence[Wish]) -> Shares | None:
+        """All of them, where that much is set aside already for whoever comes; `None`: it must be asked for."""
+        ...
 
     def reserve(self, wishes: Sequence[Wish], answer: Callable[[Answer], None]) -> None: ...
 
