@@ -385,6 +385,7 @@ async def test_chunks_of_every_size() -> None:
         reply.write(b"x" * size)  # none at all is not the last chunk
     assert not rim.answers()[0].whole
     reply.end()
+    await asyncio.sleep(0)
     assert rim.answers()[0].whole
     assert len(rim.answers()[0].body) == sum(sizes)
 

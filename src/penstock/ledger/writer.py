@@ -85,8 +85,7 @@ class Ledger:
         self._clock = clock
         self._filler = filler
         self._roller = Roller(settings, store)
-        self.ahead: Callable[[], object] | None = None
-        """Puts on file what must be there before the rows that were taken out of the queue; on the writer's thread."""
+        self.ahead: Callable[[], object] | None = None  # puts on file what must be there before rows are; on the writer's thread
         self._queue: deque[Entry] = deque()
         self._retry: list[Entry] = []
         """Taken out of the queue and not yet written: the next try begins with them."""

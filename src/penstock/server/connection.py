@@ -34,8 +34,8 @@ _HEADER = b": ".join
 class Connection(Reader, asyncio.Protocol):
     """Implements `exchange.contract.Reply` for the request whose turn it is."""
 
-    __slots__ = ("_chunked", "_connections", "_current", "_farewell", "_front", "_held", "_left", "_opening", "_paused", "_queue", "_queued",
-                 "_replying", "_send", "_stream", "_transport", "_turns")
+    __slots__ = ("_chunked", "_connections", "_current", "_farewell", "_front", "_left", "_opening", "_paused", "_queue", "_queued",
+                 "_replying", "_send", "_stream", "_turns")
 
     def __init__(
         self, front: Front, connections: set[Connection], settings: Settings, *, local: bool = True, heads: KnownHeads | None = None
@@ -44,7 +44,6 @@ class Connection(Reader, asyncio.Protocol):
         super().__init__(settings, local, heads if heads is not None else KnownHeads())
         self._front = front
         self._connections = connections
-        self._transport: asyncio.Transport | None = None
         self._send: Callable[[bytes], None] | None = None
         self._stream: asyncio.Transport | None = None  # as long as all that is written is more chunks of an answer that has begun
         self._farewell: Farewell | None = None
@@ -52,11 +51,10 @@ class Connection(Reader, asyncio.Protocol):
         self._queue: deque[Incoming] | None = None
         self._queued = 0  # bytes of bodies that wait
         self._replying = False  # the head of the current answer was sent
-        self._opening: bytes | None = None  # the head, until the first bytes of the body: both in one write, which is one system call
+        self._opening: bytes | None = None  # the head, until the first bytes of the body (one write for both); between two answers: see `end`
         self._chunked = False
         self._left: int | None = 0  # bytes of the body that may still be written; `None`: until the connection closes
         self._paused = False  # the client does not read
-        self._held = False  # we do not
         self._turns = 0  # requests begun
 
     # -- asyncio -----------------------------------------------------------------------------------------------------------------------
@@ -133,6 +131,7 @@ class Connection(Reader, asyncio.Protocol):
 
     def _take(self, known: Known, length: int | None, body: bytes) -> None:
         """A whole request, in its turn."""
+        self._open()
         self._current = incoming = Incoming(known, length, True, self._local)
         incoming.complete = True
         self._turns += 1
@@ -150,6 +149,7 @@ class Connection(Reader, asyncio.Protocol):
             handler.client_whole(body)
 
     def _start(self, incoming: Incoming) -> None:
+        self._open()
         self._current = incoming
         if incoming.body is not None:
             self._queued -= len(incoming.body)  # it waits no longer, whatever becomes of it
@@ -229,6 +229,7 @@ class Connection(Reader, asyncio.Protocol):
 
     def _say_last(self, answer: bytes) -> None:
         self._current = None
+        self._open()
         if self._send is not None:
             self._send(answer)
         self._close(linger=True)
@@ -245,6 +246,7 @@ class Connection(Reader, asyncio.Protocol):
     def _close(self, *, linger: bool, late: bool = False) -> None:
         """Close, after what was written has left; with `linger`, after the client had time to see it, whatever it still sends. `late`: it had its
         time to take that."""
+        self._open()
         self._deaf = True
         self._stop_reading()
         self._send = self._stream = self._queue = None
@@ -332,12 +334,15 @@ class Connection(Reader, asyncio.Protocol):
         if current is None or send is None:
             return
         self._current = current.handler = None
-        if self._opening is not None:
-            self._open()
+        self._open()
         if self._chunked:
             self._chunked = False
-            self._stream = None
-            send(b"0\r\n\r\n")
+            self._stream, self._opening = None, b"0\r\n\r\n"
+            if current.keep_alive and self._queue is None and not self._settings.draining():
+                # It tells nothing that the answer did not: the tokens of other answers that are at hand go first.
+                asyncio.get_running_loop().call_soon(self._open)
+            else:
+                self._open()
         elif self._left or not self._replying:
             self._break_off()  # fewer bytes than the head promised
             return
@@ -370,16 +375,6 @@ class Connection(Reader, asyncio.Protocol):
             self._current = current.handler = None
             self._break_off()
 
-    def pause_upload(self) -> None:
-        if self._transport is not None and self._reading is not None:
-            self._held = True
-            self._transport.pause_reading()
-
-    def resume_upload(self) -> None:
-        if self._transport is not None and self._held:
-            self._held = False
-            self._transport.resume_reading()
-
     def unsent(self) -> int:
         return untaken(self._transport) if self._transport is not None else 0
 
@@ -396,5 +391,6 @@ class Connection(Reader, asyncio.Protocol):
 
     def close(self) -> None:
         """Close now; a running answer ends as one whose client is gone."""
-        self._leave()
+        if self._current is not None:
+            self._leave()
         self._close(linger=False)

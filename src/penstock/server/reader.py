@@ -7,6 +7,7 @@ begins, and trailers and chunk extensions wholly, so what comes without their te
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from typing import cast
 
@@ -37,8 +38,8 @@ class Reader(ABC):
     raised.
     """
 
-    __slots__ = ("_alone", "_deaf", "_fed", "_headers", "_heads", "_known", "_length", "_local", "_parser", "_pieces", "_quiet", "_reading",
-                 "_settings", "_upgrading", "_url")
+    __slots__ = ("_alone", "_deaf", "_fed", "_headers", "_heads", "_held", "_known", "_length", "_local", "_parser", "_pieces", "_quiet", "_reading",
+                 "_settings", "_transport", "_upgrading", "_url")
     _turns: int
     """Requests begun."""
 
@@ -58,6 +59,8 @@ class Reader(ABC):
         self._pieces: list[bytes] | None = None  # of a chunked body, from this read
         self._upgrading: Incoming | None = None  # whose framing llhttp is to be shown again
         self._deaf = False  # what comes is no request any more
+        self._transport: asyncio.Transport | None = None
+        self._held = False  # we do not read
 
     # -- what comes out ----------------------------------------------------------------------------------------------------------------
 
@@ -72,6 +75,18 @@ class Reader(ABC):
     @abstractmethod
     def _refuse(self, incoming: Incoming | None, path: str, head_only: bool, bad: Bad) -> None:
         """A request is bad in its form; nothing follows. `incoming`, where its head was good; `path`, as far as it is known."""
+
+    # -- uploads -----------------------------------------------------------------------------------------------------------------------
+
+    def pause_upload(self) -> None:
+        if self._transport is not None and self._reading is not None:
+            self._held = True
+            self._transport.pause_reading()
+
+    def resume_upload(self) -> None:
+        if self._transport is not None and self._held:
+            self._held = False
+            self._transport.resume_reading()
 
     # -- bytes -------------------------------------------------------------------------------------------------------------------------
 
