@@ -156,6 +156,7 @@ class FakeAsk:
     uploaded: bytes = b""
     upload_ended: bool = False
     began: bool = False
+    hands_over: bool = True
     left: int | None = None
     """Bytes that the framing still promises; `None` where it promises none."""
 
@@ -166,6 +167,11 @@ class FakeAsk:
 
     def resume(self) -> None:
         self.paused = False
+
+    def hand_over(self, receiver: Receiver) -> bool:
+        if self.hands_over:
+            self.receiver = receiver
+        return self.hands_over
 
     def cancel(self) -> None:
         self.cancelled, self.receiver = True, None

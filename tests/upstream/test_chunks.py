@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from penstock.upstream.connection import Connection
 from penstock.upstream.contract import LossKind
 from penstock.wire.chunked import LENGTHS, LINES_BY_LENGTH, SIZE_LINES, ends_a_chunk
-from tests.upstream.test_connection import STREAM, Rig
+from tests.upstream.test_connection import STREAM, Rig, Taker
 
 LAST = b"0\r\n\r\n"
 
@@ -148,6 +148,32 @@ def test_however_they_come_the_same_is_heard(bodies: list[tuple[bytes, bytes]], 
         rig.feed(*pieces)
         assert (taker.body, taker.calls[0], taker.calls[-1], taker.loss) == (whole, "began", "ended", None)
         assert (rig.kept, rig.wire.closed) == (1, False)
+
+
+def test_an_answer_is_handed_over_between_two_reads() -> None:
+    """Not while its head or its end is told: the rest of that read is the first one's."""
+    rig, other = Rig(), Taker()
+    first = rig.send()
+    refused: list[bool] = []
+    first.on["began"] = lambda: refused.append(rig.connection.hand_over(first, other))
+    first.on["body"] = lambda: refused.append(rig.connection.hand_over(first, other))
+    rig.feed(STREAM + chunk(b"a"))
+    assert refused == [False, False]
+    rig.feed(chunk(b"b"))
+    assert refused == [False, False, True]
+    rig.feed(chunk(b"c"), chunk(b"d") + LAST)
+    assert (first.calls, first.body) == (["began", "body", "body"], b"ab")
+    assert (other.calls, other.body, rig.kept) == (["body", "body", "ended"], b"cd", 1)
+    assert not rig.connection.hand_over(first, first), "its turn is over"
+
+
+def test_who_does_not_ask_hands_nothing_over() -> None:
+    rig, other = Rig(), Taker()
+    first = rig.send()
+    rig.feed(STREAM, chunk(b"a"))
+    assert not rig.connection.hand_over(other, other)
+    rig.feed(chunk(b"b"))
+    assert first.body == b"ab"
 
 
 def test_lines_by_length() -> None:

@@ -7,6 +7,7 @@ callback ends this exchange, with a row, and reaches no other.
 from __future__ import annotations
 
 import logging
+from typing import cast
 
 from penstock.exchange import faults
 from penstock.exchange.compose_answer import names_of
@@ -19,13 +20,14 @@ from penstock.exchange.metering import Metering
 from penstock.exchange.settle import close_entry, read, read_tail
 from penstock.exchange.stage import BODY, FLOWING, FRAME, GATHERED, JUDGED, WEIGHED
 from penstock.pipeline.contract import Pipeline, State
+from penstock.pipeline.stream import StreamRelay
 from penstock.upstream.contract import Loss, LossKind, ResponseHead
 from penstock.vocabulary.errors import Fault
 from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 
 log = logging.getLogger(__name__)
 # Members of enumerations by names of their own: an attribute of an Enum class costs six times a global, and this runs per chunk.
-_RUNNING, _ENDED = State.RUNNING, State.ENDED
+_RUNNING, _ENDED, _LOOK = State.RUNNING, State.ENDED, State.LOOK
 _OPENED, _DIALING, _HEAD_HELD, _EARLY, _STREAMING, _SETTLED = (
     Phase.OPENED, Phase.DIALING, Phase.HEAD_HELD, Phase.EARLY, Phase.STREAMING, Phase.SETTLED)
 _DRAINING, _BY_CLIENT = Phase.DRAINING, EndedBy.CLIENT
@@ -84,7 +86,7 @@ class Exchange(Metering, Joining):
             if out and reply is not None:
                 self.last_out = now
                 reply.write(out)
-            if pipeline.state is not _RUNNING and self.machine.phase is _STREAMING:
+            if pipeline.state is not _RUNNING and (self.machine.phase is _STREAMING or pipeline.state is _LOOK):
                 self._stopped(pipeline, now)
         except Exception as error:
             self.fail(error)
@@ -315,7 +317,9 @@ class Exchange(Metering, Joining):
     # -- the end -----------------------------------------------------------------------------------------------------------------------
 
     def _stopped(self, pipeline: Pipeline, now: float) -> None:
-        if self.machine.phase is _DRAINING:
+        if pipeline.state is _LOOK:
+            cast("StreamRelay", pipeline).look(now)
+        elif self.machine.phase is _DRAINING:
             self._do(self.machine.handle(_TERMINAL), now)
         elif pipeline.state is _ENDED:
             self.outcome = pipeline.conclude(True, "")

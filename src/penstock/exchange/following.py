@@ -115,6 +115,10 @@ class Seat:
 
     # -- Ask -------------------------------------------------------------------------------------------------------------------------
 
+    def hand_over(self, receiver: Receiver) -> bool:
+        del receiver
+        return False
+
     def pause(self) -> None:
         self.paused = True
         if self._flight is not None:

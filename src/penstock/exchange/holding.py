@@ -28,7 +28,7 @@ from penstock.vocabulary.errors import Fault, UpstreamError
 from penstock.vocabulary.ids import Operation
 from penstock.vocabulary.outcome import Outcome
 
-_RUNNING, _BROKEN, _CUT = State.RUNNING, State.BROKEN, State.CUT
+_RUNNING, _BROKEN, _CUT, _LOOK = State.RUNNING, State.BROKEN, State.CUT, State.LOOK
 _DRAINING, _COMMIT, _RESPONSES = Phase.DRAINING, Input.COMMIT, Operation.RESPONSES
 OURS = "the provider refused what the gateway had added to the request that it follows"
 
@@ -240,7 +240,7 @@ class Holding(Trying):
             if self._is_named(pipeline):
                 self._stage = FLOWING
             self.say(out, now)
-            if pipeline.state is not _RUNNING and self.machine.phase is Phase.STREAMING:
+            if pipeline.state is not _RUNNING and (self.machine.phase is Phase.STREAMING or pipeline.state is _LOOK):
                 self._stopped(pipeline, now)
         elif stage is JUDGED:
             if self._judge is not None and not self._judge.hold(data):
@@ -249,7 +249,9 @@ class Holding(Trying):
             self._weigh_on(pipeline, data, now)
         else:  # nobody sees it
             pipeline.feed(data, now)
-            if pipeline.state is not _RUNNING:
+            if pipeline.state is _LOOK:
+                self._stopped(pipeline, now)
+            elif pipeline.state is not _RUNNING:
                 self._do(self.machine.handle(Input.TERMINAL), now)
 
     def _told_first(self, pipeline: Pipeline, error: UpstreamError, now: float) -> bool:

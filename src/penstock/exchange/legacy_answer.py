@@ -77,6 +77,10 @@ class LegacyAnswer:
     def dialed_at(self) -> float | None:
         return self._ask.dialed_at if self._ask is not None else None
 
+    def hand_over(self, receiver: Receiver) -> bool:
+        del receiver
+        return False
+
     def pause(self) -> None:
         if self._ask is not None:
             self._ask.pause()

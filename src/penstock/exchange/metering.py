@@ -3,7 +3,8 @@
 `Meter` stands between a provider's answer and the exchange, and only where there is such a budget: what is not metered costs nothing. After each
 chunk it compares the number of events with the one at which it wants to look again; a look works out what was used so far. An event counts for one
 token until the provider states more, so of tokens it is known in advance at which event to look, and only what the provider states anew moves that.
-Raw text has no events of its own (what comes in one read is one): there the tokens that are estimated of it stand in their place.
+A stream that can say by itself when that is (`StreamRelay.watch`) is left to itself once its text has begun. Raw text has no events of its own (what
+comes in one read is one): there the tokens that are estimated of it stand in their place.
 When a quarter of a share is left it asks for more of that, which takes a moment; when all of it is used and there is no more to be had, the answer
 ends with the frame that was just given out.
 """
@@ -19,6 +20,7 @@ from penstock.exchange.admitting import Pass
 from penstock.exchange.at_once import AtOnce
 from penstock.exchange.machine import Input, Phase
 from penstock.pipeline.contract import Pipeline
+from penstock.pipeline.looks import NEVER as _NEVER
 from penstock.pipeline.stream import StreamRelay
 from penstock.protocols.contract import Closer, ProtocolSpec
 from penstock.upstream.contract import Loss, Receiver, ResponseHead
@@ -30,7 +32,6 @@ from penstock.vocabulary.usage import EMPTY_USAGE, Usage
 
 _LEAST = 32
 """The least that is asked for besides; and events between two looks at money, of which it is known that they do not use it up."""
-_NEVER = 1 << 62
 _CUT = Fault(FaultKind.CUT, 429, "The budget is spent; the answer was ended.")
 
 
@@ -63,7 +64,8 @@ class Meter:
     """Implements `upstream.contract.Receiver` in the exchange's place. One per exchange; its answer may begin again with another try."""
 
     __slots__ = (
-        "_asking", "_at", "_bytes_in", "_closer", "_inner", "_legacy", "_operation", "_pass", "_provider", "_refused", "_spec", "_usage", "exchange",
+        "_asking", "_at", "_bytes_in", "_closer", "_inner", "_legacy", "_operation", "_pass", "_provider", "_refused", "_spec", "_stays", "_usage",
+        "exchange",
     )  # fmt: skip
 
     def __init__(
@@ -86,11 +88,13 @@ class Meter:
         """The shares of which more is asked for; each budget has its own unit and its own answer."""
         self._refused: set[int] = set()
         """Those of which there is no more."""
+        self._stays = exchange.legacy is not None
+        """It is told of every chunk to the end."""
 
     def answer_began(self, head: ResponseHead, now: float) -> None:
         self._inner.answer_began(head, now)
         pipeline = self.exchange.pipeline
-        self._closer, self._at, self._usage = None, 1, EMPTY_USAGE
+        self._closer, self._at, self._usage, self._stays = None, 1, EMPTY_USAGE, self._legacy is not None
         if self._spec.closer is not None and isinstance(pipeline, StreamRelay):
             self._closer = self._spec.closer(self._operation)
             pipeline.close_with(self._closer)
@@ -103,6 +107,23 @@ class Meter:
         count = pipeline.events if self._legacy is None else self._legacy.made
         if count >= self._at or pipeline.observer.usage is not self._usage:
             self._look(pipeline, now)
+        if not self._stays and pipeline.first_content_at is not None:
+            self._step_aside(pipeline)
+
+    def _step_aside(self, pipeline: Pipeline) -> None:
+        """Its text runs: let it say itself when to look, where it can."""
+        asked = self.exchange.asked
+        if asked is None or not isinstance(pipeline, StreamRelay) or not pipeline.watchable:
+            self._stays = True
+        elif asked.hand_over(self._inner):
+            self._stays = True
+            pipeline.watch(self._look_again, self._at)
+
+    def _look_again(self, now: float) -> None:
+        pipeline = self.exchange.pipeline
+        if isinstance(pipeline, StreamRelay):
+            self._look(pipeline, now)
+            pipeline.look_at(self._at)
 
     def answer_ended(self, now: float) -> None:
         self._inner.answer_ended(now)
@@ -162,6 +183,9 @@ class Meter:
         if more <= 0:
             self._refused.add(id(share))
         self._at = 0
+        pipeline = self.exchange.pipeline
+        if isinstance(pipeline, StreamRelay):
+            pipeline.look_at(0)
 
     def _end(self, share: Share, usage: Usage, pipeline: Pipeline, now: float) -> None:
         self._at = _NEVER

@@ -18,6 +18,8 @@ class State(Enum):
     """The terminal event was given out; whatever follows changes nothing."""
     CUT = auto()
     """A policy ended the answer; the upstream is to be cancelled."""
+    LOOK = auto()
+    """Whoever watches is to look behind what was given out just now; it runs on, unless that one says otherwise."""
     BROKEN = auto()
     """The bytes are not in the coding that they were said to be; the upstream is to be cancelled."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from penstock.pipeline.contract import Pipeline, State, upstream_error
+from penstock.pipeline.looks import Look, Looks
 from penstock.pipeline.tail import (
     BY_MARK,
     BY_NAME,
@@ -24,7 +25,7 @@ from penstock.vocabulary.outcome import EndedBy, Ending, Outcome
 from penstock.wire.array import ArraySplitter
 from penstock.wire.sse import Frame, Scanner
 
-_ENDED = State.ENDED
+_ENDED, _LOOK = State.ENDED, State.LOOK
 _BOM = b"\xef\xbb\xbf"
 _COMPLETE = Outcome(Ending.COMPLETE, "terminal event", EndedBy.UPSTREAM)
 
@@ -37,8 +38,8 @@ class StreamRelay(Pipeline):
     because the client had not asked for them; otherwise every byte of a complete stream leaves, in order."""
 
     __slots__ = (
-        "_array", "_closing", "_drop_lf", "_feed", "_kept", "_lead", "_observe", "_promised", "_quick", "_repaired", "_ring", "_row", "_scanner",
-        "_since", "_speak", "_still", "_take_usage",
+        "_array", "_closing", "_drop_lf", "_feed", "_kept", "_lead", "_looks", "_observe", "_promised", "_quick", "_repaired", "_ring", "_row",
+        "_scanner", "_since", "_speak", "_still", "_take_usage",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +71,7 @@ class StreamRelay(Pipeline):
         self._ring = bytearray(RING)
         self._since = now
         self._row = 0
+        self._looks: Looks | None = None
 
     def feed(self, data: bytes, now: float) -> bytes:
         gap = now - self.last_at
@@ -101,13 +103,20 @@ class StreamRelay(Pipeline):
                 self.failures += 1
                 mark, number = MALFORMED, BY_MARK[MALFORMED]
             row = self._row
-            self._row = row + ROW if row < LAST_ROW else 0
+            if row < LAST_ROW:
+                self._row = row + ROW
+            else:
+                self._row = 0
+                if self._looks is not None:
+                    self._quick = -1  # the next read goes the thorough way
             pack_row(self._ring, row, now - self._since, size, number)
             if mark == CONTENT:
                 self.last_content_at = now
-            elif mark:
+            else:
                 if mark & CONTENT:
                     self.last_content_at = now
+                if self._looks is not None and self.observer.usage is not self._looks.seen:
+                    self.state = _LOOK
                 if mark & TERMINAL and self._promised:
                     self.state = _ENDED
                 if mark & USAGE_ONLY and self._take_usage:
@@ -157,6 +166,8 @@ class StreamRelay(Pipeline):
         if self._array is not None and frames and frames[-1][1] is None and self._ends_well(self._array, frames[-1][2]):
             self.state = _ENDED
         self._quick = scanner.limit if scanner.idle and self._kept is None and self.first_content_at is not None else -1
+        if self._looks is not None and self._looks.heed(self) and self.state is State.RUNNING:
+            self.state = _LOOK
         if taken is not None:
             self._drop_lf = id(frames[-1]) in taken and frames[-1][2].endswith(b"\r")
             out = b"".join([f[2] for f in frames if id(f) not in taken])
@@ -313,6 +324,7 @@ class StreamRelay(Pipeline):
             self._repaired = False
             out = self._closing
         self.bytes_out += len(out)
+        self._unwatch()
         self._scanner.close()
         return out
 
@@ -326,6 +338,37 @@ class StreamRelay(Pipeline):
 
         self._observe = both
 
+    @property
+    def watchable(self) -> bool:
+        return type(self) is StreamRelay and self.observer.tells_usage
+
+    def watch(self, look: Look, at: int) -> None:
+        """Let `look` be called behind the feed that brings the event of that number (`events`), and behind each in which the provider states usage
+        anew. Each time it says when next."""
+        self._looks = Looks(look, self._observe)
+        self.look_at(at)
+
+    def look_at(self, event: int) -> None:
+        """The next look, as above; does nothing to what is not watched."""
+        looks = self._looks
+        if looks is not None:
+            looks.at, looks.seen = event, self.observer.usage
+            looks.heed(self)
+
+    def look(self, now: float) -> None:
+        """It is time: `state` is LOOK."""
+        self.state = State.RUNNING
+        if self._looks is not None:
+            self._looks.look(now)
+
+    def observe_with(self, observe: Observe | None) -> None:
+        self._observe = observe
+
+    def _unwatch(self) -> None:
+        looks, self._looks = self._looks, None
+        if looks is not None:
+            self._observe = looks.under
+
     def close_with(self, closer: Closer) -> None:
         """Let `closer` follow. To be called before the first feed."""
         observe = self._observing
@@ -337,6 +380,7 @@ class StreamRelay(Pipeline):
         """The last bytes for the client, in the protocol's own words (event name, data) for an answer that was stopped. To be called in the place of
         `end`, and only where `may_speak`."""
         self.state = State.CUT
+        self._unwatch()
         if self._array is not None:
             out = (b"," if self._opened else b"[") + b",".join([data for _, data in frames]) + b"]"
         else:
@@ -345,4 +389,5 @@ class StreamRelay(Pipeline):
         return out
 
     def close(self) -> None:
+        self._unwatch()
         self._scanner.close()

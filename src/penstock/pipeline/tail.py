@@ -11,7 +11,7 @@ import re
 import struct
 from typing import Final
 
-from penstock.protocols.contract import CONTENT, ERROR, MALFORMED, TERMINAL, TOOL, USAGE_ONLY
+from penstock.protocols.contract import CONTENT, ERROR, MALFORMED, STATED, TERMINAL, TOOL, USAGE_ONLY
 
 EVENTS: Final = 64
 BYTES: Final = 16 * 1024
@@ -44,7 +44,7 @@ def _word_of(mark: int) -> str:
     return "content" if mark & CONTENT else "event"
 
 
-_MARKS = 2 * MALFORMED  # all the bits below
+_MARKS = 2 * STATED  # all the bits below
 _OTHER = "other"
 _words: list[str] = ["", _OTHER]
 """Types by number; 0 is a row that was never written."""

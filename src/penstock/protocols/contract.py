@@ -31,6 +31,8 @@ TOOL = 16
 """A tool call began, went on or ended; `Observer.tools` has changed."""
 MALFORMED = 32
 """The data did not have the shape that the protocol promises; the frame was not understood (it is forwarded all the same)."""
+STATED = 64
+"""Content with a word on usage besides. Only observers with `tells_usage` return it."""
 
 
 # By names of their own: an attribute of an Enum class costs six times a global, and this runs per answer.
@@ -85,6 +87,8 @@ class Observer(ABC):
         "calls", "choices", "error", "final_usage", "malformed", "model", "response_id", "service_tier", "sink", "stop_reason", "terminal", "tools",
         "unknown", "usage",
     )  # fmt: skip
+    tells_usage = False
+    """Nothing that returns CONTENT and no other bit has changed `usage`."""
 
     def __init__(self) -> None:
         self.response_id: str | None = None

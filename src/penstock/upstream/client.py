@@ -103,6 +103,9 @@ class Request:
         if self._connection is not None:
             self._connection.resume(self)
 
+    def hand_over(self, receiver: Receiver) -> bool:
+        return self._connection is not None and self._connection.hand_over(self, receiver)
+
     def upload(self, data: bytes) -> None:
         receiver = self._receiver
         if self._connection is not None:

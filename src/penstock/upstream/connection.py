@@ -19,7 +19,7 @@ import httptools
 
 from penstock.upstream.contract import STALE_WITHIN, Headers, Loss, LossKind, Receiver, ResponseHead
 from penstock.upstream.dial import DIRECT, Via
-from penstock.upstream.losses import STALE, TOO_LARGE, loss_of, short
+from penstock.upstream.losses import STALE, TOO_LARGE, Garbage, loss_of, short
 from penstock.upstream.reading import MUCH, make_poll, settle_tls_reading, take_breath
 from penstock.wire.chunked import LENGTHS, LINES_BY_LENGTH, ends_a_chunk
 
@@ -36,10 +36,6 @@ class Keeper(Protocol):
         ...
 
     def gone(self, connection: Connection) -> None: ...
-
-
-class _Garbage(Exception):
-    """Not an answer that can be taken. Raised inside llhttp's callbacks."""
 
 
 class Connection(asyncio.Protocol):
@@ -155,7 +151,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self._ended:
             # A second answer to one request. Whatever it is, it is not ours to read.
-            raise _Garbage("bytes behind the answer")
+            raise Garbage("bytes behind the answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head is None:
@@ -166,7 +162,7 @@ class Connection(asyncio.Protocol):
         status = parser.get_status_code()
         if status < 200:
             if status < 100:
-                raise _Garbage("a status below 100")
+                raise Garbage("a status below 100")
             self._headers = []
             return
         head = ResponseHead(status, self._headers)
@@ -174,10 +170,10 @@ class Connection(asyncio.Protocol):
         # To llhttp only HTTP/1.1 goes on without a word about it: mostly the version need not be spelled out.
         version = "1.1" if keeps and not head.shape.connection else parser.get_http_version()
         if version != "1.1" and version != "1.0":
-            raise _Garbage("not HTTP/1.1")
+            raise Garbage("not HTTP/1.1")
         self._parts.clear()  # an interim answer's
         if head.transfer_coding and not head.chunked:
-            raise _Garbage("a transfer coding that was not asked for")
+            raise Garbage("a transfer coding that was not asked for")
         self._head = head
         # HTTP/1.0 knows no chunks; where they come, the connection is not kept (RFC 9112, 6.1).
         self._reusable = keeps and not self._no_body and not (head.chunked and version == "1.0")
@@ -231,7 +227,7 @@ class Connection(asyncio.Protocol):
         """What came is not HTTP. What was understood of it is handed on; bytes behind a whole answer are its connection's end only."""
         why = error
         if isinstance(error, httptools.HttpParserCallbackError):
-            if not isinstance(error.__context__, _Garbage):
+            if not isinstance(error.__context__, Garbage):
                 raise error
             why = error.__context__
         self._reusable = False
@@ -351,6 +347,12 @@ class Connection(asyncio.Protocol):
             self._held = False
             if self._receiver is not None:
                 self._receiver.upload_resumed()
+
+    def hand_over(self, asker: object, receiver: Receiver) -> bool:
+        """Whatever comes is told to this receiver instead; False: not now, for more is told of the read that is under way."""
+        now = self._asker is asker and not self._news
+        self._receiver = receiver if now else self._receiver
+        return now
 
     def pause(self, asker: object) -> None:
         transport = self._transport

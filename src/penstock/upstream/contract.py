@@ -159,6 +159,10 @@ class Ask(Protocol):
 
     def resume(self) -> None: ...
 
+    def hand_over(self, receiver: Receiver) -> bool:
+        """Let `receiver` be told whatever comes after the call that runs; False: the first one goes on being told."""
+        ...
+
     def cancel(self) -> None:
         """Close the connection at once; nothing is called any more."""
         ...

@@ -90,6 +90,10 @@ class LocalAsk:
             if self._begun and self._timer is None:
                 self._wait()
 
+    def hand_over(self, receiver: Receiver) -> bool:
+        del receiver
+        return False
+
     def cancel(self) -> None:
         self._receiver = None
         self._pieces = iter(())

@@ -11,6 +11,10 @@ STALE: Final = Loss(LossKind.STALE, "a kept connection was closed by the provide
 TOO_LARGE: Final = Loss(LossKind.GARBAGE, "the head of the provider's answer is too large")
 
 
+class Garbage(Exception):
+    """Not an answer that can be taken. Raised inside llhttp's callbacks."""
+
+
 def loss_of(exc: Exception | None, where: str) -> Loss:
     """`exc`: what the transport gave as the reason; `None`: a clean end. `where`: before or inside the answer."""
     if exc is None:

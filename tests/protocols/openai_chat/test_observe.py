@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.protocols.contract import CONTENT, ERROR, MALFORMED, TERMINAL, TOOL, USAGE_ONLY, Observer
+from penstock.protocols.contract import CONTENT, ERROR, MALFORMED, STATED, TERMINAL, TOOL, USAGE_ONLY, Observer
 from penstock.protocols.openai_chat import SPEC
 from penstock.vocabulary.errors import UpstreamError
 from penstock.vocabulary.events import (
@@ -259,7 +259,7 @@ def test_a_later_figure_that_leaves_details_out_takes_none_away() -> None:
 def test_groq_states_usage_in_its_envelope() -> None:
     observer = new()
     see(observer, chunk({"role": "assistant"}, x_groq={"id": "req_1"}), chunk({"content": "a"}))
-    assert see(observer, chunk({"content": "b"}, x_groq={"usage": usage(7, 1)})) == CONTENT
+    assert see(observer, chunk({"content": "b"}, x_groq={"usage": usage(7, 1)})) == CONTENT | STATED
     assert observer.usage == Usage(input=7, output=1)
     bits = see(observer, chunk(finish="stop", x_groq={"id": "req_1", "usage": usage(7, 8, queue_time=0.1)}))
     assert (bits, observer.usage, observer.final_usage) == (0, Usage(input=7, output=8), True)
@@ -354,7 +354,8 @@ def test_odd_choices_are_no_content_and_not_malformed(choices: Any) -> None:
 @pytest.mark.parametrize("index", [0.0, None, "0"])
 def test_a_frame_of_unforeseen_types_is_read_as_far_as_it_goes(index: Any) -> None:
     observer = new()
-    assert see(observer, chunk({"content": "a", "tool_calls": "x", "images": [1]}, index=index, finish="stop", usage=usage(5.0), x_groq=5)) == CONTENT  # type: ignore[arg-type]
+    data = chunk({"content": "a", "tool_calls": "x", "images": [1]}, index=index, finish="stop", usage=usage(5.0), x_groq=5)  # type: ignore[arg-type]
+    assert see(observer, data) == CONTENT | STATED
     assert (observer.usage.input, observer.stop_reason, observer.malformed, observer.response_id) == (5, "stop", 0, "c1")
 
 

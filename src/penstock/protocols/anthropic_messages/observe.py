@@ -65,6 +65,7 @@ MAX_OPEN_CALLS: Final = 256
 class MessagesObserver(Followed):
     """The observer of this protocol, for every operation: a stream of events, one Message, a token count, or any other body."""
 
+    tells_usage = True
     __slots__ = ("_compacted", "_stated", "_teller")
 
     def __init__(self) -> None:

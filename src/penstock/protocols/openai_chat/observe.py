@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-from penstock.protocols.contract import CONTENT, ERROR, MALFORMED, TERMINAL, TOOL, USAGE_ONLY, Followed
+from penstock.protocols.contract import CONTENT, ERROR, MALFORMED, STATED, TERMINAL, TOOL, USAGE_ONLY, Followed
 from penstock.protocols.openai_chat.body import is_bookkeeping, observe_body, observe_error
 from penstock.protocols.openai_chat.calls import LEGACY_INDEX, Answer, OpenCall, arguments_of
 from penstock.protocols.openai_chat.chunk import (
@@ -62,6 +62,7 @@ _NO_FUNCTION = Function()
 class ChatObserver(Followed):
     """The observer of `chat/completions` and `completions`."""
 
+    tells_usage = True
     __slots__ = ("_answers", "_decode", "_misses", "_plain", "_running", "_started", "unfinished")
 
     def __init__(self) -> None:
@@ -163,6 +164,8 @@ class ChatObserver(Followed):
             self._read_usage(usage)
             if choices is not None and not choices and chunk.usage and is_bookkeeping(data):
                 bits |= USAGE_ONLY
+            elif bits == CONTENT:
+                bits |= STATED
         error = chunk.error or (groq.error if groq is not None else None)
         if error:
             bits |= self._fail(error)

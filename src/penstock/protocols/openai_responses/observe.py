@@ -53,6 +53,7 @@ _PARTS_LIMIT = 1024
 class ResponsesObserver(Observer):
     """See the rules of `table`."""
 
+    tells_usage = True
     malformed: int
     unknown: int
     __slots__ = ("_called", "_calls", "_parts", "_parts_begun", "_started", "assumed", "created_at", "created_seen", "sequence_number", "untyped")
