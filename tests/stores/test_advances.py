@@ -106,6 +106,7 @@ def test_more_for_one_that_runs_comes_out_of_it_too(engine: sa.Engine, large: Bu
     budgets.extend(one, 50, found.append)
     assert (found, ahead.amount, one.amount, budgets.counters.transactions) == ([50, 50], 150, 150, before)
     assert budgets.flush()
+    assert (budgets.counters.transactions, budgets.counters.failures) == (before + 1, 0)
     assert held(engine) - of_advances(engine) == 150 + 150 + 100
     budgets.extend(two, LARGE, found.append)
     assert budgets.flush()
@@ -307,4 +308,16 @@ def test_an_open_wish_of_nothing(engine: sa.Engine) -> None:
     for n in range(3):
         assert budgets.take_ahead([of(money, 0, f"m{n}")]) is None
         shares(ask(budgets, of(money, 0, f"m{n}"), wish(10, limit=LARGE)))
+    budgets.close()
+
+
+def test_more_for_one_that_has_a_share_of_nothing(engine: sa.Engine, large: Budget) -> None:
+    """Its price was not known when it began."""
+    budgets = quiet(engine, "i1")
+    (nothing,) = shares(ask(budgets, of(large, 0, "nothing")))
+    busy(budgets, large)
+    found: list[int] = []
+    budgets.extend(nothing, 50, found.append)
+    assert budgets.flush()
+    assert (found, nothing.amount, held(engine) - of_advances(engine), budgets.counters.failures) == ([50], 50, 250, 0)
     budgets.close()

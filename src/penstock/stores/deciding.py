@@ -93,7 +93,7 @@ class Batch:
 
     def known(self) -> list[str]:
         """Whose shares may be on file."""
-        found = [wish.exchange for one in self.work if not isinstance(one, Reserve | Take) or one.tried for wish in wishes_of(one)]
+        found = [wish.exchange for one in self.work if not _is_new(one) for wish in wishes_of(one)]
         return found + [seen.advance.wish.exchange for seen in self._ahead.values() if seen.advance is not None]
 
     def decide(self) -> None:
@@ -249,6 +249,17 @@ class Batch:
                 self.changed[key] = None
         else:
             self.gone[key] = None
+
+
+def _is_new(one: Work) -> bool:
+    """There is nothing on file of its exchange."""
+    match one:
+        case Reserve():
+            return not one.tried
+        case Take():
+            return not one.tried and not one.grown
+        case Extend() | Settle() | Recall():
+            return False
 
 
 def key_of(wish: Wish) -> Key:

@@ -57,6 +57,8 @@ class Take(msgspec.Struct, gc=False):
     held: int
     """What is set aside for the exchange, with that."""
     asked_at: float
+    grown: bool = False
+    """There was a share before."""
     tried: bool = False
     """In a turn of which nobody knows whether the database did it."""
 
@@ -156,7 +158,7 @@ class Turns:
             if found is None:
                 return False
             share.amount += more
-            self._put(Take(share.wish, found[0][0], more, share.amount, now))
+            self._put(Take(share.wish, found[0][0], more, share.amount, now, grown=True))
             return True
 
     def put_back(self, left: list[Work]) -> None:
