@@ -197,6 +197,18 @@ def test_a_turn_of_which_nobody_knows_is_done_once(engine: sa.Engine, large: Bud
     assert (held(engine), of_advances(engine), spent(engine)) == (100, 0, {"b": 22})
 
 
+@pytest.mark.parametrize("times", [1, 3])
+def test_an_advance_of_whose_beginning_nobody_knows_is_one(engine: sa.Engine, large: Budget, times: int) -> None:
+    budgets = quiet(engine, "i1")
+    shares(ask(budgets, of(large, 100, "one")))
+    deaf(budgets, times)
+    shares(ask(budgets, of(large, 100, "two")))
+    assert budgets.counters.failures == times
+    assert (held(engine), of_advances(engine)) == (600, 400)
+    assert budgets.close() == 0
+    assert (held(engine), of_advances(engine)) == (200, 0)
+
+
 def test_while_the_database_is_away_nothing_is_given_out(engine: sa.Engine, large: Budget) -> None:
     budgets = quiet(engine, "i1")
     busy(budgets, large)
@@ -208,6 +220,7 @@ def test_while_the_database_is_away_nothing_is_given_out(engine: sa.Engine, larg
     while not budgets.counters.failures and time.monotonic() < deadline:
         time.sleep(0.002)
     assert budgets.take_ahead([of(large, 1, "y")]) is None
+    assert budgets.take_ahead([of(large, 0, "z")]) is None, "nor that which costs nothing"
     assert budgets.flush()
     assert (len(found), held(engine) - of_advances(engine)) == (1, 200 + 100 + 500)
     budgets.close()

@@ -107,10 +107,13 @@ class Advances:
             return 0
         return min(_TURNS * demand, most)
 
+    def add(self, advance: Advance) -> None:
+        """Of a place that has none. There is nothing in it yet."""
+        self._kept[advance.wish.place] = advance
+
     def keep(self, advance: Advance, now: float) -> None:
         """As it was decided on just now."""
         advance.good_until = now + _BUSY
-        self._kept[advance.wish.place] = advance
 
     def close(self, advance: Advance) -> None:
         advance.left = 0
@@ -121,6 +124,7 @@ class Advances:
         """Nobody knows how the budgets stand: nothing more is given out of any. What is on file is put right by the next turn of each."""
         for advance in self._kept.values():
             advance.left = 0
+            advance.good_until = 0.0  # (there may be wishes of nothing)
 
     @property
     def on_the_way(self) -> bool:

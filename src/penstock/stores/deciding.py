@@ -233,6 +233,8 @@ class Batch:
             return
         if seen.advance is None:
             seen.advance = Advance(seen.wish)
+            with self._turns.lock:  # known from now on: nobody may ever hear that it is on file
+                self._turns.advances.add(seen.advance)
         seen.advance.set_anew(seen.budget)
         _change(state, 0, seen.more)
 
