@@ -13,7 +13,7 @@ from penstock.admission.budget.spec import Budget, make_budget
 from penstock.stores import advances as module
 from penstock.stores.budgets import Budgets
 from penstock.stores.schema import budget_held, budget_shares, budget_spent
-from tests.support.purses import ask, charged_in, deaf, filed, gateway, held, kill, quiet, shares, spent, wish, write_row
+from tests.support.purses import ask, charged_in, deaf, filed, gateway, held, kill, meanwhile, quiet, shares, spent, wish, write_row
 
 LARGE = 100_000
 
@@ -267,6 +267,51 @@ def test_what_waits_is_on_file_before_a_row_is(engine: sa.Engine, large: Budget)
     before = budgets.counters.transactions
     budgets.file_ahead()
     assert budgets.counters.transactions == before, "nothing waits"
+    budgets.close()
+
+
+def test_a_row_does_not_wait_for_what_comes_later(engine: sa.Engine, large: Budget) -> None:
+    """Where work comes faster than turns are done, the queue is never empty."""
+    budgets = quiet(engine, "i1")
+    one, _ = busy(budgets, large)
+    going_on = True
+    meanwhile(budgets, lambda: going_on and budgets.settle([(one, 1)]))
+    taken(budgets, of(large, 100, "ahead"))
+    began = time.monotonic()
+    budgets.file_ahead(8)
+    assert time.monotonic() - began < 4
+    assert "ahead" in dict(filed(engine))
+    going_on = False
+    assert budgets.close() == 0
+
+
+def test_what_came_out_of_an_advance_that_is_given_up_is_waited_for(engine: sa.Engine, large: Budget) -> None:
+    sleeper = quiet(engine, "dead")
+    one, _ = busy(sleeper, large)
+    kill(engine, "dead")
+    living = quiet(engine, "living")
+    some = iter(["between"])
+    meanwhile(sleeper, lambda: [taken(sleeper, of(large, 100, id)) for id in some])
+    sleeper.settle([(one, 1)])
+    while not sleeper.counters.transactions > 2:
+        time.sleep(0.002)
+    sleeper.file_ahead()
+    assert "between" in dict(filed(engine))
+    for budgets in (sleeper, living):
+        budgets.close()
+
+
+def test_nothing_is_waited_for_when_nobody_files_it(engine: sa.Engine) -> None:
+    budgets, large = quiet(engine, "i1"), make_budget("tokens", str(LARGE), "day", name="b")
+    busy(budgets, large)
+    taken(budgets, of(large, 100, "ahead"))
+    deaf(budgets, 1_000_000)
+    budgets.stop_soon()
+    began = time.monotonic()
+    budgets.file_ahead(9)
+    assert time.monotonic() - began < 7, "it is given up after four seconds"
+    budgets.file_ahead(9)
+    assert time.monotonic() - began < 7
     budgets.close()
 
 

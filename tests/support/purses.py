@@ -124,3 +124,24 @@ class Deaf:
 
 def deaf(budgets: Budgets, times: int = 1) -> None:
     budgets._database = Deaf(budgets._database, times)  # pyright: ignore[reportPrivateUsage]
+
+
+class Meanwhile:
+    """A database during whose transactions something happens."""
+
+    def __init__(self, inside: Database, happens: Callable[[], object]) -> None:
+        self.inside = inside
+        self.happens = happens
+
+    @contextmanager
+    def begin(self) -> Generator[Running]:
+        with self.inside.begin() as run:
+            yield run
+            self.happens()
+
+    def close(self) -> None:
+        self.inside.close()
+
+
+def meanwhile(budgets: Budgets, happens: Callable[[], object]) -> None:
+    budgets._database = Meanwhile(budgets._database, happens)  # pyright: ignore[reportPrivateUsage]

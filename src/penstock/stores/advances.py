@@ -126,11 +126,6 @@ class Advances:
             advance.left = 0
             advance.good_until = 0.0  # (there may be wishes of nothing)
 
-    @property
-    def on_the_way(self) -> bool:
-        """Is anything given out that is not on file yet?"""
-        return any(advance.on_the_way for advance in self.all())
-
     def idle(self, now: float) -> list[Advance]:
         return [advance for advance in self._kept.values() if advance.good_until < now]
 

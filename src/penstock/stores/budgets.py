@@ -110,8 +110,7 @@ class Budgets:
 
     def file_ahead(self, timeout: float = 1.0) -> None:
         """What was taken ahead before the call is on file afterwards, where the database takes it within `timeout` seconds."""
-        if self.turns.advances.on_the_way:
-            self.turns.flush(timeout)
+        self.turns.file_ahead(timeout)
 
     def stop_soon(self, timeout: float = 5.0) -> None:
         """Begin what `close` waits for."""
@@ -131,6 +130,7 @@ class Budgets:
         try:
             self._work()
         finally:
+            self.turns.end()
             self._database.close()
 
     def _work(self) -> None:

@@ -140,6 +140,7 @@ class Batch:
                 else:
                     advances.close(advance)
             turns.count_unbooked()
+            turns.note_filed(sum(isinstance(one, Take) for one in self.work))
 
     def _take(self, one: Take) -> None:
         key = one.wish.exchange, *one.wish.place

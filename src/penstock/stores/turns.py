@@ -115,6 +115,9 @@ class Turns:
         """Who waits for all that was put in."""
         self.advances = Advances()
         """Under `lock`."""
+        self._taken = self._filed = 0
+        """How many shares came out of advances, and how many of these are on file."""
+        self._ended = False
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -132,6 +135,12 @@ class Turns:
             self._due = due
             self.lock.notify_all()
 
+    def note_filed(self, count: int) -> None:
+        """So many `Take` are on file. Under the lock."""
+        self._filed += count
+        if count and self._hurried:
+            self.lock.notify_all()
+
     def count_unbooked(self) -> None:
         """Count anew what was used and is not booked. Under the lock."""
         self.advances.forget_used()
@@ -146,6 +155,7 @@ class Turns:
             found = None if self.closing else self.advances.take(wishes, now)
             if found is None:
                 return None
+            self._taken += len(found)
             for advance, share in found:
                 self._put(Take(share.wish, advance, share.amount, share.amount, now))
             return Shares([share for _, share in found])
@@ -158,6 +168,7 @@ class Turns:
             if found is None:
                 return False
             share.amount += more
+            self._taken += 1
             self._put(Take(share.wish, found[0][0], more, share.amount, now, grown=True))
             return True
 
@@ -187,14 +198,28 @@ class Turns:
             return work
 
     def flush(self, timeout: float) -> bool:
-        """Wait until all that was put in before is done."""
+        """Wait until nothing that was put in waits."""
+        return self._hurry(lambda: not self._queue and not self._busy, timeout)
+
+    def file_ahead(self, timeout: float) -> bool:
+        """Wait until what came out of advances before is on file, whatever is put in meanwhile; or until there is nobody to do it."""
+        upto = self._taken
+        return self._filed >= upto or self._hurry(lambda: self._filed >= upto or self._ended, timeout)
+
+    def _hurry(self, done: Callable[[], bool], timeout: float) -> bool:
         with self.lock:
             self._hurried += 1
             self.lock.notify_all()
             try:
-                return self.lock.wait_for(lambda: not self._queue and not self._busy, timeout)
+                return self.lock.wait_for(done, timeout)
             finally:
                 self._hurried -= 1
+
+    def end(self) -> None:
+        """Nobody takes anything out any more."""
+        with self.lock:
+            self._ended = True
+            self.lock.notify_all()
 
     def close(self) -> None:
         """Nothing waits any more."""
