@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
+from itertools import pairwise
 
 import pytest
 import sqlalchemy as sa
@@ -13,7 +15,8 @@ from penstock.admission.budget.spec import Budget, make_budget
 from penstock.stores import advances as module
 from penstock.stores.budgets import Budgets
 from penstock.stores.schema import budget_held, budget_shares, budget_spent
-from tests.support.purses import ask, charged_in, deaf, filed, gateway, held, kill, meanwhile, quiet, shares, spent, wish, write_row
+from penstock.stores.turns import Turns, Work
+from tests.support.purses import Away, ask, charged_in, deaf, filed, gateway, held, kill, meanwhile, quiet, shares, spent, wish, write_row
 
 LARGE = 100_000
 
@@ -176,6 +179,58 @@ def test_what_is_not_needed_goes_back(engine: sa.Engine, large: Budget, monkeypa
         time.sleep(0.02)
     assert (held(engine), of_advances(engine), len(budgets.turns.advances)) == (200, 0, 0)
     assert budgets.take_ahead([of(large, 100, "late")]) is None
+    budgets.close()
+
+
+def test_what_goes_back_keeps_nobody_waiting(engine: sa.Engine, large: Budget, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many subjects, not all at once; at the end as well, when what was used comes first."""
+    monkeypatch.setattr(module, "_BUSY", 0.5)
+    budgets = gateway(engine, "i1", tidy=0.02)
+    most: list[int] = []
+    real = Turns.take
+
+    def take(turns: Turns, until: float) -> list[Work]:
+        most.append(len(turns.advances))
+        return real(turns, until)
+
+    monkeypatch.setattr(Turns, "take", take)
+    for round in range(2):
+        for n in range(100):
+            budgets.reserve([of(large, 10, f"x{round}-{n}", f"s{n}")], lambda _: None)
+        assert budgets.flush()
+    assert len(budgets.turns.advances) == 100
+    deadline = time.monotonic() + 10
+    while len(budgets.turns.advances) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert of_advances(engine) == 0
+    assert max(before - after for before, after in pairwise(most)) <= 32
+    for n in range(2):
+        ask(budgets, *[of(large, 10, f"last{n}", f"s{subject}") for subject in range(100)])
+    assert len(budgets.turns.advances) == 100
+    assert budgets.close() == 0
+    assert (len(budgets.turns.advances), of_advances(engine)) == (0, 0)
+    assert max(before - after for before, after in pairwise(most)) <= 32
+
+
+def test_what_could_not_go_back_goes_back_later(engine: sa.Engine, large: Budget, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database was away when it was to go, and nothing else waited."""
+    monkeypatch.setattr(module, "_BUSY", 0.1)
+    budgets = gateway(engine, "i1", tidy=0.05)
+    busy(budgets, large)
+    assert budgets.flush()
+    real, looks = budgets.turns.take, itertools.count()
+    budgets.turns.take = lambda until: (next(looks), real(until))[1]  # type: ignore[method-assign]
+    budgets._database = Away(budgets._database)  # pyright: ignore[reportPrivateUsage]
+    deadline = time.monotonic() + 10
+    while not budgets.counters.failures and time.monotonic() < deadline:
+        time.sleep(0.01)
+    before = next(looks)
+    time.sleep(0.5)
+    assert next(looks) - before < 50, "it does not look all the time"
+    deadline = time.monotonic() + 10
+    while of_advances(engine) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert (held(engine), of_advances(engine)) == (200, 0)
     budgets.close()
 
 

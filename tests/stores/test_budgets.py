@@ -22,6 +22,7 @@ from penstock.stores import shares as on_file
 from penstock.stores.budgets import Budgets
 from penstock.stores.deciding import Batch
 from penstock.stores.schema import budget_held
+from penstock.stores.turns import Turns, Work
 from tests.support.purses import NOW, ask, charged_in, deaf, directly, filed, gateway, held, kill, quiet, shares, spent, wish, write_row
 
 
@@ -444,3 +445,24 @@ def test_whose_own_clock_is_ahead_takes_nobody_for_dead(engine: sa.Engine) -> No
     assert one.close() == 0
     with engine.connect() as connection:
         assert abs(on_file.lease_now(connection) - time.time()) < 60
+
+
+def test_what_is_put_in_just_before_the_end_is_booked(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread had just looked."""
+    budgets = gateway(engine, "i1", tidy=0.05)
+    (share,) = shares(ask(budgets, wish(10)))
+    real = Turns.take
+
+    def take(turns: Turns, until: float) -> list[Work]:
+        work = real(turns, until)
+        if not work and not turns.closing:
+            budgets.settle([(share, 7)])
+            budgets.stop_soon()
+        return work
+
+    monkeypatch.setattr(Turns, "take", take)
+    deadline = time.monotonic() + 10
+    while not budgets.turns.closing and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert budgets.close() == 0
+    assert (held(engine), spent(engine)) == (0, {"b": 7})

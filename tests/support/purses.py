@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -124,6 +124,23 @@ class Deaf:
 
 def deaf(budgets: Budgets, times: int = 1) -> None:
     budgets._database = Deaf(budgets._database, times)  # pyright: ignore[reportPrivateUsage]
+
+
+class Away:
+    """A database that is away once."""
+
+    def __init__(self, inside: Database) -> None:
+        self.inside = inside
+        self.away = True
+
+    def begin(self) -> AbstractContextManager[Running]:
+        if self.away:
+            self.away = False
+            raise OperationalError("BEGIN", None, Exception("the server is away"))
+        return self.inside.begin()
+
+    def close(self) -> None:
+        self.inside.close()
 
 
 class Meanwhile:

@@ -8,6 +8,7 @@ much more is left: near its end each request asks, and gets what is there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from uuid import uuid4
 
 from msgspec.structs import replace
@@ -126,8 +127,5 @@ class Advances:
             advance.left = 0
             advance.good_until = 0.0  # (there may be wishes of nothing)
 
-    def idle(self, now: float) -> list[Advance]:
-        return [advance for advance in self._kept.values() if advance.good_until < now]
-
-    def all(self) -> Iterable[Advance]:
-        return list(self._kept.values())
+    def idle(self, now: float, most: int) -> list[Advance]:
+        return list(islice((advance for advance in self._kept.values() if advance.good_until < now), most))

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 
 import sqlalchemy as sa
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
@@ -38,6 +39,8 @@ _WAIT = 2.0
 """Seconds for which an exchange waits for its share while the database does not answer."""
 _PAUSE = 0.05
 """Between two tries."""
+_RECALLED = 32
+"""Advances that go back in one turn: requests wait for it."""
 _KEPT = 400 * 86_400.0
 """Seconds for which windows that are over stay in the database."""
 
@@ -134,17 +137,22 @@ class Budgets:
             self._database.close()
 
     def _work(self) -> None:
-        given_up, turns = 0.0, self.turns
+        given_up, turns, recalls = 0.0, self.turns, False
         while True:
-            work = turns.take(self._tidy_at)
-            if turns.closing:
-                work += map(Recall, turns.advances.all())
-                if not work:
-                    return
+            closing = turns.closing  # before it looks: what is put in before the end is never left
+            work = turns.take(0.0 if recalls else self._tidy_at)
+            if closing:
                 given_up = given_up or time.monotonic() + 4.0
+                recalls = not work  # what was used comes first
+                if recalls and (not turns.advances or time.monotonic() > given_up):
+                    return
             elif time.monotonic() >= self._tidy_at and not self._unsure:
                 self._tidy_quietly()
-                work += map(Recall, turns.advances.idle(time.monotonic()))
+                recalls = True
+            if recalls:
+                some = turns.advances.idle(inf if closing else time.monotonic(), _RECALLED)
+                work += map(Recall, some)
+                recalls = len(some) == _RECALLED and not self._failing
             left = self._turn(work) if work else []
             if left:
                 turns.put_back(left)
@@ -246,6 +254,7 @@ class Budgets:
                 case Extend():
                     told.append(partial(one.answer, 0))
         self._say(told)
+        self._unsure = self._unsure and bool(left)
         return left
 
     def _say(self, told: list[Callable[[], None]]) -> None:
