@@ -10,8 +10,10 @@ import pytest
 from penstock.dedup import Rules
 from penstock.exchange.conduct import Conduct, Retries, Timers
 from penstock.exchange.gateway import Settings
-from tests.exchange.test_joining import AGAIN, MIB, chat, house, replay
+from penstock.vocabulary.ids import ProtocolId
+from tests.exchange.test_joining import AGAIN, MIB, PLAIN, budgeted, chat, coded, house, replay
 from tests.exchange.test_joining_ends import held_back
+from tests.support.answers import ANSWERS
 from tests.support.exchanges import CHUNK, DONE, STOP, USAGE, House
 from tests.support.kept import desk_of, log_in_memory
 
@@ -109,3 +111,19 @@ def test_who_has_been_told_all_that_was_noted_misses_nothing_when_it_goes() -> N
         ]  # fmt: skip
         desk.budget.give(desk.budget.used)
         h.check_quiet()
+
+
+def test_whoever_has_a_row_takes_nothing_ahead() -> None:
+    """What is set aside is on file before the row is, and that may be there by now."""
+    with budgeted("always") as admitted:
+        h, keeper = admitted.house, admitted.keeper
+        keeper.ahead = True
+        first, another = chat(h), chat(h, **PLAIN)
+        coded(h.last, streamed=True)
+        h.loop.settle()
+        assert (len(h.asks), [first.reply.header(b"x-penstock-id")]) == (2, [id.encode() for id in keeper.took_ahead])
+        h.last.answer_json(ANSWERS[ProtocolId.OPENAI_CHAT].body)
+        h.asks[0].end()
+        h.loop.settle()
+        assert another.reply.status == 200
+        admitted.check()

@@ -7,7 +7,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -458,3 +458,40 @@ def test_what_keeps_failing_is_told_once(settings: LedgerSettings, caplog: pytes
     assert ledger.flush()
     ledger.close()
     assert len([r for r in caplog.records if r.name == "penstock.ledger" and r.levelno == logging.WARNING]) == 2
+
+
+def test_what_must_be_on_file_before_a_row_is_seen_to_before_every_write(settings: LedgerSettings) -> None:
+    """Before a row that is tried again, and one out of the spill file, too."""
+    said: list[str] = []
+
+    class Fickle(Store):
+        away = True
+
+        def write(self, rows: Sequence[Row]) -> None:
+            said.append("write")
+            if self.away:
+                raise StoreError("away")
+            super().write(rows)
+
+    class Full(Spill):
+        full = True
+
+        def append(self, rows: list[Row]) -> None:
+            if self.full:
+                raise OSError(28, "No space left on device")
+            super().append(rows)
+
+    clock = iter(range(0, 10_000, 100))
+    store, spill = Fickle.open(settings), Full(settings.data_dir, ME.id)
+    ledger = _stepped(settings, store, spill, lambda: float(next(clock)))
+    ledger.ahead = lambda: said.append("ahead")
+    ledger.open(make_entry("a"))
+    assert not ledger.turn()
+    assert (ledger.queued, said) == (1, ["ahead", "write"]), "it waits in memory"
+    spill.full = False
+    assert not ledger.turn()
+    assert (ledger.counters.spilled, said[2:]) == (1, ["ahead", "write"])
+    Fickle.away = False
+    assert ledger.turn()
+    assert (ledger.counters.drained, said[4:]) == (1, ["ahead", "write"])
+    ledger.close()

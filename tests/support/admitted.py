@@ -39,13 +39,20 @@ class FakeKeeper:
     house: House
     at_once: bool = True
     fails: bool = False
+    ahead: bool = False
+    """All that there is may be taken without asking."""
+    took_ahead: list[str] = field(default_factory=list[str])
+    """The exchanges that did."""
     spent: dict[tuple[str, str, str], int] = field(default_factory=dict[tuple[str, str, str], int])
     held: dict[tuple[str, str, str], int] = field(default_factory=dict[tuple[str, str, str], int])
     waiting: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
 
     def take_ahead(self, wishes: Sequence[Wish]) -> Shares | None:
-        del wishes
-        return None
+        found = self._decide(wishes) if self.ahead else None
+        if not isinstance(found, Shares):
+            return None
+        self.took_ahead.append(wishes[0].exchange)
+        return found
 
     def reserve(self, wishes: Sequence[Wish], answer: Callable[[Answer], None]) -> None:
         self._later(lambda: answer(self._decide(wishes)))

@@ -216,7 +216,8 @@ class Entering:
         if not wishes or keeper is None:
             then()
             return
-        ahead = keeper.take_ahead(wishes)
+        # Not where the row may be on file already (it had followed another): what is set aside must be there first.
+        ahead = keeper.take_ahead(wishes) if exchange.entry.book is None else None
         if ahead is not None:
             held.take(ahead)
             then()

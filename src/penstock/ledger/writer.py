@@ -85,7 +85,8 @@ class Ledger:
         self._clock = clock
         self._filler = filler
         self._roller = Roller(settings, store)
-        self.ahead: Callable[[], object] | None = None  # puts on file what must be there before rows are; on the writer's thread
+        self.ahead: Callable[[], object] = lambda: None
+        """Puts on file what must be there before any row of what was opened by then; on the writer's thread, before each write."""
         self._queue: deque[Entry] = deque()
         self._retry: list[Entry] = []
         """Taken out of the queue and not yet written: the next try begins with them."""
@@ -354,8 +355,7 @@ class Ledger:
                 taken = min(waiting, self._settings.batch_entries)
                 waiting -= taken
                 self._retry = self._take(taken)
-                if self.ahead is not None:
-                    self.ahead()
+            self.ahead()
             # Read now, and at every try: what was settled meanwhile is written as settled.
             self._store.write([filled_row(entry, self._filler) for entry in self._retry])
             self.counters.written += len(self._retry)
@@ -370,8 +370,8 @@ class Ledger:
 
     def _drain(self) -> None:
         """Write one batch of spilled rows."""
-        rows = self._spill.peek(self._settings.batch_entries)
-        if rows:
+        if rows := self._spill.peek(self._settings.batch_entries):
+            self.ahead()
             self._store.write(rows)
             self._spill.done()
             self.counters.drained += len(rows)
