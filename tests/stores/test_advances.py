@@ -356,6 +356,19 @@ def test_what_came_out_of_an_advance_that_is_given_up_is_waited_for(engine: sa.E
         budgets.close()
 
 
+def test_rows_do_not_wait_long_in_memory(engine: sa.Engine, large: Budget) -> None:
+    """They have another place to go where the database is away; a kill must not cost more."""
+    budgets = quiet(engine, "i1")
+    busy(budgets, large)
+    deaf(budgets, 8)
+    taken(budgets, of(large, 100, "ahead"))
+    began = time.monotonic()
+    budgets.file_ahead()
+    assert 0.05 < time.monotonic() - began < 0.3
+    assert budgets.flush()
+    budgets.close()
+
+
 def test_nothing_is_waited_for_when_nobody_files_it(engine: sa.Engine) -> None:
     budgets, large = quiet(engine, "i1"), make_budget("tokens", str(LARGE), "day", name="b")
     busy(budgets, large)

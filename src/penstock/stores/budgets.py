@@ -39,6 +39,8 @@ _WAIT = 2.0
 """Seconds for which an exchange waits for its share while the database does not answer."""
 _PAUSE = 0.05
 """Between two tries."""
+_AHEAD = 0.1
+"""Seconds for which rows wait for shares: in memory, and where the database is away they belong into the spill file."""
 _RECALLED = 32
 """Advances that go back in one turn: requests wait for it."""
 _KEPT = 400 * 86_400.0
@@ -111,7 +113,7 @@ class Budgets:
         """Wait until all that was asked before is done."""
         return self.turns.flush(timeout)
 
-    def file_ahead(self, timeout: float = 1.0) -> None:
+    def file_ahead(self, timeout: float = _AHEAD) -> None:
         """What was taken ahead before the call is on file afterwards, where the database takes it within `timeout` seconds."""
         self.turns.file_ahead(timeout)
 
