@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from penstock.admission.budget.account import Answer, Charge, Share, Shares, Spent, Wish
 from penstock.admission.budget.spec import Budget, make_budget
@@ -16,7 +17,7 @@ from penstock.stores import advances as module
 from penstock.stores.budgets import Budgets
 from penstock.stores.schema import budget_held, budget_shares, budget_spent
 from penstock.stores.turns import Turns, Work
-from tests.support.purses import Away, ask, charged_in, deaf, filed, gateway, held, kill, meanwhile, quiet, shares, spent, wish, write_row
+from tests.support.purses import ask, away, charged_in, deaf, filed, gateway, held, kill, meanwhile, quiet, shares, spent, wish, write_row
 
 LARGE = 100_000
 
@@ -220,7 +221,7 @@ def test_what_could_not_go_back_goes_back_later(engine: sa.Engine, large: Budget
     assert budgets.flush()
     real, looks = budgets.turns.take, itertools.count()
     budgets.turns.take = lambda until: (next(looks), real(until))[1]  # type: ignore[method-assign]
-    budgets._database = Away(budgets._database)  # pyright: ignore[reportPrivateUsage]
+    away(budgets, OperationalError("BEGIN", None, Exception("the server is away")))
     deadline = time.monotonic() + 10
     while not budgets.counters.failures and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -250,6 +251,18 @@ def test_a_turn_of_which_nobody_knows_is_done_once(engine: sa.Engine, large: Bud
     budgets.settle([(ahead, 1)])
     assert budgets.close() == 0
     assert (held(engine), of_advances(engine), spent(engine)) == (100, 0, {"b": 22})
+
+
+def test_what_was_given_back_is_not_put_on_file_afterwards(engine: sa.Engine, large: Budget) -> None:
+    """The database does not take one of them, and then it does."""
+    budgets = quiet(engine, "i1")
+    busy(budgets, large)
+    away(budgets, *[IntegrityError("INSERT", None, Exception("not this one"))] * 2)
+    with budgets.turns.lock:
+        (ahead,) = taken(budgets, of(large, 100, "ahead"))
+        budgets.settle([(ahead, 0)])
+    assert budgets.flush()
+    assert (held(engine) - of_advances(engine), budgets.close(), held(engine)) == (200, 0, 200)
 
 
 @pytest.mark.parametrize("times", [1, 3])

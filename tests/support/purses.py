@@ -127,20 +127,23 @@ def deaf(budgets: Budgets, times: int = 1) -> None:
 
 
 class Away:
-    """A database that is away once."""
+    """A database that is away, or does not take what it is told: as often as there is something to say of it."""
 
-    def __init__(self, inside: Database) -> None:
+    def __init__(self, inside: Database, *says: Exception) -> None:
         self.inside = inside
-        self.away = True
+        self.says = list(says)
 
     def begin(self) -> AbstractContextManager[Running]:
-        if self.away:
-            self.away = False
-            raise OperationalError("BEGIN", None, Exception("the server is away"))
+        if self.says:
+            raise self.says.pop(0)
         return self.inside.begin()
 
     def close(self) -> None:
         self.inside.close()
+
+
+def away(budgets: Budgets, *says: Exception) -> None:
+    budgets._database = Away(budgets._database, *says)  # pyright: ignore[reportPrivateUsage]
 
 
 class Meanwhile:

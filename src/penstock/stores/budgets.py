@@ -30,7 +30,7 @@ from penstock.stores import shares as on_file
 from penstock.stores.deciding import Batch, State
 from penstock.stores.schema import budget_held, budget_shares, budget_spent
 from penstock.stores.statements import Running, Statements, database_of
-from penstock.stores.turns import Extend, Recall, Reserve, Settle, Take, Turns, Work
+from penstock.stores.turns import Extend, Recall, Reserve, Settle, Take, Turns, Work, wishes_of
 
 log = logging.getLogger("penstock.budgets")
 TIDY = 2.0
@@ -203,7 +203,7 @@ class Budgets:
             self._unsure = isinstance(error, OperationalError | InterfaceError | sqlite3.OperationalError)
             if len(work) > 1 and not self._unsure:
                 # It is not the database that is away: what it does not take is one of these, and the others need not wait for that.
-                return [left for one in work for left in self._turn([one])]
+                return self._one_by_one(work)
             self.counters.failures += 1
             if not self._failing:
                 self._failing = True
@@ -230,6 +230,17 @@ class Budgets:
                     pass
         self._say(told)
         return []
+
+    def _one_by_one(self, work: list[Work]) -> list[Work]:
+        """Of one exchange nothing is done before what came before it: what it was given back would be set aside afterwards."""
+        left, behind = list[Work](), set[str]()
+        for one in work:
+            of = {wish.exchange for wish in wishes_of(one)}
+            again = self._turn([one]) if behind.isdisjoint(of) else [one]
+            if again:
+                left += again
+                behind |= of
+        return left
 
     def _after_failure(self, work: list[Work]) -> list[Work]:
         now, left, told = time.monotonic(), list[Work](), list[Callable[[], None]]()
