@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from msgspec.structs import replace
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from penstock.admission.budget.account import Answer, Charge, Share, Shares, Spent, Unknown
 from penstock.admission.budget.spec import make_budget
@@ -23,7 +23,7 @@ from penstock.stores.budgets import Budgets
 from penstock.stores.deciding import Batch
 from penstock.stores.schema import budget_held
 from penstock.stores.turns import Turns, Work
-from tests.support.purses import NOW, ask, charged_in, deaf, directly, filed, gateway, held, kill, quiet, shares, spent, wish, write_row
+from tests.support.purses import NOW, ask, away, charged_in, deaf, directly, filed, gateway, held, kill, quiet, shares, spent, wish, write_row
 
 
 def test_set_aside_booked_and_given_back(engine: sa.Engine) -> None:
@@ -466,3 +466,17 @@ def test_what_is_put_in_just_before_the_end_is_booked(engine: sa.Engine, monkeyp
         time.sleep(0.01)
     assert budgets.close() == 0
     assert (held(engine), spent(engine)) == (0, {"b": 7})
+
+
+def test_of_several_one_of_which_nobody_knows_is_booked_once(engine: sa.Engine) -> None:
+    """What it has on file, by which that is known, is not taken off before."""
+    budgets = gateway(engine, tidy=0.01)
+    (one,), (other,) = shares(ask(budgets, wish(10, id="one"))), shares(ask(budgets, wish(10, id="other")))
+    write_row(engine, "one", "COMPLETE", (7, 0, None))
+    deaf(budgets)
+    away(budgets, IntegrityError("INSERT", None, Exception("not one of these")))
+    with budgets.turns.lock:
+        budgets.settle([(one, 7)])
+        budgets.settle([(other, 1)])
+    assert budgets.flush()
+    assert (budgets.close(), held(engine), spent(engine)) == (0, 0, {"b": 8})

@@ -233,13 +233,15 @@ class Budgets:
 
     def _one_by_one(self, work: list[Work]) -> list[Work]:
         """Of one exchange nothing is done before what came before it: what it was given back would be set aside afterwards."""
-        left, behind = list[Work](), set[str]()
+        left, behind, unsure = list[Work](), set[str](), False
         for one in work:
             of = {wish.exchange for wish in wishes_of(one)}
             again = self._turn([one]) if behind.isdisjoint(of) else [one]
             if again:
                 left += again
                 behind |= of
+                unsure |= self._unsure
+        self._unsure = unsure
         return left
 
     def _after_failure(self, work: list[Work]) -> list[Work]:
