@@ -480,3 +480,21 @@ def test_of_several_one_of_which_nobody_knows_is_booked_once(engine: sa.Engine) 
         budgets.settle([(other, 1)])
     assert budgets.flush()
     assert (budgets.close(), held(engine), spent(engine)) == (0, 0, {"b": 8})
+
+
+def test_whoever_was_taken_for_dead_books_before_it_forgets(engine: sa.Engine) -> None:
+    """Its row is written by then."""
+    sleeper = quiet(engine, "dead")
+    (share,) = shares(ask(sleeper, wish(10, id="one")))
+    write_row(engine, "one", "CRASHED")
+    kill(engine, "dead")
+    living = quiet(engine, "living")
+    assert (spent(engine), filed(engine)) == ({"b": 10}, [("one", 10)])
+    write_row(engine, "one", "COMPLETE", (3, 0, None))
+    with sleeper.turns.lock:
+        sleeper.settle([(share, 3)], Charge(3, 0, None))
+        sleeper._tidy_at = 0.0  # pyright: ignore[reportPrivateUsage]
+    assert sleeper.flush()
+    assert spent(engine) == {"b": 3}
+    for budgets in (sleeper, living):
+        budgets.close()

@@ -148,9 +148,6 @@ class Budgets:
                 recalls = not work  # what was used comes first
                 if recalls and (not turns.advances or time.monotonic() > given_up):
                     return
-            elif time.monotonic() >= self._tidy_at and not self._unsure:
-                self._tidy_quietly()
-                recalls = True
             if recalls:
                 some = turns.advances.idle(inf if closing else time.monotonic(), _RECALLED)
                 work += map(Recall, some)
@@ -162,6 +159,10 @@ class Budgets:
                 if given_up and time.monotonic() > given_up:
                     return
                 time.sleep(_PAUSE)
+            # After what was used is booked: what is on file of it tells how much of it had been.
+            if not closing and time.monotonic() >= self._tidy_at and not self._unsure:
+                self._tidy_quietly()
+                recalls = True
 
     def tidy(self) -> int:
         """Take off the file what the ledger tells of, and charge what the dead had set aside; returns of how many exchanges. Raises what the
