@@ -16,7 +16,7 @@ from penstock.admission.budget.spec import Budget, make_budget
 from penstock.stores import advances as module
 from penstock.stores.budgets import Budgets
 from penstock.stores.schema import budget_held, budget_shares, budget_spent
-from penstock.stores.turns import Turns, Work
+from penstock.stores.turns import Work
 from tests.support.purses import ask, away, charged_in, deaf, filed, gateway, held, kill, meanwhile, quiet, shares, spent, wish, write_row
 
 LARGE = 100_000
@@ -90,6 +90,23 @@ def test_near_its_end_a_budget_is_asked_each_time(engine: sa.Engine) -> None:
     budgets.close()
 
 
+def test_it_grows_less_with_what_is_left(engine: sa.Engine) -> None:
+    """Also where its gateway goes on taking a little: others are not refused for what was much when there was much."""
+    one, other = quiet(engine, "i1"), quiet(engine, "i2")
+    budget = make_budget("tokens", "10000", "day", "cut", name="b")
+    busy(one, budget)
+    shares(ask(other, of(budget, 9000, "most")))
+    assert (held(engine), of_advances(engine)) == (9600, 400)
+    taken(one, of(budget, 100, "ahead"))
+    assert one.flush()
+    assert (held(engine), of_advances(engine)) == (9300 + 43, 43), "a sixteenth"
+    (rest,) = shares(ask(other, of(budget, 1000, "rest")))
+    assert rest.amount == 657
+    for budgets in (one, other):
+        assert budgets.close() == 0
+    assert (held(engine), of_advances(engine)) == (9957, 0)
+
+
 def test_an_advance_does_not_stand_in_its_own_gateways_way(engine: sa.Engine) -> None:
     budgets = quiet(engine, "i1")
     budget = make_budget("tokens", "10000", "day", "cut", name="b")
@@ -161,6 +178,21 @@ def test_of_several_budgets_all_or_nothing(engine: sa.Engine, large: Budget) -> 
     budgets.close()
 
 
+def test_what_is_left_at_the_end_is_counted_by_its_charges(engine: sa.Engine, large: Budget) -> None:
+    budgets = quiet(engine, "i1")
+    one, _ = busy(budgets, large)
+    deaf(budgets, 12)
+    budgets.stop_soon(0.2)
+    with budgets.turns.lock:
+        budgets.settle([(one, 1)])
+        budgets.turns.closing = False
+        taken(budgets, of(large, 100, "ahead"))
+        budgets.turns.closing = True
+    assert budgets.close() == 1
+    budgets._thread.join(10)  # pyright: ignore[reportPrivateUsage]
+    assert (budgets.close(), spent(engine)) == (0, {"b": 1})
+
+
 def test_a_budget_that_was_set_anew_is_asked(engine: sa.Engine, large: Budget) -> None:
     budgets = quiet(engine, "i1")
     busy(budgets, large)
@@ -188,13 +220,13 @@ def test_what_goes_back_keeps_nobody_waiting(engine: sa.Engine, large: Budget, m
     monkeypatch.setattr(module, "_BUSY", 0.5)
     budgets = gateway(engine, "i1", tidy=0.02)
     most: list[int] = []
-    real = Turns.take
+    real = budgets.turns.take
 
-    def take(turns: Turns, until: float) -> list[Work]:
-        most.append(len(turns.advances))
-        return real(turns, until)
+    def take(until: float) -> list[Work]:
+        most.append(len(budgets.turns.advances))
+        return real(until)
 
-    monkeypatch.setattr(Turns, "take", take)
+    monkeypatch.setattr(budgets.turns, "take", take)
     for round in range(2):
         for n in range(100):
             budgets.reserve([of(large, 10, f"x{round}-{n}", f"s{n}")], lambda _: None)
@@ -220,7 +252,12 @@ def test_what_could_not_go_back_goes_back_later(engine: sa.Engine, large: Budget
     busy(budgets, large)
     assert budgets.flush()
     real, looks = budgets.turns.take, itertools.count()
-    budgets.turns.take = lambda until: (next(looks), real(until))[1]  # type: ignore[method-assign]
+
+    def take(until: float) -> list[Work]:
+        next(looks)
+        return real(until)
+
+    monkeypatch.setattr(budgets.turns, "take", take)
     away(budgets, OperationalError("BEGIN", None, Exception("the server is away")))
     deadline = time.monotonic() + 10
     while not budgets.counters.failures and time.monotonic() < deadline:
@@ -428,9 +465,10 @@ def test_several_gateways_that_do_whatever_comes(engine: sa.Engine, seed: int) -
                 assert mine.flush()
         with engine.connect() as connection:
             for name in ("b", "c"):
-                out = connection.scalar(sa.select(sa.func.sum(budget_held.c.held)).where(budget_held.c.budget == name)) or 0
-                gone = connection.scalar(sa.select(budget_spent.c.spent).where(budget_spent.c.budget == name)) or 0
-                assert out + gone <= amount
+                out = sa.select(sa.func.coalesce(sa.func.sum(budget_held.c.held), 0)).where(budget_held.c.budget == name)
+                gone = sa.select(budget_spent.c.spent).where(budget_spent.c.budget == name)
+                both = connection.execute(sa.select(out.scalar_subquery(), gone.scalar_subquery())).one()  # at one moment
+                assert both[0] + (both[1] or 0) <= amount
     assert ahead or amount == 3000
     for which, mine in enumerate(gateways):
         for over in running[which]:

@@ -22,7 +22,7 @@ from penstock.stores import shares as on_file
 from penstock.stores.budgets import Budgets
 from penstock.stores.deciding import Batch
 from penstock.stores.schema import budget_held
-from penstock.stores.turns import Turns, Work
+from penstock.stores.turns import Work
 from tests.support.purses import NOW, ask, away, charged_in, deaf, directly, filed, gateway, held, kill, quiet, shares, spent, wish, write_row
 
 
@@ -451,16 +451,16 @@ def test_what_is_put_in_just_before_the_end_is_booked(engine: sa.Engine, monkeyp
     """The thread had just looked."""
     budgets = gateway(engine, "i1", tidy=0.05)
     (share,) = shares(ask(budgets, wish(10)))
-    real = Turns.take
+    real = budgets.turns.take
 
-    def take(turns: Turns, until: float) -> list[Work]:
-        work = real(turns, until)
-        if not work and not turns.closing:
+    def take(until: float) -> list[Work]:
+        work = real(until)
+        if not work and not budgets.turns.closing:
             budgets.settle([(share, 7)])
             budgets.stop_soon()
         return work
 
-    monkeypatch.setattr(Turns, "take", take)
+    monkeypatch.setattr(budgets.turns, "take", take)
     deadline = time.monotonic() + 10
     while not budgets.turns.closing and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -27,6 +27,11 @@ _MOST_PLACES = 4096
 """Of which it is remembered when they were asked for."""
 
 
+def most_of(room: int) -> int:
+    """How much there may be of an advance where `room` is left of the budget."""
+    return max(0, room // _PART)
+
+
 class Advance:
     """Of one budget in one window."""
 
@@ -103,7 +108,7 @@ class Advances:
         if len(self._asked) >= _MOST_PLACES:
             self._asked.clear()
         self._asked[place] = now
-        most = room // _PART
+        most = most_of(room)
         if before is None or now - before > _BUSY or demand > most:
             return 0
         return min(_TURNS * demand, most)

@@ -127,7 +127,7 @@ class Budgets:
         self.stop_soon(timeout)
         if self._thread.is_alive():
             self._thread.join(max(0.0, self._stop_at - time.monotonic()))
-        return len(self.turns)
+        return self.turns.charges
 
     # On the thread.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from penstock.admission.budget.account import NOTHING, Answer, Charge, Share, Shares, Spent, Wish, grant, grant_more
 from penstock.admission.budget.spec import Budget
-from penstock.stores.advances import Advance
+from penstock.stores.advances import Advance, most_of
 from penstock.stores.statements import Filed, Key, Place
 from penstock.stores.turns import Extend, Recall, Reserve, Settle, Take, Turns, Work, wishes_of
 
@@ -118,6 +118,8 @@ class Batch:
                     pass
         now = time.monotonic()
         for place, seen in self._ahead.items():
+            if seen.advance is not None:
+                self._give_back(place, seen, seen.advance)
             if seen.demand:
                 self._advance(place, seen, now)
             if seen.advance is not None:
@@ -221,6 +223,18 @@ class Batch:
             seen.kept = seen.left = 0
             return
         _change(self.states[place], 0, seen.kept - (row.held if row is not None else 0))
+
+    def _give_back(self, place: Place, seen: _Ahead, advance: Advance) -> None:
+        """What is more than there should be, since less is left of the budget."""
+        state = self.states[place]
+        more = seen.left - most_of(seen.budget.amount - state.spent - state.held + seen.left)
+        if more > 0:
+            with self._turns.lock:  # meanwhile some of it may have been given out
+                more = min(more, advance.left)
+                advance.left -= more
+            seen.left -= more
+            seen.kept -= more
+            _change(state, 0, -more)
 
     def _advance(self, place: Place, seen: _Ahead, now: float) -> None:
         state = self.states[place]

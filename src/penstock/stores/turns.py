@@ -122,6 +122,11 @@ class Turns:
     def __len__(self) -> int:
         return len(self._queue)
 
+    @property
+    def charges(self) -> int:
+        """How many of them are of what was used."""
+        return sum(isinstance(one, Settle) for one in self._queue)
+
     def put(self, work: Work) -> None:
         with self.lock:
             if isinstance(work, Settle):
