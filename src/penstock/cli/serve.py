@@ -80,11 +80,13 @@ def serve(
     from penstock import app
     from penstock.admin import TokenError
     from penstock.ledger.errors import LedgerError
+    from penstock.server.files import make_room
     from penstock.stores.errors import StoreError
 
     def show(started: app.Started) -> None:
         print_if_heard(banner(describe(settings, started.data_port, started.admin_port, started.notes, key_asked=started.key_asked)))
 
+    make_room()
     try:
         code = app.serve(settings, show)
     except (LedgerError, StoreError, TokenError) as error:
