@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.admission.budget.spec import Budget, make_budget
+from penstock.exchange.drive import Exchange
 from penstock.exchange.metering import Meter
+from penstock.pipeline.contract import State
 from penstock.vocabulary.ids import ProtocolId
 from tests.exchange.test_admitting import KEYS, PLACE, TALK, ask, budgeted
 from tests.laws.talk import DIALECTS, Dialect, sse
@@ -68,6 +70,29 @@ def test_the_cut_is_behind_the_same_frame(talk: Dialect, budget: int) -> None:
 
 
 @TALK
+@pytest.mark.parametrize("reads", ["one", "two"])
+def test_an_end_stays_one_whatever_comes_behind_it(talk: Dialect, reads: str) -> None:
+    """It is time to look at the last text, at the end and at what comes behind it."""
+    terminal = talk.terminal()
+    if terminal is None:
+        pytest.skip("its streams end with their bodies")
+    tokens = [make_budget("tokens", "100", "day", "cut", (), "purse")]
+    for texts in range(1, 56):
+        with Admitted(budgeted(*tokens), KEYS) as a:
+            ask(a.house, talk.protocol, PLACE[talk.protocol])
+            provider = a.house.last.answer().body(talk.head() + talk.text(), talk.text())
+            last = [talk.text() * texts, terminal, talk.text() * 2]
+            provider.body(*([b"".join(last)] if reads == "one" else last), stating(talk, 700))
+            exchange = provider.receiver
+            assert isinstance(exchange, Exchange)
+            assert exchange.pipeline is not None
+            assert exchange.pipeline.state is State.ENDED, texts
+            assert [row.outcome for row in a.house.book.settled] == ["COMPLETE"], texts
+            provider.end()
+            a.check()
+
+
+@TALK
 def test_who_steps_aside(talk: Dialect) -> None:
     """Where text may come with usage in one event, each is looked at."""
     budgets = [make_budget("tokens", "100000", "day", "cut", (), "purse")]
@@ -89,4 +114,3 @@ def test_whatever_comes_it_is_cut_where_it_would_have_been(talk: Dialect, data: 
     reads = [talk.head() + text, *[read for piece in pieces for read in piece if read]]
     most, price = data.draw(st.sampled_from([None, 4, 40, 4000])), data.draw(st.sampled_from([0, 10, 300]))
     assert told(talk, budgets, reads, True, most, price)[:-1] == told(talk, budgets, reads, False, most, price)[:-1]
-

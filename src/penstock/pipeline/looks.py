@@ -16,6 +16,7 @@ from penstock.vocabulary.usage import EMPTY_USAGE
 
 NEVER: Final = 1 << 62
 Look = Callable[[float], None]
+_ENDED = State.ENDED
 
 
 class Watched(Protocol):
@@ -55,7 +56,7 @@ class Looks:
         under = self.under or stream.observer.observe
 
         def observe(name: bytes, data: bytes, now: float) -> int:
-            if stream.events >= self.at:
+            if stream.events >= self.at and stream.state is not _ENDED:  # its end stays one, whatever comes behind it
                 stream.state = State.LOOK
             return under(name, data, now)
 

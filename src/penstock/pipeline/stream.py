@@ -112,10 +112,10 @@ class StreamRelay(Pipeline):
             pack_row(self._ring, row, now - self._since, size, number)
             if mark == CONTENT:
                 self.last_content_at = now
-            else:
+            elif mark or self._looks is not None:
                 if mark & CONTENT:
                     self.last_content_at = now
-                if self._looks is not None and self.observer.usage is not self._looks.seen:
+                if self._looks is not None and self.observer.usage is not self._looks.seen and self.state is not _ENDED:
                     self.state = _LOOK
                 if mark & TERMINAL and self._promised:
                     self.state = _ENDED
