@@ -167,6 +167,21 @@ def test_an_answer_is_handed_over_between_two_reads() -> None:
     assert not rig.connection.hand_over(first, first), "its turn is over"
 
 
+def test_none_is_handed_over_inside_a_read_that_breaks() -> None:
+    """Who was told the last of its body is told that it is lost."""
+    rig, other = Rig(), Taker()
+    first = rig.send()
+    rig.feed(STREAM + chunk(b"a"))
+    refused: list[bool] = []
+    first.on["body"] = lambda: refused.append(rig.connection.hand_over(first, other))
+    rig.feed(chunk(b"b") + b"no chunk\r\n")
+    assert refused == [False]
+    assert (first.calls, first.body, other.calls) == (["began", "body", "body", "lost"], b"ab", [])
+    assert first.loss is not None
+    assert first.loss.kind is LossKind.GARBAGE
+    assert rig.wire.closed
+
+
 def test_who_does_not_ask_hands_nothing_over() -> None:
     rig, other = Rig(), Taker()
     first = rig.send()

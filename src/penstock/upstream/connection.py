@@ -230,7 +230,7 @@ class Connection(asyncio.Protocol):
             if not isinstance(error.__context__, Garbage):
                 raise error
             why = error.__context__
-        self._reusable = False
+        self._reusable, self._news = False, True  # and nothing is handed over: the loss is told behind what was understood
         if self._head is not None:
             self._tell(receiver, 0)
         if self._receiver is receiver:
