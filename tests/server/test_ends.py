@@ -95,3 +95,14 @@ async def test_at_once_where_the_connection_closes_with_it() -> None:
     rim = Rim(nothing).feed(get("/g", "Connection: close"))
     tell(rim.talks[0])
     assert whole(rim) == [True]
+
+
+@on_loop
+async def test_before_the_turn_of_one_that_waited_for_the_client_to_read() -> None:
+    """The listener closes when the next one has the turn, and no answer yet."""
+    rim = Rim(nothing).feed(get("/1"))
+    rim.connection.pause_writing()
+    ended(rim).feed(get("/2"))
+    rim.connection.resume_writing()
+    rim.connection.close()
+    assert whole(rim) == [True]

@@ -182,6 +182,7 @@ class Connection(Reader, asyncio.Protocol):
         if queue:
             if self._paused or self._send is None:
                 return
+            self._open()
             self._current = incoming = queue.popleft()
             if not queue:
                 self._queue = None
