@@ -106,3 +106,14 @@ async def test_before_the_turn_of_one_that_waited_for_the_client_to_read() -> No
     rim.connection.resume_writing()
     rim.connection.close()
     assert whole(rim) == [True]
+
+
+@on_loop
+async def test_the_next_head_still_leaves_with_what_follows_it() -> None:
+    rim = ended(Rim(nothing).feed(get("/1"))).feed(get("/2"))
+    rim.talks[1].reply.head(200, [], None)
+    await asyncio.sleep(0)
+    assert bytes(rim.wire.out).endswith(b"answer\r\n" + LAST)
+    tell(rim.talks[1])
+    await asyncio.sleep(0)
+    assert whole(rim) == [True, True]

@@ -301,7 +301,9 @@ class Connection(Reader, asyncio.Protocol):
         lines.append(b"\r\n")
         self._opening = b"\r\n".join(lines)
 
-    def _open(self) -> None:
+    def _open(self, between: bool = False) -> None:
+        if between and self._current is not None:
+            return  # it is the next answer's head
         opening, self._opening = self._opening, None
         if opening is not None and self._send is not None:
             self._send(opening)
@@ -341,7 +343,7 @@ class Connection(Reader, asyncio.Protocol):
             self._stream, self._opening = None, b"0\r\n\r\n"
             if current.keep_alive and self._queue is None and not self._settings.draining():
                 # It tells nothing that the answer did not: the tokens of other answers that are at hand go first.
-                asyncio.get_running_loop().call_soon(self._open)
+                asyncio.get_running_loop().call_soon(self._open, True)
             else:
                 self._open()
         elif self._left or not self._replying:
