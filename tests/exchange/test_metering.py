@@ -11,6 +11,8 @@ from penstock.admission.budget.charge import Made
 from penstock.admission.budget.spec import make_budget
 from penstock.exchange.admitting import Pass
 from penstock.exchange.conduct import Conduct
+from penstock.exchange.notice import HOLD
+from penstock.exchange.quirks import find_quirks
 from penstock.pipeline.timers import Timers
 from penstock.routing import Glob, Route
 from penstock.vocabulary.ids import ProtocolId
@@ -51,6 +53,26 @@ def test_a_stream_that_crosses_its_budget_is_stopped(talk: Dialect) -> None:
         assert b'"error":{' not in reply.body.replace(b" ", b"")
         assert 150 <= a.keeper.total <= 152
         assert a.keeper.total == (row.charged_input or 0) + (row.charged_output or 0)
+        a.check()
+
+
+@TALK
+@pytest.mark.parametrize("let_go", ["by its text", "by its time"])
+def test_one_that_was_held_for_a_notice_is_stopped_no_otherwise(talk: Dialect, let_go: str) -> None:
+    notices = {"notices": ("AUTHENTICATION NOTICE",)}
+    with Admitted(budgeted(a_budget("cut", 150)), KEYS, openai=notices, anthropic=notices, gemini=notices) as a:
+        house = a.house
+        house.gateway.quirks = find_quirks(house, house.providers, house.loop.time)
+        asker = ask(house, talk.protocol, PLACE[talk.protocol])
+        provider = house.last.answer()
+        assert asker.reply.status is None
+        if let_go == "by its time":
+            house.loop.wait(HOLD + 0.1)
+        provider.body(talk.head() + (talk.text() if talk.protocol is ProtocolId.OPENAI_RESPONSES else b""))
+        run_dry(a, talk, talk.text())
+        assert (house.row().outcome, asker.reply.over) == ("CUT", "ended")
+        assert STOPS[talk.protocol] in asker.reply.body
+        assert 150 <= a.keeper.total <= 152
         a.check()
 
 

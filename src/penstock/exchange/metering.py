@@ -42,7 +42,10 @@ class Metering(AtOnce):
         plan = self.plan
         assert plan is not None
         entry = self.entry
-        return Meter(self, receiver, held, self.spec, plan.endpoint.operation, self.provider_name, entry.bytes_in or 0)
+        meter = Meter(self, receiver, held, self.spec, plan.endpoint.operation, self.provider_name, entry.bytes_in or 0)
+        if self._gate is not None:
+            self._gate.begun = meter.began
+        return meter
 
     def cut(self, fault: Fault, cause: str, now: float, words: list[tuple[bytes, bytes]] | None, by: By, rule: str) -> None:
         """A policy, the `rule`, ends the answer: with `words`, in the protocol's own way to stop one, where there are any, else with `fault`."""
@@ -93,6 +96,10 @@ class Meter:
 
     def answer_began(self, head: ResponseHead, now: float) -> None:
         self._inner.answer_began(head, now)
+        self.began()
+
+    def began(self) -> None:
+        """The exchange has been told the head; or, where it is held for now, will be, and this is called once more."""
         pipeline = self.exchange.pipeline
         self._closer, self._at, self._usage, self._stays = None, 1, EMPTY_USAGE, self._legacy is not None
         if self._spec.closer is not None and isinstance(pipeline, StreamRelay):

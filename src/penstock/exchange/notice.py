@@ -116,6 +116,8 @@ class Gate:
         self._scanner = Scanner(HELD, Budget(2 * HELD))
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self.begun: Callable[[], None] | None = None
+        """Called once the receiver has been told a head that was held, before anything else is."""
         self.upload_paused = receiver.upload_paused
         self.upload_resumed = receiver.upload_resumed
 
@@ -164,6 +166,7 @@ class Gate:
         if b"json" in head.content_type and self._is_looked_at(head):
             notice = self._openings.find(body) if len(body) <= HELD else None
             if notice is None:
+                self._rest()
                 self._receiver.answer_whole(head, body, now)
             else:
                 self._text = notice
@@ -234,6 +237,7 @@ class Gate:
     def _let_go(self, now: float, *, decided: bool = False) -> None:
         """What is held goes on, and is read on unless it is decided."""
         head, self._head = self._head, None
+        begun, self.begun = self.begun, None
         if head is None or self._closed:
             return
         pieces, self._pieces = self._pieces, []
@@ -243,6 +247,8 @@ class Gate:
             self._rest()
             self._state = _State.WATCHING
         self._receiver.answer_began(*head)
+        if begun is not None:
+            begun()
         if pieces and not self._closed:
             self._receiver.answer_body(b"".join(pieces), now)
 
@@ -254,6 +260,7 @@ class Gate:
         self.__dict__["answer_body"] = self._receiver.answer_body
 
     def _rest(self) -> None:
+        self.begun = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
