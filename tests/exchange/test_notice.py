@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Generator
 from typing import Any
 
@@ -114,6 +116,49 @@ def test_a_notice_whose_stream_is_cut_or_stalls_is_told_all_the_same(house: Hous
     house.loop.wait(MORE + 0.1)
     assert client.reply.status == 403
     assert upstream.cancelled
+
+
+@pytest.mark.parametrize("how", ["a notice", "a stream", "half of one", "none", "it leaves", "a body", "an error"])
+def test_whoever_is_over_is_gone(house: House, how: str) -> None:
+    """Exchange and gate hold each other until then: nothing has to be collected."""
+    gc.disable()
+    try:
+        client, upstream = house.stream(CHAT)
+        (exchange,) = map(weakref.ref, house.gateway.live)
+        match how:
+            case "a body" | "an error":
+                upstream.answer_json({"id": "c", "choices": []}, 200 if how == "a body" else 500)
+            case "none":
+                upstream.lose()
+            case "it leaves":
+                upstream.answer()
+                client.leave()
+            case _:
+                told = frames(CHAT, TOLD if how == "a notice" else "Hello.")
+                upstream.answer().body(*told[: 2 if how == "half of one" else 3])
+                if upstream.live:
+                    upstream.end()
+        house.check_quiet()
+        del client, upstream
+        house.asks.clear()
+        assert exchange() is None
+    finally:
+        gc.enable()
+
+
+def test_of_a_body_in_one_read_neither(house: House) -> None:
+    gc.disable()
+    try:
+        client = house.post("/v1/chat/completions", {"model": "m", "messages": []})
+        (exchange,) = map(weakref.ref, house.gateway.live)
+        body = b'{"id":"c","model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Hello."},"finish_reason":"stop"}]}'
+        house.run(house.last.to.answer_whole, ResponseHead(200, JSON), body, 0.0)
+        assert client.reply.status == 200
+        del client
+        house.asks.clear()
+        assert exchange() is None
+    finally:
+        gc.enable()
 
 
 def test_the_rest_of_a_notice_is_bounded(house: House) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -90,6 +92,39 @@ def test_an_end_stays_one_whatever_comes_behind_it(talk: Dialect, reads: str) ->
             assert [row.outcome for row in a.house.book.settled] == ["COMPLETE"], texts
             provider.end()
             a.check()
+
+
+@TALK
+@pytest.mark.parametrize("how", ["it is cut", "it ends", "it breaks off", "it is left", "a mistake"])
+def test_nothing_of_it_has_to_be_collected(talk: Dialect, how: str) -> None:
+    """The stream, who looks at it and the exchange hold each other until it is over."""
+    gc.disable()
+    try:
+        with Admitted(budgeted(make_budget("tokens", "100", "day", "cut", (), "purse")), KEYS) as a:
+            asker = ask(a.house, talk.protocol, PLACE[talk.protocol])
+            (exchange,) = map(weakref.ref, a.house.gateway.live)
+            provider = a.house.last.answer().body(talk.head() + talk.text(), *[talk.text()] * 30)
+            match how:
+                case "it is cut":
+                    provider.body(*[talk.text()] * 200)
+                case "it ends":
+                    provider.body(talk.terminal() or b"").end()
+                case "it breaks off":
+                    provider.lose()
+                case "it is left":
+                    asker.leave()
+                case _:
+                    one = exchange()
+                    assert isinstance(one, Exchange)
+                    a.house.run(one.fail, ValueError())
+                    del one
+            assert not provider.live
+            a.check()
+            del asker, provider
+            a.house.asks.clear()
+            assert exchange() is None
+    finally:
+        gc.enable()
 
 
 @TALK

@@ -78,7 +78,7 @@ class AtOnce(Guarding):
         self.machine.phase = _SETTLED
         self.reply = self._ask = None
         gateway.live.discard(self)
-        if self.permits:
+        if self.permits or self._gate is not None:
             self.leave()
         reply.whole(200, headers, body)
         if ask is not None and ask.dialed_at is not None:

@@ -62,6 +62,8 @@ class Watching(Asking):
         """The last byte is out, or nobody waits for it: what was held of the gateway is free."""
         self.gateway.live.discard(self)
         self.give_permits()
+        if self._gate is not None:
+            self._gate = None  # it holds this exchange
 
     def give_permits(self) -> None:
         """Its client has the last byte, or nobody waits for it."""
