@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -149,3 +149,28 @@ def test_whatever_comes_it_is_cut_where_it_would_have_been(talk: Dialect, data: 
     reads = [talk.head() + text, *[read for piece in pieces for read in piece if read]]
     most, price = data.draw(st.sampled_from([None, 4, 40, 4000])), data.draw(st.sampled_from([0, 10, 300]))
     assert told(talk, budgets, reads, True, most, price)[:-1] == told(talk, budgets, reads, False, most, price)[:-1]
+
+
+@TALK
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("price", [0, 10])
+def test_bytes_behind_the_end_do_not_take_it_back(talk: Dialect, apart: bool, price: int) -> None:
+    """Wherever the next look was to be: a provider that does not end its answer is not waited for."""
+    last = talk.terminal()
+    if last is None:
+        return
+    budget = make_budget("money" if price else "tokens", "100", "day", "cut", (), "purse")
+    for pieces in range(70):
+        with Admitted(budgeted(budget), KEYS, price=price) as a:
+            asker = ask(a.house, talk.protocol, PLACE[talk.protocol])
+            provider = a.house.last.answer()
+            provider.body(talk.head() + talk.text())
+            for _ in range(pieces):
+                provider.body(talk.text())
+            for read in [last, stating(talk, 7), talk.text()] if apart else [last + talk.text()]:
+                provider.body(read)
+            for live in a.house.gateway.live:
+                assert cast("Exchange", live).pipeline.state is State.ENDED  # pyright: ignore[reportOptionalMemberAccess]
+            assert a.house.until(lambda: asker.reply.over, 5.0) < 3  # noqa: B023 - called at once
+            assert (asker.reply.over, a.house.row().outcome) == ("ended", "COMPLETE")
+            a.check()

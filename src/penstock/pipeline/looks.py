@@ -15,8 +15,8 @@ from penstock.protocols.contract import Observe, Observer
 from penstock.vocabulary.usage import EMPTY_USAGE
 
 NEVER: Final = 1 << 62
+_RUNNING = State.RUNNING
 Look = Callable[[float], None]
-_ENDED = State.ENDED
 
 
 class Watched(Protocol):
@@ -56,7 +56,7 @@ class Looks:
         under = self.under or stream.observer.observe
 
         def observe(name: bytes, data: bytes, now: float) -> int:
-            if stream.events >= self.at and stream.state is not _ENDED:  # its end stays one, whatever comes behind it
+            if stream.events >= self.at and stream.state is _RUNNING:  # what has ended stays so
                 stream.state = State.LOOK
             return under(name, data, now)
 
