@@ -215,6 +215,21 @@ def test_what_is_not_needed_goes_back(engine: sa.Engine, large: Budget, monkeypa
     budgets.close()
 
 
+def test_what_ends_keeps_no_advance(engine: sa.Engine, large: Budget, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody comes any more, of this budget or in this window; many streams that began before are settled one after another."""
+    monkeypatch.setattr(module, "_BUSY", 0.3)
+    budgets = gateway(engine, "i1", tidy=0.05)
+    many = [shares(ask(budgets, of(large, 10, f"x{n}")))[0] for n in range(100)]
+    assert of_advances(engine) == 40
+    for share in many:
+        budgets.settle([(share, 1)], Charge(1, 0, None))
+        time.sleep(0.02)
+        if not of_advances(engine):
+            break
+    assert (of_advances(engine), len(budgets.turns.advances)) == (0, 0)
+    budgets.close()
+
+
 def test_what_goes_back_keeps_nobody_waiting(engine: sa.Engine, large: Budget, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of many subjects, not all at once; at the end as well, when what was used comes first."""
     monkeypatch.setattr(module, "_BUSY", 0.5)

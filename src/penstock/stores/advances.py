@@ -118,7 +118,7 @@ class Advances:
         self._kept[advance.wish.place] = advance
 
     def keep(self, advance: Advance, now: float) -> None:
-        """As it was decided on just now."""
+        """As it was decided on just now, for somebody who came."""
         advance.good_until = now + _BUSY
 
     def close(self, advance: Advance) -> None:

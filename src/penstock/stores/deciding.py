@@ -138,7 +138,8 @@ class Batch:
                 if seen.kept + seen.more:
                     advance.left += seen.more
                     advance.spent = self.states[place].spent
-                    advances.keep(advance, now)
+                    if seen.demand:  # what ends needs none
+                        advances.keep(advance, now)
                 else:
                     advances.close(advance)
             turns.count_unbooked()
