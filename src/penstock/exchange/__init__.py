@@ -5,7 +5,7 @@ In: a client's request, through `contract`. Out: a reply, one upstream request o
 `settle` writes the row, `models` merges the providers' lists. What single providers want besides is in `quirks`, by way of `bend`: a user in
 the body, `names` of models that are looked up, `notice`s that come as answers. `probe` asks a provider whether it is there.
 `naming` holds a request to the model by which it was let in. Guards: `guarding` on requests and whole answers, `hearing` where somebody outside
-is asked. Time: `watching`, at regular `looks` at the clock.
+is asked. Budgets: `metering` holds a running stream against its share. Time: `watching`, at regular `looks` at the clock.
 
 Laws: 8, 9 (opened = settled), 2 of the tenets (every stream ends, visibly). This is the only place where awaits meet the core; there are
 none per chunk. Not here: HTTP, parsing, what a protocol's bytes mean.

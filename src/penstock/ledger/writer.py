@@ -86,7 +86,7 @@ class Ledger:
         self._filler = filler
         self._roller = Roller(settings, store)
         self.ahead: Callable[[], object] = lambda: None
-        """Puts on file what must be there before any row of what was opened by then; on the writer's thread, before each write."""
+        """Puts on file what must be there before any row of what was opened by then: on the writer's thread, before each write. Never raises."""
         self._queue: deque[Entry] = deque()
         self._retry: list[Entry] = []
         """Taken out of the queue and not yet written: the next try begins with them."""

@@ -78,10 +78,12 @@ Answer = Shares | Spent | Unknown
 
 
 class Keeper(Protocol):
-    """Every decision is one transaction. Answers come on the loop, and exactly once; no call blocks."""
+    """Every decision is one transaction; what a gateway has set aside in advance is given out without another one. Answers come on the loop,
+    and exactly once, that of `extend` perhaps within the call; no call blocks."""
 
     def take_ahead(self, wishes: Sequence[Wish]) -> Shares | None:
-        """All of them, where that much is set aside already for whoever comes; `None`: it must be asked for."""
+        """A share for each wish, as `reserve` would answer, out of what is set aside in advance; `None`: there is not enough of each, so nothing was
+        taken of any, and `reserve` is to be asked."""
         ...
 
     def reserve(self, wishes: Sequence[Wish], answer: Callable[[Answer], None]) -> None: ...
