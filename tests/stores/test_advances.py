@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from penstock.admission.budget.account import Answer, Charge, Share, Shares, Spent, Wish
@@ -227,6 +228,28 @@ def test_what_ends_keeps_no_advance(engine: sa.Engine, large: Budget, monkeypatc
         if not of_advances(engine):
             break
     assert (of_advances(engine), len(budgets.turns.advances)) == (0, 0)
+    budgets.close()
+
+
+def test_of_a_window_that_is_over_nothing_stays_set_aside(engine: sa.Engine, large: Budget, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the next one is busy, what began in the old one goes on, ends there, and asks there for more."""
+    monkeypatch.setattr(module, "_BUSY", 0.3)
+    budgets = gateway(engine, "i1", tidy=0.05)
+    many = [shares(ask(budgets, of(large, 10, f"x{n}")))[0] for n in range(100)]
+    old, found = many[0].wish.place, list[int]()
+    budgets.extend(many[0], 7, found.append)
+    while len(many) > 1 and budgets.turns.advances.at(old) is not None:
+        new = replace(of(large, 10, f"y{len(many)}"), window="next")
+        if budgets.take_ahead([new]) is None:
+            ask(budgets, new)
+        budgets.settle([(many.pop(), 1)], Charge(1, 0, None))
+        time.sleep(0.02)
+    budgets.settle([(share, 1) for share in many], Charge(1, 0, None))
+    assert budgets.flush()
+    with engine.connect() as connection:
+        held_there = sa.select(sa.func.sum(budget_held.c.held)).where(budget_held.c.period == "w")
+        assert not connection.scalar(held_there)
+    assert (found, of_advances(engine) > 0) == ([7], True), "of the window that runs"
     budgets.close()
 
 
