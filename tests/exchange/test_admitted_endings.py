@@ -52,9 +52,9 @@ class Admitting(InTime):
 
         self.house.book.note_settled = note  # type: ignore[method-assign]
 
-    @rule(at_once=st.booleans())
-    def the_keeper_answers(self, at_once: bool) -> None:
-        self.admitted.keeper.at_once = at_once
+    @rule(at_once=st.booleans(), ahead=st.booleans())
+    def the_keeper_answers(self, at_once: bool, ahead: bool) -> None:
+        self.admitted.keeper.at_once, self.admitted.keeper.ahead = at_once, ahead
         self.admitted.keeper.answer_all()
 
     @rule(fails=st.sampled_from([False, False, False, True]))

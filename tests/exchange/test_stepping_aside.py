@@ -40,14 +40,13 @@ def stating(talk: Dialect, output: int) -> bytes:
             return sse({"candidates": [{"content": {"parts": [{"text": "x"}]}, "index": 0}], "usageMetadata": usage})
 
 
-def told(talk: Dialect, budgets: list[Budget], reads: list[bytes], aside: bool, most: int | None, price: int) -> tuple[Any, ...]:
-    """What became of it."""
+def told(talk: Dialect, budgets: list[Budget], reads: list[bytes], aside: bool, most: int | None, price: int, ahead: bool = False) -> tuple[Any, ...]:
+    """What became of it. `ahead`: more of a budget is given within the call."""
     more = {} if most is None or talk.protocol is not ProtocolId.OPENAI_CHAT else {"max_tokens": most}
     with Admitted(budgeted(*budgets), KEYS, price=price) as a:
         asker = ask(a.house, talk.protocol, PLACE[talk.protocol], **more)
         provider = a.house.last.answer()
-        if not aside:
-            provider.hands_over = False
+        provider.hands_over, a.keeper.ahead = aside, ahead
         taken = 0
         for read in reads:
             if not provider.live:
@@ -148,7 +147,8 @@ def test_whatever_comes_it_is_cut_where_it_would_have_been(talk: Dialect, data: 
     pieces = data.draw(st.lists(st.one_of(run, run, stated, odd), max_size=9))
     reads = [talk.head() + text, *[read for piece in pieces for read in piece if read]]
     most, price = data.draw(st.sampled_from([None, 4, 40, 4000])), data.draw(st.sampled_from([0, 10, 300]))
-    assert told(talk, budgets, reads, True, most, price)[:-1] == told(talk, budgets, reads, False, most, price)[:-1]
+    ahead = data.draw(st.booleans())
+    assert told(talk, budgets, reads, True, most, price, ahead)[:-1] == told(talk, budgets, reads, False, most, price, ahead)[:-1]
 
 
 @TALK

@@ -40,7 +40,7 @@ class FakeKeeper:
     at_once: bool = True
     fails: bool = False
     ahead: bool = False
-    """All that there is may be taken without asking."""
+    """All that there is may be taken without asking, and more for what runs is given within the call."""
     took_ahead: list[str] = field(default_factory=list[str])
     """The exchanges that did."""
     spent: dict[tuple[str, str, str], int] = field(default_factory=dict[tuple[str, str, str], int])
@@ -65,7 +65,10 @@ class FakeKeeper:
             share.amount += found
             answer(found)
 
-        self._later(act)
+        if self.ahead:
+            act()
+        else:
+            self._later(act)
 
     def settle(self, shares: Sequence[tuple[Share, int]], charge: Charge = NOTHING) -> None:
         def act() -> None:
