@@ -3,7 +3,7 @@
 `Meter` stands between a provider's answer and the exchange, and only where there is such a budget: what is not metered costs nothing. After each
 chunk it compares the number of events with the one at which it wants to look again; a look works out what was used so far. An event counts for one
 token until the provider states more, so of tokens it is known in advance at which event to look, and only what the provider states anew moves that.
-A stream that can say by itself when that is (`StreamRelay.watch`) is left to itself once its text has begun. Raw text has no events of its own (what
+A stream that can say by itself when that is (`StreamRelay.cue`) is left to itself once its text has begun. Raw text has no events of its own (what
 comes in one read is one): there the tokens that are estimated of it stand in their place.
 When a quarter of a share is left it asks for more of that, which takes a moment; when all of it is used and there is no more to be had, the answer
 ends with the frame that was just given out.
@@ -20,7 +20,7 @@ from penstock.exchange.admitting import Pass
 from penstock.exchange.at_once import AtOnce
 from penstock.exchange.machine import Input, Phase
 from penstock.pipeline.contract import Pipeline
-from penstock.pipeline.looks import NEVER as _NEVER
+from penstock.pipeline.cues import NEVER as _NEVER
 from penstock.pipeline.stream import StreamRelay
 from penstock.protocols.contract import Closer, ProtocolSpec
 from penstock.upstream.contract import Loss, Receiver, ResponseHead
@@ -120,17 +120,17 @@ class Meter:
     def _step_aside(self, pipeline: Pipeline) -> None:
         """Its text runs: let it say itself when to look, where it can."""
         asked = self.exchange.asked
-        if asked is None or not isinstance(pipeline, StreamRelay) or not pipeline.watchable:
+        if asked is None or not isinstance(pipeline, StreamRelay) or not pipeline.can_cue:
             self._stays = True
         elif asked.hand_over(self._inner):
             self._stays = True
-            pipeline.watch(self._look_again, self._at)
+            pipeline.cue(self._look_again, self._at)
 
     def _look_again(self, now: float) -> None:
         pipeline = self.exchange.pipeline
         if isinstance(pipeline, StreamRelay):
             self._look(pipeline, now)
-            pipeline.look_at(self._at)
+            pipeline.cue_at(self._at)
 
     def answer_ended(self, now: float) -> None:
         self._inner.answer_ended(now)
@@ -192,7 +192,7 @@ class Meter:
         self._at = 0
         pipeline = self.exchange.pipeline
         if isinstance(pipeline, StreamRelay):
-            pipeline.look_at(0)
+            pipeline.cue_at(0)
 
     def _end(self, share: Share, usage: Usage, pipeline: Pipeline, now: float) -> None:
         self._at = _NEVER

@@ -7,7 +7,7 @@ the provider was asked.
 
 `guarded` judges what passes, `guarded_body` what is given out as a whole, and `awaited` waits for guards that are asked outside.
 
-Beside it: `watch` (which timer runs out, asked lazily), `looks` (behind which event a budget is to look at a stream), `unbegun` (a stream opened
+Beside it: `watch` (which timer runs out, asked lazily), `cues` (behind which event a budget is to look at a stream), `unbegun` (a stream opened
 before its provider answered), `tail` (the last events of a running stream), `foreign` (errors in nobody's shape).
 
 Laws: 1 to 5 for what the client receives, 8 (transparent), 10 (cut short is never complete). Not here: sockets, timers, HTTP, the ledger.

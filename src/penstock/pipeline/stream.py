@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from penstock.pipeline.contract import Pipeline, State, upstream_error
-from penstock.pipeline.looks import Look, Looks
+from penstock.pipeline.cues import Cue, Look
 from penstock.pipeline.tail import (
     BY_MARK,
     BY_NAME,
@@ -38,7 +38,7 @@ class StreamRelay(Pipeline):
     because the client had not asked for them; otherwise every byte of a complete stream leaves, in order."""
 
     __slots__ = (
-        "_array", "_closing", "_drop_lf", "_feed", "_kept", "_lead", "_looks", "_observe", "_promised", "_quick", "_repaired", "_ring", "_row",
+        "_array", "_closing", "_cue", "_drop_lf", "_feed", "_kept", "_lead", "_observe", "_promised", "_quick", "_repaired", "_ring", "_row",
         "_scanner", "_since", "_speak", "_still", "_take_usage",
     )  # fmt: skip
 
@@ -71,7 +71,7 @@ class StreamRelay(Pipeline):
         self._ring = bytearray(RING)
         self._since = now
         self._row = 0
-        self._looks: Looks | None = None
+        self._cue: Cue | None = None
 
     def feed(self, data: bytes, now: float) -> bytes:
         gap = now - self.last_at
@@ -107,15 +107,15 @@ class StreamRelay(Pipeline):
                 self._row = row + ROW
             else:
                 self._row = 0
-                if self._looks is not None:
+                if self._cue is not None:
                     self._quick = -1  # the next read goes the thorough way
             pack_row(self._ring, row, now - self._since, size, number)
             if mark == CONTENT:
                 self.last_content_at = now
-            elif mark or self._looks is not None:
+            elif mark or self._cue is not None:
                 if mark & CONTENT:
                     self.last_content_at = now
-                if self._looks is not None and self.observer.usage is not self._looks.seen and self.state is not _ENDED:
+                if self._cue is not None and self.observer.usage is not self._cue.seen and self.state is not _ENDED:
                     self.state = _LOOK
                 if mark & TERMINAL and self._promised:
                     self.state = _ENDED
@@ -166,7 +166,7 @@ class StreamRelay(Pipeline):
         if self._array is not None and frames and frames[-1][1] is None and self._ends_well(self._array, frames[-1][2]):
             self.state = _ENDED
         self._quick = scanner.limit if scanner.idle and self._kept is None and self.first_content_at is not None else -1
-        if self._looks is not None and self._looks.heed(self) and self.state is State.RUNNING:
+        if self._cue is not None and self._cue.heed(self) and self.state is State.RUNNING:
             self.state = _LOOK
         if taken is not None:
             self._drop_lf = id(frames[-1]) in taken and frames[-1][2].endswith(b"\r")
@@ -324,7 +324,7 @@ class StreamRelay(Pipeline):
             self._repaired = False
             out = self._closing
         self.bytes_out += len(out)
-        self._unwatch()
+        self._uncue()
         self._scanner.close()
         return out
 
@@ -339,35 +339,35 @@ class StreamRelay(Pipeline):
         self._observe = both
 
     @property
-    def watchable(self) -> bool:
+    def can_cue(self) -> bool:
         return type(self) is StreamRelay and self.observer.tells_usage
 
-    def watch(self, look: Look, at: int) -> None:
+    def cue(self, look: Look, at: int) -> None:
         """Let `look` be called behind the feed that brings the event of that number (`events`), and behind each in which the provider states usage
         anew. Each time it says when next."""
-        self._looks = Looks(look, self._observe)
-        self.look_at(at)
+        self._cue = Cue(look, self._observe)
+        self.cue_at(at)
 
-    def look_at(self, event: int) -> None:
-        """The next look, as above; does nothing to what is not watched."""
-        looks = self._looks
-        if looks is not None:
-            looks.at, looks.seen = event, self.observer.usage
-            looks.heed(self)
+    def cue_at(self, event: int) -> None:
+        """The next look, as above; does nothing to what nobody is to look at."""
+        cue = self._cue
+        if cue is not None:
+            cue.at, cue.seen = event, self.observer.usage
+            cue.heed(self)
 
     def look(self, now: float) -> None:
         """It is time: `state` is LOOK."""
         self.state = State.RUNNING
-        if self._looks is not None:
-            self._looks.look(now)
+        if self._cue is not None:
+            self._cue.look(now)
 
     def observe_with(self, observe: Observe | None) -> None:
         self._observe = observe
 
-    def _unwatch(self) -> None:
-        looks, self._looks = self._looks, None
-        if looks is not None:
-            self._observe = looks.under
+    def _uncue(self) -> None:
+        cue, self._cue = self._cue, None
+        if cue is not None:
+            self._observe = cue.under
 
     def close_with(self, closer: Closer) -> None:
         """Let `closer` follow. To be called before the first feed."""
@@ -380,7 +380,7 @@ class StreamRelay(Pipeline):
         """The last bytes for the client, in the protocol's own words (event name, data) for an answer that was stopped. To be called in the place of
         `end`, and only where `may_speak`."""
         self.state = State.CUT
-        self._unwatch()
+        self._uncue()
         if self._array is not None:
             out = (b"," if self._opened else b"[") + b",".join([data for _, data in frames]) + b"]"
         else:
@@ -389,5 +389,5 @@ class StreamRelay(Pipeline):
         return out
 
     def close(self) -> None:
-        self._unwatch()
+        self._uncue()
         self._scanner.close()

@@ -19,7 +19,7 @@ _RUNNING = State.RUNNING
 Look = Callable[[float], None]
 
 
-class Watched(Protocol):
+class Counting(Protocol):
     events: int
     observer: Observer
     state: State
@@ -29,7 +29,7 @@ class Watched(Protocol):
         ...
 
 
-class Looks:
+class Cue:
     """At one stream."""
 
     __slots__ = ("_near", "at", "look", "seen", "under")
@@ -44,7 +44,7 @@ class Looks:
         """What the provider had stated at the last look."""
         self._near = False
 
-    def heed(self, stream: Watched) -> bool:
+    def heed(self, stream: Counting) -> bool:
         """To be called where an event is read thoroughly, and when `at` is set. Is it time?"""
         ahead = self.at - stream.events
         if self._near != (ahead <= EVENTS):
@@ -52,7 +52,7 @@ class Looks:
             stream.observe_with(self._counting(stream) if self._near else self.under)
         return ahead <= 0 or stream.observer.usage is not self.seen
 
-    def _counting(self, stream: Watched) -> Observe:
+    def _counting(self, stream: Counting) -> Observe:
         under = self.under or stream.observer.observe
 
         def observe(name: bytes, data: bytes, now: float) -> int:
