@@ -310,7 +310,7 @@ def test_what_was_set_aside_for_somebody_who_was_told_nothing_is_given_back(engi
 
 
 def test_what_was_booked_and_not_said_is_booked_once_though_its_row_is_written(engine: sa.Engine) -> None:
-    budgets = gateway(engine, tidy=0.0)
+    budgets = gateway(engine, tidy=0.02)
     (share,) = shares(ask(budgets, wish(60)))
     write_row(engine, share.wish.exchange, "COMPLETE", (35, 0, None))
     deaf(budgets)

@@ -122,8 +122,9 @@ class Deaf:
         self.inside.close()
 
 
-def deaf(budgets: Budgets, times: int = 1) -> None:
-    budgets._database = Deaf(budgets._database, times)  # pyright: ignore[reportPrivateUsage]
+def deaf(budgets: Budgets, times: int = 1) -> Deaf:
+    made = budgets._database = Deaf(budgets._database, times)  # pyright: ignore[reportPrivateUsage]
+    return made
 
 
 class Away:
