@@ -33,6 +33,11 @@ _AT_ONCE = 500
 _of = {name: budget_shares.c[name] == sa.bindparam(f"its_{name}") for name in ("exchange", *PLACE)}
 _CHANGE = sa.update(budget_shares).where(*_of.values())
 _REMOVE = sa.delete(budget_shares).where(*_of.values())
+_KNOWN = (
+    sa.update(exchanges)
+    .where(exchanges.c.id == sa.bindparam("its_id"), exchanges.c.outcome == _CRASHED, exchanges.c.charged_input.is_(None))
+    .values(charged_input=sa.bindparam("its_input"), charged_output=sa.bindparam("its_output"), charged_micros=sa.bindparam("its_micros"))
+)
 
 
 def key_of(row: Mapping[str, Any]) -> Key:
@@ -100,41 +105,44 @@ def reckon(connection: sa.Connection, own: str, now: float) -> int:
     for share in find(connection, ids).values():  # once more: behind the lock
         kept[share["exchange"]].append(share)
     spent: dict[Place, int] = defaultdict(int)
+    released: dict[tuple[str, Place], int] = defaultdict(int)
+    known: list[dict[str, Any]] = []
     changed: list[dict[str, Any]] = []
     gone: list[Key] = []
     for id, shares in kept.items():
         row = rows.get(id)
         final = row is not None and row["outcome"] not in (None, _CRASHED)
-        charge = _charge(connection, row, shares)
+        charge = _charge(row, shares, known)
         for share in shares:
             place = share["budget"], share["subject"], share["period"]
             target = (charge.micros or 0) if share["money"] else charge.input + charge.output
             spent[place] += target - (share["used"] or 0)
             if share["used"] is None:
-                _release(connection, share["instance"], place, share["held"])
+                released[share["instance"], place] += share["held"]
             if final:
                 gone.append(key_of(share))
             else:
                 changed.append({**share, "used": target})
+    # Few statements, however many exchanges: the lock is held meanwhile, and whoever streams on another thread waits for what Python does here.
     _write(connection, changed, gone)
+    if known:
+        connection.execute(_KNOWN, known)
+    for (instance, place), held in released.items():
+        _release(connection, instance, place, held)
     for place, more in spent.items():
         if more:
             connection.execute(sa.update(budget_spent).where(*at(place, budget_spent)).values(spent=budget_spent.c.spent + more, changed_at=now))
     return len(kept)
 
 
-def _charge(connection: sa.Connection, row: Mapping[str, Any] | None, shares: Sequence[Mapping[str, Any]]) -> Charge:
-    """What is charged of the exchange; what is concluded goes into its row."""
+def _charge(row: Mapping[str, Any] | None, shares: Sequence[Mapping[str, Any]], known: list[dict[str, Any]]) -> Charge:
+    """What is charged of the exchange; what is concluded is to go into its row (`known`)."""
     if row is None or row["outcome"] is None:
         return Charge(0, 0, None)
     if row["outcome"] != _CRASHED or row["charged_input"] is not None:
         return Charge(row["charged_input"] or 0, row["charged_output"] or 0, row["charged_micros"])
     found = concluded(shares)
-    connection.execute(
-        sa.update(exchanges)
-        .where(exchanges.c.id == row["id"], exchanges.c.outcome == _CRASHED, exchanges.c.charged_input.is_(None))
-        .values(charged_input=found.input, charged_output=found.output, charged_micros=found.micros)
-    )
+    known.append({"its_id": row["id"], "its_input": found.input, "its_output": found.output, "its_micros": found.micros})
     return found
 
 
