@@ -473,14 +473,6 @@ def test_what_must_be_on_file_before_a_row_is_seen_to_before_every_write(setting
                 raise StoreError("away")
             super().write(rows)
 
-    class Full(Spill):
-        full = True
-
-        def append(self, rows: list[Row]) -> None:
-            if self.full:
-                raise OSError(28, "No space left on device")
-            super().append(rows)
-
     clock = iter(range(0, 10_000, 100))
     store, spill = Fickle.open(settings), Full(settings.data_dir, ME.id)
     ledger = _stepped(settings, store, spill, lambda: float(next(clock)))

@@ -20,6 +20,8 @@ Look = Callable[[float], None]
 
 
 class Counting(Protocol):
+    """A stream that counts its events."""
+
     events: int
     observer: Observer
     state: State
@@ -30,7 +32,7 @@ class Counting(Protocol):
 
 
 class Cue:
-    """At one stream."""
+    """Of one stream: the next look at it."""
 
     __slots__ = ("_near", "at", "look", "seen", "under")
 

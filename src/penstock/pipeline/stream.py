@@ -340,6 +340,7 @@ class StreamRelay(Pipeline):
 
     @property
     def can_cue(self) -> bool:
+        """Does it know by itself when to be looked at? Where its bytes pass as they are, and no event of text states usage unseen."""
         return type(self) is StreamRelay and self.observer.tells_usage
 
     def cue(self, look: Look, at: int) -> None:
@@ -362,6 +363,7 @@ class StreamRelay(Pipeline):
             self._cue.look(now)
 
     def observe_with(self, observe: Observe | None) -> None:
+        """Let `observe` see the frames from here on; `None`: the observer itself."""
         self._observe = observe
 
     def _uncue(self) -> None:
